@@ -1,0 +1,119 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Base and data
+#
+# **Can the base model do the task at all, and what exactly are the data?**
+#
+# Before anybody trains, swaps or merges, two things must be known. If the base cannot read a word problem at all, a later gain is
+# perhaps only the format. And if the problems that are scored resemble those trained on too closely, a gain is perhaps only
+# memory. This chapter looks at both. [The chapter before](00-a-first-swap.ipynb) told the whole story once.
+
+# %%
+from IPython.display import Markdown, display
+
+from xlnb import artifacts, plots, results, samples, telling
+from xlnb.studies import open_study
+
+_ = display(Markdown(telling.versions_line(artifacts.versions())))
+
+# %% tags=["parameters"]
+profile: str = "pocket"  # pocket: Gemma 3 270M; smoke: a random miniature, for tests
+live: bool = True  # True: evaluate what is missing; False: committed results
+language: str = "sw"  # the target language
+seed: int = 0  # decides which training examples are drawn
+
+# %% [markdown]
+# ## The word problems
+#
+# The `templates` corpus is a grammar. A *frame* is a situation with its wording in every language; names, things and numbers are
+# drawn. Because one frame holds all languages, the problems are parallel by construction: the same people buy the same things for
+# the same price in English and in Swahili. Some of the frames that are scored:
+
+# %%
+_ = display(Markdown(samples.sample_problems(language, "scored", 4)))
+
+# %% [markdown]
+# Frames, names, things and numbers are divided among four splits. *Train* is for the experts (in English only), *few-shot* for the worked
+# examples before each problem, *development* for our own choices, *scored* for the results. No situation, no name, no thing
+# and no set of numbers is in two of them, so a scored problem cannot have been seen, not even in other words.
+
+# %%
+_ = display(samples.splits_table())
+
+# %%
+_ = plots.difficulty_figure(samples.step_shares())
+
+# %%
+_ = display(Markdown(samples.difficulty_sentence()))
+
+# %% [markdown]
+# ## The language data
+#
+# What the language expert reads is generic: it is told to translate, continue a story, describe a place, answer politely. There is no
+# arithmetic in it and not one digit, and its prompts look different from the problems'. The second point matters: language data in
+# the very format of the problems, but without calculations, would teach the model *not* to calculate there.
+
+# %%
+_ = display(samples.language_samples(language, seed))
+
+# %% [markdown]
+# ## Can the base do it?
+#
+# The base is shown none, one or two worked examples before each problem. Without any, a score measures mostly whether the model
+# guesses our format. These are development problems: the scored ones are not looked at for choices.
+
+# %%
+study = open_study(profile, language, seed, live)
+by_shots = study.base_by_shots()
+_ = plots.shots_figure(results.scores(by_shots))
+
+# %%
+_ = display(
+    Markdown(telling.caveat(profile) + telling.shots_reading(by_shots, language))
+)
+
+# %% [markdown]
+# ## The base on the scored problems
+#
+# With two worked examples, which is what the whole book uses:
+
+# %%
+base = study.outcomes(["base"])
+_ = display(telling.scores_table(results.scores(base)))
+
+# %% [markdown]
+# Where does it fail? The share of problems whose calculations are right, by the number of steps, and some of the answers as they
+# came out:
+
+# %%
+_ = display(samples.by_steps_table(base))
+
+# %%
+_ = display(samples.answer_samples(base, language, 6))
+
+# %% [markdown]
+# ## Summary
+
+# %%
+_ = display(Markdown(telling.base_summary(base, by_shots, language)))
+
+# %% [markdown]
+# - **What would change our mind:** the grammar's situations are few and its Swahili has not been read by a native speaker. Problems
+#   written by people, such as MGSM's, are the harder test.
+#
+# Before: [A first swap](00-a-first-swap.ipynb).

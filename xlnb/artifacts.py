@@ -1,0 +1,165 @@
+"""Writing results whole or not at all, and saying where they came from.
+
+Everything the package keeps on disk goes through :func:`whole_file` or :func:`whole_folder`: the work is written beside
+its destination and renamed when complete, so a killed process never leaves a half-file that looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xlnb.errors import WorkError
+
+_PARTIAL = ".partial-"
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a path to write to; it becomes ``path`` when the block ends without an exception.
+
+    Raises :class:`~xlnb.errors.WorkError` where the disk is full. Source: ours.
+    """
+    with _beside(Path(path)) as partial:
+        yield partial
+        _flush_to_disk(partial)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; it becomes ``path`` (which must not exist) when the block ends well.
+
+    Raises :class:`~xlnb.errors.WorkError` where the disk is full. Source: ours.
+    """
+    with _beside(Path(path)) as partial:
+        partial.mkdir()
+        yield partial
+        for file in sorted(partial.rglob("*")):
+            if file.is_file():
+                _flush_to_disk(file)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_partials(path)
+    partial = path.with_name(f".{path.name}{_PARTIAL}{os.getpid()}")
+    _remove(partial)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        if error.errno == 28 or "No space left" in str(error):  # ENOSPC, also when wrapped by a library
+            raise WorkError(
+                f"The disk is full: {path} could not be written. Free some space and run this again."
+            ) from error
+        raise
+    finally:
+        _remove(partial)
+
+
+def remove_stale_partials(path: Path) -> None:
+    """Remove what killed processes left of earlier attempts to write ``path``."""
+    for leftover in path.parent.glob(f".{path.name}{_PARTIAL}*"):
+        pid = leftover.name.rpartition("-")[2]
+        if not (pid.isdigit() and _is_alive(int(pid))):
+            _remove(leftover)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's process
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as readable JSON, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file written by :func:`write_json`."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256, in hexadecimal, of a JSON-able value; equal values give equal digests on any machine.
+
+    >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
+    """Return what a reader needs to trust or repeat a result: command, versions, specification, time and machine.
+
+    ``started`` is a :func:`time.time`; durations are in seconds. Names no path of the machine beyond the command's.
+    """
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
+        "versions": versions(),
+        "spec": dict(spec),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 1),
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, xlnb and the libraries that numbers depend on, without importing them."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("xlnb", "torch", "transformers", "peft", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _commit() -> str | None:
+    # A result computed from a dirty tree says so: its commit alone would not repeat it.
+    try:
+        run = lambda *args: subprocess.run(  # noqa: E731
+            ["git", "-C", str(Path(__file__).parent), *args], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        return run("rev-parse", "--short=12", "HEAD") + ("+changes" if run("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,137 @@
+"""Text with slots: `{name}` or `{thing.form}`, filled from rows of grammatical forms.
+
+Shared by the word problems and the generic language set, and the same for every language: what a
+language needs (plural, concords, pronouns) is a form of a row in its data file.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from xlnb.errors import RequestError
+
+T = TypeVar("T")
+Forms = Mapping[str, str]
+
+_SLOT = re.compile(r"\{([A-Za-z0-9_]+)(?:\.([A-Za-z0-9_]+))?\}")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A text cut into a %-format and the (slot, form) keys that fill it."""
+
+    format: str
+    keys: tuple[tuple[str, str], ...]
+
+
+def compile_template(text: str) -> Template:
+    """Cut a text at its slots; a slot without a form has the form "".
+
+    Raises RequestError for braces that are no slot. Source: ours.
+
+    >>> compile_template("{p} has {n} {t.many}.").keys
+    (('p', ''), ('n', ''), ('t', 'many'))
+    """
+    rest = _SLOT.sub("", text)
+    if "{" in rest or "}" in rest:
+        raise RequestError(f"braces that are no slot in {text!r}; a slot is {{name}} or {{name.form}}")
+    keys = tuple((match[1], match[2] or "") for match in _SLOT.finditer(text))
+    return Template(_SLOT.sub("%s", text.replace("%", "%%")), keys)
+
+
+def render(template: Template, binding: Mapping[str, Forms]) -> str:
+    """Fill a template; every slot is a row of forms.
+
+    >>> render(compile_template("{p} ana {t.many}."), {"p": {"": "Asha"}, "t": {"many": "vitabu"}})
+    'Asha ana vitabu.'
+    """
+    return template.format % tuple([binding[slot][form] for slot, form in template.keys])
+
+
+def inflect(row: Any, classes: Mapping[str, Forms], base: str = "") -> dict[str, str]:
+    """All forms of a row: its own, those of its class, and each with a capital first letter.
+
+    A plain string is a row with the base form alone. `class: ki-vi` adds the forms of that class;
+    the row's own forms win. The capital of form `many` is called `Many`, of the base form `Base`.
+    Raises RequestError for a class that is not there. Source: ours.
+
+    >>> forms = inflect({"many": "vitabu", "class": "ki-vi"}, {"ki-vi": {"how_many": "vingapi"}})
+    >>> forms["many"], forms["Many"], forms["how_many"]
+    ('vitabu', 'Vitabu', 'vingapi')
+    """
+    own = {"": row} if isinstance(row, str) else dict(row or {})
+    name = own.pop("class", None)
+    if name is not None and name not in classes:
+        raise RequestError(f"class {name!r} is not there; there are: {', '.join(classes)}")
+    forms = {"": own.get("base", base), **(classes[name] if name else {}), **own}
+    bad = [form for form, text in forms.items() if not isinstance(text, str)]
+    if bad:  # YAML reads a bare `yes` or `1` as something else than text
+        raise RequestError(f"form {bad[0]!r} of {row!r} must be text, put it in quotes")
+    return forms | {form[:1].upper() + form[1:] or "Base": _capital(text) for form, text in forms.items()}
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def missing(template: Template, binding: Mapping[str, Forms]) -> str | None:
+    """The first slot of a template that a binding cannot fill, as `slot.form`, or None.
+
+    >>> missing(compile_template("{t.one}"), {"t": {"many": "vitabu"}})
+    't.one'
+    """
+    for slot, form in template.keys:
+        if form not in binding.get(slot, ()):
+            return f"{slot}.{form}" if form else slot
+    return None
+
+
+def data_names() -> tuple[str, ...]:
+    """Names of the data files that ship with the package, sorted.
+
+    >>> "frames.yaml" in data_names()
+    True
+    """
+    return tuple(sorted(entry.name for entry in files("xlnb.corpora").joinpath("data").iterdir()))
+
+
+@cache
+def read(name: str) -> dict[str, Any]:
+    """One data file as a mapping; read once a process, so do not change what comes back."""
+    import yaml  # here, so that importing the package does not cost it
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = files("xlnb.corpora").joinpath("data", name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=loader)
+
+
+# Only Random.random() promises the same numbers in every Python version; the helpers use nothing else.
+
+
+def below(rng: random.Random, n: int) -> int:
+    """A whole number from 0 to n - 1."""
+    return int(rng.random() * n)
+
+
+def pick(rng: random.Random, items: Sequence[T]) -> T:
+    """One item of a sequence."""
+    return items[int(rng.random() * len(items))]
+
+
+def sample(rng: random.Random, items: Sequence[T], k: int) -> tuple[T, ...]:
+    """Pick k different items in random order; k = len(items) is a shuffle.
+
+    >>> sorted(sample(random.Random("x"), "abc", 3))
+    ['a', 'b', 'c']
+    """
+    pool = list(items)
+    for i in range(k):
+        j = i + int(rng.random() * (len(pool) - i))
+        pool[i], pool[j] = pool[j], pool[i]
+    return tuple(pool[:k])

@@ -1,0 +1,640 @@
+"""Grade-school word problems as a grammar, parallel in every language, and a generic language set.
+
+`data/frames.yaml` says what happens in a problem (numbers, steps, who and what), `data/<language>.yaml`
+says it in a language; a language is added by adding its file. Frames, names, things and numbers are
+split into train, few-shot, development and scored, so no scored problem shares any of them with training.
+
+>>> swahili, english = problems("sw", "scored", 1)[0], problems("en", "scored", 1)[0]
+>>> swahili.numbers == english.numbers, swahili.expressions == english.expressions
+(True, True)
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import itertools
+import math
+import operator
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from xlnb.corpora import Example
+from xlnb.corpora.grammar import (
+    Forms,
+    Template,
+    below,
+    compile_template,
+    data_names,
+    inflect,
+    missing,
+    pick,
+    read,
+    render,
+    sample,
+)
+from xlnb.errors import RequestError
+
+__all__ = [
+    "LANGUAGES",
+    "SPLITS",
+    "Problem",
+    "completion",
+    "difficulty",
+    "few_shot_prefix",
+    "language_examples",
+    "math_examples",
+    "numbers_split",
+    "problems",
+    "prompt",
+]
+
+SPLITS = ("train", "few-shot", "development", "scored")
+
+
+def _languages() -> tuple[str, ...]:
+    """Codes of the data files that are languages, English (the source) first."""
+    codes = [m[1] for name in data_names() if (m := re.fullmatch(r"([a-z]{2,3})\.yaml", name))]
+    return tuple(sorted(codes, key=lambda code: (code != "en", code)))
+
+
+LANGUAGES: tuple[str, ...] = _languages()
+
+# Limits that hold for every frame. Numbers and results of a problem all differ, so that neither copying a
+# number nor mixing up two of them is right by accident.
+_ANSWERS = range(2, 501)
+_RESULTS = range(2, 1001)
+# Percent of number tuples that go to each split, in the order of SPLITS.
+_SHARES = (50, 10, 15, 25)
+_TRIES = 5000  # draws for a problem before the search counts as long
+
+_OPERATIONS: dict[type, tuple[str, Callable[[int, int], int]]] = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.floordiv),
+    ast.Mod: ("%", operator.mod),
+}
+_COMPARISONS: dict[type, Callable[[int, int], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+Values = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A word problem in one language; `id`, `frame`, `answer`, `expressions`, `numbers` are the same in all.
+
+    `expressions` has one entry a step, `numbers` are those the question states, in the order the steps
+    use them. Source: ours.
+    """
+
+    id: str
+    frame: str
+    language: str
+    split: str
+    question: str
+    solution: str
+    answer: int
+    expressions: tuple[str, ...]
+    numbers: tuple[int, ...]
+
+
+class _Step(NamedTuple):
+    left: str
+    sign: str
+    function: Callable[[int, int], int]
+    right: str
+    result: str
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A frame compiled: what is drawn, what must hold, what is calculated."""
+
+    id: str
+    split: str
+    people: tuple[str, ...]  # slots
+    things: tuple[tuple[str, tuple[str, ...]], ...]  # slot, the things it may take
+    draw: tuple[tuple[str, int, int], ...]  # variable, lowest value, how many values
+    derive: tuple[tuple[str, Callable[[Values], int]], ...]
+    where: tuple[Callable[[Values], int], ...]
+    steps: tuple[_Step, ...]
+    stated: tuple[str, ...]  # variables the question states
+
+
+class _Deal(NamedTuple):
+    """A problem before it has a language."""
+
+    frame: _Frame
+    people: tuple[str, ...]
+    things: tuple[str, ...]
+    values: Values
+
+
+class _Wording(NamedTuple):
+    """A frame in one language; the solution includes the final sentence."""
+
+    question: Template
+    solution: Template
+
+
+class _Language(NamedTuple):
+    labels: Forms
+    names: Mapping[str, Forms]
+    things: Mapping[str, Forms]
+    wordings: Mapping[str, _Wording]
+
+
+def _check(value: Any, what: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise RequestError(f"{what} {value!r} is not there; choose from: {', '.join(allowed)}")
+
+
+def _check_count(value: Any, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise RequestError(f"{what} must be a whole number from 0 on, not {value!r}")
+
+
+# --- frames ----------------------------------------------------------------------------------------------
+
+
+def _calculator(text: str) -> Callable[[Values], int]:
+    """An expression of a data file as a function of the variables; names, whole numbers, + - * / % and
+    comparisons, nothing else.
+
+    >>> _calculator("a * b > 12")({"a": 3, "b": 5})
+    True
+    """
+    return _closure(ast.parse(text, mode="eval").body, text)
+
+
+def _closure(node: ast.expr, text: str) -> Callable[[Values], int]:
+    if isinstance(node, ast.Name):
+        return operator.itemgetter(node.id)
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        constant = node.value
+        return lambda values: constant
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
+        function = _OPERATIONS[type(node.op)][1]
+        left, right = _closure(node.left, text), _closure(node.right, text)
+        return lambda values: function(left(values), right(values))
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARISONS:
+        compare = _COMPARISONS[type(node.ops[0])]
+        left, right = _closure(node.left, text), _closure(node.comparators[0], text)
+        return lambda values: compare(left(values), right(values))
+    raise RequestError(f"{text!r} in frames.yaml: names, whole numbers, + - * / % and a comparison are allowed")
+
+
+def _step(text: str, result: str) -> _Step:
+    match ast.parse(text, mode="eval").body:
+        case ast.BinOp(left=ast.Name(id=left), op=op, right=ast.Name(id=right)) if type(op) in _OPERATIONS:
+            sign, function = _OPERATIONS[type(op)]
+            if sign in "+-*/":
+                return _Step(left, sign, function, right, result)
+    raise RequestError(f"step {text!r} in frames.yaml must be two names with + - * or / between them")
+
+
+def _frame(entry: Mapping[str, Any], things: Mapping[str, Any]) -> _Frame:
+    split = entry["split"]
+    _check(split, f"frame {entry['id']}: split", SPLITS)
+    steps = tuple(_step(text, f"s{i}") for i, text in enumerate(entry["steps"], 1))
+    results = {step.result for step in steps}
+    operands = (name for step in steps for name in (step.left, step.right))
+    allowed = tuple(
+        (slot, tuple(thing for thing, kinds in things[split].items() if kind in kinds))
+        for slot, kind in (entry.get("things") or {}).items()
+    )
+    return _Frame(
+        id=entry["id"],
+        split=split,
+        people=tuple(entry.get("people") or ()),
+        things=allowed,
+        draw=tuple((name, low, high - low + 1) for name, (low, high) in entry["draw"].items()),
+        derive=tuple((name, _calculator(text)) for name, text in (entry.get("derive") or {}).items()),
+        where=tuple(_calculator(text) for text in entry.get("where") or ()),
+        steps=steps,
+        stated=tuple(dict.fromkeys(name for name in operands if name not in results)),
+    )
+
+
+@cache
+def _frames(split: str) -> tuple[_Frame, ...]:
+    raw = read("frames.yaml")
+    return tuple(_frame(entry, raw["things"]) for entry in raw["frames"] if entry["split"] == split)
+
+
+def numbers_split(numbers: tuple[int, ...]) -> str:
+    """The split that a problem's numbers belong to, whatever the frame and whatever their order.
+
+    The sorted numbers, written in decimal with commas between, are hashed with SHA-256; the first four
+    bytes as a big-endian integer modulo 100 choose train (0 to 49), few-shot (to 59), development (to 74)
+    or scored. Source: ours.
+
+    >>> numbers_split((12, 5)) == numbers_split((5, 12))
+    True
+    """
+    return _sorted_split(tuple(sorted(numbers)))
+
+
+@cache
+def _sorted_split(numbers: tuple[int, ...]) -> str:
+    digest = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
+    share = int.from_bytes(digest[:4], "big") % 100
+    tops = itertools.accumulate(_SHARES)
+    return next(split for split, top in zip(SPLITS, tops, strict=True) if share < top)
+
+
+def _complete(frame: _Frame, values: Values) -> bool:
+    """Add what follows from the drawn variables; False where the numbers do not make a problem."""
+    for name, calculate in frame.derive:
+        values[name] = calculate(values)
+    for holds in frame.where:
+        if not holds(values):
+            return False
+    numbers = [values[name] for name in frame.stated]
+    if len(set(numbers)) < len(numbers) or min(numbers) < 2:
+        return False
+    if numbers_split(tuple(numbers)) != frame.split:
+        return False
+    result = 0
+    for step in frame.steps:
+        left, right = values[step.left], values[step.right]
+        if step.sign == "/" and left % right:
+            return False
+        result = values[step.result] = step.function(left, right)
+        if result not in _RESULTS or result in numbers:
+            return False
+        numbers.append(result)
+    return result in _ANSWERS
+
+
+def _numbers(frame: _Frame, rng: random.Random) -> Values | None:
+    """Variables and results of one problem, or None where this draw makes none."""
+    values = {name: low + below(rng, count) for name, low, count in frame.draw}
+    return values if _complete(frame, values) else None
+
+
+@cache
+def _capacity(frame: _Frame) -> int:
+    """How many different problems a frame can give in its split."""
+    names = [name for name, _, _ in frame.draw]
+    ranges = [range(low, low + count) for _, low, count in frame.draw]
+    tuples = set()
+    for drawn in itertools.product(*ranges):
+        values = dict(zip(names, drawn, strict=True))
+        if _complete(frame, values):
+            tuples.add(tuple(values[name] for name in frame.stated))
+    people = math.perm(len(read("frames.yaml")["names"][frame.split]), len(frame.people))
+    choices = itertools.product(*(things for _, things in frame.things))
+    things = sum(len(set(choice)) == len(choice) for choice in choices)
+    return len(tuples) * people * things
+
+
+def _at_most(split: str) -> int:
+    """How many problems a split has in balanced rotation: each frame as often as the poorest allows."""
+    frames = _frames(split)
+    least = min(map(_capacity, frames))
+    return least * len(frames)
+
+
+def _too_many(split: str, n: int) -> RequestError:
+    return RequestError(
+        f"n = {n} is too much for split {split!r}: it has at most {_at_most(split)} different problems in "
+        f"balanced rotation of its {len(_frames(split))} frames, the last of them found only by long search"
+    )
+
+
+def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
+    """The first n problems of a split, without a language; a longer run starts with the shorter one."""
+    frames = _frames(split)
+    # Counting takes a second or two, so it is done ahead only where n is near what could be too much.
+    if n > 10_000 * len(frames) and n > _at_most(split):
+        raise _too_many(split, n)
+    rng = random.Random(f"xlnb templates {split} {seed}")
+    names = tuple(read("frames.yaml")["names"][split])
+    seen: set[tuple] = set()
+    for start in range(0, n, len(frames)):
+        # The whole round is shuffled even if n ends within it: that keeps prefixes stable.
+        for frame in sample(rng, frames, len(frames))[: n - start]:
+            deal = _deal(frame, names, seen, rng)
+            if deal is None:
+                raise _too_many(split, n)
+            yield deal
+
+
+def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.Random) -> _Deal | None:
+    for _ in range(_TRIES):
+        values = _numbers(frame, rng)
+        if values is None:
+            continue
+        people = sample(rng, names, len(frame.people))
+        things = tuple(pick(rng, allowed) for _, allowed in frame.things)
+        key = (frame.id, people, things, tuple(values[name] for name in frame.stated))
+        if len(set(things)) == len(things) and key not in seen:
+            seen.add(key)
+            return _Deal(frame, people, things, values)
+    return None
+
+
+# --- languages -------------------------------------------------------------------------------------------
+
+
+@cache
+def _language(code: str) -> _Language:
+    """A language file compiled and checked: every slot of every frame must be fillable."""
+    _check(code, "language", LANGUAGES)
+    raw, shared = read(f"{code}.yaml"), read("frames.yaml")
+    classes = raw.get("classes") or {}
+    ids = [name for split in SPLITS for name in shared["names"][split]]
+    # `as written`: the names of frames.yaml are good in this language too.
+    rows = dict.fromkeys(ids) if raw["names"] == "as written" else raw["names"]
+    names = {name: inflect(row, classes, base=name) for name, row in rows.items()}
+    things = {thing: inflect(row, classes) for thing, row in raw["things"].items()}
+    wordings = {frame: _wording(entry, raw["final"]) for frame, entry in raw["frames"].items()}
+    language = _Language(raw["labels"], names, things, wordings)
+    for split in SPLITS:
+        for frame in _frames(split):
+            _check_wording(code, frame, language, tuple(shared["names"][split]))
+    return language
+
+
+def _wording(entry: Mapping[str, Any], final: str) -> _Wording:
+    return _Wording(compile_template(entry["question"]), compile_template(" ".join([*entry["steps"], final])))
+
+
+def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[str, ...]) -> None:
+    where = f"{code}.yaml, frame {frame.id}"
+    if frame.id not in language.wordings:
+        raise RequestError(f"{where}: not there")
+    question, solution = language.wordings[frame.id]
+    slots = {slot for slot, _ in question.keys}
+    expected = {*frame.people, *frame.stated, *(slot for slot, _ in frame.things)}
+    if slots != expected:
+        raise RequestError(f"{where}: question slots are {sorted(slots)}, should be {sorted(expected)}")
+    equations = [slot for slot, _ in solution.keys if slot.isdigit()]
+    if equations != [str(i) for i in range(1, len(frame.steps) + 1)]:
+        raise RequestError(f"{where}: the equations are {equations}, of {len(frame.steps)} steps")
+    numbers = {slot: {"": "2"} for slot in (*frame.stated, *equations, "answer")}
+    fillers = [(slot, language.names, names) for slot in frame.people]
+    fillers += [(slot, language.things, allowed) for slot, allowed in frame.things]
+    for slot, rows, ids in fillers:
+        for name in ids:
+            if name not in rows:
+                raise RequestError(f"{where}: slot {slot} may be {name}, which the file does not have")
+    for i in range(max([len(ids) for _, _, ids in fillers], default=1)):
+        binding = numbers | {slot: rows[ids[i % len(ids)]] for slot, rows, ids in fillers}
+        gap = missing(question, binding) or missing(solution, binding)
+        if gap:
+            who = {slot: ids[i % len(ids)] for slot, _, ids in fillers}
+            raise RequestError(f"{where}: nothing to put in {{{gap}}} (with {who})")
+
+
+def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem:
+    frame, values = deal.frame, deal.values
+    expressions = tuple(f"{values[s.left]} {s.sign} {values[s.right]}" for s in frame.steps)
+    binding: dict[str, Forms] = {name: {"": str(values[name])} for name in frame.stated}
+    for slot, name in zip(frame.people, deal.people, strict=True):
+        binding[slot] = language.names[name]
+    for (slot, _), thing in zip(frame.things, deal.things, strict=True):
+        binding[slot] = language.things[thing]
+    for i, (step, expression) in enumerate(zip(frame.steps, expressions, strict=True), 1):
+        binding[str(i)] = {"": f"{expression} = {values[step.result]}"}
+    answer = values[frame.steps[-1].result]
+    binding["answer"] = {"": str(answer)}
+    wording = language.wordings[frame.id]
+    return Problem(
+        id=f"{frame.split}-{index:06d}",
+        frame=frame.id,
+        language=code,
+        split=frame.split,
+        question=render(wording.question, binding),
+        solution=render(wording.solution, binding),
+        answer=answer,
+        expressions=expressions,
+        numbers=tuple([values[name] for name in frame.stated]),
+    )
+
+
+# --- what others call ------------------------------------------------------------------------------------
+
+
+def problems(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem, ...]:
+    """The first n problems of a split; the i-th is the same problem in every language.
+
+    Frames come in balanced rotation, shuffled in each round. No question comes twice. Raises RequestError
+    for an unknown language or split, and where the split has fewer than n problems. Source: ours.
+
+    >>> a, b = problems("sw", "train", 3), problems("sw", "train", 5)
+    >>> a == b[:3], a[0].id
+    (True, 'train-000000')
+    """
+    _check(language, "language", LANGUAGES)
+    _check(split, "split", SPLITS)
+    _check_count(n, "n")
+    words = _language(language)
+    return tuple(_problem(i, deal, language, words) for i, deal in enumerate(_deals(split, n, seed)))
+
+
+def prompt(problem: Problem) -> str:
+    """What a model reads, without a space at the end.
+
+    >>> prompt(problems("sw", "scored", 1)[0]).startswith("Swali: ")
+    True
+    """
+    labels = _language(problem.language).labels
+    return f"{labels['question']}: {problem.question}\n{labels['answer']}:"
+
+
+def completion(problem: Problem) -> str:
+    """What a model should write: a space and the solution, no newline.
+
+    >>> problem = problems("sw", "scored", 1)[0]
+    >>> completion(problem) == " " + problem.solution
+    True
+    """
+    return " " + problem.solution
+
+
+def math_examples(language: str, split: str, n: int, seed: int = 0) -> tuple[Example, ...]:
+    """Problems as examples, the frame as their kind; errors as in `problems`.
+
+    >>> math_examples("en", "train", 1)[0].prompt.endswith("Answer:")
+    True
+    """
+    return tuple(Example(prompt(p), completion(p), p.frame) for p in problems(language, split, n, seed))
+
+
+def few_shot_prefix(language: str, shots: int = 2, seed: int = 0) -> str:
+    """Solved problems to put before a prompt, each followed by an empty line; '' for no shots.
+
+    All of different frames of the split `few-shot`; from two shots on at least one has two steps or more.
+    Raises RequestError for more shots than the split has frames. Source: ours.
+
+    >>> few_shot_prefix("sw", 2).count("Swali: "), few_shot_prefix("sw", 0)
+    (2, '')
+    """
+    _check(language, "language", LANGUAGES)
+    _check_count(shots, "shots")
+    frames = len(_frames("few-shot"))
+    if shots > frames:
+        raise RequestError(f"shots = {shots}: there are {frames} few-shot frames, so at most {frames} shots")
+    pool = problems(language, "few-shot", frames, seed)  # one round: each frame once
+    chosen = list(pool[:shots])
+    if shots >= 2 and all(len(p.expressions) == 1 for p in chosen):
+        chosen[-1] = next(p for p in pool[shots:] if len(p.expressions) > 1)
+    return "".join(f"{prompt(p)}{completion(p)}\n\n" for p in chosen)
+
+
+def difficulty(split: str, n: int = 1000, seed: int = 0) -> dict[str, dict]:
+    """Counts over the first n problems of a split: steps a problem, operations, digits of the answer.
+
+    {"problems": {"n": n, "frames": ...}, "steps": {1: ...}, "operations": {"+": ...}, "digits": {1: ...}};
+    operations count steps, the others count problems. The language does not matter. Source: ours.
+
+    >>> sum(difficulty("scored", 24)["steps"].values())
+    24
+    """
+    _check(split, "split", SPLITS)
+    _check_count(n, "n")
+    deals = tuple(_deals(split, n, seed))
+    steps = Counter(len(deal.frame.steps) for deal in deals)
+    signs = Counter(step.sign for deal in deals for step in deal.frame.steps)
+    digits = Counter(len(str(deal.values[deal.frame.steps[-1].result])) for deal in deals)
+    return {
+        "problems": {"n": n, "frames": len({deal.frame.id for deal in deals})},
+        "steps": dict(sorted(steps.items())),
+        "operations": {sign: signs[sign] for sign in "+-*/"},
+        "digits": dict(sorted(digits.items())),
+    }
+
+
+def inventory(split: str) -> tuple[int, int, int]:
+    """How many frames, people's names and things a split has.
+
+    >>> all(count > 0 for count in inventory("scored"))
+    True
+    """
+    _check(split, "split", SPLITS)
+    raw = read("frames.yaml")
+    return len(_frames(split)), len(raw["names"][split]), len(raw["things"][split])
+
+
+# --- the generic language set ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """One way to make an example of a kind: a row for each slot, no row twice from the same table."""
+
+    slots: tuple[tuple[str, str], ...]  # slot, table
+    text: Template
+    completion: Template
+
+
+@dataclass(frozen=True)
+class _Kind:
+    id: str
+    instructions: tuple[str, ...]
+    variants: tuple[_Variant, ...]
+
+
+class _Generic(NamedTuple):
+    layout: str
+    tables: Mapping[str, tuple[Forms, ...]]
+    kinds: tuple[_Kind, ...]
+
+
+def _generic_languages() -> tuple[str, ...]:
+    return tuple(m[1] for name in data_names() if (m := re.fullmatch(r"generic-([a-z]{2,3})\.yaml", name)))
+
+
+@cache
+def _generic(code: str) -> _Generic:
+    name = f"generic-{code}.yaml"
+    raw = read(name)
+    classes = raw.get("classes") or {}
+    tables = {table: tuple(inflect(row, classes) for row in rows) for table, rows in raw["tables"].items()}
+    kinds = tuple(
+        _Kind(kind, tuple(entry["instructions"]), tuple(_variant(variant) for variant in entry["variants"]))
+        for kind, entry in raw["kinds"].items()
+    )
+    for kind in kinds:
+        for variant in kind.variants:
+            _check_variant(f"{name}, kind {kind.id}", variant, tables)
+    return _Generic(raw["layout"], tables, kinds)
+
+
+def _variant(entry: Mapping[str, Any]) -> _Variant:
+    slots = tuple(entry["draw"].items())
+    return _Variant(slots, compile_template(entry["text"]), compile_template(entry["completion"]))
+
+
+def _check_variant(where: str, variant: _Variant, tables: Mapping[str, tuple[Forms, ...]]) -> None:
+    for slot, table in variant.slots:
+        if table not in tables:
+            raise RequestError(f"{where}: no table {table} for slot {slot}; there are: {', '.join(tables)}")
+    for i in range(max(len(tables[table]) for _, table in variant.slots)):
+        binding = {slot: tables[table][i % len(tables[table])] for slot, table in variant.slots}
+        gap = missing(variant.text, binding) or missing(variant.completion, binding)
+        if gap:
+            raise RequestError(f"{where}: nothing to put in {{{gap}}} in row {i}")
+
+
+def _bind(variant: _Variant, tables: Mapping[str, tuple[Forms, ...]], rng: random.Random) -> dict[str, Forms]:
+    wanted = Counter(table for _, table in variant.slots)
+    rows = {table: iter(sample(rng, tables[table], count)) for table, count in wanted.items()}
+    return {slot: next(rows[table]) for slot, table in variant.slots}
+
+
+def _generic_example(kind: _Kind, generic: _Generic, seen: set[str], rng: random.Random) -> Example | None:
+    for _ in range(_TRIES):
+        variant = pick(rng, kind.variants)
+        binding = _bind(variant, generic.tables, rng)
+        text = render(variant.text, binding)
+        instruction = pick(rng, kind.instructions)
+        # The text decides, not the wording of the instruction: the same task asked otherwise is no new one.
+        if text not in seen:
+            seen.add(text)
+            filled = generic.layout.format(instruction=instruction, text=text)
+            return Example(filled, render(variant.completion, binding), kind.id)
+    return None
+
+
+def language_examples(language: str, n: int, seed: int = 0) -> tuple[Example, ...]:
+    """The first n examples of the generic set: instructions of many kinds, no arithmetic, no digits.
+
+    Kinds come in balanced rotation, and no task comes twice. The prompt's format is not that of the word
+    problems: language data in the evaluation's own format teaches a model not to calculate. Raises
+    RequestError for a language without a generic set and where n is too much. Source: ours.
+
+    >>> len({example.kind for example in language_examples("sw", 20)}) >= 12
+    True
+    """
+    _check(language, "generic set for language", _generic_languages())
+    _check_count(n, "n")
+    generic = _generic(language)
+    rng = random.Random(f"xlnb generic {language} {seed}")
+    seen: dict[str, set[str]] = {kind.id: set() for kind in generic.kinds}
+    out: list[Example] = []
+    while len(out) < n:
+        for kind in sample(rng, generic.kinds, len(generic.kinds))[: n - len(out)]:
+            example = _generic_example(kind, generic, seen[kind.id], rng)
+            if example is None:
+                raise RequestError(
+                    f"n = {n} is too much for the generic set of {language!r}: kind {kind.id!r} has about "
+                    f"{len(seen[kind.id])} different tasks, so there are at most about "
+                    f"{len(seen[kind.id]) * len(generic.kinds)} examples in balanced rotation"
+                )
+            out.append(example)
+    return tuple(out)

@@ -1,0 +1,192 @@
+"""The book's figures, one call each: axes with units, colours that colour-blind readers can tell apart, book width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from xlnb.evaluation import EXACT_MATCH, EXPRESSION, EXPRESSION_NLL, HIGHER_IS_BETTER, NLL
+from xlnb.methods import METHODS
+from xlnb.partitions import Partition
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+WIDTH = 7.5  # inches: readable at the book's text width
+MATH_COLOUR, LANGUAGE_COLOUR, OTHER_COLOUR = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito
+METRIC_AXES = {
+    NLL: "solution NLL\n(nats per token; lower is better)",
+    EXPRESSION_NLL: "expression NLL\n(nats per token; lower is better)",
+    EXACT_MATCH: "final number right\n(% of problems)",
+    EXPRESSION: "calculations right\n(% of problems)",
+}
+LANGUAGE_NAMES = {"en": "English", "sw": "Swahili", "bn": "Bengali", "te": "Telugu"}
+_EXPERT_COLOURS = {"math": MATH_COLOUR, "language": LANGUAGE_COLOUR, "both": "#009E73", "none": OTHER_COLOUR}
+
+
+def label(method: str, partition: str = "") -> str:
+    """Return a method's name for a figure or table; partition C goes without saying.
+
+    >>> label("layer-swapping", "complement of C")
+    'Layer-Swapping (complement of C)'
+    """
+    title = METHODS[method].title if method in METHODS else method
+    return title if partition in ("", "C") else f"{title} ({partition})"
+
+
+def _subplots(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, Any]:
+    """Figure and axes in the book's style, whatever a reader's matplotlib settings are."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    sns.set_theme(
+        context="notebook", style="whitegrid", font_scale=0.85, rc={"figure.dpi": 110, "axes.titleweight": "bold"}
+    )
+    return plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", **kwargs)
+
+
+def loss_figure(histories: dict[str, pd.DataFrame]) -> Figure:
+    """Draw the training loss of each expert by step; the thick line is a running mean of five steps."""
+    figure, axes = _subplots(1, len(histories), 2.6, squeeze=False)
+    for axis, (slug, history) in zip(axes[0], histories.items(), strict=True):
+        colour = _EXPERT_COLOURS[METHODS[slug].expert]
+        axis.plot(history["step"] + 1, history["loss"], color=colour, alpha=0.3, linewidth=1)
+        axis.plot(history["step"] + 1, history["loss"].rolling(5, min_periods=1).mean(), color=colour, linewidth=2)
+        axis.set(title=label(slug), xlabel="optimizer step", ylabel="training loss\n(nats per completion token)")
+        axis.set_ylim(bottom=0)
+    return figure
+
+
+def partition_figure(partitions: Sequence[Partition]) -> Figure:
+    """Draw who owns each layer, a row a partition: blue is math, orange is the language, between is a transition."""
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import Patch
+
+    depth = len(partitions[0].shares)
+    figure, axis = _subplots(1, 1, 0.9 + 0.4 * len(partitions))
+    colours = LinearSegmentedColormap.from_list("share", [LANGUAGE_COLOUR, "#DDDDDD", MATH_COLOUR])
+    shares = np.array([partition.shares for partition in partitions])
+    axis.pcolormesh(shares, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=2)
+    axis.set_yticks(np.arange(len(partitions)) + 0.5, [partition.name for partition in partitions])
+    axis.set_xticks(np.arange(depth) + 0.5, [str(layer) for layer in range(depth)])
+    axis.set(xlabel="transformer layer (0 reads the input, the last one writes the output)")
+    axis.grid(False)
+    axis.invert_yaxis()
+    axis.legend(
+        handles=[Patch(color=MATH_COLOUR, label="from the math expert"), Patch(color=LANGUAGE_COLOUR, label="from the language expert")],
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False,
+    )  # fmt: skip
+    return figure
+
+
+def scores_figure(
+    scores: pd.DataFrame, metrics: Sequence[str] = (NLL, EXPRESSION_NLL, EXPRESSION), title: str = ""
+) -> Figure:
+    """Draw each method's score with its 95 % interval: a column a metric, a row a test language.
+
+    ``scores`` has the columns of :func:`xlnb.load_scores`, one row a method, test language and metric.
+    """
+    languages = sorted(scores["test_language"].unique(), key=lambda code: code == "en")
+    methods = list(dict.fromkeys(zip(scores["method"], scores["partition"], strict=True)))
+    figure, axes = _subplots(
+        len(languages),
+        len(metrics),
+        0.6 + len(languages) * (0.75 + 0.27 * len(methods)),
+        squeeze=False,
+        sharey=True,
+        sharex="col",
+    )
+    for row, language in zip(axes, languages, strict=True):
+        for axis, metric in zip(row, metrics, strict=True):
+            part = scores[(scores["test_language"] == language) & (scores["metric"] == metric)]
+            factor = 100 if HIGHER_IS_BETTER[metric] else 1
+            for height, (method, partition) in enumerate(methods):
+                score = part[(part["method"] == method) & (part["partition"] == partition)].iloc[0]
+                colour = _EXPERT_COLOURS[score["expert"]]
+                axis.hlines(height, factor * score["low"], factor * score["high"], color=colour, linewidth=2)
+                axis.plot(factor * score["value"], height, "o", color=colour, markersize=6)
+            base = part[part["method"] == "base"]
+            if len(base):
+                axis.axvline(factor * base["value"].iloc[0], color=OTHER_COLOUR, linestyle=":", linewidth=1)
+            axis.set_title(LANGUAGE_NAMES.get(language, language))
+            if language == languages[-1]:
+                axis.set_xlabel(METRIC_AXES[metric])
+        row[0].set_yticks(range(len(methods)), [label(*method).replace(" (", "\n(") for method in methods])
+    axes[0, 0].invert_yaxis()
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def differences_figure(contrasts: pd.DataFrame, title: str = "") -> Figure:
+    """Draw paired differences with their 95 % intervals, a column a metric; right of the line is better.
+
+    ``contrasts`` has the columns of :func:`xlnb.telling.contrasts`; where less is better the axis is reversed.
+    """
+    metrics = list(dict.fromkeys(contrasts["metric"]))
+    names = list(dict.fromkeys(contrasts["name"]))
+    figure, axes = _subplots(1, len(metrics), 1.3 + 0.34 * len(names), squeeze=False, sharey=True)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        factor = 100 if HIGHER_IS_BETTER[metric] else 1
+        for height, name in enumerate(names):
+            row = contrasts[(contrasts["metric"] == metric) & (contrasts["name"] == name)].iloc[0]
+            clear = row["low"] > 0 or row["high"] < 0
+            colour = _EXPERT_COLOURS["both"] if clear else OTHER_COLOUR
+            axis.hlines(height, factor * row["low"], factor * row["high"], color=colour, linewidth=2)
+            axis.plot(
+                factor * row["difference"],
+                height,
+                "o",
+                color=colour,
+                markerfacecolor=colour if clear else "white",
+                markersize=6,
+            )
+        axis.axvline(0, color="black", linewidth=1)
+        unit = "percentage points" if HIGHER_IS_BETTER[metric] else "nats per token; reversed"
+        axis.set_xlabel(f"{METRIC_AXES[metric].splitlines()[0]}\n(difference, {unit})")
+        if not HIGHER_IS_BETTER[metric]:
+            axis.invert_xaxis()
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].invert_yaxis()
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def difficulty_figure(steps: pd.DataFrame) -> Figure:
+    """Draw how many problems of each split have one, two or three steps, in percent of the split.
+
+    ``steps`` has a row a split and a column a number of steps, holding shares.
+    """
+    import seaborn as sns
+
+    figure, axis = _subplots(1, 1, 2.4)
+    left = 0 * steps.iloc[:, 0]
+    for colour, count in zip(sns.color_palette("crest", len(steps.columns)), steps.columns, strict=True):
+        axis.barh(
+            steps.index, 100 * steps[count], left=left, color=colour, label=f"{count} step{'s' if count > 1 else ''}"
+        )
+        left = left + 100 * steps[count]
+    axis.set(xlabel="problems of the split (%)", xlim=(0, 100))
+    axis.invert_yaxis()
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def shots_figure(scores: pd.DataFrame, metrics: Sequence[str] = (NLL, EXPRESSION_NLL, EXPRESSION)) -> Figure:
+    """Draw scores by the number of worked examples, a column a metric, a line a test language."""
+    figure, axes = _subplots(1, len(metrics), 2.8, squeeze=False)
+    colours = dict(zip(sorted(scores["test_language"].unique(), key=lambda code: code != "en"), (MATH_COLOUR, LANGUAGE_COLOUR), strict=False))  # fmt: skip
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        factor = 100 if HIGHER_IS_BETTER[metric] else 1
+        for offset, (code, colour) in zip((-0.04, 0.04), colours.items(), strict=True):
+            part = scores[(scores["test_language"] == code) & (scores["metric"] == metric)].sort_values("shots")
+            x = part["shots"] + offset  # beside each other, so that intervals do not hide one another
+            axis.vlines(x, factor * part["low"], factor * part["high"], color=colour, linewidth=2)
+            axis.plot(x, factor * part["value"], "o-", color=colour, label=LANGUAGE_NAMES.get(code, code), linewidth=1)
+        axis.set(xlabel="worked examples", ylabel=METRIC_AXES[metric], xticks=sorted(scores["shots"].unique()))
+        axis.set_ylim(bottom=0)
+    axes[0, -1].legend(frameon=False)
+    return figure

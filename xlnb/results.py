@@ -1,0 +1,151 @@
+"""The committed results that the book reads: outcomes problem by problem, and the scores computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlnb import artifacts
+from xlnb.errors import RequestError
+from xlnb.paths import results_folder
+from xlnb.stats import mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xlnb.studies import Study
+
+KEYS = ["profile", "setting", "model", "language", "test_language", "paradigm", "seed", "partition", "method", "expert",
+        "split", "benchmark", "shots", "metric"]  # fmt: skip
+COLUMNS = [*KEYS, "problem", "outcome", "text"]
+
+
+def load_outcomes(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
+    """Return the per-problem outcomes behind all committed results.
+
+    Columns: profile, setting (templates or real), model, language (the study's), test_language, paradigm, seed, partition,
+    method, expert (math, language, both, none), split, benchmark, shots, metric, problem, outcome, text (the generated answer,
+    if any). ``filters`` keep the rows whose column equals a value or is in a list of them. Raises
+    :class:`~xlnb.errors.RequestError` for an unknown column and where there are no results.
+    """
+    import pandas as pd
+
+    files = sorted(Path(folder or results_folder()).glob("*/outcomes.parquet"))
+    if not files:
+        raise RequestError(f"No results in {folder or results_folder()}: it holds no folder with an outcomes.parquet.")
+    return select(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), **filters)
+
+
+def load_scores(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
+    """Return all committed results, a row a score: the keys of :func:`load_outcomes`, then value, low, high, n.
+
+    ``low`` and ``high`` bound the 95 % interval over problems. The base has seed 0. Raises as :func:`load_outcomes`.
+    """
+    return scores(load_outcomes(folder, **filters))
+
+
+def select(outcomes: pd.DataFrame, **filters: Any) -> pd.DataFrame:
+    """Return the rows whose columns equal the given values, or are among the given lists.
+
+    Raises :class:`~xlnb.errors.RequestError` for a column that is not there.
+    """
+    for column, wanted in filters.items():
+        if column not in outcomes:
+            raise RequestError(f"Outcomes have no column {column!r}: choose among {', '.join(outcomes.columns)}.")
+        allowed = wanted if isinstance(wanted, list | tuple | set) else [wanted]
+        outcomes = outcomes[outcomes[column].isin(allowed)]
+    return outcomes.reset_index(drop=True)
+
+
+def scores(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of each score's outcomes with its interval over problems: the keys, value, low, high, n."""
+    rows = []
+    for key, group in outcomes.groupby(KEYS, sort=False):
+        interval = mean_interval(group["outcome"].to_numpy())
+        rows.append((*key, interval.value, interval.low, interval.high, interval.n))
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
+
+
+def publish(studies: Iterable[Study], name: str, folder: str | Path | None = None) -> Path:
+    """Write the outcomes of studies, finishing those that are not, as the committed result ``name``; return its folder.
+
+    The folder receives outcomes.parquet, training.parquet (loss by step of each expert) and provenance.json.
+    """
+    import time
+
+    import pandas as pd
+
+    started = time.time()
+    outcomes, histories, specs = [], [], []
+    for study in studies:
+        outcomes += [study.outcomes(), study.base_by_shots()]
+        keys = {"profile": study.profile.name, "language": study.language, "seed": study.seed}
+        histories += [study.history(slug).assign(**keys, expert=slug) for slug in study.experts]
+        specs.append(study.spec())
+    out = Path(folder or results_folder()) / name
+    table = pd.concat(outcomes, ignore_index=True).drop_duplicates([*KEYS, "problem"])
+    with artifacts.whole_file(out / "outcomes.parquet") as partial:
+        table.to_parquet(partial, index=False, compression="zstd")
+    with artifacts.whole_file(out / "training.parquet") as partial:
+        pd.concat(histories, ignore_index=True).to_parquet(partial, index=False, compression="zstd")
+    artifacts.write_json(out / "provenance.json", artifacts.provenance({"studies": specs}, started))
+    return out
+
+
+@dataclass(frozen=True)
+class CommittedStudy:
+    """A study read from the committed results: the same questions as :class:`xlnb.Study` answers, without a model.
+
+    Raises :class:`~xlnb.errors.RequestError` where no committed result has this profile, language and seed.
+    """
+
+    profile: str
+    language: str
+    seed: int
+    folder: Path = field(default_factory=results_folder)
+
+    def __post_init__(self) -> None:
+        if self._rows().empty:
+            raise RequestError(
+                f"No committed result of profile {self.profile}, language {self.language}, seed {self.seed}: run live, or "
+                "choose a seed that book/results has."
+            )
+
+    def _rows(self) -> pd.DataFrame:
+        found = load_outcomes(self.folder, profile=self.profile, language=self.language)
+        return found[(found["seed"] == self.seed) | (found["method"] == "base")]
+
+    @property
+    def depth(self) -> int:
+        """The number of transformer layers of the base."""
+        for file in sorted(self.folder.glob("*/provenance.json")):
+            for spec in artifacts.read_json(file)["spec"]["studies"]:
+                if (spec["language"], spec["seed"]) == (self.language, self.seed):
+                    return spec["depth"]
+        raise RequestError(f"No provenance in {self.folder} has language {self.language} and seed {self.seed}.")
+
+    def outcomes(
+        self, methods: Iterable[str] | None = None, test_languages: Sequence[str] | None = None, **filters: Any
+    ) -> pd.DataFrame:
+        """Return this study's committed outcomes, as :meth:`xlnb.Study.outcomes` does; on scored problems, 2-shot by default."""
+        filters = {"split": "scored", "shots": 2, **filters}
+        if methods:
+            filters["method"] = list(methods)
+        if test_languages:
+            filters["test_language"] = list(test_languages)
+        return select(self._rows(), **filters)
+
+    def base_by_shots(self, shots: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
+        """Return the base's outcomes on development problems with different numbers of worked examples."""
+        return select(self._rows(), split="development", method="base", shots=list(shots))
+
+    def history(self, slug: str) -> pd.DataFrame:
+        """Return loss, learning rate and tokens of each training step of an expert."""
+        import pandas as pd
+
+        table = pd.concat([pd.read_parquet(file) for file in sorted(self.folder.glob("*/training.parquet"))])
+        return select(table, profile=self.profile, language=self.language, seed=self.seed, expert=slug)

@@ -1,0 +1,303 @@
+"""A study: one cell of the grid (profile, language, seed). It knows where its artifacts lie, makes what is missing, reuses
+what is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from xlnb import artifacts
+from xlnb.corpora import Example, templates
+from xlnb.errors import RequestError
+from xlnb.evaluation import Evaluation, evaluate
+from xlnb.merging import applied
+from xlnb.methods import LANGUAGE, MATH, METHODS, method
+from xlnb.models import Base, load_base, miniature, pocket_checkpoint
+from xlnb.partitions import COMPLEMENT, Partition, named_partition
+from xlnb.paths import runs_folder
+from xlnb.results import COLUMNS, CommittedStudy
+from xlnb.sft import Training, train_expert, training_spec
+from xlnb.task_vectors import TaskVector
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BENCHMARK = SETTING = "templates"
+PARADIGM = "lora"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A size of everything: which model, how much training and how much evaluation."""
+
+    name: str
+    model: str
+    checkpoint: Callable[[], Path]
+    examples: int  # in each expert's training set
+    training: Training
+    evaluation: Evaluation
+    development: int  # problems of the development split on which the base is tried out
+    trimmed: bool
+
+
+PROFILES = {
+    "smoke": Profile(
+        name="smoke",
+        model="gemma3-miniature",
+        checkpoint=lambda: miniature(runs_folder() / "smoke" / "gemma3-miniature" / "checkpoint"),
+        examples=8,
+        training=Training(steps=3, batch_size=2, rank=4, max_length=1024, checkpoint_every=1),
+        evaluation=Evaluation(problems=6, generated=3, max_new_tokens=8, batch_size=4),
+        development=4,
+        trimmed=False,
+    ),
+    "pocket": Profile(
+        name="pocket",
+        model="gemma-3-270m",
+        checkpoint=pocket_checkpoint,
+        examples=480,
+        training=Training(),
+        evaluation=Evaluation(),
+        development=96,
+        trimmed=True,
+    ),
+}
+
+
+def named_profile(name: str) -> Profile:
+    """Return a profile by name. Raises :class:`~xlnb.errors.RequestError` for an unknown one."""
+    if name not in PROFILES:
+        raise RequestError(f"No profile {name!r}: choose one of {', '.join(PROFILES)}.")
+    return PROFILES[name]
+
+
+def open_study(profile: str, language: str, seed: int, live: bool) -> Study | CommittedStudy:
+    """Return a study that computes what is missing (``live``), or one that reads the committed results.
+
+    Raises :class:`~xlnb.errors.RequestError` for an unknown profile or language, or where nothing is committed.
+    """
+    return Study(named_profile(profile), language, seed) if live else CommittedStudy(profile, language, seed)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Math expert, language expert and merges of one profile, language and seed, evaluated in English and that language.
+
+    ``language`` is the target language's code (a language of the templates corpus that has a generic set); ``seed`` decides
+    the LoRA initialisation, the training examples and their order. Raises
+    :class:`~xlnb.errors.RequestError` for an unknown language or a negative seed.
+    """
+
+    profile: Profile
+    language: str = "sw"
+    seed: int = 0
+    folder: Path = field(default_factory=runs_folder)
+
+    def __post_init__(self) -> None:
+        if self.language not in templates.LANGUAGES or self.language == "en":
+            others = [code for code in templates.LANGUAGES if code != "en"]
+            raise RequestError(f"No study of language {self.language!r}: choose one of {', '.join(others)}.")
+        if self.seed < 0:
+            raise RequestError(f"The seed is {self.seed}: it must be 0 or more.")
+
+    # -- the models
+
+    experts: ClassVar[tuple[str, ...]] = (MATH, LANGUAGE)  # the slugs of what is trained
+
+    @cached_property
+    def base(self) -> Base:
+        """The base model, loaded when first asked for."""
+        texts = _vocabulary_texts(("en", self.language)) if self.profile.trimmed else None
+        return load_base(self.profile.checkpoint(), texts)
+
+    @property
+    def home(self) -> Path:
+        """The folder of this study's artifacts."""
+        return self.folder / self.profile.name / self.profile.model / self.language / PARADIGM / f"seed-{self.seed}"
+
+    def training_examples(self, expert: str) -> tuple[Example, ...]:
+        """Return the training set of an expert: English word problems, or generic text of the language without arithmetic."""
+        if expert == MATH:
+            return templates.math_examples("en", "train", self.profile.examples, self.seed)
+        return templates.language_examples(self.language, self.profile.examples, self.seed)
+
+    def expert(self, slug: str) -> Path:
+        """Return the adapter folder of ``math-only`` or ``language-only``, training it where it is missing."""
+        if slug not in (MATH, LANGUAGE):
+            raise RequestError(f"No expert {slug!r}: choose {MATH} or {LANGUAGE}.")
+        examples = self.training_examples(slug)
+        spec = training_spec(self.base, examples, self.profile.training, self.seed)
+        out = self.home / "experts" / f"{slug}-{artifacts.digest(spec)[:8]}"
+        return train_expert(self.base, examples, self.profile.training, self.seed, out, title=slug)
+
+    def history(self, slug: str) -> pd.DataFrame:
+        """Return loss, learning rate and tokens of each training step of an expert."""
+        import pandas as pd
+
+        return pd.DataFrame(artifacts.read_json(self.expert(slug) / "history.json"))
+
+    def task_vector(self, slug: str) -> TaskVector:
+        """Return the task vector of ``math-only`` or ``language-only``."""
+        return TaskVector.from_adapter(self.expert(slug))
+
+    def merged(self, slug: str, partition: str = "C") -> TaskVector:
+        """Return what a method adds to the base."""
+        chosen = method(slug)
+        vectors = {expert: self.task_vector(expert) for expert in chosen.experts}
+        return chosen.recipe(vectors, self.partition(partition))
+
+    @property
+    def depth(self) -> int:
+        """The number of transformer layers of the base."""
+        return self.base.depth
+
+    def partition(self, name: str = "C") -> Partition:
+        """Return a partition, by name, of the base's layers. Raises :class:`~xlnb.errors.RequestError` for an unknown one."""
+        return named_partition(name, self.depth)
+
+    # -- the outcomes
+
+    def outcomes(
+        self,
+        methods: Iterable[str] | None = None,
+        test_languages: Sequence[str] | None = None,
+        partitions: Sequence[str] = ("C", COMPLEMENT),
+        **changes: Any,
+    ) -> pd.DataFrame:
+        """Return the per-problem outcomes of the methods (all of them by default), computing those that are missing.
+
+        Columns as :func:`xlnb.load_outcomes` has them. A method that uses a partition is evaluated under each of ``partitions``.
+        ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`, such as split or shots.
+        """
+        import pandas as pd
+
+        evaluation = replace(self.profile.evaluation, **changes)
+        cells = [
+            (slug, partition, test_language)
+            for slug in methods or METHODS
+            for partition in (partitions if method(slug).uses_partition else ("",))
+            for test_language in (test_languages or ("en", self.language))
+        ]
+        return pd.concat([self._cell(*cell, evaluation) for cell in cells], ignore_index=True)
+
+    def base_by_shots(self, shots: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
+        """Return the base's outcomes on development problems with different numbers of worked examples."""
+        import pandas as pd
+
+        n = self.profile.development
+        parts = [
+            self.outcomes(["base"], split="development", shots=k, problems=n, generated=n // 2) for k in shots
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def _cell(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> pd.DataFrame:
+        import pandas as pd
+
+        spec = self._cell_spec(slug, partition, test_language, evaluation)
+        # The base has no seed: one evaluation serves all studies of the same vocabulary.
+        home = self.home if method(slug).experts else self.home.parent / "base"
+        name = "--".join(part.replace(" ", "-") for part in (slug, partition, test_language) if part)
+        path = home / "outcomes" / f"{name}-{artifacts.digest(spec)[:8]}.parquet"
+        if not path.is_file():
+            started = time.time()
+            with applied(self.base.model, self.merged(slug, partition or "C")):
+                rows = evaluate(self.base, test_language, evaluation, title=f"{slug} {test_language}")
+            artifacts.write_json(path.with_suffix(".json"), artifacts.provenance(spec, started))
+            with artifacts.whole_file(path) as partial:  # last: its presence says that the cell is done
+                rows.to_parquet(partial, index=False)
+        rows = pd.read_parquet(path)
+        return rows.assign(**self._keys(slug, partition, test_language, evaluation))[COLUMNS]
+
+    def _cell_spec(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> dict[str, Any]:
+        exemplars = templates.few_shot_prefix(test_language, evaluation.shots, evaluation.exemplar_seed)
+        problems = templates.problems(test_language, evaluation.split, evaluation.problems, evaluation.problem_seed)
+        return {
+            "base": self.base.fingerprint,
+            "method": slug,
+            "partition": str(self.partition(partition)) if partition else "",
+            "experts": {
+                expert: training_spec(self.base, self.training_examples(expert), self.profile.training, self.seed)
+                for expert in method(slug).experts
+            },
+            "test_language": test_language,
+            "evaluation": asdict(evaluation),
+            "data": artifacts.digest([exemplars, [[p.question, p.solution] for p in problems]]),
+        }
+
+    def spec(self) -> dict[str, Any]:
+        """Return what determines this study's results: model, data, training and evaluation of every cell."""
+        return {
+            "seed": self.seed,
+            "depth": self.depth,
+            "language": self.language,
+            "base": {
+                "folder": self.base.folder.name,
+                "fingerprint": self.base.fingerprint,
+                "trimmed": self.profile.trimmed,
+            },
+            "experts": {
+                expert: training_spec(self.base, self.training_examples(expert), self.profile.training, self.seed)
+                for expert in self.experts
+            },
+            "evaluation": asdict(self.profile.evaluation),
+        }
+
+    def _keys(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> dict[str, Any]:
+        return {
+            "profile": self.profile.name,
+            "setting": SETTING,
+            "model": self.profile.model,
+            "language": self.language,
+            "test_language": test_language,
+            "paradigm": PARADIGM,
+            "seed": self.seed if method(slug).experts else 0,
+            "partition": partition,
+            "method": slug,
+            "expert": method(slug).expert,
+            "split": evaluation.split,
+            "benchmark": BENCHMARK,
+            "shots": evaluation.shots,
+        }
+
+
+def evaluate_adapter(profile_name: str, adapter: Path | None, language: str, problems: int | None) -> pd.DataFrame:
+    """Return the scores of an adapter (None: the base) on held-out problems: metric, value, low, high, n.
+
+    The whole vocabulary is kept where the profile does not trim. Raises :class:`~xlnb.errors.RequestError` for an unknown
+    profile or language, an unusable adapter folder and too few problems.
+    """
+    import pandas as pd
+
+    from xlnb.stats import mean_interval
+
+    chosen = named_profile(profile_name)
+    if language not in templates.LANGUAGES:
+        raise RequestError(f"No problems in language {language!r}: choose one of {', '.join(templates.LANGUAGES)}.")
+    evaluation = chosen.evaluation
+    if problems is not None:
+        evaluation = replace(evaluation, problems=problems, generated=min(problems, evaluation.generated))
+    vector = TaskVector.from_adapter(adapter) if adapter else TaskVector({})
+    texts = _vocabulary_texts(tuple(dict.fromkeys(("en", language)))) if chosen.trimmed else None
+    base = load_base(chosen.checkpoint(), texts)
+    with applied(base.model, vector):
+        rows = evaluate(base, language, evaluation)
+    found = {metric: mean_interval(part["outcome"].to_numpy()) for metric, part in rows.groupby("metric", sort=False)}
+    return pd.DataFrame(
+        [(m, i.value, i.low, i.high, i.n) for m, i in found.items()], columns=["metric", "value", "low", "high", "n"]
+    )
+
+
+def _vocabulary_texts(languages: Sequence[str]) -> list[str]:
+    """Return the texts whose tokens a trimmed vocabulary keeps: a fixed sample of all that these languages' corpora can say."""
+    texts = []
+    for code in languages:
+        texts += [templates.few_shot_prefix(code, shots=1, seed=seed) for seed in range(20)]
+        for split in templates.SPLITS:
+            texts += [e.prompt + e.completion for e in templates.math_examples(code, split, 1000, seed=12345)]
+        if code != "en":
+            texts += [e.prompt + e.completion for e in templates.language_examples(code, 3000, seed=12345)]
+    return texts

@@ -1,0 +1,262 @@
+"""Numbers in words and tables: what a comparison shows, what it does not, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from xlnb.evaluation import HIGHER_IS_BETTER, METRICS
+from xlnb.methods import METHODS
+from xlnb.plots import LANGUAGE_NAMES, label
+from xlnb.results import select
+from xlnb.stats import Interval, mean_interval, paired_difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xlnb.corpora.templates import Problem
+    from xlnb.partitions import Partition
+    from xlnb.task_vectors import TaskVector
+
+SCORE_NAMES = {
+    "nll": "NLL of the solution",
+    "expression-nll": "NLL of the expressions",
+    "exact-match": "final number right",
+    "expression": "calculations right",
+}
+Arm = tuple[str, str]  # method and partition ("" where the method uses none)
+
+
+def contrast(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language: str) -> Interval:
+    """Return the paired difference a minus b of two methods, each (slug, partition), with its interval."""
+    chosen = select(outcomes, metric=metric, test_language=test_language)
+    left, right = (select(chosen, method=method, partition=partition) for method, partition in (a, b))
+    return paired_difference(left, right)
+
+
+def contrasts(
+    outcomes: pd.DataFrame, pairs: Sequence[tuple[Arm, Arm]], test_language: str, metrics: Sequence[str] = METRICS
+) -> pd.DataFrame:
+    """Return a row a pair and metric: name, metric, difference, low, high, n (problems), seeds, verdict."""
+    import pandas as pd
+
+    rows = []
+    for a, b in pairs:
+        for metric in metrics:
+            d = contrast(outcomes, a, b, metric, test_language)
+            name = f"{label(*a)} − {label(*b)}"
+            rows.append((name, metric, d.value, d.low, d.high, d.n, d.seeds, verdict(d, metric)))
+    return pd.DataFrame(rows, columns=["name", "metric", "difference", "low", "high", "n", "seeds", "verdict"])
+
+
+def verdict(difference: Interval, metric: str) -> str:
+    """Say whether a difference is better, worse or not shown: its interval must exclude zero.
+
+    >>> verdict(Interval(-0.2, -0.3, -0.1, 250), "nll"), verdict(Interval(0.02, -0.01, 0.05, 250), "exact-match")
+    ('better', 'not shown')
+    """
+    if not difference.excludes_zero:
+        return "not shown"
+    return "better" if (difference.value > 0) == HIGHER_IS_BETTER[metric] else "worse"
+
+
+def amount(value: float, low: float, high: float, metric: str, signed: bool = False) -> str:
+    """Return a value with its interval in the metric's unit: nats per token, or percent (points where ``signed``).
+
+    >>> amount(0.125, 0.05, 0.2, "exact-match", signed=True)
+    '+12.5 points [+5.0, +20.0]'
+    """
+    sign = "+" if signed else ""
+    if not HIGHER_IS_BETTER[metric]:
+        return f"{value:{sign}.3f} nats [{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−")
+    unit = " points" if signed else " %"
+    return f"{100 * value:{sign}.1f}{unit} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]".replace("-", "−")
+
+
+def contrast_sentence(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language: str) -> str:
+    """Return one sentence that states a paired difference, its interval and what it shows."""
+    d = contrast(outcomes, a, b, metric, test_language)
+    shown = {
+        "better": "the interval excludes zero: **better**",
+        "worse": "the interval excludes zero: **worse**",
+        "not shown": "the interval includes zero: **no difference shown**",
+    }[verdict(d, metric)]
+    over = f"{d.n} problems" + (f" and {d.seeds} trainings" if d.seeds > 1 else ", one training")
+    return (
+        f"{label(*a)} minus {label(*b)}, {SCORE_NAMES[metric]}, {LANGUAGE_NAMES[test_language]}: "
+        f"{amount(d.value, d.low, d.high, metric, signed=True)} over {over}; {shown}."
+    )
+
+
+def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
+    """Return a table of scores with intervals: a row a method, a column a test language and metric."""
+    from great_tables import GT
+
+    table = scores.assign(
+        method=[label(m, p) for m, p in zip(scores["method"], scores["partition"], strict=True)],
+        column=[f"{LANGUAGE_NAMES[code]}: {SCORE_NAMES[metric]}" for code, metric in zip(scores["test_language"], scores["metric"], strict=True)],
+        shown=[amount(value, low, high, metric) for value, low, high, metric in scores[["value", "low", "high", "metric"]].itertuples(index=False)],
+    )  # fmt: skip
+    wide = table.pivot(index="method", columns="column", values="shown")
+    wide = wide.loc[list(dict.fromkeys(table["method"])), list(dict.fromkeys(table["column"]))]
+    built = GT(wide.reset_index(), rowname_col="method").tab_options(table_font_size="80%")
+    return built.tab_header(title=caption) if caption else built
+
+
+def caveat(profile: str) -> str:
+    """Return the warning that numbers of the smoke profile are none."""
+    if profile != "smoke":
+        return ""
+    return "*This is the `smoke` profile: a model of random weights and a few steps. These numbers are **not a result**.*\n\n"
+
+
+def versions_line(versions: Mapping[str, str]) -> str:
+    """Return the versions that numbers depend on, as one line of Markdown."""
+    return "Made with " + ", ".join(f"{name} {number}" for name, number in versions.items()) + "."
+
+
+def training_sentence(histories: Mapping[str, pd.DataFrame]) -> str:
+    """Return what each expert's training did, in a sentence an expert: steps, tokens, loss at both ends."""
+    sentences = []
+    for slug, history in histories.items():
+        ends = history["loss"].head(5).mean(), history["loss"].tail(5).mean()
+        sentences.append(
+            f"The {METHODS[slug].expert} expert took {len(history)} steps over {history['tokens'].sum():,} tokens; its training "
+            f"loss went from {ends[0]:.2f} to {ends[1]:.2f} nats per token (means of the first and the last five steps)."
+        )
+    return " ".join(sentences)
+
+
+def identities(
+    math: TaskVector, language: TaskVector, all_math: Partition, swapped: TaskVector, exchanged: TaskVector
+) -> str:
+    """Return, as Markdown, what the identities of Layer-Swapping give on these very experts: largest deviations and norms."""
+    from xlnb.merging import layer_swapping
+
+    whole = layer_swapping(math, language, all_math)
+    first = max(float((whole[name] - math[name]).abs().max()) for name in math)
+    both, halves = math + language, swapped + exchanged
+    second = max(float((both[name] - halves[name]).abs().max()) for name in both)
+    return (
+        f"- All layers to math, minus the math expert: at most {first:g} in any parameter ({len(whole)} matrices compared).\n"
+        f"- Swap plus its complement, minus both task vectors: at most {second:g}.\n"
+        f"- Norms: math {math.norm():.2f}, language {language.norm():.2f}, swapped {swapped.norm():.2f}; the cosine between the "
+        f"math and the language task vector is {math.cosine(language):+.3f}."
+    )
+
+
+def figure_title(outcomes: pd.DataFrame, test_language: str | None = None) -> str:
+    """Return what a figure's reader must know: model, how many problems and trainings, in which language."""
+    n = outcomes.groupby("metric")["problem"].nunique()
+    trained = outcomes[outcomes["method"] != "base"]["seed"].nunique()
+    where = f"{LANGUAGE_NAMES[test_language]}, " if test_language else ""
+    trainings = f"{trained} trainings of each expert" if trained > 1 else "one training of each expert"
+    return f"{outcomes['model'].iloc[0]}, {where}{n['nll']} problems by likelihood, {n['expression']} by answer; {trainings}"
+
+
+def reading(differences: pd.DataFrame, test_language: str) -> str:
+    """Return the contrasts in words, as Markdown bullets: what is better, worse, or not shown, each with its interval."""
+    bullets = []
+    for name, part in differences.groupby("name", sort=False):
+        told = [
+            f"{SCORE_NAMES[row.metric]} {amount(row.difference, row.low, row.high, row.metric, signed=True)} **{row.verdict}**"
+            for row in part.itertuples()
+        ]
+        bullets.append(f"- *{name}*: " + "; ".join(told) + ".")
+    n, seeds = differences["n"].max(), differences["seeds"].max()
+    trainings = f"{seeds} trainings" if seeds > 1 else "one training"
+    return (
+        f"{LANGUAGE_NAMES[test_language]}, up to {n} problems, {trainings}. *Better* and *worse* mean that the 95 % interval "
+        "excludes zero, and *not shown* that it does not; intervals are not corrected for the number of comparisons.\n\n"
+        + "\n".join(bullets)
+    )
+
+
+def answers_table(outcomes: pd.DataFrame, problem: Problem) -> Any:
+    """Return what each model wrote to one problem, beside whether its calculations and its final number are right."""
+    import pandas as pd
+    from great_tables import GT
+
+    mine = select(outcomes, problem=problem.id, test_language=problem.language)
+    rows = []
+    for arm in dict.fromkeys(zip(mine["method"], mine["partition"], strict=True)):
+        part = select(mine, method=arm[0], partition=arm[1]).set_index("metric")
+        right = ["yes" if part.loc[metric, "outcome"] else "no" for metric in ("expression", "exact-match")]
+        rows.append((label(*arm), part.loc["expression", "text"], *right))
+    table = pd.DataFrame(rows, columns=["model", "answer", "calculations right", "final number right"])
+    return GT(table, rowname_col="model").tab_options(table_font_size="80%")
+
+
+def first_swap_summary(target: pd.DataFrame, english: pd.DataFrame) -> str:
+    """Return the summary of the first chapter as Markdown bullets, each claim decided by its interval.
+
+    ``target`` and ``english`` are contrasts in the target language and in English.
+    """
+
+    def told(table: pd.DataFrame, a: str, b: str, metric: str = "expression-nll") -> str:
+        row = table[(table["name"] == f"{a} − {b}") & (table["metric"] == metric)].iloc[0]
+        return f"{row['verdict']} ({amount(row['difference'], row['low'], row['high'], metric, signed=True)})"
+
+    swap, both = "Layer-Swapping", ("expression-nll", "expression")
+    lines = [
+        ("Did the math expert learn math in English?", english, "Math only", "Base"),
+        ("Does it carry over to the target language by itself?", target, "Math only", "Base"),
+        ("Is the swapped model better than the base in the target language?", target, swap, "Base"),
+        ("Is it better than the math expert alone (the paper's F2)?", target, swap, "Math only"),
+        ("Is it better than adding both task vectors?", target, swap, "Task arithmetic"),
+        ("Is it better than averaging them?", target, swap, "Model soup"),
+        ("Does it matter which layers go where (against the complement)?", target, swap, f"{swap} (complement of C)"),
+    ]
+    bullets = [
+        f"- {question} {a} minus {b}: " + "; ".join(f"{SCORE_NAMES[m]} {told(table, a, b, m)}" for m in both) + "."
+        for question, table, a, b in lines
+    ]
+    finding = [told(target, swap, other).split(" ")[0] for other in ("Math only", "Task arithmetic", "Model soup")]
+    if all(word == "better" for word in finding):
+        verdict_line = "**Reproduced at this size**, on the NLL of the expressions: the swap is better than its rivals."
+    elif "worse" in finding:
+        verdict_line = (
+            "**Not reproduced at this size**: on the NLL of the expressions at least one simpler rival is better."
+        )
+    else:
+        verdict_line = (
+            "**Unclear at this size**: on the NLL of the expressions not every difference to the rivals is shown."
+        )
+    return "\n".join([f"- {verdict_line}", *bullets])
+
+
+def shots_reading(outcomes: pd.DataFrame, language: str) -> str:
+    """Return, as Markdown bullets, what worked examples do to the base: each number of shots against none, paired."""
+    bullets = []
+    for code in ("en", language):
+        for shots in sorted(set(outcomes["shots"]) - {0}):
+            told = []
+            for metric in METRICS:
+                few, none = (select(outcomes, metric=metric, test_language=code, shots=n) for n in (shots, 0))
+                d = paired_difference(few, none)
+                told.append(
+                    f"{SCORE_NAMES[metric]} {amount(d.value, d.low, d.high, metric, signed=True)} **{verdict(d, metric)}**"
+                )
+            bullets.append(f"- {LANGUAGE_NAMES[code]}, {shots} worked examples minus none: " + "; ".join(told) + ".")
+    return "\n".join(bullets)
+
+
+def base_summary(base: pd.DataFrame, by_shots: pd.DataFrame, language: str) -> str:
+    """Return the summary of the second chapter: what the base can do in each language, and how far below it is."""
+    lines = []
+    for code in ("en", language):
+        told = []
+        for metric in ("expression", "exact-match"):
+            i = mean_interval(select(base, metric=metric, test_language=code)["outcome"].to_numpy())
+            told.append(f"{SCORE_NAMES[metric]} {amount(i.value, i.low, i.high, metric)}")
+        lines.append(f"- {LANGUAGE_NAMES[code]}, two worked examples, scored problems: " + "; ".join(told) + ".")
+    calculations = [select(base, metric="expression", test_language=code) for code in ("en", language)]
+    gap = paired_difference(*calculations)
+    shown = {"better": "it does better in English", "worse": "it does worse in English", "not shown": "no gap is shown"}
+    lines.append(
+        f"- The same problems, English minus {LANGUAGE_NAMES[language]}: "
+        f"{amount(gap.value, gap.low, gap.high, 'expression', signed=True)}; {shown[verdict(gap, 'expression')]}."
+    )
+    low = mean_interval(calculations[0]["outcome"].to_numpy()).low
+    can = "The base can do the task at times" if low > 0.02 else "The base hardly does the task at all"
+    return "\n".join([f"- **{can}**, which leaves room for an expert in either language.", *lines])
