@@ -69,12 +69,15 @@ def test_languages_are_found_with_english_first():
     assert LANGUAGES[0] == "en" and "sw" in LANGUAGES
 
 
+AMOUNTS = {"train": 1000, "few-shot": 200, "development": 1000, "scored": 1000}  # few-shot allows no more than 432
+
+
 def test_frames_a_split():
     assert {split: len(frames) for split, frames in FRAMES.items()} == {
-        "train": 18,
+        "train": 50,
         "few-shot": 4,
-        "development": 6,
-        "scored": 12,
+        "development": 12,
+        "scored": 24,
     }
 
 
@@ -198,7 +201,7 @@ def test_words_for_things_differ(language):
 
 
 def test_number_tuples_are_in_one_split_alone():
-    tuples = {split: {tuple(sorted(p.numbers)) for p in problems("en", split, 1000)} for split in SPLITS}
+    tuples = {split: {tuple(sorted(p.numbers)) for p in problems("en", split, AMOUNTS[split])} for split in SPLITS}
     for one, other in itertools.combinations(SPLITS, 2):
         assert not tuples[one] & tuples[other]
     for split in SPLITS:
@@ -250,7 +253,7 @@ def test_text_is_whole(language, split):
 @each_split
 def test_english_questions_are_short(split):
     lengths = [len(p.question.split()) for p in some("en", split)]
-    assert min(lengths) >= 18 and max(lengths) <= 45
+    assert min(lengths) >= 15 and max(lengths) <= 45
 
 
 def test_final_sentences_and_labels():
@@ -279,30 +282,42 @@ def test_few_shot_prefix():
 
 GOLDEN = {
     "en": (
-        "Question: Achieng is 130 centimetres tall, which makes Achieng 8 centimetres shorter"
-        " than her friend Mwangi. How many centimetres tall is Mwangi?\nAnswer: The height of "
-        "Mwangi is 130 + 8 = 138 centimetres. The answer is 138.",
-        "Question: Athumani had an empty money box and has put 22 shillings into it every "
-        "week. Today it holds 704 shillings. For how many weeks has Athumani been "
-        "saving?\nAnswer: Athumani has been saving for 704 / 22 = 32 weeks. The answer is 32.",
-        "Question: Achieng earns 73 shillings a day, spends 49 of them on food and saves the "
-        "rest. She already had 127 shillings saved. How many shillings will Achieng have "
-        "saved after 7 more days?\nAnswer: Each day Achieng saves 73 - 49 = 24 shillings. The "
-        "new savings are 24 * 7 = 168 shillings. Altogether Achieng will have 168 + 127 = 295"
-        " shillings. The answer is 295.",
+        (
+            "Question: A wedding will have 69 guests, and each guest must get a spoon. So far Yusufu has "
+            "prepared 23 spoons. How many spoons are still missing?\n"
+            "Answer: Still missing are 69 - 23 = 46 spoons. The answer is 46."
+        ),
+        (
+            "Question: Selemani puts 72 towels on 9 shelves so that all shelves hold the same number. Then "
+            "Saida takes 3 towels from the top shelf. How many towels stay on the top shelf?\n"
+            "Answer: At first each shelf held 72 / 9 = 8 towels. On the top shelf 8 - 3 = 5 towels stay. "
+            "The answer is 5."
+        ),
+        (
+            "Question: Faraja, a tailor, has 19 metres of cloth. She uses 7 metres for curtains and the "
+            "rest for dresses, 4 metres for each dress. How many dresses does Faraja sew?\n"
+            "Answer: For the dresses there are 19 - 7 = 12 metres. Faraja sews 12 / 4 = 3 dresses. The "
+            "answer is 3."
+        ),
     ),
     "sw": (
-        "Swali: Achieng ana urefu wa sentimita 130, naye ni mfupi kuliko rafiki yake Mwangi "
-        "kwa sentimita 8. Mwangi ana urefu wa sentimita ngapi?\nJibu: Urefu wa Mwangi ni "
-        "sentimita 130 + 8 = 138. Jibu ni 138.",
-        "Swali: Athumani alikuwa na kibubu kitupu, na ameweka ndani yake shilingi 22 kila "
-        "wiki. Leo kibubu kina shilingi 704. Athumani ameweka akiba kwa wiki ngapi?\nJibu: "
-        "Athumani ameweka akiba kwa wiki 704 / 22 = 32. Jibu ni 32.",
-        "Swali: Achieng anapata shilingi 73 kwa siku, anatumia shilingi 49 kati ya hizo kwa "
-        "chakula, na zinazobaki anaziweka akiba. Tayari alikuwa na akiba ya shilingi 127. "
-        "Baada ya siku nyingine 7, Achieng atakuwa na akiba ya shilingi ngapi?\nJibu: Kila "
-        "siku Achieng anaweka akiba ya shilingi 73 - 49 = 24. Akiba mpya ni shilingi 24 * 7 ="
-        " 168. Kwa jumla Achieng atakuwa na shilingi 168 + 127 = 295. Jibu ni 295.",
+        (
+            "Swali: Harusi itakuwa na wageni 69, na kila mgeni anapaswa kupata kijiko. Hadi sasa Yusufu "
+            "ameshaandaa vijiko 23. Bado vinahitajika vijiko vingapi?\n"
+            "Jibu: Bado vinahitajika vijiko 69 - 23 = 46. Jibu ni 46."
+        ),
+        (
+            "Swali: Selemani anapanga taulo 72 kwenye rafu 9 ili rafu zote ziwe na idadi sawa. Kisha Saida "
+            "anachukua taulo 3 kutoka rafu ya juu. Zinabaki taulo ngapi kwenye rafu ya juu?\n"
+            "Jibu: Mwanzoni kila rafu ilikuwa na taulo 72 / 9 = 8. Kwenye rafu ya juu zinabaki taulo 8 - 3 "
+            "= 5. Jibu ni 5."
+        ),
+        (
+            "Swali: Faraja ni fundi cherehani na ana mita 19 za kitambaa. Anatumia mita 7 kwa mapazia na "
+            "zinazobaki kwa magauni, mita 4 kwa kila gauni. Faraja anashona magauni mangapi?\n"
+            "Jibu: Kwa ajili ya magauni kuna mita 19 - 7 = 12. Faraja anashona magauni 12 / 4 = 3. Jibu ni "
+            "3."
+        ),
     ),
 }
 
@@ -342,9 +357,9 @@ SHAPES = {
 }
 # The nouns of the frames themselves.
 FIXED = {
-    "ngapi": "shilingi kilomita timu lita wiki barua sentimita",
+    "ngapi": "shilingi kilomita timu lita wiki barua sentimita dakika kilo kurasa nyuzi rafu safu siku mita",
     "wangapi": "abiria wageni wanafunzi",
-    "mangapi": "masanduku mazima",
+    "mangapi": "masanduku mazima mayai madirisha magauni",
     "vingapi": "vitabu vipande viti",
     "mingapi": "miaka mifuko",
 }

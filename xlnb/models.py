@@ -114,8 +114,9 @@ def pocket_checkpoint(
 ) -> Path:
     """Return the folder of a clean pocket checkpoint, converting and caching it when it is not there yet.
 
-    ``thorough`` also checks the checksum of a cached one; ``report`` receives sentences for the reader. Raises :class:`~xlnb.errors.WorkError` where no source has the weights,
-    the checksum is wrong or the disk is full; nothing half-done is left behind. Source: ours.
+    ``thorough`` also checks the checksum of a cached one; ``report`` receives sentences for the reader. Raises
+    :class:`~xlnb.errors.WorkError` where no source has the weights, the checksum is wrong or the disk is full; nothing
+    half-done is left behind. Source: ours.
     """
     cached = cache_folder() / _CONVERTED
     sources = pocket_sources(path, download)

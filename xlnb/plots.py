@@ -74,10 +74,9 @@ def partition_figure(partitions: Sequence[Partition]) -> Figure:
     axis.set(xlabel="transformer layer (0 reads the input, the last one writes the output)")
     axis.grid(False)
     axis.invert_yaxis()
-    axis.legend(
-        handles=[Patch(color=MATH_COLOUR, label="from the math expert"), Patch(color=LANGUAGE_COLOUR, label="from the language expert")],
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False,
-    )  # fmt: skip
+    owners = {"from the math expert": MATH_COLOUR, "from the language expert": LANGUAGE_COLOUR}
+    patches = [Patch(color=colour, label=owner) for owner, colour in owners.items()]
+    axis.legend(handles=patches, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return figure
 
 
@@ -178,7 +177,8 @@ def difficulty_figure(steps: pd.DataFrame) -> Figure:
 def shots_figure(scores: pd.DataFrame, metrics: Sequence[str] = (NLL, EXPRESSION_NLL, EXPRESSION)) -> Figure:
     """Draw scores by the number of worked examples, a column a metric, a line a test language."""
     figure, axes = _subplots(1, len(metrics), 2.8, squeeze=False)
-    colours = dict(zip(sorted(scores["test_language"].unique(), key=lambda code: code != "en"), (MATH_COLOUR, LANGUAGE_COLOUR), strict=False))  # fmt: skip
+    languages = sorted(scores["test_language"].unique(), key=lambda code: code != "en")
+    colours = dict(zip(languages, (MATH_COLOUR, LANGUAGE_COLOUR), strict=False))
     for axis, metric in zip(axes[0], metrics, strict=True):
         factor = 100 if HIGHER_IS_BETTER[metric] else 1
         for offset, (code, colour) in zip((-0.04, 0.04), colours.items(), strict=True):

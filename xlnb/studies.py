@@ -189,9 +189,7 @@ class Study:
         import pandas as pd
 
         n = self.profile.development
-        parts = [
-            self.outcomes(["base"], split="development", shots=k, problems=n, generated=n // 2) for k in shots
-        ]
+        parts = [self.outcomes(["base"], split="development", shots=k, problems=n, generated=n // 2) for k in shots]
         return pd.concat(parts, ignore_index=True)
 
     def _cell(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> pd.DataFrame:
@@ -297,7 +295,8 @@ def _vocabulary_texts(languages: Sequence[str]) -> list[str]:
     for code in languages:
         texts += [templates.few_shot_prefix(code, shots=1, seed=seed) for seed in range(20)]
         for split in templates.SPLITS:
-            texts += [e.prompt + e.completion for e in templates.math_examples(code, split, 1000, seed=12345)]
+            n = 400 if split == "few-shot" else 1000  # few-shot has no more than some 430 problems
+            texts += [e.prompt + e.completion for e in templates.math_examples(code, split, n, seed=12345)]
         if code != "en":
             texts += [e.prompt + e.completion for e in templates.language_examples(code, 3000, seed=12345)]
     return texts

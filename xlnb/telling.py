@@ -92,11 +92,12 @@ def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
     """Return a table of scores with intervals: a row a method, a column a test language and metric."""
     from great_tables import GT
 
+    rows = list(scores.itertuples())
     table = scores.assign(
-        method=[label(m, p) for m, p in zip(scores["method"], scores["partition"], strict=True)],
-        column=[f"{LANGUAGE_NAMES[code]}: {SCORE_NAMES[metric]}" for code, metric in zip(scores["test_language"], scores["metric"], strict=True)],
-        shown=[amount(value, low, high, metric) for value, low, high, metric in scores[["value", "low", "high", "metric"]].itertuples(index=False)],
-    )  # fmt: skip
+        method=[label(row.method, row.partition) for row in rows],
+        column=[f"{LANGUAGE_NAMES[row.test_language]}: {SCORE_NAMES[row.metric]}" for row in rows],
+        shown=[amount(row.value, row.low, row.high, row.metric) for row in rows],
+    )
     wide = table.pivot(index="method", columns="column", values="shown")
     wide = wide.loc[list(dict.fromkeys(table["method"])), list(dict.fromkeys(table["column"]))]
     built = GT(wide.reset_index(), rowname_col="method").tab_options(table_font_size="80%")
