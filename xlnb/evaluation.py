@@ -31,13 +31,14 @@ class Evaluation:
     """What is asked of a model, and how: the same for all methods of a comparison."""
 
     split: str = "scored"  # of the templates corpus
-    problems: int = 250  # problems whose solutions are scored by likelihood
+    problems: int = 200  # problems whose solutions are scored by likelihood
     generated: int = 64  # of these, the first so many are answered by generation
     shots: int = 2  # worked examples before each problem, in the problem's language
     exemplar_seed: int = 0  # which worked examples: the same for all methods
     problem_seed: int = 0  # which problems
-    max_new_tokens: int = 120  # an answer is cut there, or at its first line break
-    batch_size: int = 32  # rows of a batch; fixed, since it may change the last bits of a score
+    max_new_tokens: int = 110  # an answer is cut there, or at its first line break
+    batch_size: int = 32  # rows of a likelihood batch; fixed, since it may change the last bits of a score
+    generation_batch_size: int = 64  # rows of a generation batch
 
     def __post_init__(self) -> None:
         if not 0 <= self.generated <= self.problems or self.problems < 1:
@@ -45,7 +46,7 @@ class Evaluation:
                 f"problems={self.problems} and generated={self.generated}: ask for at least one problem, and generate "
                 "answers to at most as many."
             )
-        for name in ("shots", "max_new_tokens", "batch_size"):
+        for name in ("shots", "max_new_tokens", "batch_size", "generation_batch_size"):
             if getattr(self, name) < (0 if name == "shots" else 1):
                 raise RequestError(f"Evaluation.{name} is {getattr(self, name)}: it is too small.")
 
@@ -95,7 +96,7 @@ def evaluate(base: Base, language: str, evaluation: Evaluation, title: str = "")
     ):
         rows += [(p.id, NLL, nll, None), (p.id, EXPRESSION_NLL, expression_nll, None)]
     asked = problems[: evaluation.generated]
-    answers = generate_answers(base, prefix, asked, evaluation.max_new_tokens, evaluation.batch_size, title)
+    answers = generate_answers(base, prefix, asked, evaluation.max_new_tokens, evaluation.generation_batch_size, title)
     for p, text in zip(asked, answers, strict=True):
         rows.append((p.id, EXACT_MATCH, float(extract_number(text, language) == p.answer), text))
         rows.append((p.id, EXPRESSION, float(has_calculations(text, p.expressions)), text))
