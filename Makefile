@@ -23,7 +23,7 @@ else why="pip could not install the packages"; fi; \
 echo "make: $$why; pip's own words are in $(PIPLOG)." >&2; grep -E '^ *ERROR' $(PIPLOG) | tail -n 2 | cut -c 1-300 >&2; exit 1
 endef
 
-.PHONY: help env pocket book book-live book-results test lint lab lock clean
+.PHONY: help env pocket book book-live book-results test lint lab lock figure clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*  ## ' Makefile | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 22
@@ -104,6 +104,9 @@ skip = re.compile("(nvidia|cuda|triton|xlnb)($$|-)")
 print("\n".join(f"{name}=={version}" for name, version in sorted(pins.items()) if not skip.match(name)))
 endef
 export LOCK
+
+figure: $(STAMP)  ## draw the README's figure anew from the committed results
+	@$(VENV)/bin/python -c "from xlnb.plots import save_readme_figure; save_readme_figure()"
 
 clean:  ## remove the rendered book, caches and .venv (runs/ stays)
 	rm -rf $(VENV) book/_build build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -57,6 +57,8 @@ def _beside(path: Path) -> Iterator[Path]:
     _remove(partial)
     try:
         yield partial
+        if path.is_dir():  # another process finished the same work first; equal specifications give equal artifacts
+            return
         os.replace(partial, path)
     except OSError as error:
         if error.errno == 28 or "No space left" in str(error):  # ENOSPC, also when wrapped by a library
@@ -131,7 +133,7 @@ def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
     ``started`` is a :func:`time.time`; durations are in seconds. Names no path of the machine beyond the command's.
     """
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "commit": _commit(),
         "versions": versions(),
         "spec": dict(spec),
@@ -139,6 +141,13 @@ def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
         "seconds": round(time.time() - started, 1),
         "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
     }
+
+
+def _command() -> str:
+    program = Path(sys.argv[0]).name
+    if program == "ipykernel_launcher.py":  # its arguments say nothing but where the kernel's files lie
+        return "a notebook"
+    return " ".join([program, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:

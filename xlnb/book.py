@@ -21,7 +21,7 @@ from xlnb.errors import RequestError, WorkError
 from xlnb.notebooks import notebook_parameters, notebook_paths, run_notebook
 from xlnb.paths import project_root
 
-PROFILES = ("smoke", "pocket", "paper")
+PROFILES = ("smoke", "pocket")
 
 
 # ------------------------------------------------------------------------------------------------- chapters
@@ -109,7 +109,7 @@ def build(
     """Run all chapters, render the book and return the path of its first page.
 
     live: "all", "none", or the numbers of the chapters that compute; the others read the committed results
-    profile: handed to every chapter: smoke, pocket or paper
+    profile: handed to every chapter: smoke or pocket
     out: where the site goes; book/_build/html where nothing is said
     root: the project's folder; for tests
 

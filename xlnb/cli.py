@@ -85,7 +85,7 @@ def assignments(texts: list[str]) -> dict[str, str]:
 @app.command()
 def book(
     live: Annotated[str, typer.Option(help="The chapters to run live: all, none, or numbers such as 00,01.")] = "none",
-    profile: Annotated[str, typer.Option(help="smoke (seconds, random weights), pocket or paper.")] = "pocket",
+    profile: Annotated[str, typer.Option(help="smoke (seconds, random weights) or pocket.")] = "pocket",
 ) -> None:
     """Run the chapters and render the book.
 

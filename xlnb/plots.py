@@ -119,6 +119,41 @@ def scores_figure(
     return figure
 
 
+def save_readme_figure(path: str = "book/_static/first-swap.png") -> None:
+    """Draw the README's figure from the committed results: what each way of merging gains over the base, in both languages."""
+    from xlnb.results import load_outcomes
+    from xlnb.telling import against_base, figure_title
+
+    outcomes = load_outcomes(profile="pocket", language="sw", split="scored", shots=2)
+    figure = gains_figure(against_base(outcomes), figure_title(outcomes))
+    figure.savefig(path, dpi=150)
+
+
+def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = EXPRESSION_NLL) -> Figure:
+    """Draw each method's paired difference to the base, a panel a test language; right of the line is better.
+
+    ``gains`` has the columns of :func:`xlnb.telling.contrasts` and test_language, method and partition.
+    """
+    chosen = gains[gains["metric"] == metric]
+    languages = list(dict.fromkeys(chosen["test_language"]))
+    figure, axes = _subplots(1, len(languages), 3.0, squeeze=False, sharey=True)
+    for axis, language in zip(axes[0], languages, strict=True):
+        part = chosen[chosen["test_language"] == language].reset_index()
+        for height, row in part.iterrows():
+            colour = _EXPERT_COLOURS[METHODS[row["method"]].expert]
+            axis.hlines(height, row["low"], row["high"], color=colour, linewidth=2)
+            axis.plot(row["difference"], height, "o", color=colour, markersize=6)
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set_title(LANGUAGE_NAMES.get(language, language))
+        axis.set_xlabel("NLL of the expressions, minus the base's\n(nats per token; right is better)")
+        axis.set_yticks(range(len(part)), [label(m, p) for m, p in zip(part["method"], part["partition"], strict=True)])
+        axis.invert_xaxis()
+    axes[0, 0].invert_yaxis()
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure
+
+
 def differences_figure(contrasts: pd.DataFrame, title: str = "") -> Figure:
     """Draw paired differences with their 95 % intervals, a column a metric; right of the line is better.
 

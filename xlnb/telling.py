@@ -49,6 +49,21 @@ def contrasts(
     return pd.DataFrame(rows, columns=["name", "metric", "difference", "low", "high", "n", "seeds", "verdict"])
 
 
+def against_base(outcomes: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+    """Return every method's contrast to the base in each test language, with its method and partition."""
+    import pandas as pd
+
+    arms = [
+        arm for arm in dict.fromkeys(zip(outcomes["method"], outcomes["partition"], strict=True)) if arm[0] != "base"
+    ]
+    tables = []
+    for language in sorted(outcomes["test_language"].unique(), key=lambda code: code == "en"):
+        for method, partition in arms:
+            table = contrasts(outcomes, [((method, partition), ("base", ""))], language, metrics)
+            tables.append(table.assign(method=method, partition=partition, test_language=language))
+    return pd.concat(tables, ignore_index=True)
+
+
 def verdict(difference: Interval, metric: str) -> str:
     """Say whether a difference is better, worse or not shown: its interval must exclude zero.
 
