@@ -34,17 +34,18 @@
 # %%
 from IPython.display import Markdown, display
 
-from xlnb import artifacts, merging, partitions, plots, results, samples, telling
+from xlnb import artifacts, merging, partitions, plots
+from xlnb import results, samples, telling
 from xlnb.corpora import templates
 from xlnb.studies import open_study
 
 _ = display(Markdown(telling.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
-profile: str = "pocket"  # pocket: Gemma 3 270M; smoke: a random miniature, for tests
-live: bool = True  # True: train and evaluate what is missing; False: committed results
+profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
+live: bool = True  # compute what is missing; or read committed results
 language: str = "sw"  # the target language
-seed: int = 0  # decides LoRA's initialisation, the training examples and their order
+seed: int = 0  # of LoRA's start, the training examples and their order
 
 # %% [markdown]
 # ## One problem, two languages
@@ -54,10 +55,7 @@ seed: int = 0  # decides LoRA's initialisation, the training examples and their 
 
 # %%
 study = open_study(profile, language, seed, live)
-english, target = (
-    templates.problems(code, "scored", 1)[0] for code in ("en", language)
-)
-_ = display(Markdown(samples.parallel_problem(english, target)))
+_ = display(samples.parallel_problems(language, "scored", 1))
 
 # %% [markdown]
 # The model is not asked cold: before each problem it sees two worked examples in the problem's language. So there *is* some Swahili
@@ -81,11 +79,13 @@ _ = display(telling.scores_table(results.scores(base), "The base model"))
 # digit. Nobody ever sees a Swahili word problem.
 
 # %%
-histories = {slug: study.history(slug) for slug in ("math-only", "language-only")}
+experts = ("math-only", "language-only")
+histories = {slug: study.history(slug) for slug in experts}
 _ = plots.loss_figure(histories)
 
 # %%
-_ = display(Markdown(telling.caveat(profile) + telling.training_sentence(histories)))
+told = telling.caveat(profile) + telling.training_sentence(histories)
+_ = display(Markdown(told))
 
 # %% [markdown]
 # What an expert learned is its **task vector**: its parameters minus the base's. With base $t_0$, math expert $t_0 + m$ and language
@@ -114,14 +114,20 @@ _ = plots.partition_figure([swap, control])
 
 # %%
 if live:
-    math, lang = study.task_vector("math-only"), study.task_vector("language-only")
+    math, lang = (
+        study.task_vector("math-only"),
+        study.task_vector("language-only"),
+    )
     all_math = partitions.uniform(1, study.depth)
     swapped = merging.layer_swapping(math, lang, swap)
     exchanged = merging.layer_swapping(math, lang, control)
-    _ = display(Markdown(telling.identities(math, lang, all_math, swapped, exchanged)))
+    found = telling.identities(math, lang, all_math, swapped, exchanged)
+    _ = display(Markdown(found))
 else:
     _ = display(
-        Markdown("*Rendered from committed results: the experts are not at hand.*")
+        Markdown(
+            "*Rendered from committed results: the experts are not at hand.*"
+        )
     )
 
 # %% [markdown]
@@ -131,22 +137,21 @@ else:
 
 # %%
 outcomes = study.outcomes()
-_ = plots.scores_figure(results.scores(outcomes), title=telling.figure_title(outcomes))
+scores = results.scores(outcomes)
+_ = plots.scores_figure(scores, title=telling.figure_title(outcomes))
 
 # %% [markdown]
 # Each dot is a mean over the same problems, each line its 95 % interval over problems, the dotted line the base. Upper row: the
 # target language, where the question lies. Lower row: English, where the math expert learned. The numbers:
 
 # %%
-_ = display(
-    telling.scores_table(
-        results.scores(outcomes[outcomes["test_language"] == language])
-    )
-)
+_ = display(telling.scores_table(results.select(scores, test_language=language)))
 
 # %%
 _ = display(
-    telling.scores_table(results.scores(outcomes[outcomes["test_language"] == "en"]))
+    telling.scores_table(
+        results.scores(outcomes[outcomes["test_language"] == "en"])
+    )
 )
 
 # %% [markdown]
@@ -174,13 +179,18 @@ _ = plots.differences_figure(
 )
 
 # %%
-_ = display(Markdown(telling.caveat(profile) + telling.reading(differences, language)))
+_ = display(telling.differences_table(differences))
+
+# %%
+told = telling.caveat(profile) + telling.reading(differences, language)
+_ = display(Markdown(told))
 
 # %% [markdown]
 # And this is what the models wrote to the problem above. One problem proves nothing, but it shows what is being counted.
 
 # %%
-_ = display(telling.answers_table(outcomes, target))
+problem = templates.problems(language, "scored", 1)[0]
+_ = display(telling.answers_table(outcomes, problem))
 
 # %% [markdown]
 # ## Was it luck? Several trainings
@@ -194,16 +204,29 @@ committed = results.load_outcomes(
     profile="pocket", language="sw", split="scored", shots=2
 )
 repeated = telling.contrasts(committed, pairs, "sw")
-_ = plots.differences_figure(repeated, title=telling.figure_title(committed, "sw"))
+_ = plots.differences_figure(
+    repeated, title=telling.figure_title(committed, "sw")
+)
+
+# %%
+_ = display(telling.differences_table(repeated))
 
 # %%
 _ = display(Markdown(telling.reading(repeated, "sw")))
 
+# %% [markdown]
+# And in English, where the math expert was trained:
+
 # %%
-english_pairs = [(arm, ("base", "")) for arm in [("math-only", ""), swap_arm]] + [
+english_pairs = [
+    (arm, ("base", "")) for arm in [("math-only", ""), swap_arm]
+] + [
     (swap_arm, ("math-only", "")),
 ]
 repeated_english = telling.contrasts(committed, english_pairs, "en")
+_ = display(telling.differences_table(repeated_english))
+
+# %%
 _ = display(Markdown(telling.reading(repeated_english, "en")))
 
 # %% [markdown]
@@ -218,7 +241,9 @@ _ = display(Markdown(telling.reading(repeated_english, "en")))
 # ## Summary
 
 # %%
-_ = display(Markdown(telling.first_swap_summary(repeated, repeated_english)))
+_ = display(
+    Markdown(telling.first_swap_summary(repeated, repeated_english))
+)
 
 # %% [markdown]
 # - **What would change our mind:** a larger model, real benchmark problems (MGSM), a learning rate tuned for every method, or a

@@ -32,8 +32,8 @@ from xlnb.studies import open_study
 _ = display(Markdown(telling.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
-profile: str = "pocket"  # pocket: Gemma 3 270M; smoke: a random miniature, for tests
-live: bool = True  # True: evaluate what is missing; False: committed results
+profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
+live: bool = True  # compute what is missing; or read committed results
 language: str = "sw"  # the target language
 seed: int = 0  # decides which training examples are drawn
 
@@ -45,12 +45,13 @@ seed: int = 0  # decides which training examples are drawn
 # the same price in English and in Swahili. Some of the frames that are scored:
 
 # %%
-_ = display(Markdown(samples.sample_problems(language, "scored", 4)))
+_ = display(samples.parallel_problems(language, "scored", 4))
 
 # %% [markdown]
 # Frames, names, things and numbers are divided among four splits. *Train* is for the experts (in English only), *few-shot* for the worked
 # examples before each problem, *development* for our own choices, *scored* for the results. No situation, no name, no thing
-# and no set of numbers is in two of them, so a scored problem cannot have been seen, not even in other words.
+# and no set of numbers is in two of them. So no scored problem has been seen in training, though its kind of calculation (say, a sum
+# and then a division) has.
 
 # %%
 _ = display(samples.splits_table())
@@ -83,9 +84,8 @@ by_shots = study.base_by_shots()
 _ = plots.shots_figure(results.scores(by_shots))
 
 # %%
-_ = display(
-    Markdown(telling.caveat(profile) + telling.shots_reading(by_shots, language))
-)
+told = telling.caveat(profile) + telling.shots_reading(by_shots, language)
+_ = display(Markdown(told))
 
 # %% [markdown]
 # ## The base on the scored problems

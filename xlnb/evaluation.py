@@ -139,26 +139,45 @@ def generate_answers(
     title: str = "",
 ) -> list[str]:
     """Return each problem's greedy answer behind the prefix, up to its first line break."""
+
+    prompts: list[Row] = [(base.encode(templates.prompt(p)), []) for p in problems]
+    answers = [""] * len(prompts)
+    for indices in _by_length(prompts, batch_size, f"{title} answers"):
+        ids = greedy(base, prefix, [prompts[i] for i in indices], max_new_tokens)
+        for i, answer in zip(indices, ids, strict=True):
+            answers[i] = base.decode(answer).partition("\n")[0].strip()
+    return answers
+
+
+def greedy(base: Base, prefix: Prefix, rows: Sequence[Row], max_new_tokens: int) -> list[list[int]]:
+    """Return the most likely continuation of each row behind the prefix, token by token, up to a stop token.
+
+    Our own loop and not generate(): finished rows leave the batch, so one rambling answer does not keep all others in it.
+    """
     import torch
 
-    rows: list[Row] = [(base.encode(templates.prompt(p)), []) for p in problems]
-    answers = [""] * len(rows)
-    for indices in _by_length(rows, batch_size, f"{title} answers"):
-        batch = right_aligned([rows[i] for i in indices], base.pad_id, past=len(prefix.ids))
-        whole = torch.cat([torch.tensor([prefix.ids] * len(indices), dtype=torch.long), batch.input_ids], dim=1)
-        generate: Any = base.model.generate  # torch types a module's attributes as tensors or modules
-        with torch.inference_mode():
-            out = generate(
-                input_ids=whole,
-                attention_mask=batch.attention_mask,
-                past_key_values=prefix.for_rows(len(indices)),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                eos_token_id=base.stop_ids,
-                pad_token_id=base.pad_id,
-            )
-        for i, ids in zip(indices, out[:, whole.shape[1] :], strict=True):
-            answers[i] = base.decode(ids).partition("\n")[0].strip()
+    batch = right_aligned(rows, base.pad_id, past=len(prefix.ids))
+    inputs, alive = batch.inputs(), torch.arange(len(rows))
+    cache, stop = prefix.for_rows(len(rows)), torch.tensor(base.stop_ids)
+    answers: list[list[int]] = [[] for _ in rows]
+    with torch.inference_mode():
+        for _ in range(max_new_tokens):
+            out = base.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache, tokens = out.past_key_values, out.logits[:, -1].argmax(-1)
+            for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
+                answers[row].append(token)
+            going = (~torch.isin(tokens, stop)).nonzero().flatten()
+            if not len(going):
+                break
+            if len(going) < len(tokens):
+                cache.batch_select_indices(going)
+            alive = alive[going]
+            mask, position = inputs["attention_mask"][going], inputs["position_ids"][going, -1:] + 1
+            inputs = {
+                "input_ids": tokens[going, None],
+                "attention_mask": torch.cat([mask, torch.ones_like(position)], dim=1),
+                "position_ids": position,
+            }
     return answers
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 WIDTH = 7.5  # inches: readable at the book's text width
 MATH_COLOUR, LANGUAGE_COLOUR, OTHER_COLOUR = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito
 METRIC_AXES = {
-    NLL: "solution NLL\n(nats per token; lower is better)",
-    EXPRESSION_NLL: "expression NLL\n(nats per token; lower is better)",
+    NLL: "solution NLL\n(nats per token,\nlower is better)",
+    EXPRESSION_NLL: "expression NLL\n(nats per token,\nlower is better)",
     EXACT_MATCH: "final number right\n(% of problems)",
     EXPRESSION: "calculations right\n(% of problems)",
 }
@@ -29,10 +29,10 @@ def label(method: str, partition: str = "") -> str:
     """Return a method's name for a figure or table; partition C goes without saying.
 
     >>> label("layer-swapping", "complement of C")
-    'Layer-Swapping (complement of C)'
+    'Layer-Swapping (complement)'
     """
     title = METHODS[method].title if method in METHODS else method
-    return title if partition in ("", "C") else f"{title} ({partition})"
+    return title if partition in ("", "C") else f"{title} ({partition.removesuffix(' of C')})"
 
 
 def _subplots(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, Any]:
@@ -154,35 +154,31 @@ def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = EXPRESSION_
     return figure
 
 
-def differences_figure(contrasts: pd.DataFrame, title: str = "") -> Figure:
+def differences_figure(
+    contrasts: pd.DataFrame, title: str = "", metrics: Sequence[str] = (NLL, EXPRESSION_NLL, EXPRESSION)
+) -> Figure:
     """Draw paired differences with their 95 % intervals, a column a metric; right of the line is better.
 
-    ``contrasts`` has the columns of :func:`xlnb.telling.contrasts`; where less is better the axis is reversed.
+    ``contrasts`` has the columns of :func:`xlnb.telling.contrasts`; where less is better the axis is reversed. Filled dots are
+    differences whose interval excludes zero.
     """
-    metrics = list(dict.fromkeys(contrasts["metric"]))
     names = list(dict.fromkeys(contrasts["name"]))
-    figure, axes = _subplots(1, len(metrics), 1.3 + 0.34 * len(names), squeeze=False, sharey=True)
+    figure, axes = _subplots(1, len(metrics), 1.4 + 0.45 * len(names), squeeze=False, sharey=True)
     for axis, metric in zip(axes[0], metrics, strict=True):
-        factor = 100 if HIGHER_IS_BETTER[metric] else 1
-        for height, name in enumerate(names):
-            row = contrasts[(contrasts["metric"] == metric) & (contrasts["name"] == name)].iloc[0]
-            clear = row["low"] > 0 or row["high"] < 0
-            colour = _EXPERT_COLOURS["both"] if clear else OTHER_COLOUR
-            axis.hlines(height, factor * row["low"], factor * row["high"], color=colour, linewidth=2)
-            axis.plot(
-                factor * row["difference"],
-                height,
-                "o",
-                color=colour,
-                markerfacecolor=colour if clear else "white",
-                markersize=6,
-            )
+        better_up = HIGHER_IS_BETTER[metric]
+        factor = 100 if better_up else 1
+        part = contrasts[contrasts["metric"] == metric].set_index("name").loc[names]
+        for height, row in enumerate(part.itertuples()):
+            colour = OTHER_COLOUR if row.verdict == "not shown" else _EXPERT_COLOURS["both"]
+            filled = "white" if row.verdict == "not shown" else colour
+            axis.hlines(height, factor * row.low, factor * row.high, color=colour, linewidth=2)
+            axis.plot(factor * row.difference, height, "o", color=colour, markerfacecolor=filled, markersize=6)
         axis.axvline(0, color="black", linewidth=1)
-        unit = "percentage points" if HIGHER_IS_BETTER[metric] else "nats per token; reversed"
-        axis.set_xlabel(f"{METRIC_AXES[metric].splitlines()[0]}\n(difference, {unit})")
-        if not HIGHER_IS_BETTER[metric]:
+        unit = "percentage points" if better_up else "nats per token,\nreversed: right is better"
+        axis.set_xlabel(f"{METRIC_AXES[metric].splitlines()[0]}\n({unit})")
+        if not better_up:
             axis.invert_xaxis()
-    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_yticks(range(len(names)), [name.replace(" − ", "\n− ") for name in names])
     axes[0, 0].invert_yaxis()
     if title:
         figure.suptitle(title, fontsize="medium")

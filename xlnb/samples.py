@@ -12,23 +12,23 @@ from xlnb.stats import mean_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-_COUNTED = 1000  # problems a split on which shares are counted
+_COUNTED = 400  # problems a split on which shares are counted; few-shot has few more
 
 
-def parallel_problem(english: templates.Problem, target: templates.Problem) -> str:
-    """Return one problem in two languages, side by side, as a Markdown table."""
-    names = [LANGUAGE_NAMES[p.language] for p in (english, target)]
-    return (
-        f"| | {names[0]} | {names[1]} |\n|---|---|---|\n"
-        f"| problem | {english.question} | {target.question} |\n"
-        f"| solution | {english.solution} | {target.solution} |"
-    )
+def parallel_problems(language: str, split: str, n: int) -> Any:
+    """Return a table of ``n`` problems of different frames with their solutions, in English beside ``language``."""
+    import pandas as pd
+    from great_tables import GT
 
-
-def sample_problems(language: str, split: str, n: int) -> str:
-    """Return ``n`` problems of different frames in English and ``language`` as Markdown tables."""
     pairs = zip(templates.problems("en", split, n), templates.problems(language, split, n), strict=True)
-    return "\n\n".join(f"`{english.frame}`\n\n{parallel_problem(english, target)}" for english, target in pairs)
+    rows = []
+    for english, target in pairs:
+        rows.append((english.frame, "problem", english.question, target.question))
+        rows.append((english.frame, "solution", english.solution, target.solution))
+    columns = ["frame", "", LANGUAGE_NAMES["en"], LANGUAGE_NAMES[language]]
+    return GT(pd.DataFrame(rows, columns=columns), groupname_col="frame", rowname_col="").tab_options(
+        table_font_size="85%"
+    )
 
 
 def splits_table() -> Any:

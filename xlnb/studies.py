@@ -201,8 +201,9 @@ class Study:
         name = "--".join(part.replace(" ", "-") for part in (slug, partition, test_language) if part)
         path = home / "outcomes" / f"{name}-{artifacts.digest(spec)[:8]}.parquet"
         if not path.is_file():
+            merged = self.merged(slug, partition or "C")  # may train first, which has a provenance of its own
             started = time.time()
-            with applied(self.base.model, self.merged(slug, partition or "C")):
+            with applied(self.base.model, merged):
                 rows = evaluate(self.base, test_language, evaluation, title=f"{slug} {test_language}")
             artifacts.write_json(path.with_suffix(".json"), artifacts.provenance(spec, started))
             with artifacts.whole_file(path) as partial:  # last: its presence says that the cell is done
@@ -290,13 +291,16 @@ def evaluate_adapter(profile_name: str, adapter: Path | None, language: str, pro
 
 
 def _vocabulary_texts(languages: Sequence[str]) -> list[str]:
-    """Return the texts whose tokens a trimmed vocabulary keeps: a fixed sample of all that these languages' corpora can say."""
-    texts = []
+    """Return the texts whose tokens a trimmed vocabulary keeps: so large a sample of the corpora that no word is missing.
+
+    It does not depend on a study's seed, so that all seeds share one vocabulary and one base.
+    """
+    texts: list[str] = []
     for code in languages:
-        texts += [templates.few_shot_prefix(code, shots=1, seed=seed) for seed in range(20)]
         for split in templates.SPLITS:
             n = 400 if split == "few-shot" else 1000  # few-shot has no more than some 430 problems
-            texts += [e.prompt + e.completion for e in templates.math_examples(code, split, n, seed=12345)]
+            texts += [e.prompt + e.completion for e in templates.math_examples(code, split, n, seed=1000)]
         if code != "en":
-            texts += [e.prompt + e.completion for e in templates.language_examples(code, 3000, seed=12345)]
-    return texts
+            for seed in range(1000, 1005):
+                texts += [e.prompt + e.completion for e in templates.language_examples(code, 4000, seed)]
+    return [*texts, "\n\n"]

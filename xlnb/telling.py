@@ -24,6 +24,7 @@ SCORE_NAMES = {
     "exact-match": "final number right",
     "expression": "calculations right",
 }
+_VERDICTS = ("better", "worse", "not shown")
 Arm = tuple[str, str]  # method and partition ("" where the method uses none)
 
 
@@ -81,11 +82,20 @@ def amount(value: float, low: float, high: float, metric: str, signed: bool = Fa
     >>> amount(0.125, 0.05, 0.2, "exact-match", signed=True)
     '+12.5 points [+5.0, +20.0]'
     """
-    sign = "+" if signed else ""
-    if not HIGHER_IS_BETTER[metric]:
-        return f"{value:{sign}.3f} nats [{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−")
-    unit = " points" if signed else " %"
-    return f"{100 * value:{sign}.1f}{unit} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]".replace("-", "−")
+    unit = "nats" if not HIGHER_IS_BETTER[metric] else "points" if signed else "%"
+    mean, _, interval = bare_amount(value, low, high, metric, signed).partition(" ")
+    return f"{mean} {unit} {interval}"
+
+
+def bare_amount(value: float, low: float, high: float, metric: str, signed: bool = False) -> str:
+    """Return what :func:`amount` does without the unit, for a table whose header has it.
+
+    >>> bare_amount(1.5, 1.25, 1.75, "nll")
+    '1.500 [1.250, 1.750]'
+    """
+    factor, digits = (100, 1) if HIGHER_IS_BETTER[metric] else (1, 3)
+    mean, start, end = (f"{factor * number:{'+' if signed else ''}.{digits}f}" for number in (value, low, high))
+    return f"{mean} [{start}, {end}]".replace("-", "−")
 
 
 def contrast_sentence(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language: str) -> str:
@@ -104,18 +114,19 @@ def contrast_sentence(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_
 
 
 def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
-    """Return a table of scores with intervals: a row a method, a column a test language and metric."""
+    """Return a table of scores with intervals: a row a method (and test language, if several), a column a metric."""
     from great_tables import GT
 
     rows = list(scores.itertuples())
+    several = scores["test_language"].nunique() > 1
     table = scores.assign(
-        method=[label(row.method, row.partition) for row in rows],
-        column=[f"{LANGUAGE_NAMES[row.test_language]}: {SCORE_NAMES[row.metric]}" for row in rows],
-        shown=[amount(row.value, row.low, row.high, row.metric) for row in rows],
+        model=[label(r.method, r.partition) + several * f", {LANGUAGE_NAMES[r.test_language]}" for r in rows],
+        column=[f"{SCORE_NAMES[r.metric]} ({'%' if HIGHER_IS_BETTER[r.metric] else 'nats per token'})" for r in rows],
+        shown=[bare_amount(r.value, r.low, r.high, r.metric) for r in rows],
     )
-    wide = table.pivot(index="method", columns="column", values="shown")
-    wide = wide.loc[list(dict.fromkeys(table["method"])), list(dict.fromkeys(table["column"]))]
-    built = GT(wide.reset_index(), rowname_col="method").tab_options(table_font_size="80%")
+    wide = table.pivot(index="model", columns="column", values="shown")
+    wide = wide.loc[list(dict.fromkeys(table["model"])), list(dict.fromkeys(table["column"]))]
+    built = GT(wide.reset_index(), rowname_col="model").tab_options(table_font_size="80%")
     return built.tab_header(title=caption) if caption else built
 
 
@@ -170,21 +181,40 @@ def figure_title(outcomes: pd.DataFrame, test_language: str | None = None) -> st
     return f"{outcomes['model'].iloc[0]}, {where}{n['nll']} problems by likelihood, {n['expression']} by answer; {trainings}"
 
 
+def differences_table(differences: pd.DataFrame) -> Any:
+    """Return a table of contrasts: a row a pair, a column a metric, each cell with interval and verdict."""
+    from great_tables import GT
+
+    rows = list(differences.itertuples())
+    table = differences.assign(
+        column=[
+            f"{SCORE_NAMES[r.metric]} ({'points' if HIGHER_IS_BETTER[r.metric] else 'nats per token'})" for r in rows
+        ],
+        shown=[f"{bare_amount(r.difference, r.low, r.high, r.metric, signed=True)} {r.verdict}" for r in rows],
+    )
+    wide = table.pivot(index="name", columns="column", values="shown")
+    wide = wide.loc[list(dict.fromkeys(table["name"])), list(dict.fromkeys(table["column"]))]
+    return GT(wide.reset_index(), rowname_col="name").tab_options(table_font_size="80%")
+
+
 def reading(differences: pd.DataFrame, test_language: str) -> str:
-    """Return the contrasts in words, as Markdown bullets: what is better, worse, or not shown, each with its interval."""
+    """Return the contrasts in words, as Markdown: for each metric what is better, what is worse, and what is not shown."""
     bullets = []
-    for name, part in differences.groupby("name", sort=False):
+    for metric, part in differences.groupby("metric", sort=False):
         told = [
-            f"{SCORE_NAMES[row.metric]} {amount(row.difference, row.low, row.high, row.metric, signed=True)} **{row.verdict}**"
-            for row in part.itertuples()
+            f"{word}: {'; '.join(names)}"
+            for word in _VERDICTS
+            if (names := list(part[part["verdict"] == word]["name"]))
         ]
-        bullets.append(f"- *{name}*: " + "; ".join(told) + ".")
+        bullets.append(
+            f"- **{SCORE_NAMES[metric]}**. " + ". ".join(f"{text[0].upper()}{text[1:]}" for text in told) + "."
+        )
     n, seeds = differences["n"].max(), differences["seeds"].max()
     trainings = f"{seeds} trainings" if seeds > 1 else "one training"
     return (
         f"{LANGUAGE_NAMES[test_language]}, up to {n} problems, {trainings}. *Better* and *worse* mean that the 95 % interval "
-        "excludes zero, and *not shown* that it does not; intervals are not corrected for the number of comparisons.\n\n"
-        + "\n".join(bullets)
+        "of the difference excludes zero, *not shown* that it does not. The intervals are not corrected for the number of "
+        "comparisons.\n\n" + "\n".join(bullets)
     )
 
 
@@ -221,7 +251,7 @@ def first_swap_summary(target: pd.DataFrame, english: pd.DataFrame) -> str:
         ("Is it better than the math expert alone (the paper's F2)?", target, swap, "Math only"),
         ("Is it better than adding both task vectors?", target, swap, "Task arithmetic"),
         ("Is it better than averaging them?", target, swap, "Model soup"),
-        ("Does it matter which layers go where (against the complement)?", target, swap, f"{swap} (complement of C)"),
+        ("Does it matter which layers go where (against the complement)?", target, swap, f"{swap} (complement)"),
     ]
     bullets = [
         f"- {question} {a} minus {b}: " + "; ".join(f"{SCORE_NAMES[m]} {told(table, a, b, m)}" for m in both) + "."

@@ -1,0 +1,67 @@
+"""What the tests share: folders of their own, miniatures, and processes that may be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import pytest
+
+from xlnb import models
+
+
+@pytest.fixture
+def own_home(tmp_path, monkeypatch):
+    """A project folder and a cache of the test's own, and no pocket weights from the environment."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("XLNB_HOME", str(home))
+    monkeypatch.setenv("XLNB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("XLNB_POCKET", raising=False)
+    return home
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory):
+    """A function from a family to the folder of its miniature; nobody may write there."""
+    folder = tmp_path_factory.mktemp("miniatures")
+    return lambda family="gemma3": models.miniature(folder / family, family)
+
+
+@pytest.fixture
+def in_child():
+    """Start a module's function in another process that has the libraries loaded already; it is ended with the test."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["peft", "transformers.models.gemma3.modeling_gemma3", "xlnb.results", "xlnb.studies"]
+    )
+    started = []
+
+    def start(function, *arguments):
+        process = context.Process(target=function, args=arguments)
+        process.start()
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with room for 96 kB; skips where no file system can be mounted (that takes root, on Linux)."""
+    folder = tmp_path / "small-disk"
+    folder.mkdir()
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("mounting a small disk takes root on Linux")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
