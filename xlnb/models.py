@@ -385,7 +385,7 @@ class Base:
             piece = self.tokenizer.decode([missing.args[0]])
             raise RequestError(
                 f"The trimmed vocabulary has no token {piece!r}, which occurs in {text[:60]!r}. Load the base with the whole "
-                "vocabulary (trim=False), or name this text when trimming."
+                "vocabulary (no texts), or name this text among those to keep."
             ) from None
 
 

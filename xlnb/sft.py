@@ -119,6 +119,8 @@ def _rows(base: Base, examples: Sequence[Example], training: Training) -> list[R
 
 
 def _with_lora(base: Base, training: Training, seed: int) -> Any:
+    import warnings
+
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -131,7 +133,11 @@ def _with_lora(base: Base, training: Training, seed: int) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # A is drawn at random, B starts at zero
-        return get_peft_model(base.model, config)
+        with (
+            warnings.catch_warnings()
+        ):  # PEFT asks transformers for a name that is about to change; not the reader's business
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(base.model, config)
 
 
 def batch_order(n: int, batch_size: int, steps: int, seed: int) -> list[list[int]]:
