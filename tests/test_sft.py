@@ -82,7 +82,7 @@ def test_training_lowers_the_loss(base, tmp_path):
     folder = train_expert(base, pairs, replace(SHORT, steps=30, learning_rate=1e-2), 0, tmp_path / "expert")
     history = artifacts.read_json(folder / "history.json")
     assert [row["step"] for row in history] == list(range(30))
-    assert history[-1]["loss"] < history[0]["loss"] / 2
+    assert history[-1]["loss"] < history[0]["loss"] - 0.2
 
 
 def test_the_rate_rises_and_falls():
@@ -103,7 +103,7 @@ def test_the_rate_of_the_history_is_the_schedule(base, tmp_path, examples):
 
 
 def test_batches_go_through_the_examples_in_shuffled_epochs():
-    order = sum(batch_order(10, 4, 5, seed=1), [])
+    order = [i for batch in batch_order(10, 4, 5, seed=1) for i in batch]
     assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
     assert order[:10] != order[10:]
     assert order[:10] != list(range(10))

@@ -85,13 +85,14 @@ def train_expert(
     """
     out = Path(out)
     spec = training_spec(base, examples, training, seed)
+    checkpoint = out.with_name(f"{out.name}.checkpoint.pt")
     if out.is_dir():
         if artifacts.read_json(out / "provenance.json")["spec"] != spec:
             raise RequestError(f"{out} holds an expert of another specification: choose another folder or remove it.")
+        checkpoint.unlink(missing_ok=True)  # left where a run was killed between the last two lines below
         return out
     started = time.time()
     rows = _rows(base, examples, training)
-    checkpoint = out.with_name(f"{out.name}.checkpoint.pt")
     model = _with_lora(base, training, seed)
     try:
         history = _fit(model, base.pad_id, rows, training, seed, checkpoint, spec, title)
