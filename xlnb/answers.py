@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from decimal import Decimal
 
-_NUMBER = re.compile(r"(?<![\d.,])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"(?:(?<!\d)-)?(?:(?<![\d.,])\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _STATED = {"en": re.compile(r"answer is", re.IGNORECASE), "sw": re.compile(r"jibu ni", re.IGNORECASE)}
 CALCULATION = re.compile(r"(\d+)\s*([+\-*/x×÷−])\s*(\d+)")
 _SAME_SIGN = {"x": "*", "×": "*", "÷": "/", "−": "-"}

@@ -6,6 +6,7 @@ its destination and renamed when complete, so a killed process never leaves a ha
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -60,8 +61,8 @@ def _beside(path: Path) -> Iterator[Path]:
         if path.is_dir():  # another process finished the same work first; equal specifications give equal artifacts
             return
         os.replace(partial, path)
-    except OSError as error:
-        if error.errno == 28 or "No space left" in str(error):  # ENOSPC, also when wrapped by a library
+    except Exception as error:  # safetensors, for one, raises a kind of its own where the disk is full
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise WorkError(
                 f"The disk is full: {path} could not be written. Free some space and run this again."
             ) from error

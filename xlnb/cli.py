@@ -166,11 +166,14 @@ def study(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise RequestError(f"--seeds takes whole numbers with commas between, not {seeds!r}.") from None
+    if len(set(numbers)) < len(numbers):
+        raise RequestError(f"--seeds names a seed twice: {seeds}.")
     studies = [Study(named_profile(profile), language, seed) for seed in numbers]
     if publish:
         print(results.publish(studies, publish))
     else:
-        table = results.scores(pd.concat([one.outcomes() for one in studies], ignore_index=True))
+        outcomes = pd.concat([one.outcomes() for one in studies], ignore_index=True)
+        table = results.scores(results.distinct(outcomes))
         shown = ["seed", "method", "partition", "test_language", "metric", "value", "low", "high", "n"]
         print(table[shown].to_string(index=False, float_format="%.4f"))
 

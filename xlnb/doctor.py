@@ -51,10 +51,12 @@ def _packages() -> list[str]:
 def _machine() -> list[str]:
     import psutil
 
+    root = project_root()
+    existing = next(folder for folder in (root, *root.parents) if folder.is_dir())
     return [
         f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB of memory "
         f"({psutil.virtual_memory().available / 1e9:.0f} GB available; the pocket profile needs 6)",
-        f"{shutil.disk_usage(project_root()).free / 1e9:.0f} GB of disk are free here",
+        f"{shutil.disk_usage(existing).free / 1e9:.0f} GB of disk are free in {existing}",
     ]
 
 

@@ -113,7 +113,7 @@ def solution_nll(
     rows = [(base.encode(templates.prompt(p)), base.encode(templates.completion(p))) for p in problems]
     values = [(0.0, 0.0)] * len(rows)
     with torch.inference_mode():
-        for indices in _by_length(rows, batch_size, f"{title} likelihood"):
+        for indices in _by_length(rows, batch_size, _exceeds_window(base, prefix, rows, 0), f"{title} likelihood"):
             batch = right_aligned([rows[i] for i in indices], base.pad_id, past=len(prefix.ids))
             tokens = completion_nll(base.model, batch, past_key_values=prefix.for_rows(len(indices)))
             for i, row in zip(indices, tokens, strict=True):
@@ -142,7 +142,8 @@ def generate_answers(
 
     prompts: list[Row] = [(base.encode(templates.prompt(p)), []) for p in problems]
     answers = [""] * len(prompts)
-    for indices in _by_length(prompts, batch_size, f"{title} answers"):
+    equal = _exceeds_window(base, prefix, prompts, max_new_tokens)
+    for indices in _by_length(prompts, batch_size, equal, f"{title} answers"):
         ids = greedy(base, prefix, [prompts[i] for i in indices], max_new_tokens)
         for i, answer in zip(indices, ids, strict=True):
             answers[i] = base.decode(answer).partition("\n")[0].strip()
@@ -181,10 +182,23 @@ def greedy(base: Base, prefix: Prefix, rows: Sequence[Row], max_new_tokens: int)
     return answers
 
 
-def _by_length(rows: Sequence[Row], batch_size: int, title: str) -> Any:
-    """Yield the indices of each batch, rows of like length together, behind a progress bar."""
+def _exceeds_window(base: Base, prefix: Prefix, rows: Sequence[Row], new_tokens: int) -> bool:
+    """Say whether some row is longer than the model's sliding window, in which padding would take the place of text."""
+    window = getattr(base.model.config, "sliding_window", None)
+    longest = len(prefix.ids) + max(len(prompt) + len(completion) for prompt, completion in rows) + new_tokens
+    return window is not None and longest > window
+
+
+def _by_length(rows: Sequence[Row], batch_size: int, equal: bool, title: str) -> Any:
+    """Return the indices of each batch, rows of like (or ``equal``) length together, behind a progress bar."""
+    from itertools import groupby
+
     from tqdm import tqdm
 
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]) + len(rows[i][1]), i))
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    def length(i: int) -> int:
+        return len(rows[i][0]) + len(rows[i][1])
+
+    order = sorted(range(len(rows)), key=lambda i: (length(i), i))
+    groups = [list(group) for _, group in groupby(order, key=length)] if equal else [order]
+    batches = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
     return tqdm(batches, desc=title.strip(), unit="batch", leave=False, mininterval=1)

@@ -26,7 +26,7 @@ def layer_swapping(math: TaskVector, language: TaskVector, partition: Partition)
 
 def soup(vectors: Sequence[TaskVector]) -> TaskVector:
     """Return the mean of the task vectors: the uniform model soup (arXiv 2203.05482)."""
-    return task_arithmetic(vectors, [1 / len(vectors)] * len(vectors))
+    return task_arithmetic(vectors, [1 / max(1, len(vectors))] * len(vectors))
 
 
 def task_arithmetic(vectors: Sequence[TaskVector], weights: Sequence[float]) -> TaskVector:
@@ -46,7 +46,7 @@ def applied(model: Module, vector: TaskVector) -> Iterator[Module]:
     """Make ``model`` base + ``vector`` inside the block, and the base again, to the last bit, after it.
 
     The sum is formed in float32 and stored in the model's dtype. Raises :class:`~xlnb.errors.RequestError` before anything
-    is changed where the vector names a parameter that the model does not have.
+    is changed where the vector names a parameter that the model does not have, or has in another shape.
     """
     import torch
 
@@ -54,6 +54,12 @@ def applied(model: Module, vector: TaskVector) -> Iterator[Module]:
     if missing := [name for name in vector if name not in parameters]:
         raise RequestError(
             f"The model has no parameter {missing[0]!r} ({len(missing)} such): the task vector is of another architecture."
+        )
+    shapes = {name: (tuple(vector[name].shape), tuple(parameters[name].shape)) for name in vector}
+    if wrong := [name for name, (update, parameter) in shapes.items() if update != parameter]:
+        update, parameter = shapes[wrong[0]]
+        raise RequestError(
+            f"The update of {wrong[0]} has shape {update}, the parameter {parameter}: it is of another model."
         )
     originals = {name: parameters[name].detach().clone() for name in vector}
     try:

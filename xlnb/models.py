@@ -436,18 +436,18 @@ def _is_small(piece: str) -> bool:
 
 def trim(model: PreTrainedModel, kept: Tensor) -> None:
     """Reduce the model's embedding and head, in place, to the rows of ``kept`` (ascending original ids)."""
-    import torch
     from torch.nn import Parameter
 
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
     tied = head.weight is embedding.weight
+    new_ids = {int(old): new for new, old in enumerate(kept)}
     embedding.weight = Parameter(embedding.weight.detach()[kept].clone())
     head.weight = embedding.weight if tied else Parameter(head.weight.detach()[kept].clone())
     embedding.num_embeddings = head.out_features = model.config.vocab_size = len(kept)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         old = getattr(model.config, name, None)
-        new = None if not isinstance(old, int) else int(torch.searchsorted(kept, old))
+        new = new_ids.get(old) if isinstance(old, int) else None
         setattr(model.config, name, new)
         setattr(model.generation_config, name, new)
     embedding.padding_idx = model.config.pad_token_id

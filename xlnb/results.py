@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ def load_outcomes(folder: str | Path | None = None, **filters: Any) -> pd.DataFr
     files = sorted(Path(folder or results_folder()).glob("*/outcomes.parquet"))
     if not files:
         raise RequestError(f"No results in {folder or results_folder()}: it holds no folder with an outcomes.parquet.")
-    return select(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), **filters)
+    return select(distinct(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)), **filters)
 
 
 def load_scores(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
@@ -44,6 +45,11 @@ def load_scores(folder: str | Path | None = None, **filters: Any) -> pd.DataFram
     ``low`` and ``high`` bound the 95 % interval over problems. The base has seed 0. Raises as :func:`load_outcomes`.
     """
     return scores(load_outcomes(folder, **filters))
+
+
+def distinct(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return each outcome once: the base belongs to every seed of a language and would otherwise count with each."""
+    return outcomes.drop_duplicates([*KEYS, "problem"]).reset_index(drop=True)
 
 
 def select(outcomes: pd.DataFrame, **filters: Any) -> pd.DataFrame:
@@ -73,12 +79,15 @@ def scores(outcomes: pd.DataFrame) -> pd.DataFrame:
 def publish(studies: Iterable[Study], name: str, folder: str | Path | None = None) -> Path:
     """Write the outcomes of studies, finishing those that are not, as the committed result ``name``; return its folder.
 
-    The folder receives outcomes.parquet, training.parquet (loss by step of each expert) and provenance.json.
+    The folder receives outcomes.parquet, training.parquet (loss by step of each expert) and provenance.json. Raises
+    :class:`~xlnb.errors.RequestError` for a name that is none.
     """
     import time
 
     import pandas as pd
 
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise RequestError(f"A result is named by small letters, digits and hyphens, not {name!r}.")
     started = time.time()
     outcomes, histories, specs = [], [], []
     for study in studies:
@@ -87,7 +96,7 @@ def publish(studies: Iterable[Study], name: str, folder: str | Path | None = Non
         histories += [study.history(slug).assign(**keys, expert=slug) for slug in study.experts]
         specs.append(study.spec())
     out = Path(folder or results_folder()) / name
-    table = pd.concat(outcomes, ignore_index=True).drop_duplicates([*KEYS, "problem"])
+    table = distinct(pd.concat(outcomes, ignore_index=True))
     with artifacts.whole_file(out / "outcomes.parquet") as partial:
         table.to_parquet(partial, index=False, compression="zstd")
     with artifacts.whole_file(out / "training.parquet") as partial:
@@ -109,7 +118,8 @@ class CommittedStudy:
     folder: Path = field(default_factory=results_folder)
 
     def __post_init__(self) -> None:
-        if self._rows().empty:
+        rows = self._rows()
+        if not (rows["method"] != "base").any():  # the base belongs to every seed
             raise RequestError(
                 f"No committed result of profile {self.profile}, language {self.language}, seed {self.seed}: run live, or "
                 "choose a seed that book/results has."

@@ -6,6 +6,7 @@ needs logits of completion positions alone, and the modular methods update diffe
 
 from __future__ import annotations
 
+import io
 import random
 import time
 from collections.abc import Sequence
@@ -102,6 +103,7 @@ def train_expert(
             artifacts.write_json(partial / "provenance.json", artifacts.provenance(spec, started))
     finally:
         model.unload()
+        base.model.eval()
     checkpoint.unlink(missing_ok=True)
     return out
 
@@ -195,7 +197,6 @@ def _fit(
         if (step + 1) % training.checkpoint_every == 0 and step + 1 < training.steps:
             _save(checkpoint, spec, weights, optimizer, history)
     bar.close()
-    model.eval()
     return history
 
 
@@ -203,8 +204,10 @@ def _save(path: Path, spec: dict, weights: dict, optimizer: Any, history: list) 
     import torch
 
     state = {"weights": {k: p.detach() for k, p in weights.items()}, "optimizer": optimizer.state_dict()}
+    buffer = io.BytesIO()  # torch.save to a path does not say why it failed where the disk is full
+    torch.save({**state, "history": history, "spec": artifacts.digest(spec)}, buffer)
     with artifacts.whole_file(path) as partial:
-        torch.save({**state, "history": history, "spec": artifacts.digest(spec)}, partial)
+        partial.write_bytes(buffer.getbuffer())
 
 
 def _resume(path: Path, spec: dict, weights: dict, optimizer: Any) -> list[dict[str, float]]:

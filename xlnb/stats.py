@@ -46,6 +46,7 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> Interval:
     mean = float(values.mean())
     if np.isin(values, (0, 1)).all():
         low, high = proportion_confint(int(values.sum()), len(values), alpha=1 - LEVEL, method="wilson")
+        low, high = min(low, mean), max(high, mean)  # or 0 of n gives 5e-17 and not 0
     elif len(values) == 1:
         low = high = mean
     else:

@@ -45,6 +45,10 @@ class TaskVector(Mapping[str, "Tensor"]):
         scaling = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
         tensors = load_file(folder / "adapter_model.safetensors")
         thunks = {}
+        if other := [key for key in tensors if not key.endswith((".lora_A.weight", ".lora_B.weight"))]:
+            raise RequestError(
+                f"The adapter in {folder} is more than plain LoRA pairs (it has {other[0]}): merge it into its base first."
+            )
         for key in tensors:
             if key.endswith(".lora_A.weight"):
                 module = key.removesuffix(".lora_A.weight")
@@ -124,6 +128,8 @@ def _plain_lora_config(folder: Path) -> dict:
     ]
     if config.get("bias", "none") != "none":
         surplus.append("bias")
+    if isinstance(config.get("init_lora_weights"), str) and config["init_lora_weights"] != "gaussian":
+        surplus.append("init_lora_weights")  # PiSSA and its like change the base, too
     if config.get("peft_type") != "LORA" or surplus:
         why = f"it sets {', '.join(surplus)}" if surplus else f"its type is {config.get('peft_type')}"
         raise RequestError(
