@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -111,8 +111,7 @@ class Study:
     @cached_property
     def base(self) -> Base:
         """The base model, loaded when first asked for."""
-        texts = _vocabulary_texts(("en", self.language)) if self.profile.trimmed else None
-        return load_base(self.profile.checkpoint(), texts)
+        return _shared_base(self.profile.checkpoint(), ("en", self.language) if self.profile.trimmed else None)
 
     @property
     def home(self) -> Path:
@@ -280,14 +279,20 @@ def evaluate_adapter(profile_name: str, adapter: Path | None, language: str, pro
     if problems is not None:
         evaluation = replace(evaluation, problems=problems, generated=min(problems, evaluation.generated))
     vector = TaskVector.from_adapter(adapter) if adapter else TaskVector({})
-    texts = _vocabulary_texts(tuple(dict.fromkeys(("en", language)))) if chosen.trimmed else None
-    base = load_base(chosen.checkpoint(), texts)
+    kept_languages = tuple(dict.fromkeys(("en", language))) if chosen.trimmed else None
+    base = _shared_base(chosen.checkpoint(), kept_languages)
     with applied(base.model, vector):
         rows = evaluate(base, language, evaluation)
     found = {metric: mean_interval(part["outcome"].to_numpy()) for metric, part in rows.groupby("metric", sort=False)}
     return pd.DataFrame(
         [(m, i.value, i.low, i.high, i.n) for m, i in found.items()], columns=["metric", "value", "low", "high", "n"]
     )
+
+
+@lru_cache(maxsize=1)
+def _shared_base(checkpoint: Path, kept_languages: tuple[str, ...] | None) -> Base:
+    # One model in memory for studies that differ in their seed alone: training and merging leave the base as it was.
+    return load_base(checkpoint, _vocabulary_texts(kept_languages) if kept_languages else None)
 
 
 def _vocabulary_texts(languages: Sequence[str]) -> list[str]:
