@@ -185,7 +185,7 @@ def greedy(base: Base, prefix: Prefix, rows: Sequence[Row], max_new_tokens: int)
 def _exceeds_window(base: Base, prefix: Prefix, rows: Sequence[Row], new_tokens: int) -> bool:
     """Say whether some row is longer than the model's sliding window, in which padding would take the place of text."""
     window = getattr(base.model.config, "sliding_window", None)
-    longest = len(prefix.ids) + max(len(prompt) + len(completion) for prompt, completion in rows) + new_tokens
+    longest = len(prefix.ids) + max((len(p) + len(c) for p, c in rows), default=0) + new_tokens
     return window is not None and longest > window
 
 
