@@ -228,7 +228,7 @@ _ = display(Markdown(telling.reading(repeated_english, "en")))
 
 # %% [markdown]
 # **What these numbers do not show.** The problems come from a grammar with few situations, so intervals over problems understate how
-# much *another kind* of problem would differ. The learning rate and the number of steps were chosen once, after a few trial trainings
+# much *another kind* of problem would differ; and three trainings say only roughly how much trainings differ. The learning rate and the number of steps were chosen once, after a few trial trainings
 # of the math expert, by its NLL on development problems; the language expert and the merges took them over, which may favour the math
 # expert. A soup halves both updates, so it is also the gentlest model here. And a difference in the NLL of whole solutions may come from
 # wording as well as from understanding: that is why the expressions are scored apart.

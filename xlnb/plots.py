@@ -136,7 +136,7 @@ def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = EXPRESSION_
     """
     chosen = gains[gains["metric"] == metric]
     languages = list(dict.fromkeys(chosen["test_language"]))
-    figure, axes = _subplots(1, len(languages), 3.0, squeeze=False, sharey=True)
+    figure, axes = _subplots(1, len(languages), 3.2, squeeze=False, sharey=True)
     for axis, language in zip(axes[0], languages, strict=True):
         part = chosen[chosen["test_language"] == language].reset_index()
         for height, row in part.iterrows():
@@ -145,7 +145,7 @@ def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = EXPRESSION_
             axis.plot(row["difference"], height, "o", color=colour, markersize=6)
         axis.axvline(0, color="black", linewidth=1)
         axis.set_title(LANGUAGE_NAMES.get(language, language))
-        axis.set_xlabel("NLL of the expressions, minus the base's\n(nats per token; right is better)")
+        axis.set_xlabel("expression NLL, minus the base's\n(nats per token, reversed:\nright is better)")
         axis.set_yticks(range(len(part)), [label(m, p) for m, p in zip(part["method"], part["partition"], strict=True)])
         axis.invert_xaxis()
     axes[0, 0].invert_yaxis()
@@ -174,7 +174,7 @@ def differences_figure(
             axis.hlines(height, factor * row.low, factor * row.high, color=colour, linewidth=2)
             axis.plot(factor * row.difference, height, "o", color=colour, markerfacecolor=filled, markersize=6)
         axis.axvline(0, color="black", linewidth=1)
-        unit = "percentage points" if better_up else "nats per token,\nreversed: right is better"
+        unit = "percentage points" if better_up else "nats per token,\nreversed: right\nis better"
         axis.set_xlabel(f"{METRIC_AXES[metric].splitlines()[0]}\n({unit})")
         if not better_up:
             axis.invert_xaxis()
