@@ -228,7 +228,7 @@ _ = display(Markdown(telling.reading(repeated_english, "en")))
 
 # %% [markdown]
 # **What these numbers do not show.** The problems come from a grammar with few situations, so intervals over problems understate how
-# much *another kind* of problem would differ; and three trainings say only roughly how much trainings differ. The learning rate and the number of steps were chosen once, after a few trial trainings
+# much *another kind* of problem would differ; and a few trainings say only roughly how much trainings differ. The learning rate and the number of steps were chosen once, after a few trial trainings
 # of the math expert, by its NLL on development problems; the language expert and the merges took them over, which may favour the math
 # expert. A soup halves both updates, so it is also the gentlest model here. And a difference in the NLL of whole solutions may come from
 # wording as well as from understanding: that is why the expressions are scored apart.
@@ -242,7 +242,7 @@ _ = display(Markdown(told))
 
 # %% [markdown]
 # - **What would change our mind:** a larger model, real benchmark problems (MGSM), a learning rate tuned for every method, or a
-#   partition measured instead of taken over from models of twice the depth. The next chapters go there one by one.
+#   partition measured instead of taken over from models of nearly twice the depth. The next chapters go there one by one.
 # - **Not run here:** the paper's four models and data sets.
 #
 # Next: [Base and data](01-base-and-data.ipynb) asks whether the base can do this task at all, and what the data are.
