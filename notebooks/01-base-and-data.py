@@ -110,7 +110,7 @@ _ = display(samples.answer_samples(base, language, 6))
 # ## Summary
 
 # %%
-_ = display(Markdown(telling.base_summary(base, by_shots, language)))
+_ = display(Markdown(telling.base_summary(base, language)))
 
 # %% [markdown]
 # - **What would change our mind:** the grammar's situations are few and its Swahili has not been read by a native speaker. Problems

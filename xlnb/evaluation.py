@@ -139,7 +139,6 @@ def generate_answers(
     title: str = "",
 ) -> list[str]:
     """Return each problem's greedy answer behind the prefix, up to its first line break."""
-
     prompts: list[Row] = [(base.encode(templates.prompt(p)), []) for p in problems]
     answers = [""] * len(prompts)
     equal = _exceeds_window(base, prefix, prompts, max_new_tokens)

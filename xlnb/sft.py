@@ -136,9 +136,8 @@ def _with_lora(base: Base, training: Training, seed: int) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # A is drawn at random, B starts at zero
-        with (
-            warnings.catch_warnings()
-        ):  # PEFT asks transformers for a name that is about to change; not the reader's business
+        with warnings.catch_warnings():
+            # PEFT asks transformers for a name that is about to change; not the reader's business
             warnings.simplefilter("ignore", FutureWarning)
             return get_peft_model(base.model, config)
 

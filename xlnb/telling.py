@@ -98,25 +98,8 @@ def bare_amount(value: float, low: float, high: float, metric: str, signed: bool
     return f"{mean} [{start}, {end}]".replace("-", "−")
 
 
-def contrast_sentence(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language: str) -> str:
-    """Return one sentence that states a paired difference, its interval and what it shows."""
-    d = contrast(outcomes, a, b, metric, test_language)
-    shown = {
-        "better": "the interval excludes zero: **better**",
-        "worse": "the interval excludes zero: **worse**",
-        "not shown": "the interval includes zero: **no difference shown**",
-    }[verdict(d, metric)]
-    over = f"{d.n} problems" + (f" and {d.seeds} trainings" if d.seeds > 1 else ", one training")
-    return (
-        f"{label(*a)} minus {label(*b)}, {SCORE_NAMES[metric]}, {LANGUAGE_NAMES[test_language]}: "
-        f"{amount(d.value, d.low, d.high, metric, signed=True)} over {over}; {shown}."
-    )
-
-
 def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
     """Return a table of scores with intervals: a row a method (and test language, if several), a column a metric."""
-    from great_tables import GT
-
     rows = list(scores.itertuples())
     several = scores["test_language"].nunique() > 1
     table = scores.assign(
@@ -124,10 +107,17 @@ def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
         column=[f"{SCORE_NAMES[r.metric]} ({'%' if HIGHER_IS_BETTER[r.metric] else 'nats per token'})" for r in rows],
         shown=[bare_amount(r.value, r.low, r.high, r.metric) for r in rows],
     )
-    wide = table.pivot(index="model", columns="column", values="shown")
-    wide = wide.loc[list(dict.fromkeys(table["model"])), list(dict.fromkeys(table["column"]))]
-    built = GT(wide.reset_index(), rowname_col="model").tab_options(table_font_size="80%")
+    built = _grid(table, "model")
     return built.tab_header(title=caption) if caption else built
+
+
+def _grid(table: pd.DataFrame, rows: str) -> Any:
+    """Lay out ``shown`` as a table, its rows and columns in the order in which they first come."""
+    from great_tables import GT
+
+    wide = table.pivot(index=rows, columns="column", values="shown")
+    wide = wide.loc[list(dict.fromkeys(table[rows])), list(dict.fromkeys(table["column"]))]
+    return GT(wide.reset_index(), rowname_col=rows).tab_options(table_font_size="80%")
 
 
 def caveat(profile: str) -> str:
@@ -183,8 +173,6 @@ def figure_title(outcomes: pd.DataFrame, test_language: str | None = None) -> st
 
 def differences_table(differences: pd.DataFrame) -> Any:
     """Return a table of contrasts: a row a pair, a column a metric, each cell with interval and verdict."""
-    from great_tables import GT
-
     rows = list(differences.itertuples())
     table = differences.assign(
         column=[
@@ -192,9 +180,7 @@ def differences_table(differences: pd.DataFrame) -> Any:
         ],
         shown=[f"{bare_amount(r.difference, r.low, r.high, r.metric, signed=True)} {r.verdict}" for r in rows],
     )
-    wide = table.pivot(index="name", columns="column", values="shown")
-    wide = wide.loc[list(dict.fromkeys(table["name"])), list(dict.fromkeys(table["column"]))]
-    return GT(wide.reset_index(), rowname_col="name").tab_options(table_font_size="80%")
+    return _grid(table, "name")
 
 
 def reading(differences: pd.DataFrame, test_language: str) -> str:
@@ -287,7 +273,7 @@ def shots_reading(outcomes: pd.DataFrame, language: str) -> str:
     return "\n".join(bullets)
 
 
-def base_summary(base: pd.DataFrame, by_shots: pd.DataFrame, language: str) -> str:
+def base_summary(base: pd.DataFrame, language: str) -> str:
     """Return the summary of the second chapter: what the base can do in each language, and how far below it is."""
     lines = []
     for code in ("en", language):
