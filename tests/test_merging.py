@@ -141,7 +141,7 @@ def test_the_complement_owns_the_rest(partition):
 
 def test_named_partitions():
     assert named_partition("C", 18) == partition_c(18)
-    assert named_partition(COMPLEMENT, 18).shares == partition_c(18).complement().shares
+    assert named_partition(COMPLEMENT, 18) == partition_c(18).complement()
     with pytest.raises(RequestError, match="No partition 'Z': choose one of C, complement of C"):
         named_partition("Z", 18)
 
@@ -154,7 +154,7 @@ def test_named_partitions():
 def test_a_swap_is_each_side_on_the_share_it_owns(a, b, partition):
     m, l = random_tensors(a), random_tensors(b)  # noqa: E741
     swapped = layer_swapping(TaskVector.of(m), TaskVector.of(l), partition)
-    share = {name: partition.shares[layer(name)] for name in m}
+    share = {name: partition.attention[layer(name)] for name in m}
     assert close(swapped, {name: share[name] * m[name] + (1 - share[name]) * l[name] for name in m})
 
 

@@ -14,6 +14,7 @@ import typer
 
 from xlnb import __version__
 from xlnb.errors import RequestError, WorkError
+from xlnb.merge_commands import export_app, merge_app, partition_app, revert_command
 
 app = typer.Typer(
     name="xlnb",
@@ -22,6 +23,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(merge_app, name="merge")
+app.add_typer(partition_app, name="partition")
+app.add_typer(export_app, name="export")
+app.command("revert")(revert_command)
 
 
 def _print_version(wanted: bool) -> None:

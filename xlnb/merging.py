@@ -1,10 +1,12 @@
-"""Putting experts together: each merge takes task vectors and returns one."""
+"""Putting experts together: each merge takes task vectors and returns one; below them, the same arithmetic on plain tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
+from math import acos, sin
 from operator import add
 from typing import TYPE_CHECKING
 
@@ -13,15 +15,25 @@ from xlnb.partitions import Partition
 from xlnb.task_vectors import TaskVector
 
 if TYPE_CHECKING:
+    from torch import Generator, Tensor
     from torch.nn import Module
 
+TIES_DENSITY, DARE_DENSITY = 0.2, 0.1  # kept of each task vector: the defaults of the two papers
+_SAME_DIRECTION = 0.9995  # where |cosine| is larger, SLERP is linear interpolation, as everywhere
 
-def layer_swapping(math: TaskVector, language: TaskVector, partition: Partition) -> TaskVector:
+
+# --------------------------------------------------------------------------------------------------- on task vectors
+
+
+def layer_swapping(
+    math: TaskVector, language: TaskVector, partition: Partition, embeddings: str = "base"
+) -> TaskVector:
     """Return M*m + (1-M)*l: each side's update on the share it owns (arXiv 2410.01335; 2505.18356).
 
-    Raises :class:`~xlnb.errors.RequestError` where the partition does not fit the depth of the task vectors.
+    What lies outside the layers stays the base's, unless ``embeddings`` is ``math`` or ``language``. Raises
+    :class:`~xlnb.errors.RequestError` where the partition does not fit the depth of the task vectors.
     """
-    return math.mask(partition, "math") + language.mask(partition, "language")
+    return math.mask(partition, "math", embeddings) + language.mask(partition, "language", embeddings)
 
 
 def soup(vectors: Sequence[TaskVector]) -> TaskVector:
@@ -34,11 +46,233 @@ def task_arithmetic(vectors: Sequence[TaskVector], weights: Sequence[float]) -> 
 
     Raises :class:`~xlnb.errors.RequestError` unless there is one weight a vector and at least one vector.
     """
+    _one_weight_each(vectors, weights)
+    return reduce(add, (weight * vector for vector, weight in zip(vectors, weights, strict=True)))
+
+
+def ties(
+    vectors: Sequence[TaskVector], weights: Sequence[float] | None = None, density: float = TIES_DENSITY
+) -> TaskVector:
+    """Return the TIES merge: trim each update, elect a sign for each parameter, average those that agree (arXiv 2306.01708).
+
+    ``density`` is the share of each parameter tensor that is kept, the largest by magnitude; ``weights`` are 1 where none are
+    given. Raises :class:`~xlnb.errors.RequestError` for a density outside (0, 1] and as :func:`task_arithmetic`.
+    """
+    weights = [1.0] * len(vectors) if weights is None else weights
+    _one_weight_each(vectors, weights)
+    check_density(density)
+    return _by_name(vectors, lambda name, deltas: elected([trimmed(delta, density) for delta in deltas], weights))
+
+
+def dare(
+    vectors: Sequence[TaskVector],
+    weights: Sequence[float] | None = None,
+    density: float = DARE_DENSITY,
+    seed: int = 0,
+) -> TaskVector:
+    """Return the sum of the updates after dropping elements at random and rescaling the rest: DARE (arXiv 2311.03099).
+
+    Each element is kept with probability ``density`` and divided by it. The same ``seed`` drops the same elements, whatever
+    else is merged. ``weights`` are 1 where none are given. Raises as :func:`ties`.
+    """
+    weights = [1.0] * len(vectors) if weights is None else weights
+    _one_weight_each(vectors, weights)
+    check_density(density)
+
+    def merged(name: str, deltas: list[Tensor]) -> Tensor:
+        kept = [dropped(delta, density, dare_generator(seed, i, name)) for i, delta in enumerate(deltas)]
+        return reduce(add, (weight * delta for weight, delta in zip(weights, kept, strict=True)))
+
+    return _by_name(vectors, merged)
+
+
+def slerp(first: TaskVector, second: TaskVector, base: Mapping[str, Tensor], t: float = 0.5) -> TaskVector:
+    """Return what the spherical interpolation between two experts adds to the base, tensor by tensor.
+
+    ``base`` maps names to the base's tensors: SLERP turns whole parameters, not updates. ``t`` = 0 is the first expert, 1 the
+    second. Fine-tuned experts are so near each other that this is almost always linear interpolation. Raises
+    :class:`~xlnb.errors.RequestError` for a ``t`` outside [0, 1] and a parameter that the base does not have. Source: the
+    method of that name in merging tools.
+    """
+    if not 0 <= t <= 1:
+        raise RequestError(f"t={t}: it lies between 0 (the first expert) and 1 (the second).")
+    if missing := [name for name in {**first, **second} if name not in base]:
+        raise RequestError(f"The base has no parameter {missing[0]!r}.")
+
+    def merged(name: str, deltas: list[Tensor]) -> Tensor:
+        origin = base[name].detach().float()
+        a, b = (origin + delta for delta in deltas)
+        weights = slerp_weights(*dot_and_norms([(a, b)]), t)
+        return weighted_sum([a, b], weights) - origin
+
+    return _by_name([first, second], merged)
+
+
+def _by_name(vectors: Sequence[TaskVector], merge: Callable[[str, list[Tensor]], Tensor]) -> TaskVector:
+    """Merge parameter by parameter, lazily; a vector that lacks a name did not change it."""
+
+    def merged(name: str) -> Callable[[], Tensor]:
+        def compute() -> Tensor:
+            import torch
+
+            found = [vector.get(name) for vector in vectors]
+            zeros = torch.zeros_like(next(delta for delta in found if delta is not None))
+            return merge(name, [zeros if delta is None else delta for delta in found])
+
+        return compute
+
+    return TaskVector({name: merged(name) for name in dict.fromkeys(name for vector in vectors for name in vector)})
+
+
+def _one_weight_each(vectors: Sequence[object], weights: Sequence[float]) -> None:
     if not vectors or len(vectors) != len(weights):
         raise RequestError(
             f"{len(vectors)} task vectors and {len(weights)} weights: give one weight for each of at least one vector."
         )
-    return reduce(add, (weight * vector for vector, weight in zip(vectors, weights, strict=True)))
+
+
+def check_density(density: float) -> None:
+    """Raise :class:`~xlnb.errors.RequestError` unless ``density`` is in (0, 1]."""
+    if not 0 < density <= 1:
+        raise RequestError(f"density={density}: the share that is kept is larger than 0 and at most 1.")
+
+
+# -------------------------------------------------------------------------------------------------------- on tensors
+
+
+def weighted_sum(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the weighted sum in float32, added up in the order given."""
+    import torch
+
+    total = torch.zeros_like(values[0], dtype=torch.float32)
+    for value, weight in zip(values, weights, strict=True):
+        total.addcmul_(value, torch.tensor(weight))
+    return total
+
+
+def trimmed(delta: Tensor, density: float) -> Tensor:
+    """Return ``delta`` with all but its ``density`` largest elements, by magnitude, set to zero."""
+    threshold, ties = kth_magnitude(lambda: [delta], trim_count(density, delta.numel()))
+    return delta * Trim(threshold, ties)(delta)
+
+
+def trim_count(density: float, n: int) -> int:
+    """Return how many of ``n`` elements a trim keeps: rounded down, but at least one."""
+    return min(n, max(1, int(density * n)))
+
+
+class Trim:
+    """Which elements a trim keeps, chunk by chunk: all above a threshold, and the first ``ties`` of those equal to it."""
+
+    def __init__(self, threshold: float, ties: int):
+        self.threshold, self.ties = threshold, ties
+
+    def __call__(self, delta: Tensor) -> Tensor:
+        """Return the mask of the next chunk."""
+        magnitude = delta.abs()
+        kept, tied = magnitude > self.threshold, magnitude == self.threshold
+        count = int(tied.sum())
+        if 0 < count <= self.ties:
+            kept |= tied
+        elif count:
+            first = tied.flatten().nonzero().flatten()[: self.ties]
+            kept.view(-1)[first] = True
+        self.ties -= min(self.ties, count)
+        return kept
+
+
+def kth_magnitude(chunks: Callable[[], Iterable[Tensor]], k: int) -> tuple[float, int]:
+    """Return the k-th largest magnitude of all elements, and how many equal to it are among the k largest.
+
+    ``chunks`` gives the same float32 tensors each time it is called. Exact, by two histograms over the bits of the numbers
+    instead of a sort: the bits of positive floats are ordered as the floats are.
+    """
+    import torch
+
+    upper = torch.zeros(1 << 15, dtype=torch.int64)
+    for chunk in chunks():
+        upper += torch.bincount(_magnitude_bits(chunk) >> 16, minlength=1 << 15)
+    high, left = _bin_from_the_top(upper, k)
+    lower = torch.zeros(1 << 16, dtype=torch.int64)
+    for chunk in chunks():
+        bits = _magnitude_bits(chunk)
+        lower += torch.bincount(bits[(bits >> 16) == high] & 0xFFFF, minlength=1 << 16)
+    low, ties = _bin_from_the_top(lower, left)
+    return torch.tensor((high << 16) | low, dtype=torch.int32).view(torch.float32).item(), ties
+
+
+def _magnitude_bits(chunk: Tensor) -> Tensor:
+    import torch
+
+    return chunk.detach().abs().contiguous().view(torch.int32).flatten()
+
+
+def _bin_from_the_top(counts: Tensor, k: int) -> tuple[int, int]:
+    """Return the bin in which the k-th element from the top lies, and its rank within the bin."""
+    import torch
+
+    from_top = counts.flip(0).cumsum(0)
+    place = int(torch.searchsorted(from_top, torch.tensor(k)))
+    above = int(from_top[place - 1]) if place else 0
+    return len(counts) - 1 - place, k - above
+
+
+def elected(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return, for each element, the weighted mean of those updates whose sign is that of their weighted sum."""
+    import torch
+
+    scaled = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
+    positive = reduce(add, scaled) >= 0
+    total, divisor = torch.zeros_like(scaled[0]), torch.zeros_like(scaled[0])
+    for delta, weight in zip(scaled, weights, strict=True):
+        agrees = torch.where(positive, delta > 0, delta < 0)
+        total += delta * agrees
+        divisor += weight * agrees
+    divisor[divisor == 0] = 1
+    return total / divisor
+
+
+def dare_generator(seed: int, expert: int, name: str) -> Generator:
+    """Return the random numbers that decide what DARE drops of one tensor of one expert (0, 1, ...)."""
+    import torch
+
+    digest = hashlib.sha256(f"{seed}/{expert}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def dropped(delta: Tensor, density: float, generator: Generator) -> Tensor:
+    """Return ``delta`` with elements kept with probability ``density`` and divided by it, the others zero."""
+    import torch
+
+    kept = torch.rand(delta.numel(), generator=generator).view_as(delta) < density
+    return delta * kept / density
+
+
+def dot_and_norms(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
+    """Return the dot product and the two norms of tensors given in chunks, summed in float64."""
+    dot = first = second = 0.0
+    for a, b in pairs:
+        a, b = a.double(), b.double()
+        dot += float((a * b).sum())
+        first += float(a.square().sum())
+        second += float(b.square().sum())
+    return dot, first**0.5, second**0.5
+
+
+def slerp_weights(dot: float, first_norm: float, second_norm: float, t: float) -> tuple[float, float]:
+    """Return the weights of the two tensors in their spherical interpolation; linear where they point the same way.
+
+    >>> slerp_weights(0.0, 1.0, 1.0, 0.0), slerp_weights(1.0, 1.0, 1.0, 0.25)
+    ((1.0, 0.0), (0.75, 0.25))
+    """
+    cosine = dot / (first_norm * second_norm) if first_norm * second_norm > 0 else 1.0
+    if abs(cosine) > _SAME_DIRECTION:
+        return 1 - t, t
+    angle = acos(cosine)
+    return sin((1 - t) * angle) / sin(angle), sin(t * angle) / sin(angle)
+
+
+# --------------------------------------------------------------------------------------------------------- on a model
 
 
 @contextmanager

@@ -59,24 +59,36 @@ def loss_figure(histories: dict[str, pd.DataFrame]) -> Figure:
 
 
 def partition_figure(partitions: Sequence[Partition]) -> Figure:
-    """Draw who owns each layer, a row a partition: blue is math, orange is the language, between is a transition."""
+    """Draw who owns each layer: blue is math, orange is the language, grey between is a transition.
+
+    A row a partition; two, attention and FFN, where the partition divides layers by block.
+    """
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Patch
 
-    depth = len(partitions[0].shares)
-    figure, axis = _subplots(1, 1, 0.9 + 0.4 * len(partitions))
+    rows: list[tuple[str, tuple[float, ...]]] = []
+    for one in partitions:
+        if one.is_by_layer:
+            rows.append((one.name, one.attention))
+        else:
+            rows += [(f"{one.name}, attention", one.attention), (f"{one.name}, FFN", one.ffn)]
+    depth = max(one.depth for one in partitions)
+    figure, axis = _subplots(1, 1, 0.9 + 0.4 * len(rows))
     colours = LinearSegmentedColormap.from_list("share", [LANGUAGE_COLOUR, "#DDDDDD", MATH_COLOUR])
-    shares = np.array([partition.shares for partition in partitions])
-    axis.pcolormesh(shares, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=2)
-    axis.set_yticks(np.arange(len(partitions)) + 0.5, [partition.name for partition in partitions])
+    axis.pcolormesh(
+        np.array([shares for _, shares in rows]), cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=2
+    )
+    axis.set_yticks(np.arange(len(rows)) + 0.5, [name for name, _ in rows])
     axis.set_xticks(np.arange(depth) + 0.5, [str(layer) for layer in range(depth)])
     axis.set(xlabel="transformer layer (0 reads the input, the last one writes the output)")
     axis.grid(False)
     axis.invert_yaxis()
     owners = {"from the math expert": MATH_COLOUR, "from the language expert": LANGUAGE_COLOUR}
+    if any(share not in (0, 1) for _, shares in rows for share in shares):
+        owners["half of each"] = "#DDDDDD"
     patches = [Patch(color=colour, label=owner) for owner, colour in owners.items()]
-    axis.legend(handles=patches, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    axis.legend(handles=patches, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return figure
 
 

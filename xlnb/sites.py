@@ -1,12 +1,14 @@
 """Where a parameter lives in a decoder: its layer, its block and its projection.
 
 The names are those that transformers and PEFT write. The paper's methods speak of layers, attention and FFN; this module is
-the only place that knows how checkpoints spell them.
+the only place that knows how checkpoints spell them. It imports nothing heavy: merges from disk to disk start with it.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from xlnb.errors import RequestError
@@ -14,6 +16,7 @@ from xlnb.errors import RequestError
 ATTENTION, FFN, NORM, EMBEDDING, HEAD = "attention", "ffn", "norm", "embedding", "head"
 BLOCKS = (ATTENTION, FFN, NORM, EMBEDDING, HEAD)
 
+# Llama (Llama 3.1, Falcon 3), Mistral, Qwen2 and 2.5 (biases), Qwen3 (q/k norms), Cohere (parallel blocks), Gemma 3.
 _PROJECTIONS = {
     "self_attn.q_proj": (ATTENTION, "q"),
     "self_attn.k_proj": (ATTENTION, "k"),
@@ -32,6 +35,19 @@ _PROJECTIONS = {
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)\.(weight|bias)$")
 _OUTSIDE = {"model.embed_tokens": (EMBEDDING, "embed"), "model.norm": (NORM, "final"), "lm_head": (HEAD, "head")}
 
+# How decoders that are not in the table tend to name a layer's children, and what lies outside the layers.
+_CHILD_WORDS = (
+    (NORM, re.compile(r"norm|(^|_)ln_?\d*($|_)")),
+    (ATTENTION, re.compile(r"attn|attention")),
+    (FFN, re.compile(r"mlp|ffn|feed_?forward|moe|expert|(^|_)fc\d*$")),
+)
+_OUTSIDE_WORDS = (
+    (NORM, re.compile(r"norm|(^|_)ln_?f?$")),
+    (HEAD, re.compile(r"lm_head|embed_out|^output$")),
+    (EMBEDDING, re.compile(r"embed|^w[tp]e$")),
+)
+_NUMBERED = re.compile(r"^(.*?)\.(\d+)\.(.+)$")
+
 
 @dataclass(frozen=True)
 class Site:
@@ -40,6 +56,27 @@ class Site:
     layer: int | None
     block: str
     projection: str
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The sites of a whole model: by parameter name, the number of layers, and how they were found.
+
+    ``by`` is ``"name"`` where every name is one of a known decoder, ``"structure"`` where the layers were found by counting.
+    """
+
+    of: dict[str, Site]
+    depth: int
+    by: str
+
+
+def plain_name(name: str) -> str:
+    """Return the name of the parameter that a LoRA factor belongs to; other names as they are.
+
+    >>> plain_name("base_model.model.model.layers.0.mlp.up_proj.lora_A.default.weight")
+    'model.layers.0.mlp.up_proj.weight'
+    """
+    return re.sub(r"\.lora_[AB](\.\w+)?(?=\.weight$)", "", name.removeprefix("base_model.model."))
 
 
 def locate(name: str) -> Site:
@@ -52,14 +89,95 @@ def locate(name: str) -> Site:
     >>> locate("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight").projection
     'q'
     """
-    plain = re.sub(r"\.lora_[AB](\.\w+)?(?=\.weight$)", "", name.removeprefix("base_model.model."))
-    if match := _LAYER.match(plain):
-        layer, module = int(match[1]), match[2]
-        if module in _PROJECTIONS:
-            return Site(layer, *_PROJECTIONS[module])
-    elif (module := plain.rpartition(".")[0]) in _OUTSIDE:
-        return Site(None, *_OUTSIDE[module])
+    if site := _by_name(plain_name(name)):
+        return site
     raise RequestError(
         f"The parameter {name!r} is of no decoder known here. Known are 'model.layers.N.' followed by one of "
         f"{', '.join(_PROJECTIONS)}, and {', '.join(_OUTSIDE)}."
     )
+
+
+def locate_all(names: Collection[str]) -> Sites:
+    """Return the sites of all parameters of a model; a decoder that is not in the table is located by its structure.
+
+    By structure means: one run of numbered layers 0, 1, 2, ... with the same parameters in each, whose children are called
+    norm, attention or FFN in one of the usual ways, and nothing outside but embeddings, a final norm and a head. Raises
+    :class:`~xlnb.errors.RequestError` that names the first parameter which does not fit. Source: ours.
+
+    >>> found = locate_all(["transformer.wte.weight", "transformer.h.0.attn.c_attn.weight", "transformer.h.1.attn.c_attn.weight"])
+    >>> found.depth, found.by, found.of["transformer.h.1.attn.c_attn.weight"].block
+    (2, 'structure', 'attention')
+    """
+    named = {name: _by_name(plain_name(name)) for name in names}
+    sites = {name: site for name, site in named.items() if site is not None}
+    by = "name"
+    if len(sites) < len(named) or not sites:
+        sites, by = _by_structure(names), "structure"
+    layers = {site.layer for site in sites.values() if site.layer is not None}
+    if layers and layers != set(range(max(layers) + 1)) and by == "structure":
+        raise RequestError(
+            f"The layers are numbered {_short(sorted(layers))}: some between 0 and {max(layers)} are missing."
+        )
+    return Sites(sites, max(layers) + 1 if layers else 0, by)
+
+
+def _by_name(name: str) -> Site | None:
+    if match := _LAYER.match(name):
+        if match[2] in _PROJECTIONS:
+            return Site(int(match[1]), *_PROJECTIONS[match[2]])
+    elif (module := name.rpartition(".")[0]) in _OUTSIDE:
+        return Site(None, *_OUTSIDE[module])
+    return None
+
+
+def _by_structure(names: Collection[str]) -> dict[str, Site]:
+    plain = {name: plain_name(name) for name in names}
+    numbered = {name: match for name, text in plain.items() if (match := _NUMBERED.match(text))}
+    stacks = Counter(match[1] for match in numbered.values())
+    if len(stacks) != 1:
+        what = f"several stacks of layers ({', '.join(sorted(stacks))})" if stacks else "no numbered layers"
+        raise RequestError(
+            f"This is no decoder that can be located: it has {what}. Known by name are Llama, Mistral, Qwen2, Qwen3, Cohere "
+            "and Gemma 3; others need one run of numbered layers."
+        )
+    children: dict[int, set[str]] = {}
+    for match in numbered.values():
+        children.setdefault(int(match[2]), set()).add(match[3])
+    for layer, found in children.items():
+        if differing := sorted(found ^ children[min(children)]):
+            raise RequestError(
+                f"Layer {layer} does not have the same parameters as layer {min(children)} (first difference: {differing[0]!r}): "
+                "such a decoder cannot be located by its structure."
+            )
+    return {
+        name: _child_site(text, numbered[name]) if name in numbered else _outside_site(text)
+        for name, text in plain.items()
+    }
+
+
+def _child_site(name: str, match: re.Match[str]) -> Site:
+    path = match[3].rpartition(".")[0] or match[3]
+    child = path.split(".")[0]
+    for block, words in _CHILD_WORDS:
+        if words.search(child):
+            return Site(int(match[2]), block, path)
+    raise RequestError(
+        f"The parameter {name!r} belongs to neither attention, FFN nor norms as far as its name tells: this decoder is not "
+        "known here."
+    )
+
+
+def _outside_site(name: str) -> Site:
+    last = name.rpartition(".")[0].rpartition(".")[2]
+    for block, words in _OUTSIDE_WORDS:
+        if words.search(last):
+            return Site(None, block, last)
+    raise RequestError(
+        f"The parameter {name!r} lies outside the layers and is no embedding, norm or head as far as its name tells: this "
+        "decoder is not known here."
+    )
+
+
+def _short(numbers: Collection[int]) -> str:
+    listed = [str(number) for number in numbers]
+    return ", ".join(listed) if len(listed) < 9 else ", ".join([*listed[:4], "...", *listed[-2:]])

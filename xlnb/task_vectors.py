@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlnb.artifacts import read_json
+from xlnb.adapters import open_adapter
 from xlnb.errors import RequestError
 from xlnb.partitions import Partition
-from xlnb.sites import locate
+from xlnb.sites import locate_all
+from xlnb.tensor_files import FLOATS, Stored, open_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,25 +38,37 @@ class TaskVector(Mapping[str, "Tensor"]):
         rank-stabilised. Raises :class:`~xlnb.errors.RequestError` for a folder without these files and for adapters that
         are more than LoRA pairs (DoRA, biases, whole modules, per-module ranks), whose update this would misstate.
         """
-        from safetensors.torch import load_file
+        from xlnb.streaming import load
 
-        folder = Path(folder)
-        config = _plain_lora_config(folder)
-        rank, alpha = config["r"], config["lora_alpha"]
-        scaling = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
-        tensors = load_file(folder / "adapter_model.safetensors")
-        thunks = {}
-        if other := [key for key in tensors if not key.endswith((".lora_A.weight", ".lora_B.weight"))]:
+        adapter = open_adapter(folder)
+
+        def update(a: Stored, b: Stored) -> Callable[[], Tensor]:
+            return lambda: adapter.scaling * (load(b).float() @ load(a).float())
+
+        return cls({name: update(a, b) for name, (a, b) in adapter.pairs.items()})
+
+    @classmethod
+    def from_checkpoint(cls, expert: str | Path, base: str | Path) -> TaskVector:
+        """Return the task vector of a fully fine-tuned checkpoint folder: expert minus base, in float32.
+
+        Tensors are read from both folders when they are asked for. Raises :class:`~xlnb.errors.RequestError` where the two
+        are not of the same architecture, by names and shapes.
+        """
+        from xlnb.streaming import load
+
+        after, before = (open_checkpoint(folder).tensors for folder in (expert, base))
+        differing = {name for name in {**after, **before} if name not in after or name not in before}
+        differing |= {name for name in after if name in before and after[name].shape != before[name].shape}
+        if differing:
             raise RequestError(
-                f"The adapter in {folder} is more than plain LoRA pairs (it has {other[0]}): merge it into its base first."
+                f"{expert} and {base} are not of the same architecture: {min(differing)!r} is missing in one or has another "
+                f"shape ({len(differing)} such)."
             )
-        for key in tensors:
-            if key.endswith(".lora_A.weight"):
-                module = key.removesuffix(".lora_A.weight")
-                a, b = tensors[key], tensors[f"{module}.lora_B.weight"]
-                name = f"{module.removeprefix('base_model.model.')}.weight"
-                thunks[name] = lambda a=a, b=b: scaling * (b.float() @ a.float())
-        return cls(thunks)
+
+        def update(name: str) -> Callable[[], Tensor]:
+            return lambda: load(after[name]).float() - load(before[name]).float()
+
+        return cls({name: update(name) for name in after if after[name].dtype in FLOATS})
 
     def __getitem__(self, name: str) -> Tensor:
         return self._thunks[name]()
@@ -82,26 +95,44 @@ class TaskVector(Mapping[str, "Tensor"]):
 
     __rmul__ = __mul__
 
-    def mask(self, partition: Partition, keep: str) -> TaskVector:
+    def mask(self, partition: Partition, keep: str, embeddings: str = "base") -> TaskVector:
         """Return the part of the update on the share that ``keep`` (``math`` or ``language``) owns; all else is zero.
 
-        This is the paper's revert. A parameter outside the layers is owned by neither side and is dropped.
+        This is the paper's revert. A parameter outside the layers (embeddings, final norm, head) is owned by neither side and
+        dropped, unless ``embeddings`` gives them to ``keep``'s side. Raises :class:`~xlnb.errors.RequestError` for another word
+        than these, and where the partition does not fit the depth.
         """
         if keep not in ("math", "language"):
             raise RequestError(f"keep={keep!r}: say 'math' or 'language'.")
+        if embeddings not in ("base", "math", "language"):
+            raise RequestError(f"embeddings={embeddings!r}: say 'base', 'math' or 'language'.")
+        sites = locate_all(self).of if self else {}
         thunks: dict[str, Callable[[], Tensor]] = {}
-        for name in self:
-            site = locate(name)
+        for name, site in sites.items():
             if site.layer is None:
-                continue
-            share = partition.share(site) if keep == "math" else 1 - partition.share(site)
-            if (
-                share == 1
-            ):  # the very same numbers, not multiplied: a swap with all-math is the math expert to the last bit
+                share = float(embeddings == keep)
+            else:
+                share = partition.share(site) if keep == "math" else 1 - partition.share(site)
+            if share == 1:  # the very same numbers, so that all-math is the math expert to the last bit
                 thunks[name] = self._thunks[name]
             elif share > 0:
                 thunks[name] = lambda name=name, share=share: share * self[name]  # type: ignore[misc]
         return TaskVector(thunks)
+
+    def at(self, layer: int | None = None, block: str | None = None, projection: str | None = None) -> TaskVector:
+        """Return the part of the update at some sites: those of a layer, a block, a projection, or several of these.
+
+        >>> import torch
+        >>> names = ["model.layers.0.mlp.up_proj.weight", "model.layers.1.self_attn.q_proj.weight"]
+        >>> vector = TaskVector.of({name: torch.ones(2, 2) for name in names})
+        >>> vector.at(layer=1).norm(), list(vector.at(block="ffn"))
+        (2.0, ['model.layers.0.mlp.up_proj.weight'])
+        """
+        wanted = {"layer": layer, "block": block, "projection": projection}
+        chosen = {key: value for key, value in wanted.items() if value is not None}
+        sites = locate_all(self).of if self else {}
+        found = [name for name, site in sites.items() if all(getattr(site, k) == v for k, v in chosen.items())]
+        return TaskVector({name: self._thunks[name] for name in found})
 
     def norm(self) -> float:
         """Return the Euclidean norm over all parameters."""
@@ -112,27 +143,3 @@ class TaskVector(Mapping[str, "Tensor"]):
         dot = sum(float((self[name].double() * other[name].double()).sum()) for name in self if name in other)
         norms = self.norm() * other.norm()
         return dot / norms if norms else 0.0
-
-
-def _plain_lora_config(folder: Path) -> dict:
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / file).is_file():
-            raise RequestError(
-                f"{folder} is not an adapter folder: it has no {file}. Give a folder that PEFT's save_pretrained wrote."
-            )
-    config = read_json(folder / "adapter_config.json")
-    surplus = [
-        key
-        for key in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out")
-        if config.get(key)
-    ]
-    if config.get("bias", "none") != "none":
-        surplus.append("bias")
-    if isinstance(config.get("init_lora_weights"), str) and config["init_lora_weights"] != "gaussian":
-        surplus.append("init_lora_weights")  # PiSSA and its like change the base, too
-    if config.get("peft_type") != "LORA" or surplus:
-        why = f"it sets {', '.join(surplus)}" if surplus else f"its type is {config.get('peft_type')}"
-        raise RequestError(
-            f"The adapter in {folder} is more than plain LoRA pairs ({why}): merge it into its base first."
-        )
-    return config
