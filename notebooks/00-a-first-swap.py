@@ -198,7 +198,11 @@ _ = display(telling.answers_table(outcomes, problem))
 
 # %%
 committed = results.load_outcomes(
-    profile="pocket", language="sw", split="scored", shots=2
+    result="first-swap",
+    profile="pocket",
+    language="sw",
+    split="scored",
+    shots=2,
 )
 repeated = telling.contrasts(committed, pairs, "sw")
 _ = plots.differences_figure(

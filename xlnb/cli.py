@@ -159,6 +159,9 @@ def study(
     language: Language = "sw",
     seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0",
     profile: ProfileName = "pocket",
+    experiment: Annotated[
+        str, typer.Option(help="What is compared: first-swap (all methods), layer-swapping (partitions).")
+    ] = "first-swap",
     publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
 ) -> None:
     """Train the experts of each seed, evaluate all methods, and show or publish the outcomes; goes on where it stopped."""
@@ -175,9 +178,10 @@ def study(
         raise RequestError(f"--seeds names a seed twice: {seeds}.")
     studies = [Study(named_profile(profile), language, seed) for seed in numbers]
     if publish:
-        print(results.publish(studies, publish))
+        print(results.publish(studies, publish, experiment=experiment))
     else:
-        outcomes = pd.concat([one.outcomes() for one in studies], ignore_index=True)
+        parts = [part for one in studies for part in results.experiment_outcomes(one, experiment)]
+        outcomes = pd.concat(parts, ignore_index=True)
         table = results.scores(results.distinct(outcomes))
         shown = ["seed", "method", "partition", "test_language", "metric", "value", "low", "high", "n"]
         print(table[shown].to_string(index=False, float_format="%.4f"))

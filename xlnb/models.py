@@ -245,7 +245,7 @@ def _convert_gguf(gguf: Path, out: Path) -> None:
 
 # --------------------------------------------------------------------------------------------------------- miniatures
 
-MINIATURES = ("gemma3", "llama", "qwen2", "cohere")
+MINIATURES = ("gemma3", "llama", "mistral", "qwen2", "qwen3", "cohere")
 
 
 def miniature(folder: str | Path, family: str = "gemma3", seed: int = 0) -> Path:
@@ -273,7 +273,7 @@ def miniature(folder: str | Path, family: str = "gemma3", seed: int = 0) -> Path
 
 
 def _miniature_config(family: str, tokenizer: PreTrainedTokenizerBase) -> Any:
-    from transformers import CohereConfig, Gemma3TextConfig, LlamaConfig, Qwen2Config
+    from transformers import CohereConfig, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -289,7 +289,10 @@ def _miniature_config(family: str, tokenizer: PreTrainedTokenizerBase) -> Any:
     }
     if family == "gemma3":
         return Gemma3TextConfig(**shape, head_dim=8, query_pre_attn_scalar=8, sliding_window=512)
-    return {"llama": LlamaConfig, "qwen2": Qwen2Config, "cohere": CohereConfig}[family](**shape)
+    if family == "qwen3":
+        return Qwen3Config(**shape, head_dim=8)
+    plain = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "cohere": CohereConfig}
+    return plain[family](**shape)
 
 
 def _byte_tokenizer() -> PreTrainedTokenizerBase:

@@ -136,7 +136,7 @@ def save_readme_figure(path: str = "book/_static/first-swap.png") -> None:
     from xlnb.results import load_outcomes
     from xlnb.telling import against_base, figure_title
 
-    outcomes = load_outcomes(profile="pocket", language="sw", split="scored", shots=2)
+    outcomes = load_outcomes(result="first-swap", profile="pocket", language="sw", split="scored", shots=2)
     figure = gains_figure(against_base(outcomes), figure_title(outcomes))
     figure.savefig(path, dpi=150)
 

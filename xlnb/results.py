@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import RequestError
+from xlnb.partitions import COMPLEMENT
 from xlnb.paths import results_folder
 from xlnb.stats import mean_interval
 
@@ -22,9 +23,25 @@ KEYS = ["profile", "setting", "model", "language", "test_language", "paradigm", 
         "split", "benchmark", "shots", "metric"]  # fmt: skip
 COLUMNS = [*KEYS, "problem", "outcome", "text"]
 
+# What the chapter on Layer-Swapping compares, live or from committed results.
+SWAP = "layer-swapping"
+SINGLE_EXPERTS = ("base", "math-only", "language-only")
+SWEEP_BOTTOMS, SWEEP_TOPS = (0, 1, 2, 3, 4, 6, 8), (0, 1, 2, 4)
+RANDOM_CONTROLS = tuple(f"random {seed} of C" for seed in range(5))
+SWAP_CONTROLS = ("C", COMPLEMENT, *RANDOM_CONTROLS, "half and half", "predecessor", "A", "complement of A", "B")
 
-def load_outcomes(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
-    """Return the per-problem outcomes behind all committed results.
+
+def sweep_partitions(bottoms: Sequence[int], tops: Sequence[int], depth: int) -> list[str]:
+    """Return the names of the partitions with so many first and last layers to the language, those that fit ``depth``.
+
+    >>> sweep_partitions([0, 2], [0, 1], 2)
+    ['outer 0+0', 'outer 0+1', 'outer 2+0']
+    """
+    return [f"outer {bottom}+{top}" for bottom in bottoms for top in tops if bottom + top <= depth]
+
+
+def load_outcomes(folder: str | Path | None = None, result: str | None = None, **filters: Any) -> pd.DataFrame:
+    """Return the per-problem outcomes behind all committed results, or those of one ``result`` (its folder's name).
 
     Columns: profile, setting (templates or real), model, language (the study's), test_language, paradigm, seed, partition,
     method, expert (math, language, both, none), split, benchmark, shots, metric, problem, outcome, text (the generated answer,
@@ -33,18 +50,24 @@ def load_outcomes(folder: str | Path | None = None, **filters: Any) -> pd.DataFr
     """
     import pandas as pd
 
-    files = sorted(Path(folder or results_folder()).glob("*/outcomes.parquet"))
+    home = Path(folder or results_folder())
+    files = sorted(home.glob("*/outcomes.parquet"))
+    if result is not None:
+        names = [file.parent.name for file in files]
+        files = [file for file in files if file.parent.name == result]
+        if not files:
+            raise RequestError(f"No committed result {result!r} in {home}: there are {', '.join(names) or 'none'}.")
     if not files:
-        raise RequestError(f"No results in {folder or results_folder()}: it holds no folder with an outcomes.parquet.")
+        raise RequestError(f"No results in {home}: it holds no folder with an outcomes.parquet.")
     return select(distinct(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)), **filters)
 
 
-def load_scores(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
+def load_scores(folder: str | Path | None = None, result: str | None = None, **filters: Any) -> pd.DataFrame:
     """Return all committed results, a row a score: the keys of :func:`load_outcomes`, then value, low, high, n.
 
     ``low`` and ``high`` bound the 95 % interval over problems. The base has seed 0. Raises as :func:`load_outcomes`.
     """
-    return scores(load_outcomes(folder, **filters))
+    return scores(load_outcomes(folder, result, **filters))
 
 
 def distinct(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -76,11 +99,27 @@ def scores(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
 
 
-def publish(studies: Iterable[Study], name: str, folder: str | Path | None = None) -> Path:
-    """Write the outcomes of studies, finishing those that are not, as the committed result ``name``; return its folder.
+# The experiments whose outcomes are published together: the first chapters', and that on Layer-Swapping.
+EXPERIMENTS: dict[str, Callable[[Study], list[pd.DataFrame]]] = {
+    "first-swap": lambda study: [study.outcomes(), study.base_by_shots()],
+    SWAP: lambda study: [study.sweep(), study.swap_controls()],
+}
 
-    The folder receives outcomes.parquet, training.parquet (loss by step of each expert) and provenance.json. Raises
-    :class:`~xlnb.errors.RequestError` for a name that is none.
+
+def experiment_outcomes(study: Study, experiment: str) -> list[pd.DataFrame]:
+    """Return a study's outcomes of an experiment, computing what is missing. Raises for an unknown one."""
+    if experiment not in EXPERIMENTS:
+        raise RequestError(f"No experiment {experiment!r}: choose one of {', '.join(EXPERIMENTS)}.")
+    return EXPERIMENTS[experiment](study)
+
+
+def publish(
+    studies: Iterable[Study], name: str, folder: str | Path | None = None, experiment: str = "first-swap"
+) -> Path:
+    """Write an experiment's outcomes of studies, finishing those that are not, as the committed result ``name``.
+
+    Returns its folder, which receives outcomes.parquet, training.parquet (loss by step of each expert) and provenance.json.
+    Raises :class:`~xlnb.errors.RequestError` for a name that is none and an unknown experiment.
     """
     import time
 
@@ -91,7 +130,7 @@ def publish(studies: Iterable[Study], name: str, folder: str | Path | None = Non
     started = time.time()
     outcomes, histories, specs = [], [], []
     for study in studies:
-        outcomes += [study.outcomes(), study.base_by_shots()]
+        outcomes += experiment_outcomes(study, experiment)
         keys = {"profile": study.profile.name, "language": study.language, "seed": study.seed}
         histories += [study.history(slug).assign(**keys, expert=slug) for slug in study.experts]
         specs.append(study.spec())
@@ -101,7 +140,9 @@ def publish(studies: Iterable[Study], name: str, folder: str | Path | None = Non
         table.to_parquet(partial, index=False, compression="zstd")
     with artifacts.whole_file(out / "training.parquet") as partial:
         pd.concat(histories, ignore_index=True).to_parquet(partial, index=False, compression="zstd")
-    artifacts.write_json(out / "provenance.json", artifacts.provenance({"studies": specs}, started))
+    artifacts.write_json(
+        out / "provenance.json", artifacts.provenance({"experiment": experiment, "studies": specs}, started)
+    )
     return out
 
 
@@ -126,7 +167,10 @@ class CommittedStudy:
             )
 
     def _rows(self) -> pd.DataFrame:
-        found = load_outcomes(self.folder, profile=self.profile, language=self.language)
+        return self._result("first-swap")
+
+    def _result(self, name: str) -> pd.DataFrame:
+        found = load_outcomes(self.folder, result=name, profile=self.profile, language=self.language)
         return found[(found["seed"] == self.seed) | (found["method"] == "base")]
 
     @property
@@ -148,6 +192,17 @@ class CommittedStudy:
         if test_languages:
             filters["test_language"] = list(test_languages)
         return select(self._rows(), **filters)
+
+    def sweep(self, bottoms: Sequence[int] = SWEEP_BOTTOMS, tops: Sequence[int] = SWEEP_TOPS) -> pd.DataFrame:
+        """Return the committed outcomes that :meth:`xlnb.Study.sweep` computes."""
+        return self._swaps(["", *sweep_partitions(bottoms, tops, self.depth)], SINGLE_EXPERTS, "development")
+
+    def swap_controls(self) -> pd.DataFrame:
+        """Return the committed outcomes that :meth:`xlnb.Study.swap_controls` computes."""
+        return self._swaps(["", *SWAP_CONTROLS], [*SINGLE_EXPERTS, "soup"], "scored")
+
+    def _swaps(self, partitions: list[str], others: Sequence[str], split: str) -> pd.DataFrame:
+        return select(self._result(SWAP), split=split, method=[*others, SWAP], partition=partitions)
 
     def base_by_shots(self, shots: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         """Return the base's outcomes on development problems with different numbers of worked examples."""

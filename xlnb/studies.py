@@ -19,7 +19,16 @@ from xlnb.methods import LANGUAGE, MATH, METHODS, method
 from xlnb.models import Base, load_base, miniature, pocket_checkpoint
 from xlnb.partitions import COMPLEMENT, Partition, named_partition
 from xlnb.paths import runs_folder
-from xlnb.results import COLUMNS, CommittedStudy
+from xlnb.results import (
+    COLUMNS,
+    SINGLE_EXPERTS,
+    SWAP,
+    SWAP_CONTROLS,
+    SWEEP_BOTTOMS,
+    SWEEP_TOPS,
+    CommittedStudy,
+    sweep_partitions,
+)
 from xlnb.sft import Training, train_expert, training_spec
 from xlnb.task_vectors import TaskVector
 
@@ -182,6 +191,21 @@ class Study:
             for test_language in (test_languages or ("en", self.language))
         ]
         return pd.concat([self._cell(*cell, evaluation) for cell in cells], ignore_index=True)
+
+    def sweep(self, bottoms: Sequence[int] = SWEEP_BOTTOMS, tops: Sequence[int] = SWEEP_TOPS) -> pd.DataFrame:
+        """Return the outcomes of Layer-Swapping with the first ``bottoms`` and last ``tops`` layers to the language.
+
+        Every pair of counts that fits the depth, read by likelihood on the development problems, with base and single experts
+        beside them: a description, on problems by which nothing is chosen.
+        """
+        n = self.profile.development
+        names = sweep_partitions(bottoms, tops, self.depth)
+        return self.outcomes([*SINGLE_EXPERTS, SWAP], partitions=names, split="development", problems=n, generated=0)
+
+    def swap_controls(self) -> pd.DataFrame:
+        """Return the outcomes of Layer-Swapping by the named partitions and their controls, on the scored problems by
+        likelihood, with base, single experts and soup beside them."""
+        return self.outcomes([*SINGLE_EXPERTS, "soup", SWAP], partitions=SWAP_CONTROLS, generated=0)
 
     def base_by_shots(self, shots: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         """Return the base's outcomes on development problems with different numbers of worked examples."""
