@@ -198,7 +198,7 @@ _ = display(telling.answers_table(outcomes, problem))
 
 # %%
 committed = results.load_outcomes(
-    result="first-swap",
+    experiment="first-swap",
     profile="pocket",
     language="sw",
     split="scored",

@@ -26,14 +26,14 @@ PROBLEMS, GENERATED = SMOKE.evaluation.problems, SMOKE.evaluation.generated
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A home with finished smoke studies of two seeds, published together as `both` and each by itself; nobody writes there."""
+    """A home with finished smoke studies of two seeds, published together and each by itself; nobody writes there."""
     home = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLNB_HOME", str(home))
         parts = [Study(SMOKE, "sw", seed) for seed in (0, 1)]
-        results.publish(parts, "both", home / "together")
+        results.publish(parts, "first-swap-both", home / "together")
         for part in parts:
-            results.publish([part], f"seed-{part.seed}", home / "apart")
+            results.publish([part], f"first-swap-seed-{part.seed}", home / "apart")
     return home
 
 
@@ -248,9 +248,9 @@ def test_published_results_have_the_documented_columns(here):
 
 
 def test_a_published_result_says_where_it_comes_from(here):
-    found = artifacts.read_json(here / "book" / "results" / "both" / "provenance.json")
+    found = artifacts.read_json(here / "book" / "results" / "first-swap-both" / "provenance.json")
     assert [study["seed"] for study in found["spec"]["studies"]] == [0, 1]
-    assert sorted(path.name for path in (here / "book" / "results" / "both").iterdir()) == [
+    assert sorted(path.name for path in (here / "book" / "results" / "first-swap-both").iterdir()) == [
         "outcomes.parquet", "provenance.json", "training.parquet",
     ]  # fmt: skip
 
@@ -336,16 +336,20 @@ def test_study_shows_a_score_a_line(here, capsys, nothing_to_compute):
     code, out, _ = told(capsys, "study", "--profile", "smoke", "--seeds", "0,1")
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == ["seed", "method", "partition", "test_language", "metric", "value", "low", "high", "n"]
-    assert {line[-1] for line in lines[1:]} == {str(PROBLEMS), str(GENERATED)}  # the base, too, once
-    assert sum("base" in line for line in lines) == 8
+    assert lines[0] == [
+        "seed", "method", "partition", "split", "shots", "test_language", "metric", "value", "low", "high", "n"
+    ]  # fmt: skip
+    scored = [line for line in lines if "scored" in line]
+    assert {line[-1] for line in scored} == {str(PROBLEMS), str(GENERATED)}
+    assert sum("base" in line for line in scored) == 8  # once, not with every seed
+    assert all("base" in line for line in lines[1:] if "development" in line)
 
 
 def test_study_publishes(here, capsys, nothing_to_compute):
     shutil.rmtree(here / "book" / "results")
-    code, out, _ = told(capsys, "study", "--profile", "smoke", "--seeds", "0,1", "--publish", "sw-smoke")
+    code, out, _ = told(capsys, "study", "--profile", "smoke", "--seeds", "0,1", "--publish", "first-swap-smoke")
     assert code == 0
-    assert Path(out.strip()) == here / "book" / "results" / "sw-smoke"
+    assert Path(out.strip()) == here / "book" / "results" / "first-swap-smoke"
     assert load_scores().equals(load_scores(here / "together"))
 
 
@@ -432,7 +436,7 @@ def test_doctor_names_the_sources(here, capsys, monkeypatch, miniature):
         "not found hub: google/gemma-3-270m",
         "not found pypi:",
         "pip install 'xlnb[pocket]'",
-        "both",
+        "first-swap-both",
     ):
         assert words in out
     assert str(here / "runs") in out

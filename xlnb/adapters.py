@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _PREFIX = "base_model.model."
+_EXTRAS = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "target_parameters",
+           "layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config",
+           "monteclora_config")  # fmt: skip
 Terms = Sequence[tuple[float, "Adapter"]]  # weights and adapters whose updates are added
 
 
@@ -72,8 +76,7 @@ def open_adapter(folder: str | Path | Checkpoint) -> Adapter:
 
 def _refuse_more_than_pairs(checkpoint: Checkpoint) -> None:
     config = checkpoint.config
-    extras = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out")
-    surplus = [key for key in extras if config.get(key)]
+    surplus = [key for key in _EXTRAS if config.get(key)]
     if config.get("bias", "none") != "none":
         surplus.append("bias")
     if isinstance(config.get("init_lora_weights"), str) and config["init_lora_weights"] != "gaussian":
@@ -82,11 +85,10 @@ def _refuse_more_than_pairs(checkpoint: Checkpoint) -> None:
         raise _more_than_pairs(checkpoint, f"its type is {config.get('peft_type')}")
     if surplus:
         raise _more_than_pairs(checkpoint, f"it sets {', '.join(surplus)}")
-    for key in ("r", "lora_alpha"):
-        if isinstance(config.get(key), bool) or not isinstance(config.get(key), int | float) or config[key] <= 0:
-            raise RequestError(
-                f"{checkpoint.folder / ADAPTER_CONFIG} says {key} = {config.get(key)!r}: a positive number."
-            )
+    for key, kinds, wanted in (("r", int, "a positive whole number"), ("lora_alpha", int | float, "a positive number")):
+        value = config.get(key)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < inf:
+            raise RequestError(f"{checkpoint.folder / ADAPTER_CONFIG} says {key} = {value!r}: it takes {wanted}.")
 
 
 def _more_than_pairs(checkpoint: Checkpoint, why: str) -> RequestError:
@@ -149,14 +151,23 @@ def combined_config(adapters: Sequence[Adapter], names: Sequence[str], rank: int
     modules = [name.removesuffix(".weight") for name in names]
     short = sorted({module.rpartition(".")[2] for module in modules})
     by_short = [sum(module.endswith("." + last) for module in modules) for last in short]
+    everywhere = {target for adapter in adapters for target in _targets_of_all_layers(adapter.checkpoint.config)}
+    in_short = len(set(by_short)) == 1 and everywhere.issuperset(short)
     return dict(adapters[0].checkpoint.config) | {
         "r": rank,
         "lora_alpha": rank,
         "use_rslora": False,
-        # Where some layers are not adapted, each module is named in full.
-        "target_modules": short if len(set(by_short)) == 1 else sorted(modules),
+        # Where some layers are not adapted, each module is named in full: PEFT would adapt the others as well, at random.
+        "target_modules": short if in_short else sorted(modules),
         "layers_to_transform": None,
         "layers_pattern": None,
         "exclude_modules": None,
         "inference_mode": True,
     }
+
+
+def _targets_of_all_layers(config: Mapping[str, Any]) -> list[str]:
+    """Return the module names that an adapter's config targets wherever they occur; none where it restricts them."""
+    targets = config.get("target_modules")
+    restricted = any(config.get(key) not in (None, [], "") for key in ("layers_to_transform", "exclude_modules"))
+    return targets if isinstance(targets, list) and not restricted else []

@@ -35,9 +35,8 @@ def check_agreement(one: Checkpoint, other: Checkpoint, roles: tuple[str, str], 
         raise RequestError(
             f"{both} have {sites[0].depth} and {sites[1].depth} layers: they are no experts of one base."
         )
-    for label, checkpoint in zip(labels, (one, other), strict=True):
-        if checkpoint.config.get("quantization_config"):
-            raise RequestError(f"{label} is quantized: merge the unquantized weights.")
+    for role, checkpoint in zip(roles, (one, other), strict=True):
+        check_unquantized(checkpoint, role)
     if differing := [name for name in one.config if _differs(one.config, other.config, name)]:
         name = differing[0]
         raise RequestError(
@@ -64,6 +63,12 @@ def check_agreement(one: Checkpoint, other: Checkpoint, roles: tuple[str, str], 
             )
     _check_vocabulary(one, other, roles)
     _check_related(one, other, both)
+
+
+def check_unquantized(checkpoint: Checkpoint, role: str) -> None:
+    """Refuse a quantized checkpoint: its stored numbers are no weights."""
+    if checkpoint.config.get("quantization_config"):
+        raise RequestError(f"{role} ({checkpoint.folder}) is quantized: merge the unquantized weights.")
 
 
 def _differs(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
@@ -125,7 +130,7 @@ def _tokens(path: Path) -> Any:
             return content
         added = {(token["id"], token["content"]) for token in content.get("added_tokens") or []}
         return content["model"]["vocab"], added
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path} is no tokenizer: {error}.") from error
 
 

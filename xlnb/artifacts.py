@@ -37,16 +37,17 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
+def whole_folder(path: str | Path, flush: bool = True) -> Iterator[Path]:
     """Yield an empty folder to fill; it becomes ``path`` (which must not exist) when the block ends well.
 
-    Raises :class:`~xlnb.errors.WorkError` where the disk is full. Source: ours.
+    With ``flush`` the files are on the disk before that, so that not even a loss of power leaves a folder that looks finished;
+    for gigabytes it takes longer than writing them. Raises :class:`~xlnb.errors.WorkError` where the disk is full. Source: ours.
     """
     with _beside(Path(path)) as partial:
         partial.mkdir()
         yield partial
         for file in sorted(partial.rglob("*")):
-            if file.is_file():
+            if flush and file.is_file():
                 _flush_to_disk(file)
 
 

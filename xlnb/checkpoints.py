@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import adapters, artifacts
 from xlnb.adapters import Adapter, open_adapter
-from xlnb.agreement import check_agreement
+from xlnb.agreement import check_agreement, check_unquantized
 from xlnb.errors import RequestError, WorkError
 from xlnb.partitions import Partition, chosen_partition
 from xlnb.sites import Sites, locate_all
@@ -63,14 +63,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one tensor of the output comes about: ``copy`` byte for byte, ``cast``, ``linear`` (weighted sum of the sources),
-    ``deltas`` (base plus weighted sum of updates), ``ties``, ``dare`` or ``slerp``."""
+    """How one tensor of the output comes about: ``copy`` byte for byte, ``cast``, ``linear`` (weighted sum of the sources,
+    divided by ``total``), ``deltas`` (base plus weighted sum of updates), ``ties``, ``dare`` or ``slerp``."""
 
     name: str
     kind: str
     sources: tuple[Source, ...]
     weights: tuple[float, ...] = ()
     base: Source | None = None
+    total: float = 1.0
     density: float = 1.0
     seed: int = 0
     t: float = 0.5
@@ -169,6 +170,8 @@ def merge(
     else:
         if math is not None or language is not None or len(experts) < 2:
             raise RequestError(f"{method} takes at least two experts, each with --expert.")
+        if any(option is not None for option in (partition, bottom, top, transition, embeddings)):
+            raise RequestError(f"{method} takes no partition and no embeddings: it merges all parameters alike.")
         folders = {f"expert {i}": folder for i, folder in enumerate(experts, 1)}
     chosen = _options(method, len(folders), weights, density, seed, t)
     job = _open(method, folders, base, dtype, as_checkpoint, same_base, out)
@@ -224,9 +227,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Options:
-    """What an arithmetic merge is told beside its experts."""
+    """What an arithmetic merge is told beside its experts; the weights of a soup are shares of their ``total``."""
 
     weights: tuple[float, ...] = ()
+    total: float = 1.0
     density: float = 1.0
     seed: int = 0
     t: float = 0.5
@@ -243,10 +247,9 @@ def _options(
     if any(weight is not None and not -1e6 < weight < 1e6 for weight in given):
         raise RequestError(f"A weight is a number, not one of {given}.")
     numbers = [1.0 if weight is None else float(weight) for weight in given]
-    if method == SOUP:
-        if abs(sum(numbers)) < 1e-6:
-            raise RequestError("The weights of a soup add up to 0: they are shares, so give others.")
-        numbers = [weight / sum(numbers) for weight in numbers]
+    total = sum(numbers) if method == SOUP else 1.0
+    if abs(total) < 1e-6:
+        raise RequestError("The weights of a soup add up to 0: they are shares, so give others.")
     if density is not None and method not in (TIES, DARE):
         raise RequestError(f"{method} takes no density.")
     kept = {TIES: 0.2, DARE: 0.1}.get(method, 1.0) if density is None else density
@@ -258,7 +261,7 @@ def _options(
         raise RequestError(f"SLERP goes between two experts, not {n}.")
     if seed < 0:
         raise RequestError(f"The seed is {seed}: it must be 0 or more.")
-    return Options(tuple(numbers), kept, seed, t)
+    return Options(tuple(numbers), total, kept, seed, t)
 
 
 def _open(
@@ -294,7 +297,10 @@ def _open(
     if method in (ARITHMETIC, TIES, DARE) and origin is None and not stays:
         raise RequestError(f"{method} adds updates to the base: say --base.")
     _check_base_names(low_rank, same_base)
+    _check_shapes(experts)
     full = [expert for expert in [origin, *experts] if expert and not expert.checkpoint.is_adapter]
+    for one in full:
+        check_unquantized(one.checkpoint, one.role)
     for other in full[1:]:
         check_agreement(full[0].checkpoint, other.checkpoint, (full[0].role, other.role), () if dtype else DTYPES)
     sites = _sites(experts, full, stays)
@@ -310,14 +316,19 @@ def _first_adapter(experts: Sequence[Expert]) -> Expert:
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
-    real = out.resolve()
+    if out.name in ("", ".."):
+        raise RequestError(f"--out {out} is no name for a new folder: give one.")
+    real = Path(os.path.realpath(out))
     for folder in inputs:
-        if real.is_relative_to(folder.resolve()):
+        if real.is_relative_to(os.path.realpath(folder)):
             raise RequestError(
                 f"--out {out} lies inside the input {folder}, and inputs are never changed: choose another place."
             )
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise RequestError(f"--out {out} exists already: give a folder that does not exist or is empty.")
+    above = next(parent for parent in out.absolute().parents if parent.exists() or parent.is_symlink())
+    if not above.is_dir():
+        raise RequestError(f"--out {out} cannot be made: {above} is not a folder.")
 
 
 def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
@@ -327,6 +338,19 @@ def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
             f"The adapters were trained on different bases: {', '.join(sorted(map(repr, names)))}. If these are names of the "
             "same model, say --same-base."
         )
+
+
+def _check_shapes(experts: Sequence[Expert]) -> None:
+    seen: dict[str, tuple[Expert, list[int]]] = {}
+    for expert in experts:
+        for name, (a, b) in (expert.adapter.pairs if expert.adapter else {}).items():
+            shape = [b.shape[0], a.shape[1]]
+            other, before = seen.setdefault(name, (expert, shape))
+            if shape != before:
+                raise RequestError(
+                    f"{other.role} ({other.checkpoint.folder}) and {expert.role} ({expert.checkpoint.folder}) adapt {name!r} of "
+                    f"shapes {before} and {shape}: they are of different models."
+                )
 
 
 def _check_fit(expert: Expert, adapter: Adapter, base: Expert) -> None:
@@ -347,9 +371,19 @@ def _sites(experts: Sequence[Expert], full: Sequence[Expert], stays: bool) -> Si
     sites = locate_all(names)
     if full:  # the depth is the base's: adapters need not have all layers
         return replace(sites, depth=locate_all(full[0].checkpoint.tensors).depth)
-    if any(expert.checkpoint.config.get("layers_to_transform") is not None for expert in experts):
+    if any(_picks_layers(expert.checkpoint.config) for expert in experts):
         raise RequestError("An adapter changes some layers only, so it does not tell how many there are: say --base.")
     return sites
+
+
+def _picks_layers(config: Mapping[str, Any]) -> bool:
+    """Say whether an adapter's config picks layers, so that its last layer need not be the model's."""
+    modules = config.get("target_modules")
+    if config.get("layers_to_transform") is not None or (isinstance(modules, str) and modules != "all-linear"):
+        return True
+    excluded = config.get("exclude_modules") or []
+    named = [*(modules or []), *([excluded] if isinstance(excluded, str) else excluded)]
+    return any(character.isdigit() for name in named for character in str(name))
 
 
 # ------------------------------------------------------------------------------------------------------------- planning
@@ -384,7 +418,9 @@ def _swap(job: Job, shares: Partition, embeddings: str | None, started: float) -
         f"{_title(job)} by partition {shares}",
         f"Layers located by {job.sites.by}. Embeddings, final norm and head, configuration and tokenizer: {whose}.",
     )
-    return _write(job, recipe, outside, {"partition": str(shares), "embeddings": whose}, told, started)
+    files = job.base if outside.checkpoint.is_adapter else outside  # an adapter has no configuration of a model
+    assert files is not None
+    return _write(job, recipe, files, {"partition": str(shares), "embeddings": whose}, told, started)
 
 
 def _outside(job: Job, by_role: Mapping[str, Expert], embeddings: str | None) -> tuple[Expert, str]:
@@ -420,11 +456,12 @@ def _taken(expert: Expert, name: str, job: Job) -> Recipe:
 
 
 def _arithmetic(job: Job, options: Options, started: float) -> Merged:
+    shares = [weight / options.total for weight in options.weights]
+    weights = ", ".join(f"{share:g}" for share in shares)
     if job.stays_adapter:
         chosen = [e.adapter for e in job.experts if e.adapter is not None]
         names = dict.fromkeys(name for adapter in chosen for name in adapter.pairs)
-        terms = list(zip(options.weights, chosen, strict=True))
-        weights = ", ".join(f"{weight:g}" for weight in options.weights)
+        terms = list(zip(shares, chosen, strict=True))
         return _write_adapter(job, dict.fromkeys(names, terms), {"weights": weights}, started)
     kinds = {SOUP: "linear", ARITHMETIC: "deltas", TIES: "ties", DARE: "dare", SLERP: "slerp"}
 
@@ -438,12 +475,12 @@ def _arithmetic(job: Job, options: Options, started: float) -> Merged:
                 )
             return Recipe(name, "copy", (Source(stored),))
         base = Source(job.base.checkpoint.tensors[name]) if job.base else None
-        return Recipe(name, kinds[job.method], sources, options.weights, base, options.density, options.seed, options.t)
+        return Recipe(name, kinds[job.method], sources, options.weights, base, options.total, options.density, options.seed,
+                      options.t)  # fmt: skip
 
     extra = {TIES: f"density {options.density:g}", SLERP: f"t {options.t:g}", SOUP: "", ARITHMETIC: "",
              DARE: f"density {options.density:g}, seed {options.seed}"}[job.method]  # fmt: skip
-    weights = "" if job.method == SLERP else f"weights {', '.join(f'{weight:g}' for weight in options.weights)}"
-    settings = "; ".join(part for part in (weights, extra) if part)
+    settings = "; ".join(part for part in ("" if job.method == SLERP else f"weights {weights}", extra) if part)
     told = (
         f"{_title(job)}; {settings}",
         f"All parameters are merged, embeddings and head too. Configuration and tokenizer: the {job.reference.role}'s.",
@@ -531,16 +568,14 @@ def _write(
     nbytes = sum(stored.nbytes for file in planned for stored in file.tensors.values())
     _check_room(job.out, nbytes + sum(path.stat().st_size for path in extras) + sum(len(f.header) for f in planned))
     recipes = [one for file in planned for one in file.recipes]
-    rounding = None
     with _output(job.out) as folder:
-        for file in planned:
-            rounding = _write_file(folder, file, rounding)
+        roundings = [rounding for file in planned if (rounding := _write_file(folder, file))]
         _copy_companions(extras, companion.checkpoint.folder, folder)
         _write_index(folder, job.reference.checkpoint, nbytes)
         _adjust_config(folder, job.dtype)
         _write_provenance(folder, job, spec, started)
     copied = sum(one.kind == "copy" for one in recipes)
-    floor = rounding.share if rounding else 0.0
+    floor = sum(roundings[1:], roundings[0]).share if roundings else 0.0
     return Merged(job.out, told, copied, len(recipes) - copied, nbytes, time.time() - started, floor)
 
 
@@ -573,67 +608,57 @@ def _planned_file(file: TensorFile, recipe: Callable[[str], Recipe], dtype: str 
     return PlannedFile(file.path.name, header, tensors, tuple(recipes))
 
 
-def _write_file(folder: Path, file: PlannedFile, rounding: Rounding | None) -> Rounding | None:
+def _write_file(folder: Path, file: PlannedFile) -> Rounding | None:
+    """Write a planned file; return what rounding took away of the tensors that were computed, if any were."""
     with ExitStack() as stack:
-        out = stack.enter_context(open(folder / file.name, "xb", buffering=0))
+        out = stack.enter_context(open(folder / file.name, "xb", buffering=0)).fileno()
         inputs: dict[Path, int] = {}
-        _write_bytes(out.fileno(), file.header)
-        pending: tuple[Path, int, int] | None = None
+        os.write(out, file.header)
+        for source, start, stop, at in _ranges(file):
+            if source not in inputs:
+                inputs[source] = stack.enter_context(open(source, "rb", buffering=0)).fileno()
+            _copy_range(inputs[source], out, start, stop - start, at, source)
+        if computed := [(one, file.tensors[one.name]) for one in file.recipes if one.kind != "copy"]:
+            from xlnb.streaming import compute
 
-        def descriptor(path: Path) -> int:
-            if path not in inputs:
-                inputs[path] = stack.enter_context(open(path, "rb", buffering=0)).fileno()
-            return inputs[path]
+            return compute(computed, out)
+    return None
 
-        def flush() -> None:
-            if pending:
-                _copy_range(descriptor(pending[0]), out.fileno(), pending[1], pending[2] - pending[1], pending[0])
 
-        for one in file.recipes:
-            stored = one.sources[0].stored
-            if one.kind == "copy" and pending and pending[0] == stored.file and pending[2] == stored.start:
-                pending = (*pending[:2], stored.stop)  # neighbours go together
-                continue
-            flush()
-            pending = None
-            if one.kind == "copy":
-                pending = (stored.file, stored.start, stored.stop)
+def _ranges(file: PlannedFile) -> list[tuple[Path, int, int, int]]:
+    """Return what is copied: file, first byte, last byte, and where it goes; neighbours go together."""
+    ranges: list[tuple[Path, int, int, int]] = []
+    for one in file.recipes:
+        if one.kind == "copy":
+            stored, at = one.sources[0].stored, file.tensors[one.name].start
+            last = ranges[-1] if ranges else None
+            if last and last[0] == stored.file and last[2] == stored.start and last[3] + last[2] - last[1] == at:
+                ranges[-1] = (*last[:2], stored.stop, last[3])
             else:
-                from xlnb import streaming
-
-                rounding = rounding or streaming.Rounding()
-                write = lambda tensor: streaming.write_all(out.fileno(), tensor)  # noqa: E731
-                streaming.compute(one, file.tensors[one.name].dtype, write, rounding)
-        flush()
-    return rounding
+                ranges.append((stored.file, stored.start, stored.stop, at))
+    return ranges
 
 
-def _copy_range(source: int, target: int, start: int, count: int, path: Path) -> None:
-    """Append ``count`` bytes of one open file to another, inside the kernel where the system can."""
+def _copy_range(source: int, target: int, start: int, count: int, at: int, path: Path) -> None:
+    """Copy bytes from one open file to a place in another, inside the kernel where the system can."""
     while count:
         try:
-            done = os.copy_file_range(source, target, min(count, 1 << 30), offset_src=start)
+            done = os.copy_file_range(source, target, min(count, 1 << 30), offset_src=start, offset_dst=at)
         except (AttributeError, OSError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise
-            block = os.pread(source, min(count, 1 << 22), start)
-            _write_bytes(target, block)
-            done = len(block)
+            done = os.pwrite(target, os.pread(source, min(count, 1 << 22), start), at)
         if not done:
             raise WorkError(f"{path} became shorter while it was read: start again.")
-        start, count = start + done, count - done
-
-
-def _write_bytes(target: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(target, view) :]
+        start, at, count = start + done, at + done, count - done
 
 
 def _output(out: Path) -> Any:
     if out.is_dir():
         out.rmdir()  # empty, as was checked: the finished folder takes its place
-    return artifacts.whole_folder(out)
+    # As cp does, the bytes are left to the system to write out: to wait for gigabytes would more than double the time. After a
+    # loss of power a file may be short, which the check of its header tells.
+    return artifacts.whole_folder(out, flush=False)
 
 
 def _check_room(out: Path, nbytes: int) -> None:

@@ -183,7 +183,19 @@ def study(
         parts = [part for one in studies for part in results.experiment_outcomes(one, experiment)]
         outcomes = pd.concat(parts, ignore_index=True)
         table = results.scores(results.distinct(outcomes))
-        shown = ["seed", "method", "partition", "test_language", "metric", "value", "low", "high", "n"]
+        shown = [
+            "seed",
+            "method",
+            "partition",
+            "split",
+            "shots",
+            "test_language",
+            "metric",
+            "value",
+            "low",
+            "high",
+            "n",
+        ]
         print(table[shown].to_string(index=False, float_format="%.4f"))
 
 

@@ -46,6 +46,10 @@ def export_mergekit(
     dtype = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[_common_dtype(found["math"])]
     names = {role: str(folder) for role, folder in folders.items()}
     whole = shares.is_by_layer and set(shares.attention) <= {0, 1}
+    if not whole and sites.by != "name":
+        raise RequestError(
+            f"{math} is a decoder whose layers were found by counting: for mergekit only whole layers of it can be swapped."
+        )
     config = _passthrough(shares, owner, names) if whole else _linear(shares, owner, names)
     return _as_yaml(shares, owner, {**config, "dtype": dtype})
 

@@ -96,7 +96,7 @@ def slerp(first: TaskVector, second: TaskVector, base: Mapping[str, Tensor], t: 
     """
     if not 0 <= t <= 1:
         raise RequestError(f"t={t}: it lies between 0 (the first expert) and 1 (the second).")
-    if missing := [name for name in {**first, **second} if name not in base]:
+    if missing := [name for name in [*first, *second] if name not in base]:
         raise RequestError(f"The base has no parameter {missing[0]!r}.")
 
     def merged(name: str, deltas: list[Tensor]) -> Tensor:
@@ -152,8 +152,7 @@ def weighted_sum(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 def trimmed(delta: Tensor, density: float) -> Tensor:
     """Return ``delta`` with all but its ``density`` largest elements, by magnitude, set to zero."""
-    threshold, ties = kth_magnitude(lambda: [delta], trim_count(density, delta.numel()))
-    return delta * Trim(threshold, ties)(delta)
+    return Trim(*kth_magnitude(lambda: [delta], trim_count(density, delta.numel())))(delta)
 
 
 def trim_count(density: float, n: int) -> int:
@@ -162,27 +161,33 @@ def trim_count(density: float, n: int) -> int:
 
 
 class Trim:
-    """Which elements a trim keeps, chunk by chunk: all above a threshold, and the first ``ties`` of those equal to it."""
+    """Set small elements to zero, chunk by chunk; kept are all above a threshold, and of those equal to it the first ``ties``.
 
-    def __init__(self, threshold: float, ties: int):
+    ``ties`` is None where all equal to the threshold are kept.
+    """
+
+    def __init__(self, threshold: float, ties: int | None):
         self.threshold, self.ties = threshold, ties
 
     def __call__(self, delta: Tensor) -> Tensor:
-        """Return the mask of the next chunk."""
-        magnitude = delta.abs()
-        kept, tied = magnitude > self.threshold, magnitude == self.threshold
-        count = int(tied.sum())
-        if 0 < count <= self.ties:
-            kept |= tied
-        elif count:
-            first = tied.flatten().nonzero().flatten()[: self.ties]
-            kept.view(-1)[first] = True
-        self.ties -= min(self.ties, count)
+        """Return the next chunk, trimmed."""
+        import torch
+        from torch.nn.functional import hardshrink
+
+        if self.threshold == 0:
+            return delta.clone()  # what is left is zero anyway
+        if self.ties is None:
+            below = torch.nextafter(torch.tensor(self.threshold), torch.tensor(0.0))
+            return hardshrink(delta, below.item())
+        kept = hardshrink(delta, self.threshold)
+        first = (delta.abs() == self.threshold).flatten().nonzero().flatten()[: self.ties]
+        kept.view(-1)[first] = delta.flatten()[first]
+        self.ties -= len(first)
         return kept
 
 
-def kth_magnitude(chunks: Callable[[], Iterable[Tensor]], k: int) -> tuple[float, int]:
-    """Return the k-th largest magnitude of all elements, and how many equal to it are among the k largest.
+def kth_magnitude(chunks: Callable[[], Iterable[Tensor]], k: int) -> tuple[float, int | None]:
+    """Return the k-th largest magnitude of all elements, and how many equal to it are among the k largest: None for all.
 
     ``chunks`` gives the same float32 tensors each time it is called. Exact, by two histograms over the bits of the numbers
     instead of a sort: the bits of positive floats are ordered as the floats are.
@@ -198,7 +203,8 @@ def kth_magnitude(chunks: Callable[[], Iterable[Tensor]], k: int) -> tuple[float
         bits = _magnitude_bits(chunk)
         lower += torch.bincount(bits[(bits >> 16) == high] & 0xFFFF, minlength=1 << 16)
     low, ties = _bin_from_the_top(lower, left)
-    return torch.tensor((high << 16) | low, dtype=torch.int32).view(torch.float32).item(), ties
+    magnitude = torch.tensor((high << 16) | low, dtype=torch.int32).view(torch.float32).item()
+    return magnitude, None if ties == lower[low] else ties
 
 
 def _magnitude_bits(chunk: Tensor) -> Tensor:
@@ -221,15 +227,15 @@ def elected(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Return, for each element, the weighted mean of those updates whose sign is that of their weighted sum."""
     import torch
 
-    scaled = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
-    positive = reduce(add, scaled) >= 0
-    total, divisor = torch.zeros_like(scaled[0]), torch.zeros_like(scaled[0])
+    scaled = [delta if weight == 1 else delta * weight for delta, weight in zip(deltas, weights, strict=True)]
+    sign = torch.where(reduce(add, scaled) >= 0, 1.0, -1.0)
+    total, divisor = torch.zeros_like(sign), torch.zeros_like(sign)
     for delta, weight in zip(scaled, weights, strict=True):
-        agrees = torch.where(positive, delta > 0, delta < 0)
-        total += delta * agrees
-        divisor += weight * agrees
-    divisor[divisor == 0] = 1
-    return total / divisor
+        agreeing = (delta * sign).clamp_(min=0)  # seen from the elected side the others are negative
+        total += agreeing
+        divisor += agreeing.sign_().mul_(weight)
+    divisor.masked_fill_(divisor == 0, 1)
+    return total.div_(divisor).mul_(sign)
 
 
 def dare_generator(seed: int, expert: int, name: str) -> Generator:

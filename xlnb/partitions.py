@@ -22,6 +22,7 @@ _B_BOTTOM, _B_TOP = 8, 4  # recalled, ours: the attention of the first eight and
 _PREDECESSOR = (5, 1, 2)  # reported (arXiv 2410.01335): bottom, transition on each side, top
 COMPLEMENT = "complement of C"  # the control: the same layers, given to the other side
 _STATED_DEPTHS = range(28, 33)  # on the paper's own depths the counts stand as given
+_FFN_NORM = re.compile(r"ffn|mlp|feed_?forward")  # how the norms around the FFN are called, in known and other decoders
 NAMES = ("A", "B", "C", "predecessor", "half and half", "outer B+T", "outer B+T, N transition", "all math", "all language",
          "complement of NAME", "random SEED of NAME")  # fmt: skip
 
@@ -77,7 +78,7 @@ class Partition:
             )
         if site.layer >= self.depth:
             raise RequestError(f"Partition {self.name} has {self.depth} layers, but layer {site.layer} was asked for.")
-        with_ffn = site.block == FFN or (site.block == NORM and "ffn" in site.projection)
+        with_ffn = site.block == FFN or (site.block == NORM and _FFN_NORM.search(site.projection) is not None)
         return (self.ffn if with_ffn else self.attention)[site.layer]
 
     def complement(self) -> Partition:
@@ -111,7 +112,8 @@ class Partition:
 
         rows = {"layers": self.attention} if self.is_by_layer else {"attention": self.attention, "ffn": self.ffn}
         content = {"name": self.name, **{key: list(row) for key, row in rows.items()}}
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=10_000)
+        plain = self.name.isprintable()  # some line breaks of Unicode do not survive YAML unless they are escaped
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=plain, default_flow_style=None, width=10_000)
         with whole_file(path) as partial:
             partial.write_text(
                 f"# The share that math owns of each layer, first layer first.\n{text}", encoding="utf-8"
@@ -294,7 +296,7 @@ def read_partition(path: str | Path) -> Partition:
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or no such date
         why = str(error).splitlines()[0]
         raise RequestError(f"The partition file {path} cannot be read: {why}.") from error
     rows = _yaml_rows(content)
@@ -303,7 +305,8 @@ def read_partition(path: str | Path) -> Partition:
             f"The partition file {path} needs 'layers: [shares]', or 'attention: [shares]' and 'ffn: [shares]', each a list of "
             "numbers from 0 (language) to 1 (math), one a layer; 'name' is free, and nothing else may stand there."
         )
-    return Partition(str(content.get("name", path.stem)), *rows)
+    name = content.get("name")
+    return Partition(path.stem if name is None else str(name), *rows)
 
 
 def _yaml_rows(content: Any) -> list[tuple[float, ...]] | None:

@@ -136,7 +136,7 @@ def save_readme_figure(path: str = "book/_static/first-swap.png") -> None:
     from xlnb.results import load_outcomes
     from xlnb.telling import against_base, figure_title
 
-    outcomes = load_outcomes(result="first-swap", profile="pocket", language="sw", split="scored", shots=2)
+    outcomes = load_outcomes(experiment="first-swap", profile="pocket", language="sw", split="scored", shots=2)
     figure = gains_figure(against_base(outcomes), figure_title(outcomes))
     figure.savefig(path, dpi=150)
 
@@ -192,6 +192,35 @@ def differences_figure(
             axis.invert_xaxis()
     axes[0, 0].set_yticks(range(len(names)), [name.replace(" − ", "\n− ") for name in names])
     axes[0, 0].invert_yaxis()
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def sweep_figure(cells: pd.DataFrame, title: str = "", metric: str = EXPRESSION_NLL) -> Figure:
+    """Draw a sweep as a heat map, bottom by top: each swap's difference to the math expert with its 95 % interval.
+
+    ``cells`` has the columns of :func:`xlnb.swaps.sweep_contrasts`. Blue is better than the math expert, orange worse; bold
+    numbers are those whose interval excludes zero.
+    """
+    import seaborn as sns
+    from matplotlib.colors import LinearSegmentedColormap
+
+    better = -1 if not HIGHER_IS_BETTER[metric] else 1
+    wide = cells.pivot(index="bottom", columns="top", values="difference")
+    figure, axis = _subplots(1, 1, 1.3 + 0.5 * len(wide))
+    limit = float(cells["difference"].abs().max()) or 1.0
+    colours = LinearSegmentedColormap.from_list("better", [LANGUAGE_COLOUR, "#FFFFFF", MATH_COLOUR][::better])
+    unit = f"{METRIC_AXES[metric].splitlines()[0]}, minus the\nmath expert's (nats per token)"
+    sns.heatmap(wide, ax=axis, cmap=colours, vmin=-limit, vmax=limit, linewidths=1, cbar_kws={"label": unit})
+    for row in cells.itertuples():
+        x, y = wide.columns.get_loc(row.top) + 0.5, wide.index.get_loc(row.bottom) + 0.5
+        shown = f"{row.difference:+.3f}\n[{row.low:+.3f}, {row.high:+.3f}]".replace("-", "−")
+        strong = abs(row.difference) > 0.6 * limit
+        axis.text(x, y, shown, ha="center", va="center", fontsize=7.5, color="white" if strong else "black",
+                  fontweight="normal" if row.verdict == "not shown" else "bold")  # fmt: skip
+    axis.set(xlabel="last layers given to the language", ylabel="first layers given\nto the language")
+    axis.grid(False)
     if title:
         figure.suptitle(title, fontsize="medium")
     return figure

@@ -26,7 +26,7 @@ COLUMNS = [*KEYS, "problem", "outcome", "text"]
 # What the chapter on Layer-Swapping compares, live or from committed results.
 SWAP = "layer-swapping"
 SINGLE_EXPERTS = ("base", "math-only", "language-only")
-SWEEP_BOTTOMS, SWEEP_TOPS = (0, 1, 2, 3, 4, 6, 8), (0, 1, 2, 4)
+SWEEP_BOTTOMS, SWEEP_TOPS = (0, 1, 2, 3, 4, 6), (0, 1, 2, 4)
 RANDOM_CONTROLS = tuple(f"random {seed} of C" for seed in range(5))
 SWAP_CONTROLS = ("C", COMPLEMENT, *RANDOM_CONTROLS, "half and half", "predecessor", "A", "complement of A", "B")
 
@@ -40,8 +40,8 @@ def sweep_partitions(bottoms: Sequence[int], tops: Sequence[int], depth: int) ->
     return [f"outer {bottom}+{top}" for bottom in bottoms for top in tops if bottom + top <= depth]
 
 
-def load_outcomes(folder: str | Path | None = None, result: str | None = None, **filters: Any) -> pd.DataFrame:
-    """Return the per-problem outcomes behind all committed results, or those of one ``result`` (its folder's name).
+def load_outcomes(folder: str | Path | None = None, experiment: str | None = None, **filters: Any) -> pd.DataFrame:
+    """Return the per-problem outcomes behind all committed results, or those of one ``experiment``.
 
     Columns: profile, setting (templates or real), model, language (the study's), test_language, paradigm, seed, partition,
     method, expert (math, language, both, none), split, benchmark, shots, metric, problem, outcome, text (the generated answer,
@@ -52,22 +52,26 @@ def load_outcomes(folder: str | Path | None = None, result: str | None = None, *
 
     home = Path(folder or results_folder())
     files = sorted(home.glob("*/outcomes.parquet"))
-    if result is not None:
-        names = [file.parent.name for file in files]
-        files = [file for file in files if file.parent.name == result]
-        if not files:
-            raise RequestError(f"No committed result {result!r} in {home}: there are {', '.join(names) or 'none'}.")
     if not files:
         raise RequestError(f"No results in {home}: it holds no folder with an outcomes.parquet.")
+    if experiment is not None:
+        files = [file for file in files if _is_of(file.parent.name, experiment)]
+    if not files:
+        raise RequestError(f"No committed result of the experiment {experiment!r} in {home}.")
     return select(distinct(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)), **filters)
 
 
-def load_scores(folder: str | Path | None = None, result: str | None = None, **filters: Any) -> pd.DataFrame:
+def load_scores(folder: str | Path | None = None, experiment: str | None = None, **filters: Any) -> pd.DataFrame:
     """Return all committed results, a row a score: the keys of :func:`load_outcomes`, then value, low, high, n.
 
     ``low`` and ``high`` bound the 95 % interval over problems. The base has seed 0. Raises as :func:`load_outcomes`.
     """
-    return scores(load_outcomes(folder, result, **filters))
+    return scores(load_outcomes(folder, experiment, **filters))
+
+
+def _is_of(name: str, experiment: str) -> bool:
+    """Say whether a result's folder is named after the experiment: ``first-swap`` or ``first-swap-bn``."""
+    return name == experiment or name.startswith(f"{experiment}-")
 
 
 def distinct(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -127,6 +131,8 @@ def publish(
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise RequestError(f"A result is named by small letters, digits and hyphens, not {name!r}.")
+    if not _is_of(name, experiment):
+        raise RequestError(f"A result of {experiment} is named {experiment} or {experiment}-SOMETHING, not {name!r}.")
     started = time.time()
     outcomes, histories, specs = [], [], []
     for study in studies:
@@ -170,7 +176,7 @@ class CommittedStudy:
         return self._result("first-swap")
 
     def _result(self, name: str) -> pd.DataFrame:
-        found = load_outcomes(self.folder, result=name, profile=self.profile, language=self.language)
+        found = load_outcomes(self.folder, experiment=name, profile=self.profile, language=self.language)
         return found[(found["seed"] == self.seed) | (found["method"] == "base")]
 
     @property
@@ -212,5 +218,5 @@ class CommittedStudy:
         """Return loss, learning rate and tokens of each training step of an expert."""
         import pandas as pd
 
-        table = pd.concat([pd.read_parquet(file) for file in sorted(self.folder.glob("*/training.parquet"))])
+        table = pd.concat([pd.read_parquet(file) for file in sorted(self.folder.glob("first-swap*/training.parquet"))])
         return select(table, profile=self.profile, language=self.language, seed=self.seed, expert=slug)

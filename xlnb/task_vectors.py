@@ -73,6 +73,9 @@ class TaskVector(Mapping[str, "Tensor"]):
     def __getitem__(self, name: str) -> Tensor:
         return self._thunks[name]()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._thunks  # without computing it, as a mapping would
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._thunks)
 

@@ -168,7 +168,8 @@ def figure_title(outcomes: pd.DataFrame, test_language: str | None = None) -> st
     trained = outcomes[outcomes["method"] != "base"]["seed"].nunique()
     where = f"{LANGUAGE_NAMES[test_language]}, " if test_language else ""
     trainings = f"{trained} trainings of each expert" if trained > 1 else "one training of each expert"
-    return f"{outcomes['model'].iloc[0]}, {where}{n['nll']} problems by likelihood, {n['expression']} by answer; {trainings}"
+    answered = f", {n['expression']} by answer" if "expression" in n else ""
+    return f"{outcomes['model'].iloc[0]}, {where}{n['nll']} problems by likelihood{answered}; {trainings}"
 
 
 def differences_table(differences: pd.DataFrame) -> Any:

@@ -135,16 +135,22 @@ def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise _damaged(path, "its header is not JSON")
     try:
-        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        # "-0" is no size; nor are numbers of thousands of digits, for which Python has an error of its own
+        whole = lambda text: -1 if text.startswith("-") else int(text)  # noqa: E731
+        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_int=whole)
+        if b"\\u" in raw:
+            json.dumps(entries, ensure_ascii=False).encode()  # half a surrogate is no text
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header is not JSON ({error})") from error
     return entries
 
 
 def _stored(path: Path, name: str, entry: Any, data_start: int) -> Stored:
     match entry:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, stop]} if len(entry) == 3 and all(
-            type(n) is int and 0 <= n < 1 << 63 for n in [*shape, start, stop]
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, stop]} if (
+            len(entry) == 3
+            and len(shape) <= 64
+            and all(type(n) is int and 0 <= n < 1 << 63 for n in [*shape, start, stop])
         ):
             pass
         case _:
@@ -154,7 +160,7 @@ def _stored(path: Path, name: str, entry: Any, data_start: int) -> Stored:
             f"{path}: {name!r} is stored as {dtype}, which is not known here; known are {', '.join(BYTES)}."
         )
     if stop - start != prod(shape) * BYTES[dtype]:
-        raise _damaged(path, f"{name!r} of shape {shape} in {dtype} does not fill {stop - start:,} bytes")
+        raise _damaged(path, f"{name!r} of shape {shape[:8]} in {dtype} does not fill {stop - start:,} bytes")
     return Stored(path, dtype, tuple(shape), data_start + start, data_start + stop)
 
 
@@ -205,10 +211,12 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
     path = _inside(folder, name)
+    if not path.exists():
+        raise RequestError(f"{folder} holds no checkpoint: it has no {name}.")
+    if not path.is_file():  # a pipe would be waited for
+        raise RequestError(f"{path} is not a regular file.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(f"{folder} holds no checkpoint: it has no {name}.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path} cannot be read: {error}.") from error
     if not isinstance(config, dict):
@@ -234,10 +242,13 @@ def _inside(folder: Path, name: str) -> Path:
 
     Links into the blobs of the very Hugging Face cache entry are how a hub download looks, and allowed.
     """
-    path = folder / name
-    if name != Path(name).name:
+    if name != Path(name).name or not name.isprintable():
         raise RequestError(f"{folder} names the file {name!r}, which is not in the folder.")
-    real, home = path.resolve(), folder.resolve()
+    return _checked_place(folder, folder / name)
+
+
+def _checked_place(folder: Path, path: Path) -> Path:
+    real, home = (Path(os.path.realpath(place)) for place in (path, folder))
     allowed = [home]
     if home.parent.name == "snapshots":
         allowed.append(home.parent.parent / "blobs")
@@ -266,10 +277,7 @@ def companions(checkpoint: Checkpoint) -> list[Path]:
     found = {path for pattern in _COMPANIONS for path in checkpoint.folder.glob(pattern) if path.is_file()}
     kept = {ADAPTER_CONFIG} if checkpoint.is_adapter else set()
     chosen = sorted(path for path in found if path.name not in _NOT_COMPANIONS or path.name in kept)
-    for path in chosen:
-        if path.parent == checkpoint.folder:
-            _inside(checkpoint.folder, path.name)
-    return chosen
+    return [_checked_place(checkpoint.folder, path) for path in chosen]
 
 
 # ------------------------------------------------------------------------------------------------------ bytes of files

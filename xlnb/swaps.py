@@ -1,0 +1,152 @@
+"""What the chapter on Layer-Swapping compares and says: partitions against each other, the sweep of outer layers, controls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlnb.evaluation import EXPRESSION_NLL, NLL
+from xlnb.plots import LANGUAGE_NAMES
+from xlnb.results import COLUMNS, RANDOM_CONTROLS, SWAP, select
+from xlnb.telling import SCORE_NAMES, amount, contrast, contrasts, verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xlnb.studies import Study
+
+LIKELIHOODS = (NLL, EXPRESSION_NLL)
+RANDOM = "random, mean of 5"  # the random controls taken together
+_MATH_ONLY = ("math-only", "")
+_OUTER = re.compile(r"outer (\d+)\+(\d+)")
+
+
+def with_pooled_random(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the outcomes with one arm more: for each training and problem, the mean over the random partitions.
+
+    A random partition is itself a draw; their mean over the same problems is the fair opponent of one chosen partition.
+    """
+    import pandas as pd
+
+    drawn = select(outcomes, method=SWAP, partition=list(RANDOM_CONTROLS))
+    keys = [column for column in COLUMNS if column not in ("partition", "outcome", "text")]
+    pooled = drawn.groupby(keys, sort=False, as_index=False)["outcome"].mean().assign(partition=RANDOM, text=None)
+    return pd.concat([outcomes, pooled[COLUMNS]], ignore_index=True)
+
+
+def control_contrasts(outcomes: pd.DataFrame, test_language: str) -> pd.DataFrame:
+    """Return C against its controls and against the other partitions: the columns of :func:`xlnb.telling.contrasts`."""
+    swap = (SWAP, "C")
+    others = [_MATH_ONLY, ("soup", ""), *((SWAP, name) for name in (
+        "complement of C", RANDOM, "half and half", "predecessor", "A", "complement of A", "B"))]  # fmt: skip
+    pairs = [(swap, other) for other in others]
+    return contrasts(with_pooled_random(outcomes), pairs, test_language, LIKELIHOODS)
+
+
+def sweep_contrasts(outcomes: pd.DataFrame, test_language: str, metric: str = EXPRESSION_NLL) -> pd.DataFrame:
+    """Return each swap of the sweep minus the math expert: a row a pair of counts, with interval and verdict.
+
+    Columns: bottom, top, difference, low, high, n (problems), seeds, verdict.
+    """
+    import pandas as pd
+
+    rows = []
+    names = [name for name in outcomes["partition"].unique() if _OUTER.fullmatch(name)]
+    for name in names:
+        bottom, top = map(int, _OUTER.fullmatch(name).groups())  # type: ignore[union-attr]
+        d = contrast(outcomes, (SWAP, name), _MATH_ONLY, metric, test_language)
+        rows.append((bottom, top, d.value, d.low, d.high, d.n, d.seeds, verdict(d, metric)))
+    columns = ["bottom", "top", "difference", "low", "high", "n", "seeds", "verdict"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["bottom", "top"], ignore_index=True)
+
+
+def sweep_reading(cells: pd.DataFrame, test_language: str, metric: str = EXPRESSION_NLL) -> str:
+    """Return the sweep in words: how many swaps are better or worse than the math expert, and the two extremes.
+
+    0+0 is the math expert itself and not counted.
+    """
+    swaps = cells[(cells["bottom"] > 0) | (cells["top"] > 0)]
+    count = {word: int((swaps["verdict"] == word).sum()) for word in ("better", "worse", "not shown")}
+    ordered = swaps.sort_values("difference")
+    told = []
+    for word, row in (("lowest", ordered.iloc[0]), ("highest", ordered.iloc[-1])):
+        value = amount(row["difference"], row["low"], row["high"], metric, signed=True)
+        told.append(f"the {word} difference is that of {row['bottom']}+{row['top']} ({value})")
+    trainings = f"{cells['seeds'].max()} trainings" if cells["seeds"].max() > 1 else "one training"
+    return (
+        f"{LANGUAGE_NAMES[test_language]}, {SCORE_NAMES[metric]}, {cells['n'].max()} development problems, {trainings}: of "
+        f"{len(swaps)} swaps {count['better']} are better than the math expert, {count['worse']} worse, and for "
+        f"{count['not shown']} no difference is shown; {told[0]}, {told[1]}. The extremes of many cells are partly luck: they "
+        "describe the map and choose nothing."
+    )
+
+
+def swap_summary(target: pd.DataFrame, english: pd.DataFrame, cells: pd.DataFrame) -> str:
+    """Return the chapter's summary as Markdown bullets, each decided by its interval."""
+
+    def told(table: pd.DataFrame, other: str) -> str:
+        row = table[(table["name"] == f"Layer-Swapping − {other}") & (table["metric"] == EXPRESSION_NLL)].iloc[0]
+        value = amount(row["difference"], row["low"], row["high"], EXPRESSION_NLL, signed=True)
+        return f"**{row['verdict']}** ({value})"
+
+    swaps = cells[(cells["bottom"] > 0) | (cells["top"] > 0)]
+    better = int((swaps["verdict"] == "better").sum())
+    lines = [
+        f"C against the same layers exchanged (does it matter who gets what?): {told(target, 'Layer-Swapping (complement)')}.",
+        "C against random layers, as many (does it matter which layers?): "
+        f"{told(target, f'Layer-Swapping ({RANDOM})')}.",
+        f"C against the math expert whole (is there something to gain?): {told(target, 'Math only')}; in English "
+        f"{told(english, 'Math only')}.",
+        "C against the same with its innermost swapped layers' neighbours averaged, the predecessor's transition layers: "
+        f"{told(target, 'Layer-Swapping (predecessor)')}.",
+        f"In the sweep {better} of {len(swaps)} pairs of counts are better than the math expert on the development problems.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def disk_check(study: Study, partition: str = "C") -> str:
+    """Merge the study's two adapters from disk to disk and say, as Markdown, how far the result is from the merge in memory."""
+    import shutil
+
+    from xlnb.checkpoints import merge
+    from xlnb.task_vectors import TaskVector
+
+    out = Path(study.home) / "merged" / f"layer-swapping-{partition.replace(' ', '-')}"
+    shutil.rmtree(out, ignore_errors=True)  # of an earlier run of this chapter
+    done = merge(SWAP, out, math=study.expert("math-only"), language=study.expert("language-only"),
+                 partition=study.partition(partition), base=study.base.folder)  # fmt: skip
+    merged, expected = TaskVector.from_adapter(out), study.merged(SWAP, partition)
+    worst = max(float((merged[name] - expected[name]).abs().max()) for name in expected)
+    return (
+        f"`xlnb merge` copied {done.copied} tensors and computed {done.computed} ({done.nbytes / 1e6:.1f} MB in "
+        f"{done.seconds:.2f} s). The adapter that it wrote, minus the merge in memory: at most {worst:g} in any parameter."
+    )
+
+
+def sites_of(names: Any) -> Any:
+    """Return the table of architectures and their sites, laid out for the book."""
+    from great_tables import GT
+
+    columns = ["attention (M)", "FFN (M)", "outside (M)"]
+    return GT(names, rowname_col="model").fmt_number(columns, decimals=0).tab_options(table_font_size="75%")
+
+
+def percent_table(table: pd.DataFrame, caption: str) -> Any:
+    """Return a table of percentages, a row a model, laid out for the book."""
+    from great_tables import GT
+
+    laid = GT(table.reset_index(names="model"), rowname_col="model").fmt_number(list(table.columns), decimals=1)
+    return laid.tab_header(title=caption).tab_options(table_font_size="80%")
+
+
+def sweep_baseline(outcomes: pd.DataFrame, test_languages: Sequence[str]) -> str:
+    """Return, as Markdown, a check of the sweep: the swap of no layer must be the math expert on every problem."""
+    told = []
+    for language in test_languages:
+        arms = [select(outcomes, metric=EXPRESSION_NLL, test_language=language, method=m, partition=p)
+                for m, p in ((SWAP, "outer 0+0"), _MATH_ONLY)]  # fmt: skip
+        values = [arm.set_index(["seed", "problem"])["outcome"] for arm in arms]
+        told.append(f"{LANGUAGE_NAMES[language]} {float((values[0] - values[1]).abs().max()):g}")
+    return f"Swapping no layer at all, minus the math expert, largest difference of any problem: {', '.join(told)}."
