@@ -116,4 +116,4 @@ _ = display(Markdown(telling.base_summary(base, language)))
 # - **What would change our mind:** the grammar's situations are few and its Swahili has not been read by a native speaker. Problems
 #   written by people, such as MGSM's, are the harder test.
 #
-# Before: [A first swap](00-a-first-swap.ipynb).
+# Before: [A first swap](00-a-first-swap.ipynb). Next: [Layer-Swapping](05-layer-swapping.ipynb).

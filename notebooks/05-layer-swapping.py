@@ -134,7 +134,7 @@ _ = display(Markdown(told))
 
 # %%
 sweep = study.sweep()
-_ = display(Markdown(swaps.sweep_baseline(sweep, [language, "en"])))
+_ = display(Markdown(swaps.sweep_baseline(sweep, language)))
 
 # %%
 cells = swaps.sweep_contrasts(sweep, language)
@@ -146,14 +146,6 @@ _ = plots.sweep_figure(cells, telling.figure_title(sweep, language))
 
 # %%
 told = telling.caveat(profile) + swaps.sweep_reading(cells, language)
-_ = display(Markdown(told))
-
-# %%
-in_english = swaps.sweep_contrasts(sweep, "en")
-_ = plots.sweep_figure(in_english, telling.figure_title(sweep, "en"))
-
-# %%
-told = telling.caveat(profile) + swaps.sweep_reading(in_english, "en")
 _ = display(Markdown(told))
 
 # %% [markdown]

@@ -26,7 +26,7 @@ from xlnb.checkpoints import merge, revert
 from xlnb.errors import RequestError, WorkError
 from xlnb.merging import applied
 from xlnb.models import MINIATURES, load_base, miniature
-from xlnb.partitions import named_partition
+from xlnb.partitions import Partition, named_partition
 from xlnb.sites import locate
 from xlnb.task_vectors import TaskVector
 
@@ -40,6 +40,9 @@ OTHER = {
     "some layers": {"layers_to_transform": [0, 1, 4]},
     "all of it": {"r": 7, "lora_alpha": 3, "use_rslora": True, "target_modules": ["k_proj", "down_proj", "gate_proj"]},
 }
+
+
+UNEVEN = Partition("uneven", (0.25, 0, 0.75, 1, 0.75, 1, 0, 1), (1, 0.25, 0.75, 1, 0, 1, 0, 0.25))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -175,15 +178,31 @@ def test_adapters_that_differ_are_added_update_by_update(base, pair, tmp_path, o
         assert {t.dtype for t in tensors(tmp_path / "out").values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("other", ["alike", "all of it"])
+@pytest.mark.parametrize("full", [False, True])
+def test_layers_are_shared_unevenly(base, pair, tmp_path, other, full):
+    math, language = pair("llama", other)
+    merge(
+        "layer-swapping",
+        tmp_path / "out",
+        math=math,
+        language=language,
+        base=base(),
+        partition=UNEVEN,
+        as_checkpoint=full,
+    )
+    assert_is(base(), tmp_path / "out", merging.layer_swapping(*vectors_of([math, language]), UNEVEN), full=full)
+
+
 @pytest.mark.parametrize("keep", ["math", "language"])
-@pytest.mark.parametrize("name", ["C", "B", "predecessor"])
+@pytest.mark.parametrize("name", ["C", "B", "predecessor", "uneven"])
 @pytest.mark.parametrize("other", ["rank-stabilised", "some layers"])
 def test_a_revert_of_an_adapter_stays_an_adapter(base, pair, tmp_path, keep, name, other):
     adapter = pair("llama", other)[1]
-    revert(base(), adapter, keep, tmp_path / "out", partition=name)
-    partition = named_partition(name, DEPTH)
+    partition = UNEVEN if name == "uneven" else named_partition(name, DEPTH)
+    revert(base(), adapter, keep, tmp_path / "out", partition=partition)
     assert_is(base(), tmp_path / "out", TaskVector.from_adapter(adapter).mask(partition, keep))
-    revert(base(), adapter, keep, tmp_path / "full", partition=name, as_checkpoint=True)
+    revert(base(), adapter, keep, tmp_path / "full", partition=partition, as_checkpoint=True)
     assert_is(base(), tmp_path / "full", TaskVector.from_adapter(adapter).mask(partition, keep), full=True)
 
 

@@ -186,12 +186,12 @@ def test_what_is_not_said_has_the_papers_values(trios, tmp_path, method):
 
 @pytest.mark.parametrize("family", MINIATURES)
 @pytest.mark.parametrize("keep", ["math", "language"])
-@pytest.mark.parametrize("name", ["C", "B", "predecessor"])
+@pytest.mark.parametrize("name", ["C", "B", "predecessor", "yaml"])
 def test_a_revert_is_what_it_is_in_memory(trios, tmp_path, family, keep, name):
-    made, partition = trios(family), named_partition(name, DEPTH)
+    made, (partition, asked) = trios(family), chosen(name, tmp_path)
     folder = getattr(made, keep)
     before = digests(made.base, folder)
-    revert(made.base, folder, keep, tmp_path / "out", partition=name)
+    revert(made.base, folder, keep, tmp_path / "out", partition=asked)
     vector = TaskVector.from_checkpoint(folder, made.base).mask(partition, keep)
     assert_equals_in_memory(tmp_path / "out", made.base, vector)
     found, base, update = (tensors(f) for f in (tmp_path / "out", made.base, folder))

@@ -31,7 +31,7 @@ from xlnb.merging import (
 )
 from xlnb.methods import METHODS, method
 from xlnb.models import MINIATURES, load_base
-from xlnb.partitions import Partition, named_partition, partition_c, uniform
+from xlnb.partitions import Partition, named_partition, outer_layers, partition_c, uniform
 from xlnb.task_vectors import TaskVector
 
 DEPTH = 8
@@ -740,3 +740,16 @@ def test_applied_sums_in_float32_and_keeps_the_model_s_dtype(model):
             assert p.dtype == torch.bfloat16
             assert torch.equal(p, (before[name].float() + tensor.float()).bfloat16())
     assert unchanged(model, before)
+
+
+def test_what_was_located_by_structure_once_stays_located():
+    blocks = ("attn.c_attn", "mlp.c_fc")
+    tensors = {f"transformer.h.{i}.{block}.weight": torch.ones(2, 2) for i in range(4) for block in blocks}
+    vector = TaskVector.of(tensors | {"transformer.wte.weight": torch.ones(2, 2)})
+    kept = vector.mask(outer_layers(1, 1, 4), "language")  # the layers 0 and 3: by themselves these are no decoder
+    assert set(kept) == {f"transformer.h.{i}.{block}.weight" for i in (0, 3) for block in blocks}
+    assert set(kept.at(layer=3, block="ffn")) == {"transformer.h.3.mlp.c_fc.weight"}
+    both = kept + vector.mask(outer_layers(1, 1, 4), "math")
+    assert set((2 * both).mask(partition_c(4), "math")) == {
+        f"transformer.h.{i}.{b}.weight" for i in (1, 2) for b in blocks
+    }

@@ -71,6 +71,17 @@ def check_unquantized(checkpoint: Checkpoint, role: str) -> None:
         raise RequestError(f"{role} ({checkpoint.folder}) is quantized: merge the unquantized weights.")
 
 
+def check_whole(checkpoint: Checkpoint, role: str) -> None:
+    """Refuse a full checkpoint that lacks a layer, or has another number of them than its config says."""
+    layers = {site.layer for site in locate_all(checkpoint.tensors).of.values() if site.layer is not None}
+    told = checkpoint.config.get("num_hidden_layers", len(layers))
+    if layers != set(range(len(layers))) or told != len(layers) or not layers:
+        raise RequestError(
+            f"{role} ({checkpoint.folder}) is not whole: its config.json tells of {told} layers, and its tensors are of "
+            f"{len(layers)}" + (f", up to number {max(layers)}." if layers else ".")
+        )
+
+
 def _differs(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
     """Say whether a setting has two values; one that is missing on one side is a default of another library version."""
     if name in _FREE_SETTINGS or name not in one or name not in other:

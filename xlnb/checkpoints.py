@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import adapters, artifacts
 from xlnb.adapters import Adapter, open_adapter
-from xlnb.agreement import check_agreement, check_unquantized
+from xlnb.agreement import check_agreement, check_unquantized, check_whole
 from xlnb.errors import RequestError, WorkError
 from xlnb.partitions import Partition, chosen_partition
 from xlnb.sites import Sites, locate_all
@@ -301,6 +301,7 @@ def _open(
     full = [expert for expert in [origin, *experts] if expert and not expert.checkpoint.is_adapter]
     for one in full:
         check_unquantized(one.checkpoint, one.role)
+        check_whole(one.checkpoint, one.role)
     for other in full[1:]:
         check_agreement(full[0].checkpoint, other.checkpoint, (full[0].role, other.role), () if dtype else DTYPES)
     sites = _sites(experts, full, stays)

@@ -195,12 +195,12 @@ class Study:
     def sweep(self, bottoms: Sequence[int] = SWEEP_BOTTOMS, tops: Sequence[int] = SWEEP_TOPS) -> pd.DataFrame:
         """Return the outcomes of Layer-Swapping with the first ``bottoms`` and last ``tops`` layers to the language.
 
-        Every pair of counts that fits the depth, read by likelihood on the development problems, with base and single experts
-        beside them: a description, on problems by which nothing is chosen.
+        Every pair of counts that fits the depth, read by likelihood on the development problems of the target language, with
+        base and single experts beside them: a description, on problems by which nothing is chosen.
         """
-        n = self.profile.development
         names = sweep_partitions(bottoms, tops, self.depth)
-        return self.outcomes([*SINGLE_EXPERTS, SWAP], partitions=names, split="development", problems=n, generated=0)
+        return self.outcomes([*SINGLE_EXPERTS, SWAP], [self.language], names, split="development",
+                             problems=self.profile.development, generated=0)  # fmt: skip
 
     def swap_controls(self) -> pd.DataFrame:
         """Return the outcomes of Layer-Swapping by the named partitions and their controls, on the scored problems by

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xlnb.adapters import open_adapter
 from xlnb.errors import RequestError
 from xlnb.partitions import Partition
-from xlnb.sites import locate_all
+from xlnb.sites import Site, locate_all
 from xlnb.tensor_files import FLOATS, Stored, open_checkpoint
 
 if TYPE_CHECKING:
@@ -19,11 +19,20 @@ if TYPE_CHECKING:
 class TaskVector(Mapping[str, "Tensor"]):
     """Expert minus base: a read-only mapping from parameter name to float32 update, computed lazily.
 
-    ``thunks`` maps each name to a function returning its update. Names that are absent did not change.
+    ``thunks`` maps each name to a function returning its update. Names that are absent did not change. ``sites`` says where the
+    parameters live, if that is known already; else it is found when first asked for.
     """
 
-    def __init__(self, thunks: Mapping[str, Callable[[], Tensor]]):
+    def __init__(self, thunks: Mapping[str, Callable[[], Tensor]], sites: Mapping[str, Site] | None = None):
         self._thunks = dict(thunks)
+        self._sites = sites
+
+    @property
+    def sites(self) -> Mapping[str, Site]:
+        """Where each parameter lives. Raises :class:`~xlnb.errors.RequestError` for a decoder that cannot be located."""
+        if self._sites is None:
+            self._sites = locate_all(self).of if self else {}
+        return self._sites
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> TaskVector:
@@ -90,11 +99,13 @@ class TaskVector(Mapping[str, "Tensor"]):
                 return lambda: self[name] + other[name]
             return (self if name in self else other)._thunks[name]
 
-        return TaskVector({name: total(name) for name in {**self._thunks, **other._thunks}})
+        known = {**(self._sites or {}), **(other._sites or {})}
+        names = {**self._thunks, **other._thunks}
+        return TaskVector({name: total(name) for name in names}, known if len(known) == len(names) else None)
 
     def __mul__(self, weight: float) -> TaskVector:
         """Return the task vector scaled by ``weight``."""
-        return TaskVector({name: lambda name=name: weight * self[name] for name in self})  # type: ignore[misc]
+        return TaskVector({name: lambda name=name: weight * self[name] for name in self}, self._sites)  # type: ignore[misc]
 
     __rmul__ = __mul__
 
@@ -109,9 +120,8 @@ class TaskVector(Mapping[str, "Tensor"]):
             raise RequestError(f"keep={keep!r}: say 'math' or 'language'.")
         if embeddings not in ("base", "math", "language"):
             raise RequestError(f"embeddings={embeddings!r}: say 'base', 'math' or 'language'.")
-        sites = locate_all(self).of if self else {}
         thunks: dict[str, Callable[[], Tensor]] = {}
-        for name, site in sites.items():
+        for name, site in self.sites.items():
             if site.layer is None:
                 share = float(embeddings == keep)
             else:
@@ -120,7 +130,7 @@ class TaskVector(Mapping[str, "Tensor"]):
                 thunks[name] = self._thunks[name]
             elif share > 0:
                 thunks[name] = lambda name=name, share=share: share * self[name]  # type: ignore[misc]
-        return TaskVector(thunks)
+        return TaskVector(thunks, {name: self.sites[name] for name in thunks})
 
     def at(self, layer: int | None = None, block: str | None = None, projection: str | None = None) -> TaskVector:
         """Return the part of the update at some sites: those of a layer, a block, a projection, or several of these.
@@ -133,9 +143,8 @@ class TaskVector(Mapping[str, "Tensor"]):
         """
         wanted = {"layer": layer, "block": block, "projection": projection}
         chosen = {key: value for key, value in wanted.items() if value is not None}
-        sites = locate_all(self).of if self else {}
-        found = [name for name, site in sites.items() if all(getattr(site, k) == v for k, v in chosen.items())]
-        return TaskVector({name: self._thunks[name] for name in found})
+        found = {n: site for n, site in self.sites.items() if all(getattr(site, k) == v for k, v in chosen.items())}
+        return TaskVector({name: self._thunks[name] for name in found}, found)
 
     def norm(self) -> float:
         """Return the Euclidean norm over all parameters."""
