@@ -12,7 +12,7 @@ from typing import Any
 
 from xlnb.errors import RequestError
 from xlnb.sites import EMBEDDING, HEAD, locate_all
-from xlnb.tensor_files import FLOATS, Checkpoint, sample
+from xlnb.tensor_files import FLOATS, Checkpoint, same_bytes, sample
 
 _RELATED = 0.5  # cosine of two models' weights; experts of one base have 0.9 and more, strangers about 0
 
@@ -69,6 +69,16 @@ def check_unquantized(checkpoint: Checkpoint, role: str) -> None:
     """Refuse a quantized checkpoint: its stored numbers are no weights."""
     if checkpoint.config.get("quantization_config"):
         raise RequestError(f"{role} ({checkpoint.folder}) is quantized: merge the unquantized weights.")
+
+
+def check_same_outside(math: Checkpoint, language: Checkpoint) -> None:
+    """Refuse two experts whose embeddings, final norm or head differ: somebody must say whose to take."""
+    for name, site in locate_all(math.tensors).of.items():
+        if site.layer is None and not same_bytes(math.tensors[name], language.tensors[name]):
+            raise RequestError(
+                f"{name!r} lies outside the layers and differs between the experts: say whose to take, --embeddings math or "
+                "--embeddings language, or give the --base."
+            )
 
 
 def check_whole(checkpoint: Checkpoint, role: str) -> None:

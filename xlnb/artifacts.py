@@ -37,13 +37,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: str | Path, flush: bool = True) -> Iterator[Path]:
+def whole_folder(path: str | Path, flush: bool = True, fresh: bool = False) -> Iterator[Path]:
     """Yield an empty folder to fill; it becomes ``path`` (which must not exist) when the block ends well.
 
     With ``flush`` the files are on the disk before that, so that not even a loss of power leaves a folder that looks finished;
-    for gigabytes it takes longer than writing them. Raises :class:`~xlnb.errors.WorkError` where the disk is full. Source: ours.
+    for gigabytes it takes longer than writing them. Where ``path`` appeared meanwhile, it is another process's equal work, and
+    kept; with ``fresh`` it is an error. Raises :class:`~xlnb.errors.WorkError` for that and where the disk is full. Source: ours.
     """
-    with _beside(Path(path)) as partial:
+    with _beside(Path(path), fresh) as partial:
         partial.mkdir()
         yield partial
         for file in sorted(partial.rglob("*")):
@@ -52,13 +53,15 @@ def whole_folder(path: str | Path, flush: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def _beside(path: Path, fresh: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale_partials(path)
     partial = path.with_name(f".{path.name}{_PARTIAL}{os.getpid()}")
     _remove(partial)
     try:
         yield partial
+        if fresh and path.exists():
+            raise WorkError(f"{path} appeared while it was being written elsewhere: nothing was changed there.")
         if path.is_dir():  # another process finished the same work first; equal specifications give equal artifacts
             return
         os.replace(partial, path)

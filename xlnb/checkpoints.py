@@ -16,13 +16,15 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import adapters, artifacts
 from xlnb.adapters import Adapter, open_adapter
-from xlnb.agreement import check_agreement, check_unquantized, check_whole
+from xlnb.agreement import check_agreement, check_same_outside, check_unquantized, check_whole
 from xlnb.errors import RequestError, WorkError
+from xlnb.merging import DARE_DENSITY, TIES_DENSITY, check_density
 from xlnb.partitions import Partition, chosen_partition
 from xlnb.sites import Sites, locate_all
 from xlnb.tensor_files import (
@@ -252,9 +254,8 @@ def _options(
         raise RequestError("The weights of a soup add up to 0: they are shares, so give others.")
     if density is not None and method not in (TIES, DARE):
         raise RequestError(f"{method} takes no density.")
-    kept = {TIES: 0.2, DARE: 0.1}.get(method, 1.0) if density is None else density
-    if not 0 < kept <= 1:
-        raise RequestError(f"density={density}: the share that is kept is larger than 0 and at most 1.")
+    kept = {TIES: TIES_DENSITY, DARE: DARE_DENSITY}.get(method, 1.0) if density is None else density
+    check_density(kept)
     if not 0 <= t <= 1:
         raise RequestError(f"t={t}: it lies between 0 (the first expert) and 1 (the second).")
     if method == SLERP and n != 2:
@@ -302,8 +303,8 @@ def _open(
     for one in full:
         check_unquantized(one.checkpoint, one.role)
         check_whole(one.checkpoint, one.role)
-    for other in full[1:]:
-        check_agreement(full[0].checkpoint, other.checkpoint, (full[0].role, other.role), () if dtype else DTYPES)
+    for one, other in combinations(full, 2):
+        check_agreement(one.checkpoint, other.checkpoint, (one.role, other.role), () if dtype else DTYPES)
     sites = _sites(experts, full, stays)
     for expert in experts:
         if expert.adapter is not None and origin:
@@ -409,6 +410,8 @@ def _swap(job: Job, shares: Partition, embeddings: str | None, started: float) -
         if share in (0, 1):
             return _taken(math if share else language, name, job)
         sources = tuple(_source(side, name, job) for side in (math, language))
+        if sources[0].stored.dtype not in FLOATS:
+            return _equal(name, sources)
         if job.method == REVERT:
             kept, weight = (0, share) if by_role.get("math") else (1, 1 - share)
             return Recipe(name, "deltas", (sources[kept],), (weight,), base=sources[1 - kept])
@@ -433,13 +436,7 @@ def _outside(job: Job, by_role: Mapping[str, Expert], embeddings: str | None) ->
     if job.base is not None:
         return job.base, "the base's"
     math, language = by_role["math"], by_role["language"]
-    for name, site in job.sites.of.items():
-        a, b = (side.checkpoint.tensors[name] for side in (math, language))
-        if site.layer is None and not same_bytes(a, b):
-            raise RequestError(
-                f"{name!r} lies outside the layers and differs between the experts: say whose to take, --embeddings math or "
-                "--embeddings language, or give the --base."
-            )
+    check_same_outside(math.checkpoint, language.checkpoint)
     return math, "the math expert's (the language expert has the same embeddings, final norm and head)"
 
 
@@ -456,6 +453,14 @@ def _taken(expert: Expert, name: str, job: Job) -> Recipe:
     return Recipe(name, "copy", (source,))
 
 
+def _equal(name: str, sources: Sequence[Source]) -> Recipe:
+    """Return the recipe that copies a tensor of whole numbers, which must be the same everywhere. Raises where it is not."""
+    first = sources[0].stored
+    if not all(same_bytes(first, source.stored) for source in sources[1:]):
+        raise RequestError(f"{name!r} is stored as {first.dtype} and differs between the experts: it has no mean.")
+    return Recipe(name, "copy", (sources[0],))
+
+
 def _arithmetic(job: Job, options: Options, started: float) -> Merged:
     shares = [weight / options.total for weight in options.weights]
     weights = ", ".join(f"{share:g}" for share in shares)
@@ -468,13 +473,8 @@ def _arithmetic(job: Job, options: Options, started: float) -> Merged:
 
     def recipe(name: str) -> Recipe:
         sources = tuple(expert.source(name, job.base) for expert in job.experts)
-        stored = job.reference.checkpoint.tensors[name]
-        if stored.dtype not in FLOATS:
-            if not all(same_bytes(stored, source.stored) for source in sources):
-                raise RequestError(
-                    f"{name!r} is stored as {stored.dtype} and differs between the experts: it has no mean."
-                )
-            return Recipe(name, "copy", (Source(stored),))
+        if sources[0].stored.dtype not in FLOATS:
+            return _equal(name, sources)
         base = Source(job.base.checkpoint.tensors[name]) if job.base else None
         return Recipe(name, kinds[job.method], sources, options.weights, base, options.total, options.density, options.seed,
                       options.t)  # fmt: skip
@@ -659,7 +659,7 @@ def _output(out: Path) -> Any:
         out.rmdir()  # empty, as was checked: the finished folder takes its place
     # As cp does, the bytes are left to the system to write out: to wait for gigabytes would more than double the time. After a
     # loss of power a file may be short, which the check of its header tells.
-    return artifacts.whole_folder(out, flush=False)
+    return artifacts.whole_folder(out, flush=False, fresh=True)
 
 
 def _check_room(out: Path, nbytes: int) -> None:

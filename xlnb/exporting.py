@@ -6,11 +6,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from xlnb.agreement import check_agreement
+from xlnb.agreement import check_agreement, check_same_outside
 from xlnb.errors import RequestError
 from xlnb.partitions import Partition, chosen_partition
 from xlnb.sites import ATTENTION, FFN, locate_all
-from xlnb.tensor_files import Checkpoint, open_checkpoint, same_bytes
+from xlnb.tensor_files import Checkpoint, open_checkpoint
 
 
 def export_mergekit(
@@ -63,13 +63,7 @@ def _embeddings_owner(found: dict[str, Checkpoint], embeddings: str | None) -> s
         return embeddings
     if "base" in found:
         return "base"
-    math, language = found["math"].tensors, found["language"].tensors
-    for name, site in locate_all(math).of.items():
-        if site.layer is None and not same_bytes(math[name], language[name]):
-            raise RequestError(
-                f"{name!r} lies outside the layers and differs between the experts: say whose to take, --embeddings math or "
-                "--embeddings language, or give the --base."
-            )
+    check_same_outside(found["math"], found["language"])
     return "math"
 
 

@@ -201,11 +201,11 @@ def _show(
     """Draw a partition of a model and count the parameters that each side owns."""
     from xlnb.ownership import partition as ownership
 
+    if save and (save.exists() or save.suffix not in (".yaml", ".yml")):
+        raise RequestError(f"--save {save}: give a .yaml file that does not exist yet.")
     found = ownership(partition, model, bottom=bottom, top=top, transition=transition)
     print(found)
     if save:
-        if save.exists() or save.suffix not in (".yaml", ".yml"):
-            raise RequestError(f"--save {save}: give a .yaml file that does not exist yet.")
         print(f"\nWritten to {found.partition.to_yaml(save)}")
 
 
