@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from itertools import combinations
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from xlnb import adapters, artifacts
@@ -473,6 +475,9 @@ def _arithmetic(job: Job, options: Options, started: float) -> Merged:
 
     def recipe(name: str) -> Recipe:
         sources = tuple(expert.source(name, job.base) for expert in job.experts)
+        reference = job.reference.checkpoint.tensors[name]
+        if all(source.pair is None and same_bytes(reference, source.stored) for source in sources):
+            return Recipe(name, "copy", (Source(reference),))  # what nobody changed stays, embeddings say
         if sources[0].stored.dtype not in FLOATS:
             return _equal(name, sources)
         base = Source(job.base.checkpoint.tensors[name]) if job.base else None
@@ -569,8 +574,13 @@ def _write(
     nbytes = sum(stored.nbytes for file in planned for stored in file.tensors.values())
     _check_room(job.out, nbytes + sum(path.stat().st_size for path in extras) + sum(len(f.header) for f in planned))
     recipes = [one for file in planned for one in file.recipes]
+    computed = any(one.kind != "copy" for one in recipes)
+    if computed:  # it takes a second to import: let that pass while bytes are copied
+        Thread(target=import_module, args=("xlnb.streaming",), daemon=True).start()
     with _output(job.out) as folder:
-        roundings = [rounding for file in planned if (rounding := _write_file(folder, file))]
+        for file in planned:
+            _copy_ranges(folder, file)
+        roundings = [_compute(folder, file) for file in planned] if computed else []
         _copy_companions(extras, companion.checkpoint.folder, folder)
         _write_index(folder, job.reference.checkpoint, nbytes)
         _adjust_config(folder, job.dtype)
@@ -609,8 +619,8 @@ def _planned_file(file: TensorFile, recipe: Callable[[str], Recipe], dtype: str 
     return PlannedFile(file.path.name, header, tensors, tuple(recipes))
 
 
-def _write_file(folder: Path, file: PlannedFile) -> Rounding | None:
-    """Write a planned file; return what rounding took away of the tensors that were computed, if any were."""
+def _copy_ranges(folder: Path, file: PlannedFile) -> None:
+    """Make a planned file with its header and all that is copied; what is computed is left to :func:`_compute`."""
     with ExitStack() as stack:
         out = stack.enter_context(open(folder / file.name, "xb", buffering=0)).fileno()
         inputs: dict[Path, int] = {}
@@ -619,11 +629,14 @@ def _write_file(folder: Path, file: PlannedFile) -> Rounding | None:
             if source not in inputs:
                 inputs[source] = stack.enter_context(open(source, "rb", buffering=0)).fileno()
             _copy_range(inputs[source], out, start, stop - start, at, source)
-        if computed := [(one, file.tensors[one.name]) for one in file.recipes if one.kind != "copy"]:
-            from xlnb.streaming import compute
 
-            return compute(computed, out)
-    return None
+
+def _compute(folder: Path, file: PlannedFile) -> Rounding:
+    """Write what is computed of a planned file into its place, and return what rounding took away."""
+    from xlnb.streaming import compute
+
+    with open(folder / file.name, "r+b", buffering=0) as out:
+        return compute([(one, file.tensors[one.name]) for one in file.recipes if one.kind != "copy"], out.fileno())
 
 
 def _ranges(file: PlannedFile) -> list[tuple[Path, int, int, int]]:
