@@ -77,15 +77,11 @@ _ = plots.partition_figure(
 
 # %%
 names = ["C", "predecessor", "half and half", "A", "B"]
-owned = architectures.ownership_table(names)
-title = (
-    "Share of the parameters inside the layers that the language owns (%)"
-)
-_ = display(swaps.percent_table(owned, title))
+_ = display(swaps.owned_table(architectures.ownership_table(names)))
 
 # %% [markdown]
-# So a comparison between A and C is one of *which* parameters and *how many* at once. The fair opponents of C are its complement's
-# mirror image and random partitions of its own size: these own exactly as many parameters.
+# So a comparison between A and C is one of *which* parameters and *how many* at once. The fair opponents of C are random partitions:
+# they own exactly as many parameters. The complement answers another question, who gets what.
 #
 # ## Does it matter which layers?
 #

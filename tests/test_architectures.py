@@ -36,7 +36,7 @@ def test_the_table_of_sites_counts_every_parameter_but_the_norms():
         counted = 1e6 * (row["attention (M)"] + row["FFN (M)"] + row["outside (M)"])
         assert 0 <= total - counted < 2e6  # the norms inside the layers
     assert table.loc["Qwen3-8B", "attention"].endswith("q_norm, k_norm")
-    assert table.loc["Aya-Expanse-8B", "norm"] == "input"
+    assert table.loc["Aya-Expanse-8B", "norms"] == "input"
 
 
 def test_ownership_by_hand():

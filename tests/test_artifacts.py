@@ -176,3 +176,16 @@ def test_provenance_says_what_repeats_a_result():
     assert set(found["versions"]) == {"python", "xlnb", "torch", "transformers", "peft", "numpy"}
     assert {"command", "commit", "when", "machine"} <= set(found)
     json.dumps(found)
+
+
+def test_a_fresh_folder_does_not_give_way_to_another(tmp_path):
+    out = tmp_path / "out"
+    with (
+        pytest.raises(WorkError, match="appeared while it was being written"),
+        artifacts.whole_folder(out, fresh=True) as partial,
+    ):
+        (partial / "mine").write_text("mine")
+        out.mkdir()
+        (out / "theirs").write_text("theirs")
+    assert [path.name for path in out.iterdir()] == ["theirs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -234,6 +234,27 @@ def test_the_size_of_chunks_does_not_matter(trios, tmp_path, monkeypatch, method
     assert same(done(tmp_path / "chunks"), whole)
 
 
+def test_updates_that_are_held_and_those_that_are_streamed_give_the_same(trios, tmp_path, monkeypatch):
+    made = trios("llama")
+    outs = []
+    for held in (0, 1 << 24):
+        monkeypatch.setattr(streaming, "_HELD", held)
+        monkeypatch.setattr(streaming, "_CHUNK", 100)
+        outs.append(merge("ties", tmp_path / str(held), experts=made.experts, base=made.base, density=0.37).out)
+    assert same(*map(tensors, outs))
+
+
+@pytest.mark.parametrize("method", ["soup", "task-arithmetic", "ties", "dare", "slerp"])
+def test_what_no_expert_changed_is_copied(tmp_path, method):
+    made = trio(tmp_path, "llama", torch.bfloat16, outside=False)
+    done = merge(method, tmp_path / "out", experts=made.experts, base=made.base)
+    outside = [name for name in tensors(made.base) if ".layers." not in name]
+    assert done.copied == len(outside) == 3
+    before, after = tensors(made.base), tensors(done.out)
+    assert same({name: before[name] for name in outside}, {name: after[name] for name in outside})
+    assert done.computed == len(before) - 3
+
+
 def test_three_experts(trios, tmp_path):
     made = trios()
     third = expert(made.base, tmp_path / "third", 3)
@@ -517,7 +538,7 @@ DAMAGE = {
         with_tensors(lambda t: t.update({"model.embed_tokens.weight": torch.ones(262, 32)})),
         r"\[260, 32\] and \[262, 32\]: another vocabulary",
     ),
-    "fewer layers": (with_tensors(without_layer), "have 8 and 7 layers: they are no experts of one base"),
+    "fewer layers": (with_tensors(without_layer), "is not whole: its config.json tells of 8 layers, and its tensors are of 7"),
     "another setting": (with_config(rms_norm_eps=0.1), "differ in config.json: rms_norm_eps is 1e-06 and 0.1"),
     "another architecture": (with_config(model_type="mistral"), "model_type is 'llama' and 'mistral'"),
     "a nested setting": (with_config(rope_parameters={"rope_theta": 5.0, "rope_type": "default"}), "rope_parameters is"),

@@ -84,8 +84,8 @@ def test_the_pooled_random_arm_is_the_mean_of_the_random_ones(study):
 def test_contrasts_are_of_c_against_each_other(study):
     table = swaps.control_contrasts(study.swap_controls(), "sw")
     assert set(table["metric"]) == set(swaps.LIKELIHOODS)
-    assert all(name.startswith("Layer-Swapping − ") for name in table["name"])
-    row = table[(table["name"] == "Layer-Swapping − Math only") & (table["metric"] == "nll")].iloc[0]
+    assert {"C − Math only", "C − complement of C", f"C − {swaps.RANDOM}", "C − A"} <= set(table["name"])
+    row = table[(table["name"] == "C − Math only") & (table["metric"] == "nll")].iloc[0]
     outcomes = select(study.swap_controls(), metric="nll", test_language="sw")
     means = [select(outcomes, method=m, partition=p)["outcome"].mean() for m, p in ((SWAP, "C"), ("math-only", ""))]
     assert row["difference"] == pytest.approx(means[0] - means[1])
@@ -144,3 +144,24 @@ def test_only_one_experiment_is_read(committed):
     }
     with pytest.raises(RequestError, match="No committed result of the experiment 'scorecard'"):
         results.load_outcomes(committed.folder, "scorecard")
+
+
+@pytest.mark.parametrize(
+    ("math_only", "random", "words"),
+    [
+        (-0.2, -0.2, "**Reproduced at this size**"),
+        (0.2, -0.2, "**Not reproduced at this size**: the swap by C beats random layers"),
+        (-0.2, 0.2, "**Not reproduced at this size.**"),
+        (0.0, -0.2, "**Unclear at this size**"),
+    ],
+)
+def test_the_summary_s_verdict_is_that_of_the_intervals(math_only, random, words):
+    def row(other, d):
+        verdict = "not shown" if not d else "better" if d < 0 else "worse"
+        return (f"C − {other}", "expression-nll", d, d - 0.1, d + 0.1, 200, 3, verdict)
+
+    others = {"Math only": math_only, swaps.RANDOM: random, "complement of C": -0.5, "predecessor": 0.0}
+    columns = ["name", "metric", "difference", "low", "high", "n", "seeds", "verdict"]
+    table = pd.DataFrame([row(*item) for item in others.items()], columns=columns)
+    assert words in swaps.swap_summary(table, table, CELLS)
+    assert "In the sweep 1 of 3 pairs of counts are better" in swaps.swap_summary(table, table, CELLS)

@@ -70,7 +70,11 @@ def sites_table() -> pd.DataFrame:
     for name, chosen in ARCHITECTURES.items():
         sizes = parameter_sizes(name)
         sites = locate_all(sizes)
-        by_block = {block: _projections(sites, block) for block in (ATTENTION, FFN, NORM)}
+        by_block = {
+            "attention": _projections(sites, ATTENTION),
+            "FFN": _projections(sites, FFN),
+            "norms": _projections(sites, NORM),
+        }
         counted = owned(named_partition("C", sites.depth), sites, sizes)
         outside = sum(row["neither"] for row in counted.values())
         rows.append({

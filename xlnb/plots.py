@@ -216,7 +216,7 @@ def sweep_figure(cells: pd.DataFrame, title: str = "", metric: str = EXPRESSION_
     for row in cells.itertuples():
         x, y = wide.columns.get_loc(row.top) + 0.5, wide.index.get_loc(row.bottom) + 0.5
         shown = f"{row.difference:+.3f}\n[{row.low:+.3f}, {row.high:+.3f}]".replace("-", "−")
-        strong = abs(row.difference) > 0.6 * limit
+        strong = abs(row.difference) > 0.85 * limit
         axis.text(x, y, shown, ha="center", va="center", fontsize=7.5, color="white" if strong else "black",
                   fontweight="normal" if row.verdict == "not shown" else "bold")  # fmt: skip
     axis.set(xlabel="last layers given to the language", ylabel="first layers given\nto the language")

@@ -84,8 +84,7 @@ def _keep_freed_memory() -> None:
 
     Only where it is glibc's; elsewhere nothing happens.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(library, "gnu_get_libc_version"):
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
         library.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
         library.mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.evaluation import EXPRESSION_NLL, NLL
-from xlnb.plots import LANGUAGE_NAMES
+from xlnb.plots import LANGUAGE_NAMES, label
 from xlnb.results import COLUMNS, RANDOM_CONTROLS, SWAP, select
 from xlnb.telling import SCORE_NAMES, amount, contrast, contrasts, verdict
 
@@ -36,12 +36,14 @@ def with_pooled_random(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def control_contrasts(outcomes: pd.DataFrame, test_language: str) -> pd.DataFrame:
-    """Return C against its controls and against the other partitions: the columns of :func:`xlnb.telling.contrasts`."""
+    """Return the swap by C against its controls and by the other partitions: the columns of :func:`xlnb.telling.contrasts`."""
     swap = (SWAP, "C")
     others = [_MATH_ONLY, ("soup", ""), *((SWAP, name) for name in (
         "complement of C", RANDOM, "half and half", "predecessor", "A", "complement of A", "B"))]  # fmt: skip
     pairs = [(swap, other) for other in others]
-    return contrasts(with_pooled_random(outcomes), pairs, test_language, LIKELIHOODS)
+    table = contrasts(with_pooled_random(outcomes), pairs, test_language, LIKELIHOODS)
+    names = {f"{label(*swap)} − {label(*other)}": f"C − {other[1] or label(*other)}" for other in others}
+    return table.assign(name=table["name"].map(names))
 
 
 def sweep_contrasts(outcomes: pd.DataFrame, test_language: str, metric: str = EXPRESSION_NLL) -> pd.DataFrame:
@@ -85,21 +87,35 @@ def sweep_reading(cells: pd.DataFrame, test_language: str, metric: str = EXPRESS
 def swap_summary(target: pd.DataFrame, english: pd.DataFrame, cells: pd.DataFrame) -> str:
     """Return the chapter's summary as Markdown bullets, each decided by its interval."""
 
-    def told(table: pd.DataFrame, other: str) -> str:
-        row = table[(table["name"] == f"Layer-Swapping − {other}") & (table["metric"] == EXPRESSION_NLL)].iloc[0]
-        value = amount(row["difference"], row["low"], row["high"], EXPRESSION_NLL, signed=True)
-        return f"**{row['verdict']}** ({value})"
+    def row(table: pd.DataFrame, other: str) -> Any:
+        return table[(table["name"] == f"C − {other}") & (table["metric"] == EXPRESSION_NLL)].iloc[0]
 
+    def told(table: pd.DataFrame, other: str) -> str:
+        found = row(table, other)
+        value = amount(found["difference"], found["low"], found["high"], EXPRESSION_NLL, signed=True)
+        return f"**{found['verdict']}** ({value})"
+
+    rivals = [row(target, other)["verdict"] for other in ("Math only", RANDOM)]
+    verdicts = {
+        ("better", "better"): "**Reproduced at this size**: the swap by C beats the math expert and random layers.",
+        ("worse", "better"): "**Not reproduced at this size**: the swap by C beats random layers, so it matters which layers are "
+        "swapped, but the math expert whole is better.",
+    }  # fmt: skip
+    other = (
+        "**Not reproduced at this size.**"
+        if "worse" in rivals
+        else "**Unclear at this size**: not every difference is shown."
+    )
+    opening = verdicts.get((rivals[0], rivals[1]), other)
     swaps = cells[(cells["bottom"] > 0) | (cells["top"] > 0)]
     better = int((swaps["verdict"] == "better").sum())
     lines = [
-        f"C against the same layers exchanged (does it matter who gets what?): {told(target, 'Layer-Swapping (complement)')}.",
-        "C against random layers, as many (does it matter which layers?): "
-        f"{told(target, f'Layer-Swapping ({RANDOM})')}.",
+        f"{opening} All differences are of the NLL of the expressions, lower is better.",
+        f"C against the same layers exchanged (does it matter who gets what?): {told(target, 'complement of C')}.",
+        f"C against random layers, as many (does it matter which layers?): {told(target, RANDOM)}.",
         f"C against the math expert whole (is there something to gain?): {told(target, 'Math only')}; in English "
         f"{told(english, 'Math only')}.",
-        "C against the same with its innermost swapped layers' neighbours averaged, the predecessor's transition layers: "
-        f"{told(target, 'Layer-Swapping (predecessor)')}.",
+        f"C against the predecessor's partition (do transition layers help?): {told(target, 'predecessor')}.",
         f"In the sweep {better} of {len(swaps)} pairs of counts are better than the math expert on the development problems.",
     ]
     return "\n".join(f"- {line}" for line in lines)
@@ -132,12 +148,14 @@ def sites_of(names: Any) -> Any:
     return GT(names, rowname_col="model").fmt_number(columns, decimals=0).tab_options(table_font_size="75%")
 
 
-def percent_table(table: pd.DataFrame, caption: str) -> Any:
-    """Return a table of percentages, a row a model, laid out for the book."""
+def owned_table(table: pd.DataFrame) -> Any:
+    """Return the table of what the language owns, in percent, laid out for the book."""
     from great_tables import GT
 
     laid = GT(table.reset_index(names="model"), rowname_col="model").fmt_number(list(table.columns), decimals=1)
-    return laid.tab_header(title=caption).tab_options(table_font_size="80%")
+    return laid.tab_header(title="Share of the parameters inside the layers that the language owns (%)").tab_options(
+        table_font_size="80%"
+    )
 
 
 def sweep_baseline(outcomes: pd.DataFrame, test_language: str) -> str:
