@@ -181,8 +181,8 @@ _ = display(Markdown(swaps.sweep_reading(several_cells, "sw")))
 #
 # **What these numbers do not show.** The language expert was trained for a few minutes on sentences from a grammar, and by itself it
 # makes Swahili problems worse (see [the first chapter](00-a-first-swap.ipynb)). Where a swap has little to gain, a map of swaps
-# mostly shows what is lost by taking layers away from the math expert. The intervals are not corrected for the number of
-# comparisons.
+# mostly shows what is lost by taking layers away from the math expert. Five random partitions are a few draws, and the intervals
+# take them as given. Nor are they corrected for the number of comparisons.
 #
 # ## Merging your own
 #

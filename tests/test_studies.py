@@ -196,6 +196,21 @@ def kept_files(folder):
     }
 
 
+def study_after_a_merge(home):
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())  # as a merge from disk does, and MKL remembers it
+    study_in_child(home)
+
+
+def test_what_ran_before_in_a_process_changes_no_bit(in_child, tmp_path):
+    for name, run in (("plain", study_in_child), ("after", study_after_a_merge)):
+        process = in_child(run, tmp_path / name)
+        process.join(120)
+        assert process.exitcode == 0
+    assert kept_files(tmp_path / "plain" / "runs") == kept_files(tmp_path / "after" / "runs")
+
+
 def test_killed_at_any_moment_a_study_goes_on_to_the_same_outcomes(own_home, finished, in_child, tmp_path):
     whole = tmp_path / "whole"
     in_child(time.time).join()  # the libraries are loaded now

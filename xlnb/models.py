@@ -407,6 +407,9 @@ def load_base(folder: str | Path, texts: Iterable[str] | None = None) -> Base:
         raise RequestError(
             f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
         )
+    # Said once, the number of threads is MKL's as well: left to its own choice, it may change the last bits of a sum when
+    # something that ran before in this process (a merge from disk) has set it.
+    torch.set_num_threads(torch.get_num_threads())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     kept = None
