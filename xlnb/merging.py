@@ -143,12 +143,10 @@ def check_density(density: float) -> None:
 
 
 def weighted_sum(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Return the weighted sum in float32, added up in the order given."""
-    import torch
-
-    total = torch.zeros_like(values[0], dtype=torch.float32)
-    for value, weight in zip(values, weights, strict=True):
-        total.addcmul_(value, torch.tensor(weight))
+    """Return the weighted sum of float32 tensors, added up in the order given."""
+    total = values[0] * weights[0]
+    for value, weight in zip(values[1:], weights[1:], strict=True):
+        total.add_(value, alpha=weight)
     return total
 
 

@@ -196,7 +196,7 @@ def report(folder, repeat, only):
             else:
                 yaml = mergekit_yaml(folder, name, configs[name])
             mine = measure(command, ours, repeat)
-            peer = measure([BIN / "mergekit-yaml", yaml, theirs], theirs, 1)
+            peer = measure([BIN / "mergekit-yaml", yaml, theirs], theirs, 1 if name == "ties" else repeat)
             compare(told, name, mine, peer, goals[name], memory_goal.get(name))
     for path in (ours, theirs):
         shutil.rmtree(path, ignore_errors=True)
