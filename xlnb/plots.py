@@ -190,7 +190,9 @@ def differences_figure(
         axis.set_xlabel(f"{METRIC_AXES[metric].splitlines()[0]}\n({unit})")
         if not better_up:
             axis.invert_xaxis()
-    axes[0, 0].set_yticks(range(len(names)), [name.replace(" − ", "\n− ") for name in names])
+    axes[0, 0].set_yticks(
+        range(len(names)), [name.replace(" − ", "\n− ") if len(name) > 28 else name for name in names]
+    )
     axes[0, 0].invert_yaxis()
     if title:
         figure.suptitle(title, fontsize="medium")
