@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -392,6 +392,13 @@ class Base:
             ) from None
 
 
+@lru_cache
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
 def load_base(folder: str | Path, texts: Iterable[str] | None = None) -> Base:
     """Load a checkpoint folder in float32 on the CPU; with ``texts``, keep only the vocabulary that they need.
 
@@ -402,16 +409,17 @@ def load_base(folder: str | Path, texts: Iterable[str] | None = None) -> Base:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    _threads()  # as it is before anybody changes it
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise RequestError(
             f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
         )
-    # Said once, the number of threads is MKL's as well: left to its own choice, it may change the last bits of a sum when
-    # something that ran before in this process (a merge from disk) has set it.
-    torch.set_num_threads(torch.get_num_threads())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    # Said once, the number of threads is MKL's as well: left to its own choice it may change the last bits of a sum. A
+    # miniature is quicker with one.
+    torch.set_num_threads(1 if model.num_parameters() < 1_000_000 else _threads())
     kept = None
     if texts is not None:
         kept = kept_ids(tokenizer, texts)
