@@ -65,3 +65,14 @@ def small_disk(tmp_path):
         pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tensors as small as those of miniatures are slower in several threads, above all where cores are busy."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -70,6 +70,19 @@ def trio(root, family, dtype=torch.float32, *, outside=True, scale=0.005):
     return Trio(base, math, language)
 
 
+def trio_finder(root, dtype):
+    """A function that makes trios below a folder, or finds them made; ``dtype`` is what they have if nothing is said."""
+    made = {}
+
+    def find(family="llama", dtype=dtype, **settings):
+        key = (family, dtype, *settings.items())
+        if key not in made:
+            made[key] = trio(root / str(len(made)), family, dtype, **settings)
+        return made[key]
+
+    return find
+
+
 def lora(base, folder, seed=0, *, base_name="owner/base", dtype=torch.float32, **settings):
     """Save an adapter of random factors for ``base`` with PEFT, and return its folder."""
     settings = {"r": 4, "lora_alpha": 6, "target_modules": ["q_proj", "v_proj", "down_proj"], **settings}

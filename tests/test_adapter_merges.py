@@ -45,12 +45,7 @@ OTHER = {
 UNEVEN = Partition("uneven", (0.25, 0, 0.75, 1, 0.75, 1, 0, 1), (1, 0.25, 0.75, 1, 0, 1, 0, 0.25))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from experts import (
     same,
     tensors,
     trio,
+    trio_finder,
 )
 from safetensors.torch import save_file
 
@@ -42,27 +43,13 @@ BY_YAML = Partition("by yaml", (0, 0, 0.25, 1, 1, 1, 0, 1), (1, 0, 0.75, 1, 0, 1
 PARTITIONS = ["C", "A", "B", "predecessor", "outer 2+1, 1 transition", "complement of C", "yaml"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small are slower in several threads, above all where cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def trios(tmp_path_factory):
     """A function that makes trios (or finds them made); nobody may write there."""
-    root, made = tmp_path_factory.mktemp("trios"), {}
-
-    def find(family="llama", dtype=torch.float32, **settings):
-        key = (family, dtype, *settings.items())
-        if key not in made:
-            made[key] = trio(root / str(len(made)), family, dtype, **settings)
-        return made[key]
-
-    return find
+    return trio_finder(tmp_path_factory.mktemp("trios"), torch.float32)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from math import prod
 
 import huggingface_hub
 import pytest
-import torch
 import yaml
 from experts import DEPTH, lora, model_of, same, tensors, trio
 from huggingface_hub.utils import SafetensorsFileMetadata, SafetensorsRepoMetadata, TensorInfo
@@ -18,13 +17,7 @@ from xlnb.exporting import export_mergekit
 from xlnb.merge_commands import split_weight
 from xlnb.partitions import NAMES, named_partition, read_partition
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

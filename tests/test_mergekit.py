@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import yaml
-from experts import expert, same, tensors, trio
+from experts import expert, same, tensors, trio_finder
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
@@ -17,25 +17,13 @@ from xlnb.exporting import export_mergekit
 FAMILIES = ["llama", "qwen2"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def trios(tmp_path_factory):
-    root, made = tmp_path_factory.mktemp("trios"), {}
-
-    def find(family="llama", dtype=torch.bfloat16, **settings):
-        key = (family, dtype, *settings.items())
-        if key not in made:
-            made[key] = trio(root / str(len(made)), family, dtype, **settings)
-        return made[key]
-
-    return find
+    """A function that makes trios (or finds them made); nobody may write there."""
+    return trio_finder(tmp_path_factory.mktemp("trios"), torch.bfloat16)
 
 
 def by_mergekit(config, out):

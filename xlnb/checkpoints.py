@@ -33,6 +33,8 @@ from xlnb.tensor_files import (
     ADAPTER,
     ADAPTER_CONFIG,
     BYTES,
+    DTYPE_NAMES,
+    DTYPES,
     FLOATS,
     INDEX,
     Checkpoint,
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
 SWAP, SOUP, ARITHMETIC, TIES, DARE, SLERP = "layer-swapping", "soup", "task-arithmetic", "ties", "dare", "slerp"
 MERGES = (SWAP, SOUP, ARITHMETIC, TIES, DARE, SLERP)
 REVERT = "revert"
-DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 EMBEDDINGS = ("base", "math", "language")
 _STAYS_ADAPTER = (SWAP, SOUP, ARITHMETIC, REVERT)
 _AIR = 16 << 20  # bytes left free on the disk
@@ -540,7 +541,7 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
     shapes = {name: (a.shape[1], b.shape[0]) for adapter in used for name, (a, b) in adapter.pairs.items()}
     nbytes = sum(4 * max(ranks) * sum(shapes[name]) for name in terms)
     _check_room(job.out, nbytes)
-    dtype = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}[job.dtype or "F32"]
+    dtype = DTYPE_NAMES[job.dtype or "F32"]
     with _output(job.out) as folder:
         rank = adapters.save_combined(folder / ADAPTER, terms, used, dtype)
         config = adapters.combined_config(used, list(terms), rank)
@@ -712,7 +713,7 @@ def _adjust_config(folder: Path, dtype: str | None) -> None:
         return
     config = json.loads(path.read_text(encoding="utf-8"))
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
-    config[key] = next(name for name, code in DTYPES.items() if code == dtype)
+    config[key] = DTYPE_NAMES[dtype]
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

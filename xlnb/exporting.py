@@ -10,7 +10,7 @@ from xlnb.agreement import check_agreement, check_same_outside
 from xlnb.errors import RequestError
 from xlnb.partitions import Partition, chosen_partition
 from xlnb.sites import ATTENTION, FFN, locate_all
-from xlnb.tensor_files import Checkpoint, open_checkpoint
+from xlnb.tensor_files import DTYPE_NAMES, DTYPES, Checkpoint, open_checkpoint
 
 
 def export_mergekit(
@@ -39,11 +39,11 @@ def export_mergekit(
                 f"{role} ({checkpoint.folder}) is an adapter: mergekit swaps no adapters, xlnb merge does."
             )
         if role != "math":
-            check_agreement(found["math"], checkpoint, ("math", role), ("float32", "bfloat16", "float16"))
+            check_agreement(found["math"], checkpoint, ("math", role), DTYPES)
     sites = locate_all(found["math"].tensors)
     shares = chosen_partition(sites.depth, partition, bottom, top, transition)
     owner = _embeddings_owner(found, embeddings)
-    dtype = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[_common_dtype(found["math"])]
+    dtype = DTYPE_NAMES[_common_dtype(found["math"])]
     names = {role: str(folder) for role, folder in folders.items()}
     whole = shares.is_by_layer and set(shares.attention) <= {0, 1}
     if not whole and sites.by != "name":
@@ -69,7 +69,7 @@ def _embeddings_owner(found: dict[str, Checkpoint], embeddings: str | None) -> s
 
 def _common_dtype(checkpoint: Checkpoint) -> str:
     dtypes = {stored.dtype for stored in checkpoint.tensors.values()}
-    if len(dtypes) > 1 or not dtypes <= {"BF16", "F16", "F32"}:
+    if len(dtypes) > 1 or not dtypes <= set(DTYPE_NAMES):
         raise RequestError(
             f"{checkpoint.folder} stores tensors as {', '.join(sorted(dtypes))}: mergekit writes one of BF16, F16 and F32."
         )

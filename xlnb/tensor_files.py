@@ -24,6 +24,8 @@ BYTES = {
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
 FLOATS = {"BF16", "F16", "F32", "F64"}  # what a merge may compute with
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # what a merge may write, and how that is spelt here
+DTYPE_NAMES = {code: name for name, code in DTYPES.items()}
 MAX_HEADER = 100_000_000  # bytes: the limit of the safetensors library
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
