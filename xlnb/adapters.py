@@ -36,6 +36,11 @@ class Adapter:
     pairs: dict[str, tuple[Stored, Stored]]
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape (outputs, inputs) of each parameter that is changed."""
+        return {name: (b.shape[0], a.shape[1]) for name, (a, b) in self.pairs.items()}
+
+    @property
     def base_name(self) -> str:
         """The base model's name or path, as the adapter's config tells it."""
         return str(self.checkpoint.config.get("base_model_name_or_path") or "")
@@ -119,10 +124,10 @@ def combined(terms: Mapping[str, Terms], adapters: Sequence[Adapter]) -> tuple[d
     from xlnb.streaming import load
 
     rank = max(sum(adapter.rank for _, adapter in chosen) for chosen in terms.values())
-    shapes = {name: (a.shape[1], b.shape[0]) for adapter in adapters for name, (a, b) in adapter.pairs.items()}
+    shapes = {name: shape for adapter in adapters for name, shape in adapter.shapes.items()}
     tensors = {}
     for name, chosen in terms.items():
-        inputs, outputs = shapes[name]
+        outputs, inputs = shapes[name]
         a, b, at = torch.zeros(rank, inputs), torch.zeros(outputs, rank), 0
         for weight, adapter in chosen:
             if name in adapter.pairs:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xlnb.errors import RequestError
-from xlnb.sites import EMBEDDING, HEAD, locate_all
+from xlnb.sites import EMBEDDING, HEAD
 from xlnb.tensor_files import FLOATS, Checkpoint, same_bytes, sample
 
 _RELATED = 0.5  # cosine of two models' weights; experts of one base have 0.9 and more, strangers about 0
@@ -30,7 +30,7 @@ def check_agreement(one: Checkpoint, other: Checkpoint, roles: tuple[str, str], 
     """
     labels = [f"{role} ({checkpoint.folder})" for role, checkpoint in zip(roles, (one, other), strict=True)]
     both = " and ".join(labels)
-    sites = [locate_all(checkpoint.tensors) for checkpoint in (one, other)]
+    sites = [checkpoint.sites for checkpoint in (one, other)]
     if sites[0].depth != sites[1].depth:
         raise RequestError(
             f"{both} have {sites[0].depth} and {sites[1].depth} layers: they are no experts of one base."
@@ -73,7 +73,7 @@ def check_unquantized(checkpoint: Checkpoint, role: str) -> None:
 
 def check_same_outside(math: Checkpoint, language: Checkpoint) -> None:
     """Refuse two experts whose embeddings, final norm or head differ: somebody must say whose to take."""
-    for name, site in locate_all(math.tensors).of.items():
+    for name, site in math.sites.of.items():
         if site.layer is None and not same_bytes(math.tensors[name], language.tensors[name]):
             raise RequestError(
                 f"{name!r} lies outside the layers and differs between the experts: say whose to take, --embeddings math or "
@@ -83,7 +83,7 @@ def check_same_outside(math: Checkpoint, language: Checkpoint) -> None:
 
 def check_whole(checkpoint: Checkpoint, role: str) -> None:
     """Refuse a full checkpoint that lacks a layer, or has another number of them than its config says."""
-    layers = {site.layer for site in locate_all(checkpoint.tensors).of.values() if site.layer is not None}
+    layers = {site.layer for site in checkpoint.sites.of.values() if site.layer is not None}
     told = checkpoint.config.get("num_hidden_layers", len(layers))
     if layers != set(range(len(layers))) or told != len(layers) or not layers:
         raise RequestError(

@@ -26,7 +26,7 @@ from xlnb import adapters, artifacts
 from xlnb.adapters import Adapter, open_adapter
 from xlnb.agreement import check_agreement, check_same_outside, check_unquantized, check_whole
 from xlnb.errors import RequestError, WorkError
-from xlnb.merging import DARE_DENSITY, TIES_DENSITY, check_density
+from xlnb.merging import DARE_DENSITY, TIES_DENSITY, check_density, check_t
 from xlnb.partitions import Partition, chosen_partition
 from xlnb.sites import Sites, locate_all
 from xlnb.tensor_files import (
@@ -259,8 +259,7 @@ def _options(
         raise RequestError(f"{method} takes no density.")
     kept = {TIES: TIES_DENSITY, DARE: DARE_DENSITY}.get(method, 1.0) if density is None else density
     check_density(kept)
-    if not 0 <= t <= 1:
-        raise RequestError(f"t={t}: it lies between 0 (the first expert) and 1 (the second).")
+    check_t(t)
     if method == SLERP and n != 2:
         raise RequestError(f"SLERP goes between two experts, not {n}.")
     if seed < 0:
@@ -346,21 +345,19 @@ def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
 
 
 def _check_shapes(experts: Sequence[Expert]) -> None:
-    seen: dict[str, tuple[Expert, list[int]]] = {}
+    seen: dict[str, tuple[Expert, tuple[int, ...]]] = {}
     for expert in experts:
-        for name, (a, b) in (expert.adapter.pairs if expert.adapter else {}).items():
-            shape = [b.shape[0], a.shape[1]]
+        for name, shape in (expert.adapter.shapes if expert.adapter else {}).items():
             other, before = seen.setdefault(name, (expert, shape))
             if shape != before:
                 raise RequestError(
                     f"{other.role} ({other.checkpoint.folder}) and {expert.role} ({expert.checkpoint.folder}) adapt {name!r} of "
-                    f"shapes {before} and {shape}: they are of different models."
+                    f"shapes {list(before)} and {list(shape)}: they are of different models."
                 )
 
 
 def _check_fit(expert: Expert, adapter: Adapter, base: Expert) -> None:
-    for name, (a, b) in adapter.pairs.items():
-        shape = (b.shape[0], a.shape[1])
+    for name, shape in adapter.shapes.items():
         if name not in base.checkpoint.tensors or base.checkpoint.tensors[name].shape != shape:
             has = base.checkpoint.tensors.get(name)
             raise RequestError(
@@ -371,11 +368,11 @@ def _check_fit(expert: Expert, adapter: Adapter, base: Expert) -> None:
 
 def _sites(experts: Sequence[Expert], full: Sequence[Expert], stays: bool) -> Sites:
     if full and not stays:
-        return locate_all(full[0].checkpoint.tensors)
+        return full[0].checkpoint.sites
     names = [name for expert in experts for name in expert.checkpoint.tensors]
     sites = locate_all(names)
     if full:  # the depth is the base's: adapters need not have all layers
-        return replace(sites, depth=locate_all(full[0].checkpoint.tensors).depth)
+        return replace(sites, depth=full[0].checkpoint.sites.depth)
     if any(_picks_layers(expert.checkpoint.config) for expert in experts):
         raise RequestError("An adapter changes some layers only, so it does not tell how many there are: say --base.")
     return sites
@@ -538,7 +535,7 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
     if not any(terms.values()):
         raise RequestError("Nothing of the adapters is left in this merge: it is the base itself.")
     ranks = [sum(adapter.rank for _, adapter in chosen) for chosen in terms.values()]
-    shapes = {name: (a.shape[1], b.shape[0]) for adapter in used for name, (a, b) in adapter.pairs.items()}
+    shapes = {name: shape for adapter in used for name, shape in adapter.shapes.items()}
     nbytes = sum(4 * max(ranks) * sum(shapes[name]) for name in terms)
     _check_room(job.out, nbytes)
     dtype = DTYPE_NAMES[job.dtype or "F32"]

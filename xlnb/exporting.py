@@ -9,7 +9,7 @@ from typing import Any
 from xlnb.agreement import check_agreement, check_same_outside
 from xlnb.errors import RequestError
 from xlnb.partitions import Partition, chosen_partition
-from xlnb.sites import ATTENTION, FFN, locate_all
+from xlnb.sites import ATTENTION, FFN
 from xlnb.tensor_files import DTYPE_NAMES, DTYPES, Checkpoint, open_checkpoint
 
 
@@ -40,7 +40,7 @@ def export_mergekit(
             )
         if role != "math":
             check_agreement(found["math"], checkpoint, ("math", role), DTYPES)
-    sites = locate_all(found["math"].tensors)
+    sites = found["math"].sites
     shares = chosen_partition(sites.depth, partition, bottom, top, transition)
     owner = _embeddings_owner(found, embeddings)
     dtype = DTYPE_NAMES[_common_dtype(found["math"])]

@@ -96,8 +96,7 @@ def slerp(first: TaskVector, second: TaskVector, base: Mapping[str, Tensor], t: 
     :class:`~xlnb.errors.RequestError` for a ``t`` outside [0, 1] and a parameter that the base does not have. Source: the
     method of that name in merging tools.
     """
-    if not 0 <= t <= 1:
-        raise RequestError(f"t={t}: it lies between 0 (the first expert) and 1 (the second).")
+    check_t(t)
     if missing := [name for name in [*first, *second] if name not in base]:
         raise RequestError(f"The base has no parameter {missing[0]!r}.")
 
@@ -137,6 +136,12 @@ def check_density(density: float) -> None:
     """Raise :class:`~xlnb.errors.RequestError` unless ``density`` is in (0, 1]."""
     if not 0 < density <= 1:
         raise RequestError(f"density={density}: the share that is kept is larger than 0 and at most 1.")
+
+
+def check_t(t: float) -> None:
+    """Raise :class:`~xlnb.errors.RequestError` unless ``t`` is in [0, 1]."""
+    if not 0 <= t <= 1:
+        raise RequestError(f"t={t}: it lies between 0 (the first expert) and 1 (the second).")
 
 
 # -------------------------------------------------------------------------------------------------------- on tensors

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from xlnb.errors import RequestError
+from xlnb.sites import Sites, locate_all
 
 BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
@@ -76,6 +77,11 @@ class Checkpoint:
     def tensors(self) -> dict[str, Stored]:
         """All tensors by name."""
         return {name: stored for file in self.files for name, stored in file.tensors.items()}
+
+    @cached_property
+    def sites(self) -> Sites:
+        """Where each tensor lives. Raises :class:`~xlnb.errors.RequestError` for a decoder that cannot be located."""
+        return locate_all(self.tensors)
 
     @property
     def nbytes(self) -> int:
