@@ -8,28 +8,47 @@ import torch
 
 from xlnb import evaluation as evaluation_module
 from xlnb.answers import calculations, extract_number, has_calculations
-from xlnb.batches import IGNORED, completion_nll, right_aligned
+from xlnb.batches import IGNORED, Branch, completion_nll, right_aligned
+from xlnb.benchmarks import Benchmark, Item, templates_benchmark
 from xlnb.corpora import templates
 from xlnb.errors import RequestError
 from xlnb.evaluation import (
-    METRICS,
     Evaluation,
+    answer_readings,
+    calculation_choices,
     evaluate,
     expression_tokens,
     generate_answers,
+    likelihoods,
     run_prefix,
-    solution_nll,
+    solution_readings,
+    strangers,
+    variants,
 )
 from xlnb.models import MINIATURES, Base, load_base, trim
 
 pytestmark = pytest.mark.usefixtures("own_home")
 each_family = pytest.mark.parametrize("family", MINIATURES)
 SMALL = Evaluation(problems=5, generated=4, max_new_tokens=8, batch_size=3, generation_batch_size=3)
+LIKELIHOOD = ("nll", "expression-nll", "choice", "choice-probability", "information")
+
+
+def some(language, n, shots=0):
+    return templates_benchmark(language, n=n, shots=shots).items
+
+
+def solution_nll(base, prefix, items, batch_size):
+    settings = Evaluation(readings=("nll", "expression-nll"), batch_size=batch_size)
+    return [tuple(found.values()) for found in solution_readings(base, prefix, items, settings)]
 
 
 @pytest.fixture
 def base(miniature):
     return lively(load_base(miniature()))
+
+
+def asked(base, language, settings):
+    return evaluate(base, settings.asked(language), settings)
 
 
 def lively(base):
@@ -47,8 +66,8 @@ def lively(base):
 
 def plain_nll(base, prefix, problem):
     """The likelihood of each solution token, and which characters the tokens are."""
-    read = prefix + base.encode(templates.prompt(problem))
-    solution = base.encode(templates.completion(problem))
+    read = prefix + base.encode(problem.prompt)
+    solution = base.encode(problem.completion)
     with torch.inference_mode():
         logits = base.model(torch.tensor([read + solution]), use_cache=False).logits[0].double()
     log_probs = logits.log_softmax(-1)[len(read) - 1 : -1]
@@ -56,7 +75,7 @@ def plain_nll(base, prefix, problem):
 
 
 def plain_ids(base, prefix, problem, tokens, stop):
-    ids = prefix + base.encode(templates.prompt(problem))
+    ids = prefix + base.encode(problem.prompt)
     answer = []
     while len(answer) < tokens and not (answer and answer[-1] in stop):
         with torch.inference_mode():
@@ -70,7 +89,7 @@ def plain_answer(base, prefix, problem, tokens):
 
 def in_expressions(problem):
     """Which characters of the completion belong to an expression, found by looking for each one."""
-    text = templates.completion(problem)
+    text = problem.completion
     marked = [False] * len(text)
     for expression in problem.expressions:
         start = text.index(f"{expression} = ")
@@ -121,8 +140,8 @@ def test_a_batch_gives_each_row_its_own_likelihood(miniature, family):
 def test_prefix_cache_and_batches_give_the_plain_likelihood(miniature, family, batch_size):
     base = lively(load_base(miniature(family)))
     prefix = run_prefix(base, templates.few_shot_prefix("en", 1)[-120:])
-    problems = templates.problems("en", "scored", 6)
-    rows = [base.encode(templates.prompt(p) + templates.completion(p)) for p in problems]
+    problems = some("en", 6)
+    rows = [base.encode(p.prompt + p.completion) for p in problems]
     assert len({len(row) for row in rows}) > 3
     assert len(prefix.ids) + max(map(len, rows)) <= 512, "longer ones are another test's"
     for problem, (nll, expression_nll) in zip(problems, solution_nll(base, prefix, problems, batch_size), strict=True):
@@ -139,7 +158,7 @@ def test_beyond_a_sliding_window_too(miniature, batch_size):
     base = lively(load_base(miniature("gemma3")))
     prefix = run_prefix(base, templates.few_shot_prefix("sw", 2))
     assert len(prefix.ids) > base.model.config.sliding_window
-    problems = templates.problems("sw", "scored", 6)
+    problems = some("sw", 6)
     for problem, (nll, _) in zip(problems, solution_nll(base, prefix, problems, batch_size), strict=True):
         assert nll == pytest.approx(plain_nll(base, prefix.ids, problem).mean().item(), abs=1e-4)
 
@@ -147,7 +166,7 @@ def test_beyond_a_sliding_window_too(miniature, batch_size):
 def test_answers_beyond_a_sliding_window_too(miniature):
     base = lively(load_base(miniature("gemma3")))
     prefix = run_prefix(base, templates.few_shot_prefix("sw", 2))
-    problems = templates.problems("sw", "scored", 6)
+    problems = some("sw", 6)
     plain = [plain_answer(base, prefix.ids, p, 12) for p in problems]
     assert generate_answers(base, prefix, problems, 12, 6) == plain
 
@@ -155,7 +174,7 @@ def test_answers_beyond_a_sliding_window_too(miniature):
 @pytest.mark.parametrize("language", templates.LANGUAGES)
 def test_without_worked_examples(base, language):
     prefix = run_prefix(base, "")
-    problems = templates.problems(language, "scored", 3)
+    problems = some(language, 3)
     for problem, (nll, _) in zip(problems, solution_nll(base, prefix, problems, 3), strict=True):
         assert nll == pytest.approx(plain_nll(base, base.start, problem).mean().item(), abs=1e-4)
 
@@ -164,7 +183,7 @@ def test_a_tokenizer_without_an_opening_token(base):
     base.__dict__["start"] = []
     prefix = run_prefix(base, "")
     assert prefix.ids == []
-    problems = templates.problems("en", "scored", 3)
+    problems = some("en", 3)
     for problem, (nll, _) in zip(problems, solution_nll(base, prefix, problems, 3), strict=True):
         assert nll == pytest.approx(plain_nll(base, [], problem).mean().item(), abs=1e-4)
     assert generate_answers(base, prefix, problems, 6, 3) == [plain_answer(base, [], p, 6) for p in problems]
@@ -172,7 +191,7 @@ def test_a_tokenizer_without_an_opening_token(base):
 
 def test_a_prefix_serves_many_batches(base):
     prefix = run_prefix(base, templates.few_shot_prefix("en", 1))
-    problems = templates.problems("en", "scored", 4)
+    problems = some("en", 4)
     first = solution_nll(base, prefix, problems, 2)
     generate_answers(base, prefix, problems, 4, 2)
     assert solution_nll(base, prefix, problems, 2) == first
@@ -201,8 +220,8 @@ def test_expression_tokens_are_those_of_the_expressions(base, text, marked):
 
 @pytest.mark.parametrize("language", templates.LANGUAGES)
 def test_every_solution_has_expression_tokens(base, language):
-    for problem in templates.problems(language, "scored", 24):
-        text = templates.completion(problem)
+    for problem in some(language, 24):
+        text = problem.completion
         found = expression_tokens(base, text)
         chosen = base.decode([i for i, wanted in zip(base.encode(text), found, strict=True) if wanted])
         assert chosen == "".join(problem.expressions)
@@ -216,7 +235,7 @@ def test_every_solution_has_expression_tokens(base, language):
 def test_batched_answers_are_the_plain_greedy_ones(miniature, family, batch_size):
     base = lively(load_base(miniature(family)))
     prefix = run_prefix(base, templates.few_shot_prefix("en", 1)[-120:])
-    problems = templates.problems("en", "scored", 5)
+    problems = some("en", 5)
     free = [plain_ids(base, prefix.ids, p, 10, ()) for p in problems]
 
     def ends(stop):
@@ -232,13 +251,13 @@ def test_batched_answers_are_the_plain_greedy_ones(miniature, family, batch_size
 def test_an_answer_ends_at_the_line_s_end(base, monkeypatch):
     # also where a token has more than the line break in it
     monkeypatch.setattr(Base, "decode", lambda self, ids: "  The answer is 7.\nQuestion: 8")
-    answers = generate_answers(base, run_prefix(base, ""), templates.problems("en", "scored", 2), 3, 2)
+    answers = generate_answers(base, run_prefix(base, ""), some("en", 2), 3, 2)
     assert answers == ["The answer is 7."] * 2
 
 
 def test_answers_of_a_trimmed_vocabulary_are_text(base):
-    problems = templates.problems("en", "scored", 2)
-    texts = [templates.prompt(p) + templates.completion(p) for p in problems]
+    problems = some("en", 2)
+    texts = [p.prompt + p.completion for p in problems]
     kept = torch.tensor(sorted({i for t in texts for i in base.encode(t)} | set(base.tokenizer.all_special_ids)))
     trim(base.model, kept)
     trimmed = Base(base.folder, base.model, base.tokenizer, kept)
@@ -319,28 +338,182 @@ def test_calculations_are_counted():
     assert calculations("5 + 12, 12 + 5, 3 - 1") == {("+", 5, 12): 2, ("-", 3, 1): 1}
 
 
+# --- branches: what might stand in a completion's stead, in one forward --------------------------------------
+
+
+def plain_total(base, before, ids):
+    """The likelihood of ids behind others, alone."""
+    with torch.inference_mode():
+        logits = base.model(torch.tensor([before + ids]), use_cache=False).logits[0].double()
+    log_probs = logits.log_softmax(-1)[len(before) - 1 : -1]
+    return -log_probs.gather(1, torch.tensor(ids)[:, None]).sum().item()
+
+
+@each_family
+@pytest.mark.parametrize("shots", ["none", "some", "beyond the window"])
+def test_branches_have_the_likelihood_they_have_alone(miniature, family, shots):
+    base = lively(load_base(miniature(family)))
+    text = {"none": "", "some": few_shot("en")[-100:], "beyond the window": few_shot("sw") * 2}[shots]
+    prefix = run_prefix(base, text)
+    prompts, completions = ["Q: a\nA:", "Q: long one\nA:", "Q\nA:"], [" 12 + 5 = 17.", " x", ""]
+    rows = [(base.encode(p), base.encode(c)) for p, c in zip(prompts, completions, strict=True)]
+    branches = [
+        [Branch(1, base.encode("12 - 5 =")), Branch(0, base.encode(" nothing at all, and much longer than the rest"))],
+        [],
+        [Branch(0, base.encode(" A")), Branch(0, base.encode(" B")), Branch(0, base.encode(" C"))],
+    ]
+    for (prompt, completion), own, (tokens, others) in zip(
+        rows, branches, likelihoods(base, prefix, rows, branches, 2), strict=True
+    ):
+        before = prefix.ids + prompt
+        if completion:
+            assert tokens.sum().item() == pytest.approx(plain_total(base, before, completion), rel=1e-4)
+        assert len(tokens) == len(completion) and len(others) == len(own)
+        for branch, found in zip(own, others, strict=True):
+            alone = plain_total(base, before + completion[: branch.at], branch.ids)
+            assert found.sum().item() == pytest.approx(alone, rel=1e-4)
+
+
+def few_shot(language):
+    return templates.few_shot_prefix(language, 2)
+
+
+def test_a_calculation_s_variants_are_wrong_but_for_the_first():
+    for calculation in ("12 + 5", "12 - 5", "12 * 5", "12 / 4"):
+        texts = variants(calculation, calculation.index(" ") + 1)
+        assert texts[0] == calculation and len(set(texts)) == 6
+        values = [eval(text) for text in texts]
+        assert values.count(values[0]) == 1
+    assert variants("3×4", 1)[1:] == ["3+4", "3-4", "3/4", "4-3", "4/3"]
+
+
+@pytest.mark.parametrize("language", templates.LANGUAGES)
+def test_choices_change_a_calculation_and_nothing_else(base, language):
+    for item in some(language, 12):
+        ids, choices = base.encode(item.completion), calculation_choices(base, item.completion)
+        assert len(choices) == len(item.expressions)
+        for offered, expression in zip(choices, item.expressions, strict=True):
+            texts = [base.decode(ids[: b.at] + b.ids) for b in offered]
+            assert all(base.decode(ids).startswith(text) for text in texts[:1])
+            before = item.completion[: item.completion.index(f"{expression} =")]
+            assert [text.removeprefix(before) for text in texts] == [
+                f"{v} =" for v in variants(expression, expression.index(" ") + 1)
+            ]
+
+
+def test_a_choice_is_right_where_the_gold_calculation_is_likeliest(base):
+    prefix, items = run_prefix(base, few_shot("en")[-80:]), some("en", 6)
+    settings = Evaluation(readings=LIKELIHOOD, batch_size=4)
+    for item, found in zip(items, solution_readings(base, prefix, items, settings), strict=True):
+        ids, before = base.encode(item.completion), prefix.ids + base.encode(item.prompt)
+        shares, right = 1.0, True
+        for offered in calculation_choices(base, item.completion):
+            nll = torch.tensor([plain_total(base, before + ids[: b.at], b.ids) for b in offered])
+            shares *= (-nll).softmax(0)[0].item()
+            right &= int(nll.argmin()) == 0
+        assert found["choice-probability"] == pytest.approx(shares, abs=1e-4)
+        assert found["choice"] == float(right)
+
+
+def test_guessing_among_the_variants_is_right_once_in_six(base):
+    with torch.no_grad():  # a model that finds every token equally likely
+        base.model.get_output_embeddings().weight.zero_()
+    for item, found in zip(some("en", 6), solution_readings(base, run_prefix(base, ""), some("en", 6), Evaluation()),
+                           strict=True):  # fmt: skip
+        assert found["choice-probability"] == pytest.approx(6 ** -len(item.expressions), rel=1e-4)
+        assert found["choice"] == 0  # a tie is not right
+
+
+def test_information_is_the_likelihood_behind_another_problem_minus_that_behind_its_own(base):
+    items = some("en", 6)
+    prefix = run_prefix(base, "")
+    other = [items[j] for j in strangers([item.group for item in items])]
+    found = solution_readings(base, prefix, items, Evaluation(readings=("nll", "information")))
+    for item, stranger, one in zip(items, other, found, strict=True):
+        assert stranger.group != item.group
+        crossed = plain_nll(base, prefix.ids, replace(stranger, completion=item.completion)).mean().item()
+        assert one["information"] == pytest.approx(crossed - one["nll"], abs=1e-4)
+
+
+def test_no_information_where_the_problem_is_not_read(base):
+    # No token sees another: what stands before the completion cannot matter, but for its last token, which is the same.
+    with torch.no_grad():
+        for name, p in base.model.named_parameters():
+            if "o_proj" in name:
+                p.zero_()
+    found = solution_readings(base, run_prefix(base, ""), some("en", 4), Evaluation(readings=("information",)))
+    assert [one["information"] for one in found] == pytest.approx([0] * 4, abs=1e-5)
+    assert all(set(one) == {"information"} for one in found)
+
+
+def test_information_takes_two_problems(base):
+    with pytest.raises(RequestError, match="two or more"):
+        solution_readings(base, run_prefix(base, ""), some("en", 1), Evaluation(readings=("information",)))
+
+
+def test_options_are_chosen_by_likelihood(base):
+    items = tuple(
+        Item(f"o-{gold}", "en", "Which?\nAnswer:", options=(" A", " B", " C", " D"), gold=gold) for gold in range(4)
+    )
+    rows = evaluate(base, Benchmark("letters", "en", "", items, ""), Evaluation())
+    before = base.start + base.encode("Which?\nAnswer:")
+    nll = torch.tensor([plain_total(base, before, base.encode(option)) for option in items[0].options])
+    chosen = rows[rows["metric"] == "choice"]
+    assert list(chosen["outcome"]) == [float(gold == nll.argmin()) for gold in range(4)]
+    shares = rows[rows["metric"] == "choice-probability"]["outcome"]
+    assert list(shares) == pytest.approx((-nll).softmax(0).tolist(), abs=1e-4) and sum(shares) == pytest.approx(1)
+    assert set(rows["metric"]) == {"choice", "choice-probability"}
+
+
+def test_an_answer_sentence_is_scored_apart(base):
+    item = Item("c", "en", "Why?\nAnswer:", answer=Decimal(7), closing=" The answer is 7.")
+    rows = evaluate(base, Benchmark("c", "en", "", (item,), ""), replace(SMALL, readings=("closing-nll",)))
+    ids = base.encode(item.closing)
+    alone = plain_total(base, base.start + base.encode(item.prompt), ids) / len(ids)
+    assert list(rows["metric"]) == ["closing-nll"] and rows["outcome"][0] == pytest.approx(alone, rel=1e-4)
+
+
+def test_readings_that_a_benchmark_does_not_allow_are_refused(base):
+    item = Item("a", "en", "Why?\nAnswer:", options=(" A", " B"), gold=0)
+    with pytest.raises(RequestError, match="allows none of the readings nll"):
+        evaluate(base, Benchmark("letters", "en", "", (item,), ""), Evaluation(readings=("nll",)))
+    for wrong in (("nll", "accuracy"), ()):
+        with pytest.raises(RequestError, match="reading"):
+            Evaluation(readings=wrong)
+
+
+def test_an_answer_s_language_is_read():
+    item = Item("a", "sw", "?", answer=Decimal(17), expressions=("12 + 5",))
+    right = {"exact-match": 1, "in-language": 1, "expression": 1}
+    assert answer_readings(item, "Jumla ya maembe ni 12 + 5 = 17. Jibu ni 17.") == right
+    assert answer_readings(item, "There are 12 + 5 = 17 mangoes in all. The answer is 17.") == right | {
+        "in-language": 0
+    }
+    assert answer_readings(item, "17") == {"exact-match": 1, "in-language": 0, "expression": 0}
+
+
 # --- the whole evaluation --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("language", templates.LANGUAGES)
 def test_outcomes_problem_by_problem(base, language):
-    rows = evaluate(base, language, SMALL)
+    rows = asked(base, language, SMALL)
     assert list(rows.columns) == ["problem", "metric", "outcome", "text"]
-    assert set(rows["metric"]) == set(METRICS)
+    assert set(rows["metric"]) == set(SMALL.readings)
     problems = [p.id for p in templates.problems(language, "scored", 5)]
     for metric, part in rows.groupby("metric"):
         generated = metric in ("exact-match", "expression")
         assert list(part["problem"]) == (problems[:4] if generated else problems)
         assert part["text"].notna().all() == generated
-        assert part["outcome"].isin([0, 1]).all() if generated else (part["outcome"] > 0).all()
+        assert part["outcome"].isin([0, 1]).all() if generated or metric == "choice" else (part["outcome"] > 0).all()
 
 
 def test_the_same_again(base):
-    assert evaluate(base, "sw", SMALL).equals(evaluate(base, "sw", SMALL))
+    assert asked(base, "sw", SMALL).equals(asked(base, "sw", SMALL))
 
 
 def test_batch_sizes_hardly_matter(base):
-    one, other = (evaluate(base, "en", replace(SMALL, shots=0, batch_size=b, generation_batch_size=b)) for b in (1, 5))
+    one, other = (asked(base, "en", replace(SMALL, shots=0, batch_size=b, generation_batch_size=b)) for b in (1, 5))
     assert (one["outcome"] - other["outcome"]).abs().max() < 1e-4
     assert one[["problem", "metric", "text"]].equals(other[["problem", "metric", "text"]])
 
@@ -348,21 +521,21 @@ def test_batch_sizes_hardly_matter(base):
 @pytest.mark.parametrize("right", [True, False])
 def test_answers_are_scored(base, monkeypatch, right):
     def answers(base, prefix, problems, *settings):
-        return [p.solution if right else "I do not know. 10000 + 1 = 10001" for p in problems]
+        return [p.completion if right else "I do not know. 10000 + 1 = 10001" for p in problems]
 
     monkeypatch.setattr(evaluation_module, "generate_answers", answers)
-    rows = evaluate(base, "sw", SMALL)
+    rows = asked(base, "sw", SMALL)
     for metric in ("exact-match", "expression"):
         assert list(rows.loc[rows["metric"] == metric, "outcome"]) == [float(right)] * 4
 
 
 def test_settings_decide_what_is_read(base):
-    plain = evaluate(base, "en", replace(SMALL, shots=1, generated=0))
+    plain = asked(base, "en", replace(SMALL, shots=1, generated=0))
     for change in ({"shots": 0}, {"exemplar_seed": 1}, {"problem_seed": 1}, {"split": "development"}):
-        other = evaluate(base, "en", replace(SMALL, **{"shots": 1, "generated": 0, **change}))
+        other = asked(base, "en", replace(SMALL, **{"shots": 1, "generated": 0, **change}))
         assert len(other) == len(plain)
         assert (other["outcome"] - plain["outcome"]).abs().max() > 1e-3, change
-    assert set(plain["metric"]) == {"nll", "expression-nll"}
+    assert set(plain["metric"]) == {"nll", "expression-nll", "choice", "choice-probability"}
 
 
 @pytest.mark.parametrize(
@@ -386,4 +559,4 @@ def test_wrong_settings_are_refused(wrong):
 def test_what_the_corpus_does_not_have_is_refused(base):
     for language, settings in (("xx", SMALL), ("en", replace(SMALL, split="test")), ("en", replace(SMALL, shots=99))):
         with pytest.raises(RequestError):
-            evaluate(base, language, settings)
+            asked(base, language, settings)

@@ -494,11 +494,23 @@ def test_bad_requests_say_what_is_allowed(call, words):
 
 def test_too_many_says_how_many_there_are():
     with pytest.raises(ValueError, match=r"at most (\d+) different problems") as error:
-        problems("sw", "development", 20_000)
+        problems("sw", "few-shot", 50_000)
     most = int(re.search(r"at most (\d+)", str(error.value))[1])
-    assert most == templates._at_most("development") < 20_000
+    assert most == templates._at_most("few-shot") < 50_000
     with pytest.raises(ValueError, match="at most"):
         language_examples("sw", 20_000)
+
+
+def test_a_frame_without_new_problems_drops_out_and_the_others_go_on():
+    many = problems("en", "development", 2000)
+    counts = Counter(p.frame for p in many)
+    capacities = {frame.id: templates._capacity(frame) for frame in templates._frames("development")}
+    most = max(counts.values())
+    assert len({(p.frame, p.question) for p in many}) == 2000
+    dropped = [frame for frame, count in counts.items() if count < most - 1]
+    assert dropped and all(0.95 * capacities[frame] < counts[frame] <= capacities[frame] for frame in dropped)
+    # Nothing changes before: what a split gave in balanced rotation, it gives still.
+    assert [p.frame for p in many[:12]] == [p.frame for p in problems("en", "development", 12)]
 
 
 @pytest.mark.parametrize("text", ["__import__('os')", "a ** b", "a.real", "1 < a < 3", "True", "[a]"])

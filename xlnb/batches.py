@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 
 Row = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
 IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Tokens that may stand in the place of a completion's tokens from its ``at``-th on."""
+
+    at: int
+    ids: list[int]
 
 
 @dataclass(frozen=True)
@@ -65,3 +73,82 @@ def completion_nll(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
     logits = model(**batch.inputs(), logits_to_keep=batch.width + 1, **kwargs).logits[:, :-1]
     flat = cross_entropy(logits.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=IGNORED, reduction="none")
     return flat.view_as(batch.labels)
+
+
+@dataclass(frozen=True)
+class BranchedBatch:
+    """Rows with branches behind their completions, each branch seeing only what it would see in its place.
+
+    ``attention`` has shape (rows, 1, length, past + length): 0 where a position is seen, a very negative number elsewhere.
+    ``scored`` lists, for each row, the (last positions back from the end, ids) pairs: where a token is predicted, and the token;
+    those of the completion first, then those of each branch, whose lengths are ``parts``.
+    """
+
+    input_ids: Tensor
+    attention: Tensor
+    position_ids: Tensor
+    sources: list[list[int]]
+    targets: list[list[int]]
+    parts: list[list[int]]
+    width: int
+
+
+def branched(
+    rows: Sequence[Row], branches: Sequence[Sequence[Branch]], pad_id: int, past: int = 0, dtype: Any = None
+) -> BranchedBatch:
+    """Return rows and their branches as one right-aligned batch behind ``past`` cached positions.
+
+    One forward then scores a completion and all that might stand in its stead, instead of one a variant. Prompts must not be
+    empty. Source: ours (tree attention, as speculative decoding uses it).
+    """
+    import torch
+
+    dtype = dtype or torch.float32
+    width = max(len(c) + sum(len(b.ids) for b in own) for (_, c), own in zip(rows, branches, strict=True))
+    length = max(len(p) + len(c) + sum(len(b.ids) for b in own) for (p, c), own in zip(rows, branches, strict=True))
+    input_ids = torch.full((len(rows), length), pad_id)
+    positions = torch.zeros((len(rows), length), dtype=torch.long)
+    seen = torch.zeros((len(rows), length, past + length), dtype=torch.bool)
+    batch = BranchedBatch(input_ids, seen, positions, [], [], [], width)
+    for i, ((prompt, completion), own) in enumerate(zip(rows, branches, strict=True)):
+        ids = [*prompt, *completion, *(token for b in own for token in b.ids)]
+        trunk, start = len(prompt) + len(completion), length - len(ids)
+        input_ids[i, start:] = torch.tensor(ids)
+        positions[i, start : start + trunk] = torch.arange(past, past + trunk)
+        seen[i, start:, :past] = True
+        here = seen[i, start:, past + start :]
+        here[:trunk, :trunk] = torch.ones(trunk, trunk, dtype=torch.bool).tril()
+        sources = list(range(len(prompt) - 1, trunk - 1))
+        first = trunk
+        for b in own:
+            n, parent = len(b.ids), len(prompt) + b.at
+            here[first : first + n, :parent] = True
+            here[first : first + n, first : first + n] = torch.ones(n, n, dtype=torch.bool).tril()
+            positions[i, start + first : start + first + n] = torch.arange(past + parent, past + parent + n)
+            sources += [parent - 1, *range(first, first + n - 1)]
+            first += n
+        batch.sources.append([j - len(ids) + width + 1 for j in sources])  # among the last width + 1 positions
+        batch.targets.append(ids[len(prompt) :])
+        batch.parts.append([len(completion), *(len(b.ids) for b in own)])
+    hidden = torch.zeros((len(rows), 1, length, past + length), dtype=dtype)
+    hidden.masked_fill_(~seen[:, None], torch.finfo(dtype).min)
+    return replace(batch, attention=hidden)
+
+
+def branched_nll(model: Any, batch: BranchedBatch, **kwargs: Any) -> list[list[Tensor]]:
+    """Return for each row the negative log-likelihoods in nats: of each token of its completion, then of each branch's."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    logits = model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention,
+        position_ids=batch.position_ids,
+        logits_to_keep=batch.width + 1,
+        **kwargs,
+    ).logits
+    found = []
+    for row, sources, targets, parts in zip(logits, batch.sources, batch.targets, batch.parts, strict=True):
+        nll = cross_entropy(row[sources].float(), torch.tensor(targets), reduction="none")
+        found.append(list(nll.split(parts)))
+    return found

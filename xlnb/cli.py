@@ -161,7 +161,8 @@ def study(
     seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0",
     profile: ProfileName = "pocket",
     experiment: Annotated[
-        str, typer.Option(help="What is compared: first-swap (all methods), layer-swapping (partitions).")
+        str,
+        typer.Option(help="What is compared: first-swap (methods), layer-swapping (partitions), measuring (readings)."),
     ] = "first-swap",
     publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
 ) -> None:
@@ -181,7 +182,7 @@ def study(
     if publish:
         print(results.publish(studies, publish, experiment=experiment))
     else:
-        parts = [part for one in studies for part in results.experiment_outcomes(one, experiment)]
+        parts = [part for one in studies for part in results.named_experiment(experiment).outcomes(one)]
         outcomes = pd.concat(parts, ignore_index=True)
         table = results.scores(results.distinct(outcomes))
         shown = [

@@ -11,6 +11,9 @@ from xlnb.partitions import Partition
 from xlnb.task_vectors import TaskVector
 
 MATH, LANGUAGE = "math-only", "language-only"
+# In-language math, which the problem says nobody has: how far training can go at all, at three budgets (shares of the steps).
+ORACLE = "oracle"
+ORACLE_BUDGETS = {"oracle-quarter": 0.25, "oracle-half": 0.5, ORACLE: 1.0}
 Vectors = Mapping[str, TaskVector]  # by the expert's slug
 
 
@@ -27,8 +30,12 @@ class Method:
 
     @property
     def expert(self) -> str:
-        """Whose training it uses: math, language, both or none."""
+        """Whose training it uses: math, language, both (the oracle, too: it saw math in the language) or none."""
         return {(): "none", (MATH,): "math", (LANGUAGE,): "language"}.get(self.experts, "both")
+
+
+def _own(slug: str) -> Callable[[Vectors, Partition], TaskVector]:
+    return lambda vectors, partition: vectors[slug]
 
 
 METHODS: dict[str, Method] = {
@@ -58,13 +65,20 @@ METHODS: dict[str, Method] = {
     )
 }
 
+# No methods of the paper: they show what a measure can see.
+REFERENCES: dict[str, Method] = {
+    slug: Method(slug, f"Oracle, {share:.0%} of the steps" if share < 1 else "Oracle", "t0 + o", (slug,), _own(slug))
+    for slug, share in ORACLE_BUDGETS.items()
+}
+
 
 def method(slug: str) -> Method:
-    """Return the method of a slug. Raises :class:`~xlnb.errors.RequestError` for an unknown one.
+    """Return the method (or oracle) of a slug. Raises :class:`~xlnb.errors.RequestError` for an unknown one.
 
     >>> method("soup").formula
     't0 + m/2 + l/2'
     """
-    if slug not in METHODS:
-        raise RequestError(f"No method {slug!r}: choose one of {', '.join(METHODS)}.")
-    return METHODS[slug]
+    known = METHODS | REFERENCES
+    if slug not in known:
+        raise RequestError(f"No method {slug!r}: choose one of {', '.join(known)}.")
+    return known[slug]

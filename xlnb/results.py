@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import RequestError
+from xlnb.methods import LANGUAGE, MATH, ORACLE_BUDGETS
 from xlnb.partitions import COMPLEMENT
 from xlnb.paths import results_folder
 from xlnb.stats import mean_interval
@@ -103,18 +104,30 @@ def scores(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
 
 
-# The experiments whose outcomes are published together: the first chapters', and that on Layer-Swapping.
-EXPERIMENTS: dict[str, Callable[[Study], list[pd.DataFrame]]] = {
-    "first-swap": lambda study: [study.outcomes(), study.base_by_shots()],
-    SWAP: lambda study: [study.sweep(), study.swap_controls()],
+@dataclass(frozen=True)
+class Experiment:
+    """What is computed and published together: the experts trained for it, their outcomes, and tables besides."""
+
+    experts: tuple[str, ...]
+    outcomes: Callable[[Study], list[pd.DataFrame]]
+    tables: Mapping[str, Callable[[Study], pd.DataFrame]] = field(default_factory=dict)
+
+
+MEASURING = "measuring"
+EXPERIMENTS: dict[str, Experiment] = {
+    "first-swap": Experiment((MATH, LANGUAGE), lambda study: [study.outcomes(), study.base_by_shots()]),
+    SWAP: Experiment((MATH, LANGUAGE), lambda study: [study.sweep(), study.swap_controls()]),
+    MEASURING: Experiment(
+        tuple(ORACLE_BUDGETS), lambda study: [study.validation()], {"costs": lambda study: study.costs()}
+    ),
 }
 
 
-def experiment_outcomes(study: Study, experiment: str) -> list[pd.DataFrame]:
-    """Return a study's outcomes of an experiment, computing what is missing. Raises for an unknown one."""
-    if experiment not in EXPERIMENTS:
-        raise RequestError(f"No experiment {experiment!r}: choose one of {', '.join(EXPERIMENTS)}.")
-    return EXPERIMENTS[experiment](study)
+def named_experiment(name: str) -> Experiment:
+    """Return an experiment by its name. Raises :class:`~xlnb.errors.RequestError` for an unknown one."""
+    if name not in EXPERIMENTS:
+        raise RequestError(f"No experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}.")
+    return EXPERIMENTS[name]
 
 
 def publish(
@@ -122,7 +135,8 @@ def publish(
 ) -> Path:
     """Write an experiment's outcomes of studies, finishing those that are not, as the committed result ``name``.
 
-    Returns its folder, which receives outcomes.parquet, training.parquet (loss by step of each expert) and provenance.json.
+    Returns its folder, which receives outcomes.parquet, training.parquet (loss by step of each expert), the experiment's other
+    tables and provenance.json.
     Raises :class:`~xlnb.errors.RequestError` for a name that is none and an unknown experiment.
     """
     import time
@@ -131,21 +145,25 @@ def publish(
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise RequestError(f"A result is named by small letters, digits and hyphens, not {name!r}.")
+    chosen = named_experiment(experiment)
     if not _is_of(name, experiment):
         raise RequestError(f"A result of {experiment} is named {experiment} or {experiment}-SOMETHING, not {name!r}.")
     started = time.time()
-    outcomes, histories, specs = [], [], []
+    parts: dict[str, list[pd.DataFrame]] = {"outcomes": [], "training": [], **{table: [] for table in chosen.tables}}
+    specs = []
     for study in studies:
-        outcomes += experiment_outcomes(study, experiment)
+        parts["outcomes"] += chosen.outcomes(study)
         keys = {"profile": study.profile.name, "language": study.language, "seed": study.seed}
-        histories += [study.history(slug).assign(**keys, expert=slug) for slug in study.experts]
-        specs.append(study.spec())
+        parts["training"] += [study.history(slug).assign(**keys, expert=slug) for slug in chosen.experts]
+        for table, make in chosen.tables.items():
+            parts[table].append(make(study))
+        specs.append(study.spec(chosen.experts))
     out = Path(folder or results_folder()) / name
-    table = distinct(pd.concat(outcomes, ignore_index=True))
-    with artifacts.whole_file(out / "outcomes.parquet") as partial:
-        table.to_parquet(partial, index=False, compression="zstd")
-    with artifacts.whole_file(out / "training.parquet") as partial:
-        pd.concat(histories, ignore_index=True).to_parquet(partial, index=False, compression="zstd")
+    for table, some in parts.items():
+        whole = pd.concat(some, ignore_index=True)
+        whole = distinct(whole) if table == "outcomes" else whole.drop_duplicates(ignore_index=True)
+        with artifacts.whole_file(out / f"{table}.parquet") as partial:
+            whole.to_parquet(partial, index=False, compression="zstd")
     artifacts.write_json(
         out / "provenance.json", artifacts.provenance({"experiment": experiment, "studies": specs}, started)
     )
@@ -209,6 +227,17 @@ class CommittedStudy:
 
     def _swaps(self, partitions: list[str], others: Sequence[str], split: str) -> pd.DataFrame:
         return select(self._result(SWAP), split=split, method=[*others, SWAP], partition=partitions)
+
+    def validation(self) -> pd.DataFrame:
+        """Return the committed outcomes that :meth:`xlnb.Study.validation` computes."""
+        return self._result(MEASURING)
+
+    def costs(self) -> pd.DataFrame:
+        """Return the committed costs of readings, as :meth:`xlnb.Study.costs` measures them."""
+        import pandas as pd
+
+        table = pd.concat([pd.read_parquet(file) for file in sorted(self.folder.glob(f"{MEASURING}*/costs.parquet"))])
+        return select(table, profile=self.profile, language=self.language)
 
     def base_by_shots(self, shots: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         """Return the base's outcomes on development problems with different numbers of worked examples."""

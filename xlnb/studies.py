@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from xlnb import artifacts
 from xlnb.corpora import Example, templates
 from xlnb.errors import RequestError
-from xlnb.evaluation import Evaluation, evaluate
+from xlnb.evaluation import COST_GROUPS, VALIDATED, Evaluation, evaluate
 from xlnb.merging import applied
-from xlnb.methods import LANGUAGE, MATH, METHODS, method
+from xlnb.methods import LANGUAGE, MATH, METHODS, ORACLE_BUDGETS, method
 from xlnb.models import Base, load_base, miniature, pocket_checkpoint
 from xlnb.partitions import COMPLEMENT, Partition, named_partition
 from xlnb.paths import runs_folder
@@ -35,7 +35,6 @@ from xlnb.task_vectors import TaskVector
 if TYPE_CHECKING:
     import pandas as pd
 
-BENCHMARK = SETTING = "templates"
 PARADIGM = "lora"
 
 
@@ -115,7 +114,7 @@ class Study:
 
     # -- the models
 
-    experts: ClassVar[tuple[str, ...]] = (MATH, LANGUAGE)  # the slugs of what is trained
+    experts: ClassVar[tuple[str, ...]] = (MATH, LANGUAGE, *ORACLE_BUDGETS)  # the slugs of what can be trained
 
     @cached_property
     def base(self) -> Base:
@@ -128,19 +127,29 @@ class Study:
         return self.folder / self.profile.name / self.profile.model / self.language / PARADIGM / f"seed-{self.seed}"
 
     def training_examples(self, expert: str) -> tuple[Example, ...]:
-        """Return the training set of an expert: English word problems, or generic text of the language without arithmetic."""
-        if expert == MATH:
-            return templates.math_examples("en", "train", self.profile.examples, self.seed)
-        return templates.language_examples(self.language, self.profile.examples, self.seed)
+        """Return the training set of an expert: English word problems, generic text of the language without arithmetic, or
+        (for the oracle alone) word problems in the language."""
+        if expert == LANGUAGE:
+            return templates.language_examples(self.language, self.profile.examples, self.seed)
+        problems_in = "en" if expert == MATH else self.language
+        return templates.math_examples(problems_in, "train", self.profile.examples, self.seed)
+
+    def training(self, expert: str) -> Training:
+        """Return how an expert is trained: as the profile says, an oracle on a smaller budget with fewer steps."""
+        full = self.profile.training
+        return replace(full, steps=max(1, round(ORACLE_BUDGETS.get(expert, 1.0) * full.steps)))
 
     def expert(self, slug: str) -> Path:
-        """Return the adapter folder of ``math-only`` or ``language-only``, training it where it is missing."""
-        if slug not in (MATH, LANGUAGE):
-            raise RequestError(f"No expert {slug!r}: choose {MATH} or {LANGUAGE}.")
-        examples = self.training_examples(slug)
-        spec = training_spec(self.base, examples, self.profile.training, self.seed)
+        """Return the adapter folder of an expert (math, language or an oracle), training it where it is missing."""
+        if slug not in self.experts:
+            raise RequestError(f"No expert {slug!r}: choose one of {', '.join(self.experts)}.")
+        spec = self.expert_spec(slug)
         out = self.home / "experts" / f"{slug}-{artifacts.digest(spec)[:8]}"
-        return train_expert(self.base, examples, self.profile.training, self.seed, out, title=slug)
+        return train_expert(self.base, self.training_examples(slug), self.training(slug), self.seed, out, title=slug)
+
+    def expert_spec(self, slug: str) -> dict[str, Any]:
+        """Return what determines an expert: base, data, hyperparameters and seed."""
+        return training_spec(self.base, self.training_examples(slug), self.training(slug), self.seed)
 
     def history(self, slug: str) -> pd.DataFrame:
         """Return loss, learning rate and tokens of each training step of an expert."""
@@ -207,6 +216,33 @@ class Study:
         likelihood, with base, single experts and soup beside them."""
         return self.outcomes([*SINGLE_EXPERTS, "soup", SWAP], partitions=SWAP_CONTROLS, generated=0)
 
+    def validation(self) -> pd.DataFrame:
+        """Return the outcomes, by every reading, of the base and the oracles on development problems of the target language.
+
+        They tell what a reading is worth: the base should come last, the oracle first, a longer training before a shorter
+        one. No merge is among them.
+        """
+        n = self.profile.evaluation.problems
+        return self.outcomes(["base", *ORACLE_BUDGETS], [self.language], split="development", readings=VALIDATED,
+                             generated=min(n, self.profile.development))  # fmt: skip
+
+    def costs(self) -> pd.DataFrame:
+        """Return what each group of readings costs the base on development problems: readings, problems, seconds.
+
+        Columns also profile, language; seconds are of this machine, and were measured when the outcomes were computed.
+        """
+        import pandas as pd
+
+        rows = []
+        n = min(self.profile.development, self.profile.evaluation.problems)
+        for name, readings in COST_GROUPS.items():
+            usual = self.profile.evaluation
+            evaluation = replace(usual, split="development", readings=readings, problems=n, generated=n)
+            self._cell("base", "", self.language, evaluation)
+            made = self._cell_path("base", "", self.language, evaluation).with_suffix(".json")
+            rows.append((self.profile.name, self.language, name, n, artifacts.read_json(made)["seconds"]))
+        return pd.DataFrame(rows, columns=["profile", "language", "readings", "problems", "seconds"])
+
     def base_by_shots(self, shots: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         """Return the base's outcomes on development problems with different numbers of worked examples."""
         import pandas as pd
@@ -218,40 +254,40 @@ class Study:
     def _cell(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> pd.DataFrame:
         import pandas as pd
 
-        spec = self._cell_spec(slug, partition, test_language, evaluation)
-        # The base has no seed: one evaluation serves all studies of the same vocabulary.
-        home = self.home if method(slug).experts else self.home.parent / "base"
-        name = "--".join(part.replace(" ", "-") for part in (slug, partition, test_language) if part)
-        path = home / "outcomes" / f"{name}-{artifacts.digest(spec)[:8]}.parquet"
+        path = self._cell_path(slug, partition, test_language, evaluation)
         if not path.is_file():
+            spec = self._cell_spec(slug, partition, test_language, evaluation)
             merged = self.merged(slug, partition or "C")  # may train first, which has a provenance of its own
             started = time.time()
             with applied(self.base.model, merged):
-                rows = evaluate(self.base, test_language, evaluation, title=f"{slug} {test_language}")
+                asked = evaluation.asked(test_language)
+                rows = evaluate(self.base, asked, evaluation, title=f"{slug} {test_language}")
             artifacts.write_json(path.with_suffix(".json"), artifacts.provenance(spec, started))
             with artifacts.whole_file(path) as partial:  # last: its presence says that the cell is done
                 rows.to_parquet(partial, index=False)
         rows = pd.read_parquet(path)
         return rows.assign(**self._keys(slug, partition, test_language, evaluation))[COLUMNS]
 
+    def _cell_path(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> Path:
+        spec = self._cell_spec(slug, partition, test_language, evaluation)
+        # The base has no seed: one evaluation serves all studies of the same vocabulary.
+        home = self.home if method(slug).experts else self.home.parent / "base"
+        name = "--".join(part.replace(" ", "-") for part in (slug, partition, test_language) if part)
+        return home / "outcomes" / f"{name}-{artifacts.digest(spec)[:8]}.parquet"
+
     def _cell_spec(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> dict[str, Any]:
-        exemplars = templates.few_shot_prefix(test_language, evaluation.shots, evaluation.exemplar_seed)
-        problems = templates.problems(test_language, evaluation.split, evaluation.problems, evaluation.problem_seed)
         return {
             "base": self.base.fingerprint,
             "method": slug,
             "partition": str(self.partition(partition)) if partition else "",
-            "experts": {
-                expert: training_spec(self.base, self.training_examples(expert), self.profile.training, self.seed)
-                for expert in method(slug).experts
-            },
+            "experts": {expert: self.expert_spec(expert) for expert in method(slug).experts},
             "test_language": test_language,
-            "evaluation": asdict(evaluation),
-            "data": artifacts.digest([exemplars, [[p.question, p.solution] for p in problems]]),
+            "evaluation": evaluation.spec(),
+            "data": evaluation.asked(test_language).fingerprint,
         }
 
-    def spec(self) -> dict[str, Any]:
-        """Return what determines this study's results: model, data, training and evaluation of every cell."""
+    def spec(self, experts: Sequence[str] = (MATH, LANGUAGE)) -> dict[str, Any]:
+        """Return what determines this study's results with these experts: model, data, training and evaluation."""
         return {
             "seed": self.seed,
             "depth": self.depth,
@@ -261,17 +297,14 @@ class Study:
                 "fingerprint": self.base.fingerprint,
                 "trimmed": self.profile.trimmed,
             },
-            "experts": {
-                expert: training_spec(self.base, self.training_examples(expert), self.profile.training, self.seed)
-                for expert in self.experts
-            },
-            "evaluation": asdict(self.profile.evaluation),
+            "experts": {expert: self.expert_spec(expert) for expert in experts},
+            "evaluation": self.profile.evaluation.spec(),
         }
 
     def _keys(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> dict[str, Any]:
         return {
             "profile": self.profile.name,
-            "setting": SETTING,
+            "setting": "templates" if evaluation.benchmark == "templates" else "real",
             "model": self.profile.model,
             "language": self.language,
             "test_language": test_language,
@@ -281,7 +314,7 @@ class Study:
             "method": slug,
             "expert": method(slug).expert,
             "split": evaluation.split,
-            "benchmark": BENCHMARK,
+            "benchmark": evaluation.benchmark,
             "shots": evaluation.shots,
         }
 
@@ -306,7 +339,7 @@ def evaluate_adapter(profile_name: str, adapter: Path | None, language: str, pro
     kept_languages = tuple(dict.fromkeys(("en", language))) if chosen.trimmed else None
     base = _shared_base(chosen.checkpoint(), kept_languages)
     with applied(base.model, vector):
-        rows = evaluate(base, language, evaluation)
+        rows = evaluate(base, evaluation.asked(language), evaluation)
     found = {metric: mean_interval(part["outcome"].to_numpy()) for metric, part in rows.groupby("metric", sort=False)}
     return pd.DataFrame(
         [(m, i.value, i.low, i.high, i.n) for m, i in found.items()], columns=["metric", "value", "low", "high", "n"]

@@ -302,34 +302,39 @@ def _capacity(frame: _Frame) -> int:
 
 
 def _at_most(split: str) -> int:
-    """How many problems a split has in balanced rotation: each frame as often as the poorest allows."""
-    frames = _frames(split)
-    least = min(map(_capacity, frames))
-    return least * len(frames)
+    """How many different problems a split has."""
+    return sum(map(_capacity, _frames(split)))
 
 
 def _too_many(split: str, n: int) -> RequestError:
     return RequestError(
-        f"n = {n} is too much for split {split!r}: it has at most {_at_most(split)} different problems in "
-        f"balanced rotation of its {len(_frames(split))} frames, the last of them found only by long search"
+        f"n = {n} is too much for split {split!r}: its {len(_frames(split))} frames have at most {_at_most(split)} different "
+        "problems, the last of them found only by long search"
     )
 
 
 def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
     """The first n problems of a split, without a language; a longer run starts with the shorter one."""
-    frames = _frames(split)
+    frames = list(_frames(split))
     # Counting takes a second or two, so it is done ahead only where n is near what could be too much.
     if n > 10_000 * len(frames) and n > _at_most(split):
         raise _too_many(split, n)
     rng = random.Random(f"xlnb templates {split} {seed}")
     names = tuple(read("frames.yaml")["names"][split])
     seen: set[tuple] = set()
-    for start in range(0, n, len(frames)):
+    found = 0
+    while found < n:
+        if not frames:
+            raise _too_many(split, n)
         # The whole round is shuffled even if n ends within it: that keeps prefixes stable.
-        for frame in sample(rng, frames, len(frames))[: n - start]:
+        for frame in sample(rng, frames, len(frames)):
+            if found == n:
+                return
             deal = _deal(frame, names, seen, rng)
-            if deal is None:
-                raise _too_many(split, n)
+            if deal is None:  # this frame has no more: the others go on without it
+                frames.remove(frame)
+                continue
+            found += 1
             yield deal
 
 
@@ -432,7 +437,7 @@ def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem
 def problems(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem, ...]:
     """The first n problems of a split; the i-th is the same problem in every language.
 
-    Frames come in balanced rotation, shuffled in each round. No question comes twice. Raises RequestError
+    Frames come in balanced rotation, shuffled in each round, each as long as it has new problems. No question comes twice. Raises RequestError
     for an unknown language or split, and where the split has fewer than n problems. Source: ours.
 
     >>> a, b = problems("sw", "train", 3), problems("sw", "train", 5)
