@@ -48,6 +48,19 @@ seed: int = 0  # decides which training examples are drawn
 _ = display(samples.parallel_problems(language, "scored", 4))
 
 # %% [markdown]
+# One of them in every language that the corpus has, with names, things and money of the place:
+
+# %%
+_ = display(samples.one_problem_everywhere("scored"))
+
+# %% [markdown]
+# Numbers keep the digits 0 to 9, as in MGSM. The wordings are text files, one a language with the frames side by side, made to be
+# read and corrected by people who speak it. What their authors know to be weak stands at their head; of this language:
+
+# %%
+_ = display(Markdown(samples.weaknesses(language)))
+
+# %% [markdown]
 # Frames, names, things and numbers are divided among four splits. *Train* is for the experts (in English only), *few-shot* for the worked
 # examples before each problem, *development* for our own choices, *scored* for the results. No situation, no name, no thing
 # and no set of numbers is in two of them. So no scored problem has been seen in training, though its kind of calculation (say, a sum
@@ -71,6 +84,23 @@ _ = display(Markdown(samples.difficulty_sentence()))
 
 # %%
 _ = display(samples.language_samples(language, seed))
+
+# %% [markdown]
+# Every target language has its own set, written for its grammar:
+
+# %%
+_ = display(samples.generic_table())
+
+# %% [markdown]
+# ## Other corpora, by name
+#
+# The paper trained on public sets. These can be named wherever ours stand (`xlnb corpus` shows what is in one, `xlnb train
+# --language-data ntrex:FOLDER` learns from a local copy); all are brought to the same form, filtered, counted and fingerprinted.
+# The loaders are tested on small files in the sets' own formats; **nothing was downloaded from the hub for this book**, and no
+# result in it comes from them.
+
+# %%
+_ = display(samples.corpora_table())
 
 # %% [markdown]
 # ## Can the base do it?
@@ -113,7 +143,7 @@ _ = display(samples.answer_samples(base, language, 6))
 _ = display(Markdown(telling.base_summary(base, language)))
 
 # %% [markdown]
-# - **What would change our mind:** the grammar's situations are few and its Swahili has not been read by a native speaker. Problems
-#   written by people, such as MGSM's, are the harder test.
+# - **What would change our mind:** the grammar's situations are few and its translations have not been read by native speakers.
+#   Problems written by people, such as MGSM's, are the harder test.
 #
-# Before: [A first swap](00-a-first-swap.ipynb). Next: [Layer-Swapping](05-layer-swapping.ipynb).
+# Before: [A first swap](00-a-first-swap.ipynb). Next: [Measuring](02-measuring.ipynb).

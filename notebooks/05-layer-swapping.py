@@ -98,8 +98,8 @@ _ = plots.differences_figure(
 )
 
 # %% [markdown]
-# Each row is C minus something else, with its 95 % interval; right of the line, C is better. Filled dots are differences whose
-# interval excludes zero. *Random, mean of 5* is the mean over five random partitions on each problem.
+# Each row is C minus something else, with its 95 % interval; right of the line, C is better. Filled dots are differences that
+# are shown at 5 % after Holm's correction for the rows of this figure. *Random, mean of 5* is the mean over five random partitions on each problem.
 
 # %%
 _ = display(telling.differences_table(target))
@@ -137,8 +137,8 @@ cells = swaps.sweep_contrasts(sweep, language)
 _ = plots.sweep_figure(cells, telling.figure_title(sweep, language))
 
 # %% [markdown]
-# Blue cells are better than the math expert, orange ones worse; the interval stands below each difference, in bold where it excludes
-# zero.
+# Blue cells are better than the math expert, orange ones worse; the interval stands below each difference, in bold where it is
+# shown at 5 % after Holm's correction for all cells.
 
 # %%
 told = telling.caveat(profile) + swaps.sweep_reading(cells, language)
@@ -243,4 +243,4 @@ _ = display(Markdown(told))
 # - **Not run here:** the paper's four models. Merges from disk to disk were tested on small models of each architecture and timed on
 #   a made-up model of 0.7 billion parameters, never on 7 billion.
 #
-# Before: [Base and data](01-base-and-data.ipynb).
+# Before: [Measuring](02-measuring.ipynb).

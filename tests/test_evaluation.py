@@ -10,20 +10,19 @@ from xlnb import evaluation as evaluation_module
 from xlnb.answers import calculations, extract_number, has_calculations
 from xlnb.batches import IGNORED, Branch, completion_nll, right_aligned
 from xlnb.benchmarks import Benchmark, Item, templates_benchmark
-from xlnb.corpora import templates
+from xlnb.corpora import mismatched, strangers, templates
 from xlnb.errors import RequestError
 from xlnb.evaluation import (
     Evaluation,
     answer_readings,
     calculation_choices,
+    calculation_variants,
     evaluate,
     expression_tokens,
     generate_answers,
     likelihoods,
     run_prefix,
     solution_readings,
-    strangers,
-    variants,
 )
 from xlnb.models import MINIATURES, Base, load_base, trim
 
@@ -380,11 +379,11 @@ def few_shot(language):
 
 def test_a_calculation_s_variants_are_wrong_but_for_the_first():
     for calculation in ("12 + 5", "12 - 5", "12 * 5", "12 / 4"):
-        texts = variants(calculation, calculation.index(" ") + 1)
+        texts = calculation_variants(calculation)
         assert texts[0] == calculation and len(set(texts)) == 6
         values = [eval(text) for text in texts]
         assert values.count(values[0]) == 1
-    assert variants("3×4", 1)[1:] == ["3+4", "3-4", "3/4", "4-3", "4/3"]
+    assert calculation_variants("3×4")[1:] == ["3+4", "3-4", "3/4", "4-3", "4/3"]
 
 
 @pytest.mark.parametrize("language", templates.LANGUAGES)
@@ -396,9 +395,7 @@ def test_choices_change_a_calculation_and_nothing_else(base, language):
             texts = [base.decode(ids[: b.at] + b.ids) for b in offered]
             assert all(base.decode(ids).startswith(text) for text in texts[:1])
             before = item.completion[: item.completion.index(f"{expression} =")]
-            assert [text.removeprefix(before) for text in texts] == [
-                f"{v} =" for v in variants(expression, expression.index(" ") + 1)
-            ]
+            assert [text.removeprefix(before) for text in texts] == [f"{v} =" for v in calculation_variants(expression)]
 
 
 def test_a_choice_is_right_where_the_gold_calculation_is_likeliest(base):
@@ -449,6 +446,15 @@ def test_no_information_where_the_problem_is_not_read(base):
 def test_information_takes_two_problems(base):
     with pytest.raises(RequestError, match="two or more"):
         solution_readings(base, run_prefix(base, ""), some("en", 1), Evaluation(readings=("information",)))
+
+
+def test_a_placebo_s_solutions_are_those_of_other_problems():
+    examples = templates.math_examples("sw", "train", 60)
+    wrong = mismatched(examples)
+    assert [e.prompt for e in wrong] == [e.prompt for e in examples]
+    assert sorted(e.completion for e in wrong) == sorted(e.completion for e in examples)  # all of them, each once
+    own = {e.completion: e.kind for e in examples}
+    assert all(own[e.completion] != e.kind for e in wrong)
 
 
 def test_options_are_chosen_by_likelihood(base):

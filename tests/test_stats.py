@@ -1,12 +1,37 @@
-"""Intervals: known values, coverage on simulated data, pairing."""
+"""Statistics: known values, independent references, coverage and error rates on simulated data, pairing, planning."""
+
+import math
+from dataclasses import astuple, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
 from xlnb.errors import RequestError
-from xlnb.stats import Interval, crossed_interval, mean_interval, paired_difference
+from xlnb.stats import (
+    Components,
+    Interval,
+    _resamples,
+    binary_components,
+    crossed_interval,
+    detectable_difference,
+    effect_size,
+    holm,
+    mcnemar,
+    mean_interval,
+    needed_problems,
+    paired_difference,
+    paired_table,
+    power,
+    power_table,
+    simulated_error_rate,
+    spearman_test_retest,
+    variance_components,
+)
 
 
 def frame(table, seeds=None):
@@ -170,3 +195,372 @@ def test_the_same_number_of_other_problems_is_refused():
     a, b = two_sides()
     with pytest.raises(RequestError, match="different problems"):
         paired_difference(a, b.assign(problem="q" + b["problem"]))
+
+
+def test_the_table_of_pairs_is_what_the_difference_is_the_mean_of():
+    a, b = two_sides()
+    table = paired_table(a, b)
+    assert table.shape == (3, 60)
+    assert table[1, 7] == a["outcome"][67] - b["outcome"][67]
+    assert crossed_interval(table) == paired_difference(a, b)
+    yes, no = (frame(np.full((2, 3), right)) for right in (True, False))
+    assert paired_table(yes, no).tolist() == [[1.0] * 3] * 2
+
+
+# --- p-values --------------------------------------------------------------------------------------------
+
+
+def simulated(components, seeds, problems, trials, rng, difference=0.0):
+    by_seed, by_problem, by_cell = (math.sqrt(x) for x in astuple(components)[:3])
+    return (
+        difference
+        + by_seed * rng.normal(size=(trials, seeds, 1))
+        + by_problem * rng.normal(size=(trials, 1, problems))
+        + by_cell * rng.normal(size=(trials, seeds, problems))
+    )
+
+
+def test_p_agrees_with_the_interval():
+    shown = []
+    for mean, table in zip(
+        np.linspace(0, 0.9, 80),
+        simulated(Components(0.05, 1, 1, 0), 4, 30, 80, np.random.default_rng(2)),
+        strict=True,
+    ):
+        interval = crossed_interval(table + mean)
+        shown.append(interval.excludes_zero)
+        if abs(interval.p - 0.05) > 0.001:  # two resamples of 4000, on two sides
+            assert (interval.p < 0.05) == interval.excludes_zero
+    assert 15 < sum(shown) < 65
+
+
+def test_p_is_the_normal_one_where_problems_are_many():
+    values = np.random.default_rng(4).normal(size=400)
+    for z in (0.5, 1.5, 2.5):
+        table = (values - values.mean()) / values.std(ddof=1) + z / 20
+        assert crossed_interval(table).p == pytest.approx(2 * stats.norm.sf(z), abs=0.02)
+
+
+def test_resampled_means_of_zero_count_on_both_sides():
+    table = np.array([1, 1, 1, -1, 0, 0, 0, 0])
+    drawn = stats.multinomial(8, [3 / 8, 1 / 8, 4 / 8])
+    at_most = sum(drawn.pmf([i, j, 8 - i - j]) for i, j in product(range(9), repeat=2) if i <= j <= 8 - i)
+    interval = crossed_interval(table)
+    assert interval.p == pytest.approx(2 * at_most, abs=0.03)
+    assert crossed_interval(-table).p == interval.p
+
+
+def test_resampled_means_of_zero_are_exact():
+    # Fifths and sevenths of integers would sum to 1e-17 and fall on one side.
+    table = np.random.default_rng(1).integers(-1, 2, (5, 7))
+    means = np.einsum("rs,sp,rp->r", *(x.astype(int) for x in (_resamples(5, 7, 0)[0], table, _resamples(5, 7, 0)[1])))
+    assert (means == 0).sum() > 50
+    assert crossed_interval(table).p == 2 * (min((means <= 0).sum(), (means >= 0).sum()) + 1) / 4001
+
+
+def test_p_has_bounds():
+    assert crossed_interval(np.full((3, 7), 0.25)).p == 2 / 4001
+    assert crossed_interval(np.zeros((3, 7))).p == 1
+    assert crossed_interval(np.array([[2.0]])).p is None
+    assert mean_interval(np.array([0, 1])).p is None
+
+
+def test_p_survives_an_exchange_of_sides():
+    a, b = two_sides()
+    noisy = a.assign(outcome=a["outcome"] + np.random.default_rng(1).normal(-0.4, 1, len(a)))
+    there, back = paired_difference(noisy, b), paired_difference(b, noisy)
+    assert 0.01 < there.p < 0.9
+    assert there.p == back.p
+
+
+@pytest.mark.parametrize(
+    ("seeds", "low", "high"),
+    # Where seeds make nearly all the variance, the bootstrap over few of them is far from 5 %.
+    [(3, 0.2, 0.32), (5, 0.1, 0.2), (20, 0.04, 0.1)],
+)
+def test_false_alarms_of_the_crossed_bootstrap_where_seeds_vary(seeds, low, high):
+    assert low < simulated_error_rate(Components(1, 1, 1, 0), 60, seeds, trials=600).value < high
+
+
+def test_false_alarms_are_few_where_problems_vary():
+    assert simulated_error_rate(Components(0, 1, 1, 0), 60, 3, trials=600).value < 0.05
+
+
+def test_the_simulated_error_rate_is_that_of_crossed_interval():
+    components = Components(0.3, 1, 1, 0)
+    rate = simulated_error_rate(components, 20, 3, trials=1000)
+    tables = simulated(components, 3, 20, 120, np.random.default_rng(6))
+    assert rate.value == pytest.approx(np.mean([crossed_interval(table).p < 0.05 for table in tables]), abs=0.08)
+    assert rate.n == 1000 and rate.low < rate.value < rate.high
+    assert simulated_error_rate(components, 20, 3, trials=30) == simulated_error_rate(components, 20, 3, trials=30)
+    with pytest.raises(RequestError, match="at least one of each"):
+        simulated_error_rate(components, 20, 0)
+
+
+# --- McNemar, Holm, effect sizes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(9, 2), (2, 9), (5, 5), (0, 6), (0, 0), (30, 14)])
+def test_mcnemar_is_a_sign_test_of_discordant_pairs(only_a, only_b):
+    pairs = [(1, 0)] * only_a + [(0, 1)] * only_b + [(1, 1)] * 4 + [(0, 0)] * 3
+    a, b = (frame([pair[side] for pair in pairs]) for side in (0, 1))
+    found = mcnemar(a, b.sample(frac=1, random_state=0))
+    assert (found.only_a, found.only_b, found.both, found.neither) == (only_a, only_b, 4, 3)
+    assert found.difference == pytest.approx(paired_difference(a, b).value)
+    reference = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    assert found.p == pytest.approx(reference)
+
+
+def test_what_mcnemar_cannot_do_is_refused():
+    a, b = frame(np.eye(3)[:2]), frame(np.eye(3)[:1])
+    with pytest.raises(RequestError, match=r"one seed a side, here 2 and 1.*not independent.*paired_difference"):
+        mcnemar(a, b)
+    with pytest.raises(RequestError, match="outcomes 0 and 1"):
+        mcnemar(b, frame([0, 0.5, 1]))
+    with pytest.raises(RequestError, match="different problems"):
+        mcnemar(b, frame([0, 1]))
+
+
+def test_holm_by_hand():
+    # Sorted: 0.005 x 4, 0.01 x 3, 0.03 x 2, 0.04 x 1 which may not fall below the one before.
+    assert holm([0.03, 0.005, 0.04, 0.01]) == pytest.approx([0.06, 0.02, 0.06, 0.03])
+    assert holm([0.7, 0.9]) == [1.0, 1.0]
+    assert holm([0.04]) == [0.04]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("wrong", [None, float("nan"), -0.1, 1.2])
+def test_holm_refuses_what_is_no_p_value(wrong):
+    with pytest.raises(RequestError, match=f"{wrong} is no p-value"):
+        holm([0.1, wrong])
+
+
+def test_the_standardised_effect_is_the_paired_t_over_the_root_of_n():
+    a, b = two_sides()
+    effect = effect_size(a, b)
+    t = stats.ttest_1samp(paired_table(a, b).mean(axis=0), 0).statistic
+    assert effect.d.value == pytest.approx(t / math.sqrt(60))
+    assert effect.d.low < effect.d.value < effect.d.high
+    assert (effect.d.p, effect.d.n, effect.d.seeds) == (paired_difference(a, b).p, 60, 3)
+    assert effect.odds_ratio is None
+    doubled = [side.assign(outcome=2 * side["outcome"]) for side in (a, b)]
+    assert effect_size(*doubled).d == effect.d
+
+
+def test_the_interval_of_the_standardised_effect_has_the_large_sample_width():
+    d, n = 0.5, 600
+    values = np.random.default_rng(8).normal(size=n)
+    values = (values - values.mean()) / values.std(ddof=1) + d
+    effect = effect_size(frame(values), frame(np.zeros(n)))
+    half = 1.96 * math.sqrt(1 / n + d**2 / (2 * n))
+    assert (effect.d.low, effect.d.high) == pytest.approx((d - half, d + half), abs=0.02)
+
+
+def test_the_interval_of_the_standardised_effect_covers_another_training_too():
+    a = np.random.default_rng(0).normal(size=50) + np.array([[-1.0], [0.0], [1.0]])
+    several, averaged = (effect_size(frame(t), frame(np.zeros((1, 50)))).d for t in (a, a.mean(axis=0)))
+    assert several.value == pytest.approx(averaged.value)
+    assert several.high - several.low > 1.5 * (averaged.high - averaged.low)
+
+
+def test_the_odds_ratio_of_right_and_wrong():
+    a, b = frame([[1, 1, 1, 0, 1], [1, 1, 0, 0, 1]]), frame([[0, 0, 0, 1, 1]])
+    assert effect_size(a, b).odds_ratio == pytest.approx(5.5 / 2.5)
+    assert effect_size(b, a).odds_ratio == pytest.approx(2.5 / 5.5)
+    assert effect_size(b, b).odds_ratio == 1
+
+
+def test_the_standardised_effect_without_spread():
+    assert astuple(effect_size(frame(np.zeros(4)), frame(np.zeros(4))).d)[:3] == (0, 0, 0)
+    inf = float("inf")
+    assert astuple(effect_size(frame(np.full(4, 0.3)), frame(np.zeros(4))).d)[:3] == (inf, inf, inf)
+    assert effect_size(frame(np.zeros((3, 4))), frame(np.full((3, 4), 0.1))).d.value == -inf
+    rounded = effect_size(frame(np.full(3, 0.1)), frame(np.zeros(3))).d  # its mean is not quite 0.1
+    assert np.full(3, 0.1).std() > 0 and rounded.value == rounded.low == inf
+    few = effect_size(frame([1, 1, 0]), frame(np.zeros(3))).d  # some resamples have no spread
+    assert (few.low, few.high) == (0, inf) and few.value == pytest.approx(2 / 3 / math.sqrt(1 / 3))
+    with pytest.raises(RequestError, match="at least two problems"):
+        effect_size(frame([1]), frame([0]))
+
+
+def test_agreement_of_runs():
+    table = np.random.default_rng(0).normal(size=(3, 9))
+    pairs = [stats.spearmanr(table[i], table[j]).statistic for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert spearman_test_retest(table) == pytest.approx(np.mean(pairs))
+    constant = np.vstack([table[:2], np.ones(9)])
+    assert spearman_test_retest(constant) == pytest.approx(pairs[0])
+    assert math.isnan(spearman_test_retest(constant[1:]))
+    with pytest.raises(RequestError, match="at least two"):
+        spearman_test_retest(table[:1])
+
+
+# --- variance components and power -----------------------------------------------------------------------
+
+
+def test_components_are_those_of_an_analysis_of_variance():
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    table = simulated(Components(2, 1, 0.5, 0), 4, 7, 1, np.random.default_rng(1))[0]
+    squares = anova_lm(ols("outcome ~ C(seed) + C(problem)", frame(table)).fit())["mean_sq"]
+    found = variance_components(table)
+    assert found.residual == pytest.approx(squares["Residual"])
+    assert found.seed == pytest.approx((squares["C(seed)"] - squares["Residual"]) / 7)
+    assert found.problem == pytest.approx((squares["C(problem)"] - squares["Residual"]) / 4)
+
+
+def test_components_are_recovered():
+    true = Components(0.3, 1.0, 2.0, 0)
+    tables = simulated(true, 6, 50, 400, np.random.default_rng(5))
+    mean = np.mean([astuple(variance_components(table)) for table in tables], axis=0)
+    assert tuple(mean) == pytest.approx((0.3, 1.0, 2.0, 6), rel=0.1)
+
+
+def test_components_are_never_negative():
+    checkers = np.indices((4, 6)).sum(axis=0) % 2  # equal means everywhere: both estimates fall below zero
+    found = variance_components(checkers)
+    assert (found.seed, found.problem) == (0, 0) and found.residual > 0
+
+
+def test_components_of_one_training_say_so():
+    values = np.random.default_rng(0).normal(size=30)
+    assert variance_components(values) == Components(0, values.var(ddof=1), 0, seeds=1)
+
+
+@pytest.mark.parametrize("table", [[[1.0]], [[1], [2]], [[1, np.nan]], np.zeros((2, 2, 2))])
+def test_components_of_what_is_no_table_are_refused(table):
+    with pytest.raises(RequestError, match="at least two problems"):
+        variance_components(table)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_a_variance_must_be_one(wrong):
+    with pytest.raises(RequestError, match="variance problem is"):
+        Components(0, wrong, 0, 1)
+
+
+def test_power_with_one_seed_is_that_of_the_paired_t_test():
+    for difference, problems, level in product((0.0, 0.1, -0.4), (10, 300), (0.05, 0.01)):
+        reference = TTestPower().power(abs(difference) / math.sqrt(1.5), problems, level)
+        assert power(difference, Components(0, 1, 0.5, 0), problems, 1, level) == pytest.approx(reference)
+
+
+@pytest.mark.parametrize(
+    ("components", "df"),
+    [(Components(1, 0, 0, 0), 2), (Components(0, 1, 0, 0), 4), (Components(0, 0, 1, 0), 1 / (1 / 2 + 1 / 4 + 1 / 8))],
+)
+def test_power_has_the_degrees_of_freedom_of_its_largest_part(components, df):
+    variance = components.seed / 3 + components.problem / 5 + components.residual / 15
+    reference = TTestPower().power(1 / math.sqrt(variance), 1, 0.05, df=df)
+    assert power(1, components, problems=5, seeds=3) == pytest.approx(reference)
+
+
+def rejections(tables):
+    """Test each table with the mean squares of a crossed layout, Satterthwaite's degrees of freedom: the share below 0.05."""
+    _, seeds, problems = tables.shape
+    rows, columns, mean = tables.mean(axis=2), tables.mean(axis=1), tables.mean(axis=(1, 2))
+    rest = tables - rows[:, :, None] - columns[:, None, :] + mean[:, None, None]
+    a, b = rows.var(axis=1, ddof=1) / seeds, columns.var(axis=1, ddof=1) / problems
+    c = (rest**2).sum(axis=(1, 2)) / ((seeds - 1) * (problems - 1) * seeds * problems)
+    variance = np.maximum(a + b - c, 1e-12)
+    df = variance**2 / (a**2 / (seeds - 1) + b**2 / (problems - 1) + c**2 / ((seeds - 1) * (problems - 1)))
+    return np.mean(2 * stats.t.sf(np.abs(mean) / np.sqrt(variance), df) < 0.05)
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.25, 0.5])
+@pytest.mark.parametrize(("seeds", "problems"), [(5, 40), (12, 25)])
+def test_power_agrees_with_simulation(difference, seeds, problems):
+    components = Components(0.1, 1.0, 1.0, 0)
+    tables = simulated(components, seeds, problems, 3000, np.random.default_rng(seeds), difference)
+    # Four standard errors of 3000 trials are 0.016 to 0.037; Satterthwaite's degrees are an approximation too.
+    assert rejections(tables) == pytest.approx(power(difference, components, problems, seeds), abs=0.035)
+
+
+def test_power_under_no_difference_is_the_level():
+    for problems, seeds, level in product((2, 40), (1, 2, 9), (0.05, 0.2)):
+        assert power(0, Components(0.2, 1, 1, 0), problems, seeds, level) == pytest.approx(level)
+
+
+def test_power_is_defined_at_the_edges():
+    components = Components(0.2, 1, 1, 0)
+    # Another training may differ, and one training cannot tell by how much.
+    assert power(100, components, 1000, 1) == 0.05
+    assert detectable_difference(components, 1000, 1) == float("inf")
+    assert needed_problems(100, components, 1) is None
+    assert power(1e9, components, 10, 2) == pytest.approx(1)
+    rising = [power(x, Components(1, 0, 0, 0), 100, 2) for x in np.linspace(0, 60, 200)]
+    assert np.all(np.diff(rising) > 0)  # and nowhere NaN
+    nothing = Components(0, 0, 0, 0)
+    assert [power(x, nothing, 10, 3) for x in (0, 0.1)] == [0.05, 1]
+    assert detectable_difference(nothing, 10, 3) == 0
+    assert needed_problems(0.1, nothing, 3) == 2
+
+
+@pytest.mark.parametrize(("problems", "seeds", "wanted"), [(100, 1, 0.8), (100, 3, 0.9), (1000, 5, 0.5), (20, 2, 0.99)])
+def test_the_detectable_difference_has_its_power(problems, seeds, wanted):
+    components = Components(0.01 * (seeds > 1), 1, 1, 0)
+    found = detectable_difference(components, problems, seeds, wanted)
+    assert power(found, components, problems, seeds) == pytest.approx(wanted)
+    assert power(-found, components, problems, seeds) == pytest.approx(wanted)
+    scaled = Components(9 * components.seed, 9, 9, 0)
+    assert detectable_difference(scaled, problems, seeds, wanted) == pytest.approx(3 * found)
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0), (3, 0.005), (10, 0.005)])
+def test_the_needed_problems_are_just_enough(seeds, seed_sd):
+    components = binary_components(0.5, 0.2, seed_sd=seed_sd)
+    n = needed_problems(0.03, components, seeds)
+    assert power(0.03, components, n, seeds) >= 0.8 > power(0.03, components, n - 1, seeds)
+
+
+def test_three_points_by_pure_arithmetic():
+    # The textbook's n = (1.96 + 0.84)² x 0.2 / 0.03², plus about two for Student's t.
+    n = needed_problems(0.03, binary_components(0.5, 0.2), seeds=1)
+    assert n == pytest.approx((1.95996 + 0.84162) ** 2 * 0.2 / 0.03**2 + 2, abs=1)
+    # No number of problems makes up for few, differing trainings.
+    assert needed_problems(0.03, binary_components(0.5, 0.2, seed_sd=0.02), seeds=3) is None
+    assert needed_problems(0.03, binary_components(0.5, 0.2, seed_sd=0.02), seeds=30) is not None
+
+
+def test_components_without_data():
+    assert astuple(binary_components(0.3)) == pytest.approx((0, 0.42, 0, 0))
+    given = binary_components(0.8, discordant=0.2, repeatable=0.25, seed_sd=0.1)
+    assert astuple(given) == pytest.approx((0.01, 0.0475, 0.1425, 0))
+    # Simulated: two independent models of accuracy 0.3 differ with this variance.
+    a, b = np.random.default_rng(0).random((2, 20000)) < 0.3
+    assert np.var(a.astype(float) - b) == pytest.approx(0.42, rel=0.03)
+
+
+def test_planning_refuses_what_cannot_be():
+    for wrong, message in [
+        ({"accuracy": 1.2}, "accuracy is 1.2"),
+        ({"accuracy": 0.1, "discordant": 0.3}, r"discordant is 0.3.* from 0 to 0.2"),
+        ({"accuracy": 0.5, "repeatable": 2}, "repeatable is 2"),
+        ({"accuracy": 0.5, "discordant": 0.01, "seed_sd": 0.2}, "seed_sd is 0.2"),
+    ]:
+        with pytest.raises(RequestError, match=message):
+            binary_components(**wrong)
+    some = Components(0, 1, 0, 0)
+    with pytest.raises(RequestError, match="1 problems and 3 seeds"):
+        power(1, some, 1, 3)
+    with pytest.raises(RequestError, match="10 problems and 0 seeds"):
+        power_table(some, 1, problems=(10,), seeds=(0,))
+    with pytest.raises(RequestError, match="level is 0"):
+        power(1, some, 10, 3, level=0)
+    with pytest.raises(RequestError, match="difference is nan"):
+        needed_problems(float("nan"), some, 3)
+    for wanted in (0.05, 1, 80):
+        with pytest.raises(RequestError, match=f"power is {wanted}"):
+            detectable_difference(some, 10, 3, power=wanted)
+        with pytest.raises(RequestError, match=f"power is {wanted}"):
+            needed_problems(1, some, 3, power=wanted)
+    with pytest.raises(RequestError, match="difference is 0"):
+        needed_problems(0, some, 3)
+
+
+def test_the_table_of_power():
+    components = replace(binary_components(0.5, 0.2), seed=0.0001)
+    table = power_table(components, 0.03, problems=(100, 500, 2000), seeds=(2, 5))
+    assert (table.index.name, table.columns.name) == ("problems", "seeds")
+    assert table.loc[500, 5] == power(0.03, components, 500, 5)
+    assert (table.diff().dropna() > 0).all(axis=None) and (table[5] > table[2]).all()

@@ -41,7 +41,7 @@ def test_the_sweep_has_every_pair_of_counts_that_fits(study):
     sweep = study.sweep(BOTTOMS, TOPS)
     assert set(sweep["partition"]) == {"", "outer 0+0", "outer 0+1", "outer 2+0", "outer 2+1"}  # 9 layers there are not
     assert set(sweep["split"]) == {"development"}
-    assert set(sweep["metric"]) == set(swaps.LIKELIHOODS)
+    assert set(sweep["metric"]) == {*swaps.LIKELIHOODS, "choice", "choice-probability"}
     assert set(sweep["test_language"]) == {"sw"}
 
 
@@ -131,7 +131,7 @@ def test_results_are_named_after_their_experiment(study):
     with pytest.raises(RequestError, match="named layer-swapping or layer-swapping-SOMETHING, not 'first-swap'"):
         results.publish([study], "first-swap", experiment=SWAP)
     with pytest.raises(RequestError, match="No experiment 'ties': choose one of first-swap, layer-swapping"):
-        results.experiment_outcomes(study, "ties")
+        results.named_experiment("ties")
 
 
 def test_only_one_experiment_is_read(committed):

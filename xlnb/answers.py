@@ -1,50 +1,482 @@
-"""Reading a final number and the calculations out of a generated answer."""
+"""Reading a final number and the calculations out of a generated answer, in every language of MGSM.
+
+Which number is the answer: the one in the last ``\\boxed{}`` or after the last ``####``; else the one that the last
+statement gives ("the answer is", "Jibu ni", ...); else the last number. What follows a new "Question:" is not read.
+
+What a number is written like depends on the language, and some writings can be read in two ways:
+
+=================  ==============  ========================================================================
+writing            read as         why
+=================  ==============  ========================================================================
+en ``2.125``       2.125           English groups with a comma alone; the same in sw, bn, te, th, zh, ja
+de, es ``2.125``   2125            the locale's grouping, and answers with three decimals hardly exist
+fr, ru ``2.125``   2.125           no grouping of theirs, so models mean the English decimal point
+``2,125``          2125            in every language, also where the comma is decimal: models write English
+                                   grouping everywhere, and so do MGSM's own answers
+de ``12,5``        12.5            the comma is decimal in de, es, fr, ru and no grouping has one digit
+en ``12,5``        12 and 5        a list: the comma is never decimal there
+``1,25,000``       125000          in bn and te; a list elsewhere
+fr, ru ``2 125``   2125            a plain space groups there; elsewhere only a no-break or a thin one does
+=================  ==============  ========================================================================
+
+Numbers in words (seven, 十八, 3万, 5 lakh) are not read, and "The answer is not 5 but 6" gives 5.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
-_NUMBER = re.compile(r"(?:(?<!\d)-)?(?:(?<![\d.,])\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
-_STATED = {"en": re.compile(r"answer is", re.IGNORECASE), "sw": re.compile(r"jibu ni", re.IGNORECASE)}
+from xlnb.errors import RequestError
+
 CALCULATION = re.compile(r"(\d+)\s*([+\-*/x×÷−])\s*(\d+)")
-_SAME_SIGN = {"x": "*", "×": "*", "÷": "/", "−": "-"}
+
+# ------------------------------------------------------------------------------------------------------- languages
+
+_CURRENCY = "$€£¥₹৳฿₽₨₩¢"
+_NUMBER_AHEAD = rf"(?=\s{{0,3}}[-({_CURRENCY}]{{0,3}}\s?\.?\d)"
+_GAP = r"[^.:\n\d]{1,60}?"
+
+
+@dataclass(frozen=True)
+class _Habits:
+    """How a language writes numbers and states an answer.
+
+    ``grouping``: its own thousands separators; without a comma among them the comma is decimal. ``states``: after these the
+    answer follows. ``heads``: these do so with a colon or a dash, but may as well head the whole solution ("Answer: first ...").
+    """
+
+    grouping: str
+    states: str
+    heads: str
+    lakhs: bool = False  # groups of two digits before the last three
+
+
+_LANGUAGES = {
+    "en": _Habits(
+        ",",
+        rf"\banswers?(?: (?:to|for|of) {_GAP})? (?:is|are|was|would be|will be|should be|must be|equals)\b"
+        r"|\bfinal answer\s?[:=]",
+        r"(?<!step )\b(?:answer|ans)\b(?:\s?\([^()\n]{1,30}\))?",
+    ),
+    "sw": _Habits(
+        ",",
+        r"\bjibu(?: (?:la|sahihi|lake|letu|langu)\b[^.:\n\d]{0,40}?)? (?:ni|litakuwa)\b"
+        rf"|\bjibu la mwisho\s?[:=]|\bjibu{_NUMBER_AHEAD}",
+        r"\bjibu\b(?: sahihi)?",
+    ),
+    "bn": _Habits(
+        ",",
+        rf"(?<!ধাপে )উত্তর(?:টি|টা)?(?: (?:হ'?ল|হচ্ছে|হবে|দাঁড়ায়)|{_NUMBER_AHEAD})",
+        r"(?<!ধাপে )উত্তর(?:টি|টা)?",
+        lakhs=True,
+    ),
+    "te": _Habits(
+        ",",
+        rf"(?<!దశలవారీగా )(?:సమాధాన(?:ం|ము)|జవాబు)(?: (?:ఏమిటంటే|అనేది)|{_NUMBER_AHEAD})",
+        r"(?<!దశలవారీగా )(?:సమాధాన(?:ం|ము)|జవాబు)",
+        lakhs=True,
+    ),
+    "de": _Habits(
+        ".",
+        rf"(?<!schritt-)\b(?:end)?antwort(?: auf {_GAP})? (?:lautet|ist|wäre|beträgt)\b"
+        r"|\b(?:lautet|ist|beträgt) die antwort\b|\bendgültige antwort\s?[:=]",
+        r"(?<!schritt-)\b(?:end)?antwort",
+    ),
+    "es": _Habits(
+        ".",
+        rf"\brespuesta(?: (?:final|correcta))?(?: (?:al?|del?|para) {_GAP})? (?:es|son|será|sería)\b"
+        r"|\brespuesta final\s?[:=]",
+        r"\brespuesta(?: correcta)?",
+    ),
+    "fr": _Habits(
+        " ",
+        rf"\br[ée]ponse(?: (?:finale|correcte))?(?: (?:à|au|de) {_GAP})? (?:est|sera|serait|vaut)\b"
+        r"|\br[ée]ponse finale\s?[:=]",
+        r"\br[ée]ponse(?: correcte)?",
+    ),
+    "ru": _Habits(
+        " ",
+        rf"\bответ(?:ом)?(?: на {_GAP})? (?:является|равен|будет|составляет|это)\b"
+        rf"|\bокончательный ответ\s?[:=]|\bответ{_NUMBER_AHEAD}",
+        r"\bответ",
+    ),
+    "zh": _Habits(",", rf"答案(?:就?是|应该是|应为|[为為]|等于|{_NUMBER_AHEAD})", r"(?:答案|(?<!解)答)"),
+    "ja": _Habits(",", rf"(?<!ごとの)(?:答え?|正解|回答)(?:は|{_NUMBER_AHEAD})", r"(?<!ごとの)(?:答え?|正解|回答)"),
+    "th": _Habits(
+        ",",
+        rf"คำตอบ(?:สุดท้าย|ที่ถูกต้อง)?\s?(?:คือ|เท่ากับ|เป็น|{_NUMBER_AHEAD})|^\s?ตอบ{_NUMBER_AHEAD}",
+        r"คำตอบ(?:สุดท้าย|ที่ถูกต้อง)?",
+    ),
+}
+
+# A line that starts like this is the next problem, in whatever language the model goes on.
+_PROBLEM_LABELS = (
+    "question|problem|q|swali|tatizo|প্রশ্ন|সমস্যা|ప్రశ్న|సమస్య|frage|aufgabe|pregunta|problema|problème|"
+    "задача|вопрос|问题|問題|题目|題目|質問|โจทย์|คำถาม"
+)
+_NEXT_PROBLEM = re.compile(rf"^[ \t#*>_]{{0,12}}(?:{_PROBLEM_LABELS})[ ]?\d{{0,3}}[ *]{{0,4}}:", re.I | re.M)
+# What comes after these explains an answer that was given.
+_ASIDE = re.compile(
+    r"[,;(){}،、]|\b(?:because|since|kwa sababu|kwani|porque|ya que|parce que|car|weil|denn|потому что|так как)\b"
+    "|কারণ|ఎందుకంటే|因为|因為|なぜなら|เพราะ",
+    re.I,
+)
+_SENTENCE_END = re.compile(r"[.!?।॥。｡\n]")
+_MARKED = re.compile(rf"\\f?boxed\s?\{{(?!\s?\}})|####(?!\s?\d{{1,2}}[.)]\s+[^\W\d_]){_NUMBER_AHEAD}")
+_ORDINAL = re.compile(
+    r"(?:st|nd|rd|th|er|ère|re|è?me|e|nde|\.?[ºª]|-(?:й|я|е|го|му|м|ом|ый|ая|ое|х)|番目|回目|ম|য়|র্থ|ষ্ঠ|వ)(?![\w\u0900-\u0963\u0966-\u0dff])"
+)
+_BEFORE_ORDINAL = re.compile(r"(?:第|(?:วัน|ครั้ง|ลำดับ)ที่)\s?$")
+_STEP = re.compile(
+    r"(?:\b(?:step|hatua(?: ya)?|schritt|paso|étape|шаг)|ধাপ|దశ|步骤|步驟|第|ステップ|(?:ขั้นตอน|ขั้น|ข้อ)ที่)\s?$", re.I
+)
+_LIST_MARK = re.compile(r"(?:^[\s#>*-]{0,8}|(?<=[.!?:;।。] ))(\d{1,3})[.)](?=\s)", re.M)
+
+# ------------------------------------------------------------------------------------------------------ characters
+
+# Full-width forms, then signs that are written in several ways. The no-break spaces become one, which groups everywhere.
+_CHARACTERS = {
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys(map(ord, "\u2212\u2013\u2010\u2011"), "-"),
+    **dict.fromkeys(map(ord, "’‘′＇ʼ٬"), "'"),
+    **dict.fromkeys(map(ord, "\u00a0\u202f\u2009\u2007\u2008"), "\u00a0"),
+    **dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u202a\u202b\u202c\u202d\u202e")),
+    0x3000: " ",
+    0xFFE5: "¥",
+    0xFFE1: "£",
+    0xFFE0: "¢",
+}
+_FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
+_REWRITES = tuple(
+    (re.compile(pattern, re.I), new)
+    for pattern, new in (
+        ("ํา", "ำ"),
+        (r"\{,\}", ","),
+        (r"\\,", "\u00a0"),
+        (r"\\[!;: ]", ""),
+        (r"\\([$%])", r"\1"),
+        (r"\\(?:times|cdot)(?![a-z])", "×"),
+        (r"\\div(?![a-z])", "÷"),
+        (r"\\approx(?![a-z])", "≈"),
+        (r"(?<=\d)\\[dt]?frac(?=\s?\{)", r" \\frac"),
+        (r"\\[dt]?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}", r"\1/\2"),
+        (r"(?<!\d)\*\*|\*\*(?!\d)", ""),  # bold, not a power
+        (r"\b(rs|sh|tsh|ksh|tk|ca|approx|no|nr)\.(?=\s?\d)", r"\1"),  # no end of a sentence
+        (r"([=≈]) ?- (?=\d)", r"\1 -"),
+    )
+)
+_CALCULATOR_MARK = re.compile(r"<<([^<>\n]*)>>")
+_SHOWN = re.compile(rf"\s?[{_CURRENCY}]?\d")
+
+
+def _plain(text: str) -> str:
+    """Return ``text`` with ASCII digits and one way of writing each sign, without LaTeX's and Markdown's dress."""
+    plain = unicodedata.normalize("NFC", text).translate(_CHARACTERS)
+    plain = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), plain)
+    for pattern, new in _REWRITES:
+        plain = pattern.sub(new, plain)
+    return plain
+
+
+def _without_marks(text: str) -> str:
+    """Return ``text`` without GSM8K's ``<<3*6=18>>``; where the result does not stand behind, the mark's inside stays."""
+    return _CALCULATOR_MARK.sub(lambda mark: "" if _SHOWN.match(text, mark.end()) else f" {mark[1]} ", text)
+
+
+def _this_problem(text: str) -> str:
+    """Return ``text`` up to where it goes on to another problem."""
+    starts = (m.start() for m in _NEXT_PROBLEM.finditer(text))
+    return text[: next((start for start in starts if text[:start].strip()), len(text))]
+
+
+# --------------------------------------------------------------------------------------------------------- numbers
+
+
+class _Number(NamedTuple):
+    value: Decimal
+    start: int
+    end: int
+
+
+@lru_cache(maxsize=2)
+def _number_pattern(spaces: str) -> re.Pattern[str]:
+    """Digits with whatever may stand inside a number, as long as it goes; possessive, so that time stays linear."""
+    run = rf"(?<![\w.,])\.\d++(?![.,]\d)|\d++(?:[.,'٫]\d++|[{spaces}]\d{{3}}(?!\d))*+"
+    power = r"e([+-]?\d{1,3})(?!\w|\.\d)|\s?[x×*·⋅∙]\s?10\s?\^\s?\{?(-?\d{1,3})"
+    return re.compile(rf"({run})(?:{power})?", re.I)
+
+
+def _numbers(text: str, habits: _Habits) -> list[_Number]:
+    """Return the numbers of a plain text, in order."""
+    found: list[_Number] = []
+    for match in _number_pattern(" \u00a0" if habits.grouping == " " else "\u00a0").finditer(text):
+        pieces = list(_pieces(match[1], match.start(), habits))
+        last = len(pieces) - 1
+        for i, (digits, start, end) in enumerate(pieces):
+            sign, begin = _sign(text, found[-1].end if found else 0, start) if i == 0 else ("", start)
+            power = (match[2] or match[3]) if i == last else None
+            value = Decimal(f"{sign}{digits}e{power}" if power else f"{sign}{digits}")
+            found.append(_Number(value, begin, match.end() if i == last else end))
+    return found
+
+
+def _pieces(
+    run: str, start: int, habits: _Habits, splitters: tuple[str, ...] | None = None
+) -> Iterator[tuple[str, int, int]]:
+    """Yield the numbers of a run of digits and separators as (plain decimal, start, end): one, or those of a list."""
+    digits = _one_number(run, habits)
+    if digits is not None:
+        yield digits, start, start + len(run)
+        return
+    first, *others = splitters or (" \u00a0'", habits.grouping + "'", ".,٫'")
+    for part in re.finditer(rf"[^{re.escape(first)}]+", run):
+        yield from _pieces(part[0], start + part.start(), habits, tuple(others))
+
+
+def _one_number(run: str, habits: _Habits) -> str | None:
+    """Return a run as a plain decimal where it is one number in ``habits``, else None (the module says what is chosen).
+
+    >>> [_one_number("2,125", _LANGUAGES[code]) for code in ("en", "de")], _one_number("12,5", _LANGUAGES["en"])
+    (['2125', '2125'], None)
+    """
+    run = run.replace("\u00a0", " ")
+    parts, marks = re.split(r"\D", run), re.findall(r"\D", run)
+    if not marks or run.startswith("."):
+        return run
+    *before, last = marks
+    grouped = _grouped(parts, marks, habits.lakhs)
+    if before:
+        decimal = last in ".,٫" and last not in before and _grouped(parts[:-1], before, habits.lakhs)
+    elif last == ",":
+        decimal = "," not in habits.grouping and not grouped
+    elif last == ".":
+        decimal = not (grouped and "." in habits.grouping)
+    else:
+        decimal = last == "٫"
+    if decimal:
+        return f"{''.join(parts[:-1])}.{parts[-1]}"
+    return "".join(parts) if grouped else None
+
+
+def _grouped(parts: list[str], marks: list[str], lakhs: bool) -> bool:
+    """Say whether the parts of a number are groups of thousands, all set apart by the same mark."""
+    head, *groups = parts
+    if len(set(marks)) > 1 or marks[0] == "٫" or head.startswith("0"):
+        return False
+    if len(head) <= 3 and all(len(group) == 3 for group in groups):
+        return True
+    return lakhs and marks[0] == "," and len(head) <= 2 and [len(g) for g in groups] == [2] * (len(groups) - 1) + [3]
+
+
+def _sign(text: str, earlier: int, start: int) -> tuple[str, int]:
+    """Return the sign of the number at ``start`` and where it begins; a minus between two numbers is none."""
+    minus = start - 1
+    if minus > earlier and text[minus] in _CURRENCY:
+        minus -= 1
+    if minus < earlier or text[minus] != "-":
+        return "", start
+    gap = text[earlier:minus]
+    bare = gap.rstrip(f" \t\u00a0{_CURRENCY}")
+    # Scripts from Thai on do without spaces, so that a letter before the minus says nothing there.
+    glued = gap[-1:] in tuple(")]}%-") or (gap and gap[-1] < "\u0e00" and unicodedata.category(gap[-1])[0] in "LNM")
+    between = (not bare and earlier > 0) or bare[-1:] in tuple(")]}%")
+    return ("", start) if glued or between else ("-", minus)
+
+
+_OPERATION = re.compile(rf"([ \t\u00a0)\]}}%]*)([-+*/x×÷·⋅∙•^])([ \t\u00a0(\[{{{_CURRENCY}]*)", re.I)
+
+
+def _operations(text: str, numbers: list[_Number]) -> list[str]:
+    """Return for each number the sign of operation between it and the next one; ``(`` if in brackets, '' for none."""
+    return [_operation(text[a.end : b.start]) for a, b in pairwise(numbers)] + [""] * bool(numbers)
+
+
+def _operation(gap: str) -> str:
+    match = _OPERATION.fullmatch(gap)
+    if not match:
+        return ""
+    return "(" if set(match[1] + match[3]) & set("()[]{}%") else match[2]
+
+
+# ---------------------------------------------------------------------------------------------------- the answer
 
 
 def extract_number(text: str, language: str) -> Decimal | None:
-    """Return the final number of an answer: the first one after the stated answer, else the last one; None without any.
+    """Return the final number of an answer in a language of MGSM; None without any.
 
-    Digits of any script count, ``,`` groups thousands, ``18.00`` equals 18. Source: ours, for the templates corpus.
+    Digits of any script count, ``18.00`` equals 18, percent and currency signs and units are left out, ``3/4`` stated as the
+    answer is 0.75. The module's text says which number is the answer and how separators are read. Raises
+    :class:`~xlnb.errors.RequestError` for another language, and nothing for any text. Source: ours.
 
     >>> extract_number("12 + 5 = 17. The answer is 17.", "en"), extract_number("Jibu ni 2,125", "sw")
     (Decimal('17'), Decimal('2125'))
+    >>> extract_number("Die Antwort lautet 2.125,50 €. Frage 2: ...", "de"), extract_number("উত্তর হল ১,২৫,০০০ টাকা।", "bn")
+    (Decimal('2125.50'), Decimal('125000'))
     >>> extract_number("no idea", "en") is None
     True
     """
-    plain = _ascii_digits(text)
-    stated = list(_STATED[language].finditer(plain)) if language in _STATED else []
-    after = _NUMBER.findall(plain[stated[-1].end() :]) if stated else []
-    found = after[:1] or _NUMBER.findall(plain)[-1:]
-    return Decimal(found[0].replace(",", "")) if found else None
+    if language not in _LANGUAGES:
+        raise RequestError(
+            f"Answers can be read in {', '.join(_LANGUAGES)}, not in {language!r}: give one of these codes."
+        )
+    plain = _without_marks(_this_problem(_plain(text)))
+    numbers = _numbers(plain, _LANGUAGES[language])
+    solution = _Solution(plain, numbers, _operations(plain, numbers))
+    if not solution.numbers:
+        return None
+    for statement in (_MARKED, _statements(language)):
+        value = _stated(solution, list(statement.finditer(plain)))
+        if value is not None:
+            return value
+    whole = _fraction(plain, 0)
+    return whole[0] if whole and not plain[whole[1] :].strip() else _last(solution)
 
 
-def _ascii_digits(text: str) -> str:
-    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+@dataclass(frozen=True)
+class _Solution:
+    """A plain text with its numbers and, for each, the operation that joins it to the next."""
+
+    text: str
+    numbers: list[_Number]
+    operations: list[str]
+
+    def gap(self, i: int) -> str:
+        """The text between number i and the one before it."""
+        return self.text[self.numbers[i - 1].end if i else 0 : self.numbers[i].start]
+
+    def operand(self, i: int) -> bool:
+        """Whether number i stands beside a sign of operation."""
+        return bool(self.operations[i] or (i and self.operations[i - 1]))
 
 
-def calculations(text: str) -> Counter[tuple[str, int, int]]:
+@lru_cache(maxsize=len(_LANGUAGES))
+def _statements(language: str) -> re.Pattern[str]:
+    """What states an answer in a language or in English, since models switch; group ``head`` where it may head a solution."""
+    habits = [_LANGUAGES[code] for code in dict.fromkeys((language, "en"))]
+    states, heads = "|".join(h.states for h in habits), "|".join(h.heads for h in habits)
+    return re.compile(rf"(?:{states})|(?P<head>(?:{heads})\s{{0,2}}(?:[:=ঃ]|—|-(?=\s)))", re.I | re.M)
+
+
+def _stated(solution: _Solution, places: list[re.Match[str]]) -> Decimal | None:
+    """Return the number that the last of the statements gives; None where none of them gives one."""
+    starts = [number.start for number in solution.numbers]
+    stop = len(starts)
+    for place in reversed(places):
+        first = bisect_left(starts, place.end())
+        if first < stop and not _SENTENCE_END.search(solution.text[place.end() : starts[first]].strip()):
+            value = _clause_number(solution, place, first, stop)
+            if value is not None:
+                return value
+        stop = min(stop, first)
+    return None
+
+
+def _clause_number(solution: _Solution, place: re.Match[str], first: int, stop: int) -> Decimal | None:
+    """Return the number of the sentence in which the ``first`` of the numbers up to ``stop`` follows a statement.
+
+    The number after the last equals sign; else the first one that is no operand; what explains it is left out. A mere
+    heading ("Answer: She has 9 eggs. ...") gives none.
+    """
+    fraction = _fraction(solution.text, place.end())
+    if fraction:
+        return fraction[0]
+    ends = (i for i in range(first + 1, stop) if _SENTENCE_END.search(solution.gap(i)))
+    end = next(ends, stop)
+    if place.groupdict().get("head") and end < len(solution.numbers):
+        between = solution.text[place.end() : solution.numbers[first].start]
+        if end - first > 1 or re.search(r"[^\W\d_]", between):
+            return None
+    best = None
+    for i in range(first, end):
+        if best is not None and _ASIDE.search(solution.gap(i)):
+            break
+        if not solution.operand(i) and (best is None or _equals(solution.gap(i))):
+            best = i
+    return solution.numbers[first if best is None else best].value
+
+
+def _equals(gap: str) -> bool:
+    return "=" in gap or "≈" in gap
+
+
+_FRACTION = re.compile(
+    rf"[\s:{{(\[]{{0,4}}(-?)[{_CURRENCY}]?\s?(?:(\d{{1,9}}) )?(\d{{1,9}}) ?/ ?(\d{{1,9}})"
+    rf"(?!\d|[.,]\d|\s?[-+*/x×÷=^≈]\s?[\d{_CURRENCY}])"
+)
+
+
+def _fraction(text: str, start: int) -> tuple[Decimal, int] | None:
+    """Return the value of a fraction ``3/4`` or ``1 3/4`` that stands at ``start``, and its end; None if none does."""
+    match = _FRACTION.match(text, start)
+    if match is None or not int(match[4]):
+        return None
+    value = Decimal(match[2] or 0) + Decimal(match[3]) / Decimal(match[4])
+    return (-value if match[1] else value), match.end()
+
+
+def _last(solution: _Solution) -> Decimal:
+    """Return the last number that does not number a list or a step and, where something is calculated, is no ordinal."""
+    numbering = _numbering(solution)
+    kept = [i for i in range(len(solution.numbers)) if i not in numbering] or list(range(len(solution.numbers)))
+    if any(_equals(solution.gap(i)) for i in kept):
+        kept = [i for i in kept if not _ordinal(solution, i)] or kept
+    return solution.numbers[kept[-1]].value
+
+
+def _numbering(solution: _Solution) -> set[int]:
+    """Return which numbers are the marks of a list (1., 2., 3., in this order) or follow a word for step."""
+    marks, due = set(), 1
+    for match in _LIST_MARK.finditer(solution.text):
+        if int(match[1]) == due:
+            marks.add(match.start(1))
+            due += 1
+    return {
+        i
+        for i, number in enumerate(solution.numbers)
+        if number.start in marks or _STEP.search(solution.text, max(0, number.start - 16), number.start)
+    }
+
+
+def _ordinal(solution: _Solution, i: int) -> bool:
+    number = solution.numbers[i]
+    before = _BEFORE_ORDINAL.search(solution.text, max(0, number.start - 8), number.start)
+    return bool(before or _ORDINAL.match(solution.text, number.end))
+
+
+# --------------------------------------------------------------------------------------------------- calculations
+
+_SAME_SIGN = {"x": "*", "X": "*", "×": "*", "·": "*", "⋅": "*", "∙": "*", "•": "*", "÷": "/"}
+
+
+def calculations(text: str) -> Counter[tuple[str, Decimal, Decimal]]:
     """Return the calculations ``a op b`` of a text, counted; operands of + and * are ordered, since either order is right.
+
+    Numbers are read as in English (``2,125 + 5``, ``2.5 * 4``), whatever script their digits are of; a currency sign may
+    stand before the second. A number belongs to one calculation at most: ``2 + 3 + 4`` is 2 + 3.
 
     >>> calculations("5 + 12 = 17 and 17 * 2 = 34") == calculations("12 + 5, then 2 x 17")
     True
     """
-    found: Counter[tuple[str, int, int]] = Counter()
-    for a, sign, b in CALCULATION.findall(_ascii_digits(text)):
+    plain = _CALCULATOR_MARK.sub(r" \1 ", _plain(text))
+    numbers = _numbers(plain, _LANGUAGES["en"])
+    found: Counter[tuple[str, Decimal, Decimal]] = Counter()
+    taken = -1
+    for i, sign in enumerate(_operations(plain, numbers)):
         operation = _SAME_SIGN.get(sign, sign)
-        operands = sorted((int(a), int(b))) if operation in "+*" else (int(a), int(b))
-        found[(operation, *operands)] += 1
+        if operation in tuple("+-*/") and taken != i:
+            pair = numbers[i].value, numbers[i + 1].value
+            a, b = sorted(pair) if operation in "+*" else pair
+            found[operation, a, b] += 1
+            taken = i + 1
     return found
 
 

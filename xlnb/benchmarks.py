@@ -218,6 +218,15 @@ def _number(text: str, where: str) -> Decimal:
     return number
 
 
+def _told(shots: int, which: str) -> str:
+    """What a note says of the shots.
+
+    >>> _told(2, "in Swahili"), _told(0, "in Swahili")
+    ('2 shots in Swahili', 'no shots')
+    """
+    return f"{shots} shot{'s' if shots > 1 else ''} {which}" if shots else "no shots"
+
+
 def _source(path: str | Path | None, repository: str) -> str:
     return f"from the hub set {repository}" if path is None else "from a local copy"
 
@@ -256,7 +265,7 @@ def templates_benchmark(
         )
         for problem in templates.problems(language, split, n, problem_seed)
     )
-    told = f"{shots} shots in its language (in-language math in the context)" if shots else "no shots"
+    told = _told(shots, "in its language (in-language math in the context)")
     note = f"Template problems of the split {split}, which ship with the package, {told}."
     return Benchmark("templates", language, prefix, items, note)
 
@@ -347,14 +356,12 @@ def _mgsm_problems(file: Path) -> list[tuple[str, Decimal]]:
 
 def _mgsm_note(asked: str, solved: str, shots: int, reference: str | Path | None, path: str | Path | None) -> str:
     question, solution = LANGUAGE_NAMES[asked], LANGUAGE_NAMES[solved]
-    if not shots:
-        told = "no shots"
-    elif asked != solved:
-        told = f"{shots} shots with {question} questions and {solution} solutions"
+    if asked != solved:
+        which = f"with {question} questions and {solution} solutions"
     else:
-        told = f"{shots} {question} shots" + ("" if asked == "en" else " (in-language math in the context)")
+        which = f"in {question}" + ("" if asked == "en" else " (in-language math in the context)")
     gold = "" if reference is None else ", GSM8K's English chains of thought as solutions"
-    return f"MGSM, {_source(path, MGSM)}, {told}{gold}."
+    return f"MGSM, {_source(path, MGSM)}, {_told(shots, which)}{gold}."
 
 
 def _exemplars(files: Sequence[Path]) -> dict[str, _Exemplars]:
@@ -370,7 +377,7 @@ def _exemplars(files: Sequence[Path]) -> dict[str, _Exemplars]:
         raw = _literal(text, "MGSM_EXEMPLARS", file)
     try:
         return {language: _unlabelled(entries) for language, entries in raw.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise RequestError(
             f"{file}: exemplars should be, for each language, numbers with a question q and an answer a, each after "
             f"a label with a colon, as MGSM's are ({error})"
@@ -404,7 +411,7 @@ def _label(texts: Sequence[str]) -> str:
     """What all texts start with, up to the first colon."""
     label = re.match(r"[^:：]*[:：]", _common_start(texts))
     if label is None:
-        raise ValueError(f"no label in {texts[0]!r}")
+        raise ValueError(f"no label in {texts[:1]}")
     return label[0]
 
 
@@ -427,7 +434,7 @@ def _closing(solutions: Sequence[str]) -> tuple[str, str]:
     >>> _closing(["5+6=11. సమాధానం 11.", "అవి 29 సమాధానం 29.", "74-35=39. సమాధానం 39.చాక్లెట్"])
     (' సమాధానం ', '.')
     """
-    ends = [list(re.finditer(r"\d(?:[\d.,]*\d)?", text))[-1] for text in solutions if re.search(r"\d", text)]
+    ends = [found[-1] for text in solutions if (found := list(re.finditer(r"\d(?:[\d.,]*\d)?", text)))]
     if not ends:
         return "", ""
     after = Counter(end.string[end.end() :] for end in ends).most_common(1)[0][0]
@@ -455,12 +462,12 @@ def _context(
     numbers = sorted({number for one in found.values() for number in one.solved})
     if shots > len(numbers):
         raise RequestError(f"shots = {shots}: there are {len(numbers)} exemplars, so at most {len(numbers)} shots")
-    order = sample(random.Random(f"xlnb mgsm exemplars {seed}"), numbers, len(numbers)) if seed else numbers
-    for number in order[:shots]:
+    chosen = sample(random.Random(f"xlnb mgsm exemplars {seed}"), numbers, shots) if seed else numbers[:shots]
+    for number in chosen:
         for language in (asked, solved):
             if number not in found[language].solved:
                 raise RequestError(f"exemplar {number} is not there for {language!r}, though other languages have it")
-    pairs = [(found[asked].solved[number][0], found[solved].solved[number][1]) for number in order[:shots]]
+    pairs = [(found[asked].solved[number][0], found[solved].solved[number][1]) for number in chosen]
     return labels, "".join(f"{labels[0]} {q}\n{labels[1]} {a}\n\n" for q, a in pairs)
 
 
@@ -575,7 +582,7 @@ def belebele(
     solved = one_each[len(one_each) - shots :]
     items = [item for item in items if item.group not in {one.group for one in solved}]
     _check_enough(n, len(items), f"Belebele ({language})")
-    told = f"{shots} shots in {LANGUAGE_NAMES[language]} on passages set aside" if shots else "no shots"
+    told = _told(shots, f"in {LANGUAGE_NAMES[language]} on passages set aside")
     note = f"Belebele, {_source(path, BELEBELE)}, {told}."
     return Benchmark("belebele", language, _solved(solved), tuple(items[:n]), note)
 
@@ -638,9 +645,7 @@ def global_mmlu(
     items = items[:n]
     if shots:
         items = _with_shots(items, _mmlu_items(path, language, "dev", scored), shots)
-    told = (
-        f"{shots} shots of the same subject in {LANGUAGE_NAMES[language]}, within the prompts" if shots else "no shots"
-    )
+    told = _told(shots, f"of the same subject in {LANGUAGE_NAMES[language]}, within the prompts")
     note = f"Global-MMLU, {_source(path, GLOBAL_MMLU)}, {told}."
     return Benchmark("global-mmlu", language, "", tuple(items), note)
 

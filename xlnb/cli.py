@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from xlnb import __version__
+from xlnb.corpus_commands import corpus_command
 from xlnb.errors import RequestError, WorkError
 from xlnb.merge_commands import export_app, merge_app, partition_app, revert_command
 
@@ -28,6 +29,7 @@ app.add_typer(merge_app, name="merge")
 app.add_typer(partition_app, name="partition")
 app.add_typer(export_app, name="export")
 app.command("revert")(revert_command)
+app.command("corpus")(corpus_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -127,32 +129,54 @@ def doctor() -> None:
 Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
 Seed = Annotated[int, typer.Option(help="Decides LoRA's initialisation and the training examples.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
+MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
+LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
 
 
 @app.command()
 def train(
-    expert: Annotated[str, typer.Argument(help="math-only or language-only.")],
+    expert: Annotated[str, typer.Argument(help="math-only or language-only (oracle, placebo: to check readings by).")],
     language: Language = "sw",
     seed: Seed = 0,
     profile: ProfileName = "pocket",
+    math_data: MathData = "templates",
+    language_data: LanguageData = "templates-generic",
 ) -> None:
     """Train an expert, or find the one that is there; print its adapter folder."""
     from xlnb.studies import Study, named_profile
 
-    print(Study(named_profile(profile), language, seed).expert(expert))
+    study = Study(named_profile(profile), language, seed, math_data=math_data, language_data=language_data)
+    print(study.expert(expert))
 
 
 @app.command()
 def evaluate(
     adapter: Annotated[Path | None, typer.Argument(help="An adapter folder; the base where none is given.")] = None,
+    benchmark: Annotated[str, typer.Option(help="templates, mgsm, belebele or global-mmlu.")] = "templates",
     language: Annotated[str, typer.Option(help="The language of the problems: en, sw, ...")] = "sw",
     problems: Annotated[int | None, typer.Option(help="How many problems; the profile's number by default.")] = None,
+    shots: Annotated[int, typer.Option(help="Worked examples before each problem.")] = 2,
     profile: ProfileName = "pocket",
+    mgsm: Annotated[Path | None, typer.Option(help="A folder of MGSM's TSV files; the hub otherwise.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="GSM8K's test file (JSON lines): scores its solutions to MGSM's problems.")
+    ] = None,
+    exemplars: Annotated[
+        str, typer.Option(help="MGSM's worked examples: native, english, cross (English solutions).")
+    ] = "native",
+    path: Annotated[Path | None, typer.Option(help="A local copy of another benchmark; the hub otherwise.")] = None,
 ) -> None:
-    """Evaluate an adapter (or the base) on held-out word problems, 2-shot; print scores with 95 % intervals."""
+    """Evaluate an adapter (or the base) by few-shot problems; print scores with 95 % intervals."""
     from xlnb.studies import evaluate_adapter
 
-    print(evaluate_adapter(profile, adapter, language, problems).to_string(index=False, float_format="%.4f"))
+    if mgsm and (benchmark != "mgsm" or path):
+        raise RequestError("--mgsm FOLDER goes with --benchmark mgsm, and without --path.")
+    place = mgsm or path
+    table = evaluate_adapter(
+        profile, adapter, language, problems, benchmark=benchmark, shots=shots, exemplars=exemplars,
+        path=str(place) if place else None, reference=str(reference) if reference else None,
+    )  # fmt: skip
+    print(table.to_string(index=False, float_format="%.4f"))
 
 
 @app.command()
@@ -165,6 +189,8 @@ def study(
         typer.Option(help="What is compared: first-swap (methods), layer-swapping (partitions), measuring (readings)."),
     ] = "first-swap",
     publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
+    math_data: MathData = "templates",
+    language_data: LanguageData = "templates-generic",
 ) -> None:
     """Train the experts of each seed, evaluate all methods, and show or publish the outcomes; goes on where it stopped."""
     import pandas as pd
@@ -178,7 +204,8 @@ def study(
         raise RequestError(f"--seeds takes whole numbers with commas between, not {seeds!r}.") from None
     if len(set(numbers)) < len(numbers):
         raise RequestError(f"--seeds names a seed twice: {seeds}.")
-    studies = [Study(named_profile(profile), language, seed) for seed in numbers]
+    chosen = named_profile(profile)
+    studies = [Study(chosen, language, seed, math_data=math_data, language_data=language_data) for seed in numbers]
     if publish:
         print(results.publish(studies, publish, experiment=experiment))
     else:

@@ -7,6 +7,7 @@ by problem, so that every comparison can be paired.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xlnb.answers import CALCULATION, extract_number, has_calculations
 from xlnb.batches import Branch, Row, branched, branched_nll, completion_nll, right_aligned
 from xlnb.benchmarks import Benchmark, Item, load_benchmark
+from xlnb.corpora import strangers
 from xlnb.errors import RequestError
 from xlnb.languages import written_in
 
@@ -39,6 +41,16 @@ class Reading:
     unit: str
     higher_is_better: bool
     generates: bool = False  # needs an answer written token by token
+
+    @property
+    def scale(self) -> int:
+        """What outcomes are multiplied with to be in their unit."""
+        return 100 if self.unit == "%" else 1
+
+    @property
+    def unit_in_words(self) -> str:
+        """The unit as an axis or a table's head says it."""
+        return "%" if self.unit == "%" else "nats per token"
 
 
 READINGS: dict[str, Reading] = {
@@ -68,7 +80,6 @@ READINGS: dict[str, Reading] = {
     IN_LANGUAGE: Reading("in the language", "the answer is written in the problem's language", "%", True, True),
 }
 METRICS = (NLL, EXPRESSION_NLL, EXPRESSION, EXACT_MATCH)
-HIGHER_IS_BETTER = {metric: reading.higher_is_better for metric, reading in READINGS.items()}
 # What chapter 02 compares, and what can be had in one pass over the problems.
 VALIDATED = (NLL, EXPRESSION_NLL, INFORMATION, CHOICE, CHOICE_PROBABILITY, EXPRESSION, EXACT_MATCH, IN_LANGUAGE)
 COST_GROUPS = {
@@ -77,7 +88,9 @@ COST_GROUPS = {
     "information": (INFORMATION,),
     "generation": (EXPRESSION, EXACT_MATCH, IN_LANGUAGE),
 }
+PRIMARY = CHOICE_PROBABILITY  # named in chapter 02 by a rule on base, placebo and oracles, without a look at merges
 OPERATIONS = "+-*/"
+_PARTS = re.compile(r"(\S+?)(\s*)([-+*/x×÷−])(\s*)(\S+)")
 
 
 @dataclass(frozen=True)
@@ -336,27 +349,6 @@ def _likelihoods_apart(
     return [(next(scored)[0], [next(scored)[0] for _ in own]) for own in branches]
 
 
-def strangers(groups: Sequence[str]) -> list[int]:
-    """Return for each problem another one, of another group where there is one, whose text it is scored behind.
-
-    The nearest one at half the list's length or after: far enough away to share nothing but the format. Raises
-    :class:`~xlnb.errors.RequestError` for a single problem. Source: ours.
-
-    >>> strangers(["a", "b", "a", "b"])
-    [3, 0, 1, 2]
-    """
-    n = len(groups)
-    if n < 2:
-        raise RequestError(
-            "The information gained from a problem needs another problem to compare: ask for two or more."
-        )
-    places = [[(i + n // 2 + k) % n for k in range(n)] for i in range(n)]
-    return [
-        next((j for j in order if groups[j] != groups[i]), next(j for j in order if j != i))
-        for i, order in enumerate(places)
-    ]
-
-
 def calculation_choices(base: Base, completion: str) -> list[list[Branch]]:
     """Return for each calculation ``a op b`` of a solution its six variants as branches, the right one first.
 
@@ -366,23 +358,20 @@ def calculation_choices(base: Base, completion: str) -> list[list[Branch]]:
     ids = base.encode(completion)
     choices = []
     for match in CALCULATION.finditer(completion):
-        texts = variants(match.group(), match.start(2) - match.start())
+        texts = calculation_variants(match.group())
         choices.append([_branch(base, completion, ids, match.span(), text) for text in texts])
     return choices
 
 
-def variants(calculation: str, sign: int) -> list[str]:
-    """Return a calculation and its five wrong variants; ``sign`` is the place of its operation.
+def calculation_variants(calculation: str) -> list[str]:
+    """Return a calculation ``a op b`` and its five wrong variants.
 
-    >>> variants("12 - 5", 3)
+    >>> calculation_variants("12 - 5")
     ['12 - 5', '12 + 5', '12 * 5', '12 / 5', '5 - 12', '5 / 12']
     """
-    left, right = calculation[:sign], calculation[sign + 1 :]
-    a, b = left.rstrip(), right.lstrip()
-    before, after = left[len(a) :], right[: len(right) - len(b)]
+    a, before, sign, after, b = _PARTS.fullmatch(calculation).groups()  # type: ignore[union-attr]
     same = {"x": "*", "×": "*", "÷": "/", "−": "-"}
-    own = same.get(calculation[sign], calculation[sign])
-    others = [f"{a}{before}{op}{after}{b}" for op in OPERATIONS if op != own]
+    others = [f"{a}{before}{op}{after}{b}" for op in OPERATIONS if op != same.get(sign, sign)]
     turned = [f"{b}{before}{op}{after}{a}" for op in "-/"]
     return [calculation, *others, *turned]
 

@@ -14,6 +14,8 @@ MATH, LANGUAGE = "math-only", "language-only"
 # In-language math, which the problem says nobody has: how far training can go at all, at three budgets (shares of the steps).
 ORACLE = "oracle"
 ORACLE_BUDGETS = {"oracle-quarter": 0.25, "oracle-half": 0.5, ORACLE: 1.0}
+# The oracle's training with each solution behind another problem: it learns wording and format, and nothing to calculate.
+PLACEBO = "placebo"
 Vectors = Mapping[str, TaskVector]  # by the expert's slug
 
 
@@ -30,7 +32,7 @@ class Method:
 
     @property
     def expert(self) -> str:
-        """Whose training it uses: math, language, both (the oracle, too: it saw math in the language) or none."""
+        """Whose training it uses: math, language, both (so for oracle and placebo: word problems in the language) or none."""
         return {(): "none", (MATH,): "math", (LANGUAGE,): "language"}.get(self.experts, "both")
 
 
@@ -69,7 +71,7 @@ METHODS: dict[str, Method] = {
 REFERENCES: dict[str, Method] = {
     slug: Method(slug, f"Oracle, {share:.0%} of the steps" if share < 1 else "Oracle", "t0 + o", (slug,), _own(slug))
     for slug, share in ORACLE_BUDGETS.items()
-}
+} | {PLACEBO: Method(PLACEBO, "Placebo", "t0 + p", (PLACEBO,), _own(PLACEBO))}
 
 
 def method(slug: str) -> Method:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from xlnb.evaluation import EXACT_MATCH, EXPRESSION, EXPRESSION_NLL, HIGHER_IS_BETTER, NLL
+from xlnb.evaluation import EXPRESSION, EXPRESSION_NLL, NLL, READINGS
+from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
 from xlnb.partitions import Partition
 
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
 
 WIDTH = 7.5  # inches: readable at the book's text width
 MATH_COLOUR, LANGUAGE_COLOUR, OTHER_COLOUR = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito
-METRIC_AXES = {
-    NLL: "solution NLL\n(nats per token,\nlower is better)",
-    EXPRESSION_NLL: "expression NLL\n(nats per token,\nlower is better)",
-    EXACT_MATCH: "final number right\n(% of problems)",
-    EXPRESSION: "calculations right\n(% of problems)",
-}
-LANGUAGE_NAMES = {"en": "English", "sw": "Swahili", "bn": "Bengali", "te": "Telugu"}
 _EXPERT_COLOURS = {"math": MATH_COLOUR, "language": LANGUAGE_COLOUR, "both": "#009E73", "none": OTHER_COLOUR}
 
 
@@ -33,6 +27,19 @@ def label(method: str, partition: str = "") -> str:
     """
     title = METHODS[method].title if method in METHODS else method
     return title if partition in ("", "C") else f"{title} ({partition.removesuffix(' of C')})"
+
+
+def axis_label(metric: str) -> str:
+    """Return a reading's name with its unit, for an axis.
+
+    >>> print(axis_label("expression"))
+    calculations right
+    (% of problems)
+    """
+    reading = READINGS[metric]
+    if reading.unit == "%":
+        return f"{reading.title}\n(% of problems)"
+    return f"{reading.title}\n(nats per token,\n{'higher' if reading.higher_is_better else 'lower'} is better)"
 
 
 def _subplots(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, Any]:
@@ -112,7 +119,7 @@ def scores_figure(
     for row, language in zip(axes, languages, strict=True):
         for axis, metric in zip(row, metrics, strict=True):
             part = scores[(scores["test_language"] == language) & (scores["metric"] == metric)]
-            factor = 100 if HIGHER_IS_BETTER[metric] else 1
+            factor = READINGS[metric].scale
             for height, (method, partition) in enumerate(methods):
                 score = part[(part["method"] == method) & (part["partition"] == partition)].iloc[0]
                 colour = _EXPERT_COLOURS[score["expert"]]
@@ -123,7 +130,7 @@ def scores_figure(
                 axis.axvline(factor * base["value"].iloc[0], color=OTHER_COLOUR, linestyle=":", linewidth=1)
             axis.set_title(LANGUAGE_NAMES.get(language, language))
             if language == languages[-1]:
-                axis.set_xlabel(METRIC_AXES[metric])
+                axis.set_xlabel(axis_label(metric))
         row[0].set_yticks(range(len(methods)), [label(*method).replace(" (", "\n(") for method in methods])
     axes[0, 0].invert_yaxis()
     if title:
@@ -172,13 +179,12 @@ def differences_figure(
     """Draw paired differences with their 95 % intervals, a column a metric; right of the line is better.
 
     ``contrasts`` has the columns of :func:`xlnb.telling.contrasts`; where less is better the axis is reversed. Filled dots are
-    differences whose interval excludes zero.
+    differences that are shown (the column verdict).
     """
     names = list(dict.fromkeys(contrasts["name"]))
     figure, axes = _subplots(1, len(metrics), 1.4 + 0.45 * len(names), squeeze=False, sharey=True)
     for axis, metric in zip(axes[0], metrics, strict=True):
-        better_up = HIGHER_IS_BETTER[metric]
-        factor = 100 if better_up else 1
+        better_up, factor = READINGS[metric].higher_is_better, READINGS[metric].scale
         part = contrasts[contrasts["metric"] == metric].set_index("name").loc[names]
         for height, row in enumerate(part.itertuples()):
             colour = OTHER_COLOUR if row.verdict == "not shown" else _EXPERT_COLOURS["both"]
@@ -186,8 +192,9 @@ def differences_figure(
             axis.hlines(height, factor * row.low, factor * row.high, color=colour, linewidth=2)
             axis.plot(factor * row.difference, height, "o", color=colour, markerfacecolor=filled, markersize=6)
         axis.axvline(0, color="black", linewidth=1)
-        unit = "percentage points" if better_up else "nats per token,\nreversed: right\nis better"
-        axis.set_xlabel(f"{METRIC_AXES[metric].splitlines()[0]}\n({unit})")
+        unit = "percentage points" if factor == 100 else "nats per token"
+        unit += "" if better_up else ",\nreversed: right\nis better"
+        axis.set_xlabel(f"{READINGS[metric].title}\n({unit})")
         if not better_up:
             axis.invert_xaxis()
     axes[0, 0].set_yticks(
@@ -203,17 +210,17 @@ def sweep_figure(cells: pd.DataFrame, title: str = "", metric: str = EXPRESSION_
     """Draw a sweep as a heat map, bottom by top: each swap's difference to the math expert with its 95 % interval.
 
     ``cells`` has the columns of :func:`xlnb.swaps.sweep_contrasts`. Blue is better than the math expert, orange worse; bold
-    numbers are those whose interval excludes zero.
+    numbers are differences that are shown (the column verdict).
     """
     import seaborn as sns
     from matplotlib.colors import LinearSegmentedColormap
 
-    better = -1 if not HIGHER_IS_BETTER[metric] else 1
+    better = 1 if READINGS[metric].higher_is_better else -1
     wide = cells.pivot(index="bottom", columns="top", values="difference")
     figure, axis = _subplots(1, 1, 1.3 + 0.5 * len(wide))
     limit = float(cells["difference"].abs().max()) or 1.0
     colours = LinearSegmentedColormap.from_list("better", [LANGUAGE_COLOUR, "#FFFFFF", MATH_COLOUR][::better])
-    unit = f"{METRIC_AXES[metric].splitlines()[0]}, minus the\nmath expert's (nats per token)"
+    unit = f"{READINGS[metric].title}, minus the\nmath expert's (nats per token)"
     sns.heatmap(wide, ax=axis, cmap=colours, vmin=-limit, vmax=limit, linewidths=1, cbar_kws={"label": unit})
     for row in cells.itertuples():
         x, y = wide.columns.get_loc(row.top) + 0.5, wide.index.get_loc(row.bottom) + 0.5
@@ -248,19 +255,52 @@ def difficulty_figure(steps: pd.DataFrame) -> Figure:
     return figure
 
 
+def validation_figure(means: pd.DataFrame, title: str = "") -> Figure:
+    """Draw each reading of base, placebo and oracles with its 95 % interval, a panel a reading; the oracles are joined.
+
+    ``means`` has the columns of :func:`xlnb.measuring.validation_means`.
+    """
+    metrics = list(dict.fromkeys(means["metric"]))
+    columns = 4
+    figure, axes = _subplots(
+        -(-len(metrics) // columns), columns, 2.2 * -(-len(metrics) // columns) + 0.4, squeeze=False
+    )
+    names = {"base": "base", "placebo": "placebo", "oracle-quarter": "¼", "oracle-half": "½", "oracle": "oracle"}
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        part = means[means["metric"] == metric].set_index("method")
+        arms = [arm for arm in names if arm in part.index]
+        for place, arm in enumerate(arms):
+            row = part.loc[arm]
+            colour = {"base": OTHER_COLOUR, "placebo": LANGUAGE_COLOUR}.get(arm, MATH_COLOUR)
+            axis.vlines(place, row["low"], row["high"], color=colour, linewidth=2)
+            axis.plot(place, row["value"], "o", color=colour, markersize=5)
+        trained = [(place, part.loc[arm, "value"]) for place, arm in enumerate(arms) if arm.startswith("oracle")]
+        axis.plot(*zip(*trained, strict=True), color=MATH_COLOUR, linewidth=1)
+        axis.axhline(part.loc["base", "value"], color=OTHER_COLOUR, linestyle=":", linewidth=1)
+        axis.set_xticks(range(len(arms)), [names[arm] for arm in arms], rotation=45)
+        arrow = "↑" if READINGS[metric].higher_is_better else "↓"
+        axis.set_title(f"{READINGS[metric].title} {arrow}", fontsize="small")
+        axis.set_ylabel("%" if READINGS[metric].unit == "%" else "nats", fontsize="small")
+    for axis in axes.flat[len(metrics) :]:
+        axis.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure
+
+
 def shots_figure(scores: pd.DataFrame, metrics: Sequence[str] = (NLL, EXPRESSION_NLL, EXPRESSION)) -> Figure:
     """Draw scores by the number of worked examples, a column a metric, a line a test language."""
     figure, axes = _subplots(1, len(metrics), 2.8, squeeze=False)
     languages = sorted(scores["test_language"].unique(), key=lambda code: code != "en")
     colours = dict(zip(languages, (MATH_COLOUR, LANGUAGE_COLOUR), strict=False))
     for axis, metric in zip(axes[0], metrics, strict=True):
-        factor = 100 if HIGHER_IS_BETTER[metric] else 1
+        factor = READINGS[metric].scale
         for offset, (code, colour) in zip((-0.04, 0.04), colours.items(), strict=True):
             part = scores[(scores["test_language"] == code) & (scores["metric"] == metric)].sort_values("shots")
             x = part["shots"] + offset  # beside each other, so that intervals do not hide one another
             axis.vlines(x, factor * part["low"], factor * part["high"], color=colour, linewidth=2)
             axis.plot(x, factor * part["value"], "o-", color=colour, label=LANGUAGE_NAMES.get(code, code), linewidth=1)
-        axis.set(xlabel="worked examples", ylabel=METRIC_AXES[metric], xticks=sorted(scores["shots"].unique()))
+        axis.set(xlabel="worked examples", ylabel=axis_label(metric), xticks=sorted(scores["shots"].unique()))
         axis.set_ylim(bottom=0)
     axes[0, -1].legend(frameon=False)
     return figure

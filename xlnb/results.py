@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import RequestError
-from xlnb.methods import LANGUAGE, MATH, ORACLE_BUDGETS
+from xlnb.methods import LANGUAGE, MATH, ORACLE_BUDGETS, PLACEBO
 from xlnb.partitions import COMPLEMENT
 from xlnb.paths import results_folder
 from xlnb.stats import mean_interval
@@ -70,6 +70,19 @@ def load_scores(folder: str | Path | None = None, experiment: str | None = None,
     return scores(load_outcomes(folder, experiment, **filters))
 
 
+def load_costs(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
+    """Return what groups of readings cost, as :meth:`xlnb.Study.costs` measured them: profile, language, readings, problems,
+    seconds. Raises :class:`~xlnb.errors.RequestError` where none are committed.
+    """
+    import pandas as pd
+
+    home = Path(folder or results_folder())
+    files = sorted(home.glob(f"{MEASURING}*/costs.parquet"))
+    if not files:
+        raise RequestError(f"No costs of readings in {home}: it holds no {MEASURING} with a costs.parquet.")
+    return select(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), **filters)
+
+
 def _is_of(name: str, experiment: str) -> bool:
     """Say whether a result's folder is named after the experiment: ``first-swap`` or ``first-swap-bn``."""
     return name == experiment or name.startswith(f"{experiment}-")
@@ -118,7 +131,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "first-swap": Experiment((MATH, LANGUAGE), lambda study: [study.outcomes(), study.base_by_shots()]),
     SWAP: Experiment((MATH, LANGUAGE), lambda study: [study.sweep(), study.swap_controls()]),
     MEASURING: Experiment(
-        tuple(ORACLE_BUDGETS), lambda study: [study.validation()], {"costs": lambda study: study.costs()}
+        (PLACEBO, *ORACLE_BUDGETS), lambda study: [study.validation()], {"costs": lambda study: study.costs()}
     ),
 }
 
@@ -234,10 +247,7 @@ class CommittedStudy:
 
     def costs(self) -> pd.DataFrame:
         """Return the committed costs of readings, as :meth:`xlnb.Study.costs` measures them."""
-        import pandas as pd
-
-        table = pd.concat([pd.read_parquet(file) for file in sorted(self.folder.glob(f"{MEASURING}*/costs.parquet"))])
-        return select(table, profile=self.profile, language=self.language)
+        return load_costs(self.folder, profile=self.profile, language=self.language)
 
     def base_by_shots(self, shots: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
         """Return the base's outcomes on development problems with different numbers of worked examples."""

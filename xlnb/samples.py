@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xlnb.corpora import templates
-from xlnb.plots import LANGUAGE_NAMES
+from xlnb.languages import LANGUAGE_NAMES
 from xlnb.results import select
 from xlnb.stats import mean_interval
 
@@ -29,6 +29,58 @@ def parallel_problems(language: str, split: str, n: int) -> Any:
     return GT(pd.DataFrame(rows, columns=columns), groupname_col="frame", rowname_col="").tab_options(
         table_font_size="85%"
     )
+
+
+def one_problem_everywhere(split: str, index: int = 0) -> Any:
+    """Return a table of one problem and its solution in every language of the corpus."""
+    import pandas as pd
+    from great_tables import GT
+
+    found = [templates.problems(code, split, index + 1)[index] for code in templates.LANGUAGES]
+    rows = [(LANGUAGE_NAMES[p.language], p.question, p.solution) for p in found]
+    return GT(pd.DataFrame(rows, columns=["", "problem", "solution"]), rowname_col="").tab_options(
+        table_font_size="85%"
+    )
+
+
+def weaknesses(language: str) -> str:
+    """Return, as Markdown bullets, the known weaknesses that a language's file of word problems names at its head."""
+    lines = templates.file_head(language)
+    start = next(i for i, line in enumerate(lines) if line.startswith("Known weaknesses"))
+    bullets: list[str] = []
+    for line in lines[start + 1 :]:
+        if line.startswith("- "):
+            bullets.append(line)
+        elif line and bullets:
+            bullets[-1] += f" {line}"
+        elif not line and bullets:
+            break
+    return "\n".join(bullets)
+
+
+def generic_table() -> Any:
+    """Return a table of the generic language sets: language, how many kinds of instruction, which."""
+    import pandas as pd
+    from great_tables import GT
+
+    rows = []
+    for code in templates.GENERIC_LANGUAGES:
+        kinds = templates.generic_kinds(code)
+        rows.append((LANGUAGE_NAMES[code], len(kinds), ", ".join(kinds)))
+    table = GT(pd.DataFrame(rows, columns=["language", "kinds", "which"]), rowname_col="language")
+    return table.tab_options(table_font_size="80%")
+
+
+def corpora_table() -> Any:
+    """Return a table of the corpora that xlnb reads by name: kind, languages, hub repository, licence."""
+    import pandas as pd
+    from great_tables import GT
+
+    from xlnb.corpora.sources import SOURCES
+
+    rows = [(s.name, s.kind, " ".join(s.languages), s.hub or "ships with xlnb", s.licence) for s in SOURCES.values()]
+    columns = ["name", "kind", "languages", "on the Hugging Face hub", "licence"]
+    return GT(pd.DataFrame(rows, columns=columns), rowname_col="name").tab_options(table_font_size="80%")
 
 
 def splits_table() -> Any:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from xlnb import artifacts
-from xlnb.corpora import Example, templates
+from xlnb.corpora import Example, mismatched, templates
+from xlnb.corpora.sources import check_source, formatted, load_corpus, name_and_path
 from xlnb.errors import RequestError
-from xlnb.evaluation import COST_GROUPS, VALIDATED, Evaluation, evaluate
+from xlnb.evaluation import CLOSING_NLL, COST_GROUPS, INFORMATION, VALIDATED, Evaluation, evaluate
 from xlnb.merging import applied
-from xlnb.methods import LANGUAGE, MATH, METHODS, ORACLE_BUDGETS, method
+from xlnb.methods import LANGUAGE, MATH, METHODS, ORACLE_BUDGETS, PLACEBO, method
 from xlnb.models import Base, load_base, miniature, pocket_checkpoint
 from xlnb.partitions import COMPLEMENT, Partition, named_partition
 from xlnb.paths import runs_folder
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARADIGM = "lora"
+MATH_DATA, LANGUAGE_DATA = "templates", "templates-generic"
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,17 @@ class Study:
     """Math expert, language expert and merges of one profile, language and seed, evaluated in English and that language.
 
     ``language`` is the target language's code (a language of the templates corpus that has a generic set); ``seed`` decides
-    the LoRA initialisation, the training examples and their order. Raises
-    :class:`~xlnb.errors.RequestError` for an unknown language or a negative seed.
+    the LoRA initialisation, the training examples and their order. ``math_data`` and ``language_data`` are corpora by name, or
+    NAME:PATH for a local copy (see :mod:`xlnb.corpora.sources`). Raises :class:`~xlnb.errors.RequestError` for an unknown
+    language or corpus, or a negative seed.
     """
 
     profile: Profile
     language: str = "sw"
     seed: int = 0
     folder: Path = field(default_factory=runs_folder)
+    math_data: str = MATH_DATA
+    language_data: str = LANGUAGE_DATA
 
     def __post_init__(self) -> None:
         if self.language not in templates.LANGUAGES or self.language == "en":
@@ -111,28 +116,42 @@ class Study:
             raise RequestError(f"No study of language {self.language!r}: choose one of {', '.join(others)}.")
         if self.seed < 0:
             raise RequestError(f"The seed is {self.seed}: it must be 0 or more.")
+        check_source(self.math_data, "en", "math")
+        check_source(self.language_data, self.language, "language")
 
     # -- the models
 
-    experts: ClassVar[tuple[str, ...]] = (MATH, LANGUAGE, *ORACLE_BUDGETS)  # the slugs of what can be trained
+    experts: ClassVar[tuple[str, ...]] = (MATH, LANGUAGE, *ORACLE_BUDGETS, PLACEBO)  # the slugs of what can be trained
 
     @cached_property
     def base(self) -> Base:
-        """The base model, loaded when first asked for."""
-        return _shared_base(self.profile.checkpoint(), ("en", self.language) if self.profile.trimmed else None)
+        """The base model, loaded when first asked for; with the whole vocabulary where the data are not our own."""
+        trimmed = self.profile.trimmed and self._own_data
+        return _shared_base(self.profile.checkpoint(), ("en", self.language) if trimmed else None)
+
+    @property
+    def _own_data(self) -> bool:
+        return (self.math_data, self.language_data) == (MATH_DATA, LANGUAGE_DATA)
 
     @property
     def home(self) -> Path:
         """The folder of this study's artifacts."""
-        return self.folder / self.profile.name / self.profile.model / self.language / PARADIGM / f"seed-{self.seed}"
+        names = [name_and_path(data)[0] for data in (self.math_data, self.language_data)]
+        data = () if self._own_data else ("+".join(names),)
+        place = self.folder / self.profile.name / self.profile.model / self.language / PARADIGM
+        return place.joinpath(*data, f"seed-{self.seed}")
 
     def training_examples(self, expert: str) -> tuple[Example, ...]:
         """Return the training set of an expert: English word problems, generic text of the language without arithmetic, or
-        (for the oracle alone) word problems in the language."""
-        if expert == LANGUAGE:
-            return templates.language_examples(self.language, self.profile.examples, self.seed)
-        problems_in = "en" if expert == MATH else self.language
-        return templates.math_examples(problems_in, "train", self.profile.examples, self.seed)
+        (for oracle and placebo alone) word problems in the language, the placebo's with the solutions of other problems."""
+        n = self.profile.examples
+        if expert in (MATH, LANGUAGE):
+            text, language = (self.math_data, "en") if expert == MATH else (self.language_data, self.language)
+            return _formatted_corpus(
+                text, language, n, self.seed, self.profile.training.max_length, self.base.tokenizer
+            )
+        examples = templates.math_examples(self.language, "train", n, self.seed)
+        return mismatched(examples) if expert == PLACEBO else examples
 
     def training(self, expert: str) -> Training:
         """Return how an expert is trained: as the profile says, an oracle on a smaller budget with fewer steps."""
@@ -217,13 +236,13 @@ class Study:
         return self.outcomes([*SINGLE_EXPERTS, "soup", SWAP], partitions=SWAP_CONTROLS, generated=0)
 
     def validation(self) -> pd.DataFrame:
-        """Return the outcomes, by every reading, of the base and the oracles on development problems of the target language.
+        """Return the outcomes, by every reading, of base, placebo and oracles on development problems of the target language.
 
-        They tell what a reading is worth: the base should come last, the oracle first, a longer training before a shorter
-        one. No merge is among them.
+        They tell what a reading is worth: the oracle should come first, a longer training before a shorter one, and the
+        placebo, which learned the format alone, no better than the base. No merge is among them.
         """
         n = self.profile.evaluation.problems
-        return self.outcomes(["base", *ORACLE_BUDGETS], [self.language], split="development", readings=VALIDATED,
+        return self.outcomes(["base", PLACEBO, *ORACLE_BUDGETS], [self.language], split="development", readings=VALIDATED,
                              generated=min(n, self.profile.development))  # fmt: skip
 
     def costs(self) -> pd.DataFrame:
@@ -304,7 +323,7 @@ class Study:
     def _keys(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> dict[str, Any]:
         return {
             "profile": self.profile.name,
-            "setting": "templates" if evaluation.benchmark == "templates" else "real",
+            "setting": "templates" if evaluation.benchmark == "templates" and self._own_data else "real",
             "model": self.profile.model,
             "language": self.language,
             "test_language": test_language,
@@ -319,31 +338,48 @@ class Study:
         }
 
 
-def evaluate_adapter(profile_name: str, adapter: Path | None, language: str, problems: int | None) -> pd.DataFrame:
-    """Return the scores of an adapter (None: the base) on held-out problems: metric, value, low, high, n.
+def evaluate_adapter(
+    profile_name: str, adapter: Path | None, language: str, problems: int | None = None, **changes: Any
+) -> pd.DataFrame:
+    """Return the scores of an adapter (None: the base) on a benchmark: metric, value, low, high, n.
 
-    The whole vocabulary is kept where the profile does not trim. Raises :class:`~xlnb.errors.RequestError` for an unknown
-    profile or language, an unusable adapter folder and too few problems.
+    ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`, such as benchmark, shots or path. The whole vocabulary
+    is kept where the profile does not trim or the problems are not our own. Raises :class:`~xlnb.errors.RequestError` for an
+    unknown profile, benchmark or language, an unusable adapter folder and a wrong number of problems.
     """
     import pandas as pd
 
     from xlnb.stats import mean_interval
 
     chosen = named_profile(profile_name)
-    if language not in templates.LANGUAGES:
-        raise RequestError(f"No problems in language {language!r}: choose one of {', '.join(templates.LANGUAGES)}.")
-    evaluation = chosen.evaluation
+    evaluation = replace(chosen.evaluation, **changes)
+    if evaluation.benchmark == "mgsm":  # its problems and solutions are longer
+        longer = max(evaluation.max_new_tokens, 256) if chosen.trimmed else evaluation.max_new_tokens
+        evaluation = replace(
+            evaluation, max_new_tokens=longer, readings=(CLOSING_NLL, INFORMATION, *evaluation.readings)
+        )
     if problems is not None:
         evaluation = replace(evaluation, problems=problems, generated=min(problems, evaluation.generated))
+    asked = evaluation.asked(language)
     vector = TaskVector.from_adapter(adapter) if adapter else TaskVector({})
-    kept_languages = tuple(dict.fromkeys(("en", language))) if chosen.trimmed else None
+    own = chosen.trimmed and evaluation.benchmark == "templates"
+    kept_languages = tuple(dict.fromkeys(("en", language))) if own else None
     base = _shared_base(chosen.checkpoint(), kept_languages)
     with applied(base.model, vector):
-        rows = evaluate(base, evaluation.asked(language), evaluation)
+        rows = evaluate(base, asked, evaluation)
     found = {metric: mean_interval(part["outcome"].to_numpy()) for metric, part in rows.groupby("metric", sort=False)}
     return pd.DataFrame(
         [(m, i.value, i.low, i.high, i.n) for m, i in found.items()], columns=["metric", "value", "low", "high", "n"]
     )
+
+
+@lru_cache(maxsize=8)
+def _formatted_corpus(
+    text: str, language: str, n: int, seed: int, max_length: int, tokenizer: Any
+) -> tuple[Example, ...]:
+    # Two characters a token is fewer than any of our languages has: what is kept fits the training's length.
+    name, path = name_and_path(text)
+    return formatted(load_corpus(name, language, n, seed, path, max_characters=2 * max_length), tokenizer)
 
 
 @lru_cache(maxsize=1)

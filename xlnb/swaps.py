@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlnb.evaluation import EXPRESSION_NLL, NLL
-from xlnb.plots import LANGUAGE_NAMES, label
+from xlnb.evaluation import EXPRESSION_NLL, NLL, READINGS
+from xlnb.languages import LANGUAGE_NAMES
+from xlnb.plots import label
 from xlnb.results import COLUMNS, RANDOM_CONTROLS, SWAP, select
-from xlnb.telling import SCORE_NAMES, amount, contrast, contrasts, verdict
+from xlnb.telling import amount, contrast, contrasts, corrected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,18 +50,18 @@ def control_contrasts(outcomes: pd.DataFrame, test_language: str) -> pd.DataFram
 def sweep_contrasts(outcomes: pd.DataFrame, test_language: str, metric: str = EXPRESSION_NLL) -> pd.DataFrame:
     """Return each swap of the sweep minus the math expert: a row a pair of counts, with interval and verdict.
 
-    Columns: bottom, top, difference, low, high, n (problems), seeds, verdict.
+    Columns: bottom, top, difference, low, high, n (problems), seeds, p (Holm's, over all cells but 0+0), verdict.
     """
     import pandas as pd
 
-    rows = []
     names = [name for name in outcomes["partition"].unique() if _OUTER.fullmatch(name)]
-    for name in names:
-        bottom, top = map(int, _OUTER.fullmatch(name).groups())  # type: ignore[union-attr]
-        d = contrast(outcomes, (SWAP, name), _MATH_ONLY, metric, test_language)
-        rows.append((bottom, top, d.value, d.low, d.high, d.n, d.seeds, verdict(d, metric)))
-    columns = ["bottom", "top", "difference", "low", "high", "n", "seeds", "verdict"]
-    return pd.DataFrame(rows, columns=columns).sort_values(["bottom", "top"], ignore_index=True)
+    found = {name: contrast(outcomes, (SWAP, name), _MATH_ONLY, metric, test_language) for name in names}
+    itself = {name: found.pop(name) for name in names if name == "outer 0+0"}
+    table = pd.concat([corrected(part, metric) for part in (itself, found) if part], ignore_index=True)
+    counts = table["name"].str.extract(_OUTER).astype(int)
+    table = table.assign(bottom=counts[0], top=counts[1])
+    columns = ["bottom", "top", "difference", "low", "high", "n", "seeds", "p", "verdict"]
+    return table[columns].sort_values(["bottom", "top"], ignore_index=True)
 
 
 def sweep_reading(cells: pd.DataFrame, test_language: str, metric: str = EXPRESSION_NLL) -> str:
@@ -77,7 +78,7 @@ def sweep_reading(cells: pd.DataFrame, test_language: str, metric: str = EXPRESS
         told.append(f"the {word} difference is that of {row['bottom']}+{row['top']} ({value})")
     trainings = f"{cells['seeds'].max()} trainings" if cells["seeds"].max() > 1 else "one training"
     return (
-        f"{LANGUAGE_NAMES[test_language]}, {SCORE_NAMES[metric]}, {cells['n'].max()} development problems, {trainings}: of "
+        f"{LANGUAGE_NAMES[test_language]}, {READINGS[metric].title}, {cells['n'].max()} development problems, {trainings}: of "
         f"{len(swaps)} swaps {count['better']} are better than the math expert, {count['worse']} worse, and for "
         f"{count['not shown']} no difference is shown; {told[0]}, {told[1]}. The extremes of many cells are partly luck: they "
         "describe the map and choose nothing."

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xlnb.evaluation import HIGHER_IS_BETTER, METRICS
+from xlnb.evaluation import METRICS, READINGS
+from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
-from xlnb.plots import LANGUAGE_NAMES, label
+from xlnb.plots import label
 from xlnb.results import select
-from xlnb.stats import Interval, mean_interval, paired_difference
+from xlnb.stats import LEVEL, Interval, holm, mean_interval, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
     from xlnb.partitions import Partition
     from xlnb.task_vectors import TaskVector
 
-SCORE_NAMES = {
-    "nll": "NLL of the solution",
-    "expression-nll": "NLL of the expressions",
-    "exact-match": "final number right",
-    "expression": "calculations right",
-}
 _VERDICTS = ("better", "worse", "not shown")
 Arm = tuple[str, str]  # method and partition ("" where the method uses none)
 
@@ -38,16 +33,31 @@ def contrast(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language:
 def contrasts(
     outcomes: pd.DataFrame, pairs: Sequence[tuple[Arm, Arm]], test_language: str, metrics: Sequence[str] = METRICS
 ) -> pd.DataFrame:
-    """Return a row a pair and metric: name, metric, difference, low, high, n (problems), seeds, verdict."""
+    """Return a row a pair and metric: name, metric, difference, low, high, n (problems), seeds, p, verdict.
+
+    ``p`` is Holm's, corrected for the pairs of this table on each metric, and decides the verdict; intervals are not corrected.
+    """
     import pandas as pd
 
-    rows = []
-    for a, b in pairs:
-        for metric in metrics:
-            d = contrast(outcomes, a, b, metric, test_language)
-            name = f"{label(*a)} − {label(*b)}"
-            rows.append((name, metric, d.value, d.low, d.high, d.n, d.seeds, verdict(d, metric)))
-    return pd.DataFrame(rows, columns=["name", "metric", "difference", "low", "high", "n", "seeds", "verdict"])
+    tables = []
+    for metric in metrics:
+        found = {f"{label(*a)} − {label(*b)}": contrast(outcomes, a, b, metric, test_language) for a, b in pairs}
+        tables.append(corrected(found, metric))
+    table = pd.concat(tables, ignore_index=True)
+    order = {name: place for place, name in enumerate(dict.fromkeys(table["name"]))}
+    return table.sort_values("name", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
+def corrected(differences: Mapping[str, Interval], metric: str) -> pd.DataFrame:
+    """Return a row a difference with Holm's p over all of them, and the verdict by it; columns as :func:`contrasts`."""
+    import pandas as pd
+
+    adjusted = holm([1.0 if d.p is None else d.p for d in differences.values()])
+    rows = [
+        (name, metric, d.value, d.low, d.high, d.n, d.seeds, p, verdict(d, metric, p))
+        for (name, d), p in zip(differences.items(), adjusted, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["name", "metric", "difference", "low", "high", "n", "seeds", "p", "verdict"])
 
 
 def against_base(outcomes: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
@@ -65,15 +75,17 @@ def against_base(outcomes: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd
     return pd.concat(tables, ignore_index=True)
 
 
-def verdict(difference: Interval, metric: str) -> str:
-    """Say whether a difference is better, worse or not shown: its interval must exclude zero.
+def verdict(difference: Interval, metric: str, p: float | None = None) -> str:
+    """Say whether a difference is better, worse or not shown: its interval must exclude zero and, where given, p be below 5 %.
 
     >>> verdict(Interval(-0.2, -0.3, -0.1, 250), "nll"), verdict(Interval(0.02, -0.01, 0.05, 250), "exact-match")
     ('better', 'not shown')
+    >>> verdict(Interval(-0.2, -0.3, -0.1, 250), "nll", p=0.06)
+    'not shown'
     """
-    if not difference.excludes_zero:
+    if not difference.excludes_zero or (p is not None and p >= 1 - LEVEL):
         return "not shown"
-    return "better" if (difference.value > 0) == HIGHER_IS_BETTER[metric] else "worse"
+    return "better" if (difference.value > 0) == READINGS[metric].higher_is_better else "worse"
 
 
 def amount(value: float, low: float, high: float, metric: str, signed: bool = False) -> str:
@@ -82,7 +94,7 @@ def amount(value: float, low: float, high: float, metric: str, signed: bool = Fa
     >>> amount(0.125, 0.05, 0.2, "exact-match", signed=True)
     '+12.5 points [+5.0, +20.0]'
     """
-    unit = "nats" if not HIGHER_IS_BETTER[metric] else "points" if signed else "%"
+    unit = "nats" if READINGS[metric].unit == "nats" else "points" if signed else "%"
     mean, _, interval = bare_amount(value, low, high, metric, signed).partition(" ")
     return f"{mean} {unit} {interval}"
 
@@ -93,7 +105,7 @@ def bare_amount(value: float, low: float, high: float, metric: str, signed: bool
     >>> bare_amount(1.5, 1.25, 1.75, "nll")
     '1.500 [1.250, 1.750]'
     """
-    factor, digits = (100, 1) if HIGHER_IS_BETTER[metric] else (1, 3)
+    factor, digits = (100, 1) if READINGS[metric].unit == "%" else (1, 3)
     mean, start, end = (f"{factor * number:{'+' if signed else ''}.{digits}f}" for number in (value, low, high))
     return f"{mean} [{start}, {end}]".replace("-", "−")
 
@@ -104,7 +116,7 @@ def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
     several = scores["test_language"].nunique() > 1
     table = scores.assign(
         model=[label(r.method, r.partition) + several * f", {LANGUAGE_NAMES[r.test_language]}" for r in rows],
-        column=[f"{SCORE_NAMES[r.metric]} ({'%' if HIGHER_IS_BETTER[r.metric] else 'nats per token'})" for r in rows],
+        column=[f"{READINGS[r.metric].title} ({READINGS[r.metric].unit_in_words})" for r in rows],
         shown=[bare_amount(r.value, r.low, r.high, r.metric) for r in rows],
     )
     built = _grid(table, "model")
@@ -172,12 +184,21 @@ def figure_title(outcomes: pd.DataFrame, test_language: str | None = None) -> st
     return f"{outcomes['model'].iloc[0]}, {where}{n['nll']} problems by likelihood{answered}; {trainings}"
 
 
+def validation_title(outcomes: pd.DataFrame) -> str:
+    """Return what a reader of the readings' figure must know: model, language, problems, trainings."""
+    n = outcomes.groupby("metric")["problem"].nunique()
+    trained = outcomes[outcomes["method"] != "base"]["seed"].nunique()
+    language = LANGUAGE_NAMES[outcomes["test_language"].iloc[0]]
+    trainings = f"{trained} trainings" if trained > 1 else "one training"
+    return f"{outcomes['model'].iloc[0]}, {language}, development: {n.max()} problems ({n.min()} by answer); {trainings} of each"
+
+
 def differences_table(differences: pd.DataFrame) -> Any:
     """Return a table of contrasts: a row a pair, a column a metric, each cell with interval and verdict."""
     rows = list(differences.itertuples())
     table = differences.assign(
         column=[
-            f"{SCORE_NAMES[r.metric]} ({'points' if HIGHER_IS_BETTER[r.metric] else 'nats per token'})" for r in rows
+            f"{READINGS[r.metric].title} ({READINGS[r.metric].unit_in_words.replace('%', 'points')})" for r in rows
         ],
         shown=[f"{bare_amount(r.difference, r.low, r.high, r.metric, signed=True)} {r.verdict}" for r in rows],
     )
@@ -194,14 +215,14 @@ def reading(differences: pd.DataFrame, test_language: str) -> str:
             if (names := list(part[part["verdict"] == word]["name"]))
         ]
         bullets.append(
-            f"- **{SCORE_NAMES[metric]}**. " + ". ".join(f"{text[0].upper()}{text[1:]}" for text in told) + "."
+            f"- **{READINGS[metric].title}**. " + ". ".join(f"{text[0].upper()}{text[1:]}" for text in told) + "."
         )
     n, seeds = differences["n"].max(), differences["seeds"].max()
     trainings = f"{seeds} trainings" if seeds > 1 else "one training"
     return (
-        f"{LANGUAGE_NAMES[test_language]}, up to {n} problems, {trainings}. *Better* and *worse* mean that the 95 % interval "
-        "of the difference excludes zero, *not shown* that it does not. The intervals are not corrected for the number of "
-        "comparisons.\n\n" + "\n".join(bullets)
+        f"{LANGUAGE_NAMES[test_language]}, up to {n} problems, {trainings}. *Better* and *worse* mean that the difference is "
+        "shown at 5 %, after Holm's correction for the comparisons of this table on each reading; *not shown* that it is not. "
+        "The 95 % intervals are not corrected.\n\n" + "\n".join(bullets)
     )
 
 
@@ -241,7 +262,7 @@ def first_swap_summary(target: pd.DataFrame, english: pd.DataFrame) -> str:
         ("Does it matter which layers go where (against the complement)?", target, swap, f"{swap} (complement)"),
     ]
     bullets = [
-        f"- {question} {a} minus {b}: " + "; ".join(f"{SCORE_NAMES[m]} {told(table, a, b, m)}" for m in both) + "."
+        f"- {question} {a} minus {b}: " + "; ".join(f"{READINGS[m].title} {told(table, a, b, m)}" for m in both) + "."
         for question, table, a, b in lines
     ]
     finding = [told(target, swap, other).split(" ")[0] for other in ("Math only", "Task arithmetic", "Model soup")]
@@ -268,7 +289,7 @@ def shots_reading(outcomes: pd.DataFrame, language: str) -> str:
                 few, none = (select(outcomes, metric=metric, test_language=code, shots=n) for n in (shots, 0))
                 d = paired_difference(few, none)
                 told.append(
-                    f"{SCORE_NAMES[metric]} {amount(d.value, d.low, d.high, metric, signed=True)} **{verdict(d, metric)}**"
+                    f"{READINGS[metric].title} {amount(d.value, d.low, d.high, metric, signed=True)} **{verdict(d, metric)}**"
                 )
             bullets.append(f"- {LANGUAGE_NAMES[code]}, {shots} worked examples minus none: " + "; ".join(told) + ".")
     return "\n".join(bullets)
@@ -281,7 +302,7 @@ def base_summary(base: pd.DataFrame, language: str) -> str:
         told = []
         for metric in ("expression", "exact-match"):
             i = mean_interval(select(base, metric=metric, test_language=code)["outcome"].to_numpy())
-            told.append(f"{SCORE_NAMES[metric]} {amount(i.value, i.low, i.high, metric)}")
+            told.append(f"{READINGS[metric].title} {amount(i.value, i.low, i.high, metric)}")
         lines.append(f"- {LANGUAGE_NAMES[code]}, two worked examples, scored problems: " + "; ".join(told) + ".")
     calculations = [select(base, metric="expression", test_language=code) for code in ("en", language)]
     gap = paired_difference(*calculations)

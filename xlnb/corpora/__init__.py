@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-__all__ = ["Example", "fingerprint"]
+from xlnb.errors import RequestError
+
+__all__ = ["Example", "fingerprint", "mismatched", "strangers"]
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,33 @@ def fingerprint(examples: Iterable[Example]) -> str:
             digest.update(len(raw).to_bytes(8, "big"))
             digest.update(raw)
     return digest.hexdigest()
+
+
+def strangers(groups: Sequence[str]) -> list[int]:
+    """For each item the place of another one, of another group where there is one: what shares nothing with it but the format.
+
+    The nearest one at half the list's length or after. Raises RequestError for a single item. Source: ours.
+
+    >>> strangers(["a", "b", "a", "b"])
+    [3, 0, 1, 2]
+    """
+    n = len(groups)
+    if n < 2:
+        raise RequestError("One problem has no other to be compared with: ask for two or more.")
+    places = [[(i + n // 2 + k) % n for k in range(n)] for i in range(n)]
+    return [
+        next((j for j in order if groups[j] != groups[i]), next(j for j in order if j != i))
+        for i, order in enumerate(places)
+    ]
+
+
+def mismatched(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """Each prompt with the completion of an example of another kind: the format of a task without the task.
+
+    Errors as in `strangers`. Source: ours.
+
+    >>> [e.completion for e in mismatched([Example("p", "a", "x"), Example("q", "b", "y")])]
+    ['b', 'a']
+    """
+    others = strangers([example.kind for example in examples])
+    return tuple(replace(e, completion=examples[j].completion) for e, j in zip(examples, others, strict=True))

@@ -101,14 +101,18 @@ def data_names() -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in files("xlnb.corpora").joinpath("data").iterdir()))
 
 
+def text_of(name: str) -> str:
+    """The text of a data file."""
+    return files("xlnb.corpora").joinpath("data", name).read_text(encoding="utf-8")
+
+
 @cache
 def read(name: str) -> dict[str, Any]:
     """One data file as a mapping; read once a process, so do not change what comes back."""
     import yaml  # here, so that importing the package does not cost it
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = files("xlnb.corpora").joinpath("data", name).read_text(encoding="utf-8")
-    return yaml.load(text, Loader=loader)
+    return yaml.load(text_of(name), Loader=loader)
 
 
 # Only Random.random() promises the same numbers in every Python version; the helpers use nothing else.

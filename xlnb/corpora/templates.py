@@ -37,16 +37,20 @@ from xlnb.corpora.grammar import (
     read,
     render,
     sample,
+    text_of,
 )
 from xlnb.errors import RequestError
 
 __all__ = [
+    "GENERIC_LANGUAGES",
     "LANGUAGES",
     "SPLITS",
     "Problem",
     "completion",
     "difficulty",
     "few_shot_prefix",
+    "file_head",
+    "generic_kinds",
     "language_examples",
     "math_examples",
     "numbers_split",
@@ -437,8 +441,9 @@ def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem
 def problems(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem, ...]:
     """The first n problems of a split; the i-th is the same problem in every language.
 
-    Frames come in balanced rotation, shuffled in each round, each as long as it has new problems. No question comes twice. Raises RequestError
-    for an unknown language or split, and where the split has fewer than n problems. Source: ours.
+    Frames come in balanced rotation, shuffled in each round, each as long as it has new problems. No question
+    comes twice. Raises RequestError for an unknown language or split, and where the split has fewer than n
+    problems. Source: ours.
 
     >>> a, b = problems("sw", "train", 3), problems("sw", "train", 5)
     >>> a == b[:3], a[0].id
@@ -535,6 +540,17 @@ def inventory(split: str) -> tuple[int, int, int]:
     return len(_frames(split)), len(raw["names"][split]), len(raw["things"][split])
 
 
+def file_head(language: str) -> list[str]:
+    """The comment at the head of a language's file, line by line: how to read it, and its known weaknesses.
+
+    >>> any(line.startswith("Known weaknesses") for line in file_head("sw"))
+    True
+    """
+    _check(language, "language", LANGUAGES)
+    lines = text_of(f"{language}.yaml").splitlines()
+    return [line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+
+
 # --- the generic language set ----------------------------------------------------------------------------
 
 
@@ -562,6 +578,19 @@ class _Generic(NamedTuple):
 
 def _generic_languages() -> tuple[str, ...]:
     return tuple(m[1] for name in data_names() if (m := re.fullmatch(r"generic-([a-z]{2,3})\.yaml", name)))
+
+
+GENERIC_LANGUAGES: tuple[str, ...] = tuple(code for code in LANGUAGES if code in _generic_languages())
+
+
+def generic_kinds(language: str) -> tuple[str, ...]:
+    """The kinds of instruction in a language's generic set; errors as in `language_examples`.
+
+    >>> "summary" in generic_kinds("sw")
+    True
+    """
+    _check(language, "generic set for language", GENERIC_LANGUAGES)
+    return tuple(kind.id for kind in _generic(language).kinds)
 
 
 @cache
@@ -626,7 +655,7 @@ def language_examples(language: str, n: int, seed: int = 0) -> tuple[Example, ..
     >>> len({example.kind for example in language_examples("sw", 20)}) >= 12
     True
     """
-    _check(language, "generic set for language", _generic_languages())
+    _check(language, "generic set for language", GENERIC_LANGUAGES)
     _check_count(n, "n")
     generic = _generic(language)
     rng = random.Random(f"xlnb generic {language} {seed}")

@@ -1,0 +1,745 @@
+"""Corpora by name: each from the Hugging Face hub or from a local path, as (prompt, completion), filtered and counted.
+
+>>> [source.name for source in SOURCES.values() if source.hub and "te" in source.languages]
+['aya', 'xp3mt', 'indic-align', 'telugu-alpaca', 'ntrex']
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import heapq
+import json
+import re
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from xlnb.corpora import Example, fingerprint, templates
+from xlnb.errors import RequestError, WorkError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["REASONS", "SOURCES", "Corpus", "Source", "formatted", "load_corpus", "name_and_path"]
+
+Row = Mapping[str, Any]
+ToExamples = Callable[[Row, str], Iterable[Example]]  # of a row and the language
+# Why an example is dropped, asked in this order.
+REASONS = ("empty", "too long", "other script", "arithmetic", "duplicate")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A row of the table of corpora: where it lies and how one of its rows becomes examples.
+
+    ``names`` maps our language codes to what the set calls them; ``{}`` in ``files`` (patterns of paths inside the
+    repository) and ``columns`` stands for that name. A column that ends in ``?`` may be missing.
+    """
+
+    name: str
+    kind: str  # math or language
+    names: Mapping[str, str]
+    licence: str
+    known: str  # how well the layout is known, and from where
+    hub: str = ""  # the dataset repository; "" for a corpus that the package makes itself
+    revision: str | None = None
+    files: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    examples: ToExamples = lambda row, language: ()
+    all_splits: bool = False  # files named test or validation belong to the training text, too
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of its languages."""
+        return tuple(self.names)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Examples of one source in one language, as people would write them: no labels, no chat markers (see `formatted`).
+
+    ``source`` says where they were read from. ``counts`` has ``read`` (examples before filtering), ``kept`` (after it) and
+    every one of `REASONS`; read = kept + the reasons. ``examples`` are n of the kept ones.
+    """
+
+    name: str
+    language: str
+    kind: str
+    examples: tuple[Example, ...]
+    source: str
+    counts: Mapping[str, int]
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the examples in their order."""
+        return fingerprint(self.examples)
+
+
+# --- rows as examples ------------------------------------------------------------------------------------
+
+
+def _unlike(value: Any, expected: str) -> RequestError:
+    return RequestError(
+        f"A row holds {str(value)[:60]}, where {expected} must be: the set has another layout than is known here."
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | dict):
+        raise _unlike(value, "a text")
+    return "" if value is None else str(value).replace("\r\n", "\n").strip()
+
+
+def _columns(asked: Sequence[str], answered: str, solved: Callable[[str], str] = str) -> ToExamples:
+    """Make a function from a row to its one example: what is asked, a column a line, and the answer."""
+
+    def examples(row: Row, language: str) -> Iterable[Example]:
+        prompt = "\n".join(filter(None, (_text(row.get(column)) for column in asked)))
+        yield Example(prompt, solved(_text(row.get(answered))))
+
+    return examples
+
+
+def _marks_removed(answer: str) -> str:
+    """Remove GSM8K's calculator marks and say its last line in words.
+
+    >>> _marks_removed("He has 2+3 = <<2+3=5>>5 cats.\\n#### 5")
+    'He has 2+3 = 5 cats.\\nThe answer is 5.'
+    """
+    return re.sub(r"^#### *(.+?)\s*$", r"The answer is \1.", re.sub(r"<<[^<>]*>>", "", answer), flags=re.MULTILINE)
+
+
+def _one_line(answer: str) -> str:
+    # Word problems are answered on one line, as in MGSM's own exemplars: the evaluation reads up to the first line break.
+    lines = [line.strip() for line in _marks_removed(answer).split("\n") if line.strip()]
+    return " ".join(line if line[-1] in ".!?:" else f"{line}." for line in lines)
+
+
+def _first_turn(row: Row, language: str) -> Iterable[Example]:
+    """Yield the first turn of a conversation, [[prompt, answer], ...] or [prompt, answer, ...]; later ones need its context."""
+    (turns,) = row.values()
+    if not isinstance(turns, list | None):
+        raise _unlike(turns, "turns of a conversation")
+    turn = turns[0] if turns and isinstance(turns[0], list) else turns or []
+    asked, answered = (_text(said) for said in (*turn, "", "")[:2])
+    yield Example(asked, answered)
+
+
+_ENGLISH = {
+    "to-target": ("Translate into {name}: {text}", "How does one say this in {name}?\n{text}"),
+    "to-english": ("Translate into English: {text}", "What does this {name} sentence mean in English?\n{text}"),
+    "continuation": ("Go on in {name}: {text}", "Complete this {name} sentence:\n{text}"),
+}
+# Ours, not read by native speakers.
+_OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "sw": {
+        "to-target": ("Tafsiri kwa Kiswahili: {text}", "Sema sentensi hii kwa Kiswahili:\n{text}"),
+        "to-english": ("Tafsiri kwa Kiingereza: {text}", "Sema sentensi hii kwa Kiingereza:\n{text}"),
+        "continuation": ("Endeleza sentensi hii: {text}", "Malizia sentensi ifuatayo:\n{text}"),
+    },
+    "bn": {
+        "to-target": ("বাংলায় অনুবাদ করো: {text}", "নিচের বাক্যটি বাংলায় লেখো:\n{text}"),
+        "to-english": ("ইংরেজিতে অনুবাদ করো: {text}", "নিচের বাক্যটি ইংরেজিতে লেখো:\n{text}"),
+        "continuation": ("এই বাক্যটি শেষ করো: {text}", "নিচের বাক্যটি সম্পূর্ণ করো:\n{text}"),
+    },
+    "te": {
+        "to-target": ("తెలుగులోకి అనువదించండి: {text}", "కింది వాక్యాన్ని తెలుగులో రాయండి:\n{text}"),
+        "to-english": ("ఇంగ్లీషులోకి అనువదించండి: {text}", "కింది వాక్యాన్ని ఇంగ్లీషులో రాయండి:\n{text}"),
+        "continuation": ("ఈ వాక్యాన్ని పూర్తి చేయండి: {text}", "కింది వాక్యాన్ని పూర్తి చేయండి:\n{text}"),
+    },
+}
+_NAMES = {"sw": "Swahili", "bn": "Bengali", "te": "Telugu"}
+_SHORTEST = 6  # words of a sentence that is worth cutting in two
+
+
+def _asked(kind: str, text: str, language: str) -> str:
+    wordings = _ENGLISH[kind] + _OWN[language][kind]
+    wording = wordings[zlib.crc32(text.encode()) % len(wordings)]  # the text decides, so that no order of lines matters
+    return wording.format(name=_NAMES[language], text=text) if text else ""
+
+
+def _parallel(row: Row, language: str) -> Iterable[Example]:
+    """Yield a sentence pair as translation both ways and, where it is long enough, as a continuation. Source: ours."""
+    english, target = _text(row["english"]), _text(row["target"])
+    yield Example(_asked("to-target", english, language), target, "to-target")
+    yield Example(_asked("to-english", target, language), english, "to-english")
+    words = target.split()
+    if len(words) >= _SHORTEST:
+        first, second = " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
+        yield Example(_asked("continuation", first, language), second, "continuation")
+
+
+# --- the table -------------------------------------------------------------------------------------------
+
+# Nothing could be downloaded where this was written. `known` says what was seen instead: a hub page (its list of files, its
+# card), or code of others that reads the set.
+SOURCES: Mapping[str, Source] = {
+    source.name: source
+    for source in (
+        Source(
+            "templates",
+            "math",
+            {code: code for code in templates.LANGUAGES},
+            "Apache-2.0",
+            "this package's own word problems",
+        ),
+        Source(
+            "templates-generic",
+            "language",
+            {code: code for code in templates.GENERIC_LANGUAGES},
+            "Apache-2.0",
+            "this package's own instructions without arithmetic",
+        ),
+        Source(
+            "gsm8k",
+            "math",
+            {"en": "main"},
+            "MIT",
+            "files and columns: hub page and card; the same rows as JSON lines: read in tests",
+            "openai/gsm8k",
+            files=("{}/train-*.parquet",),
+            columns=("question", "answer"),
+            examples=_columns(["question"], "answer", _one_line),
+        ),
+        Source(
+            "orca-math",
+            "math",
+            {"en": "en"},
+            "MIT",
+            "files: hub page; columns: code of others",
+            "microsoft/orca-math-word-problems-200k",
+            files=("data/train-*.parquet",),
+            columns=("question", "answer"),
+            examples=_columns(["question"], "answer", _marks_removed),
+        ),
+        Source(
+            "aya",
+            "language",
+            {"sw": "swahili", "bn": "bengali", "te": "telugu"},
+            "Apache-2.0",
+            "files (Swahili): hub page; columns: hub card of the collection it splits, and code of others",
+            "CohereLabs/aya_collection_language_split",
+            files=("{}/train-*.parquet",),
+            columns=("inputs", "targets"),
+            examples=_columns(["inputs"], "targets"),
+        ),
+        Source(
+            "inkuba",
+            "language",
+            {"sw": "swahili"},
+            "CC BY-NC 4.0 (its sister set's)",
+            "format (parquet): hub page; columns: code of others, and the card of another set of its makers; folder: a guess",
+            "lelapa/Inkuba-instruct",
+            files=("*{}_train-*.parquet",),
+            columns=("instruction?", "inputs", "targets"),
+            examples=_columns(["instruction", "inputs"], "targets"),
+        ),
+        Source(
+            "xp3mt",
+            "language",
+            {"sw": "sw", "bn": "bn", "te": "te"},
+            "Apache-2.0",
+            "JSON lines on main, parquet on the converted branch: hub pages; columns: code of others. Main has a loading "
+            "script, which the datasets library runs no more, so the converted branch is read",
+            "bigscience/xP3mt",
+            revision="refs/convert/parquet",
+            files=("{}/*.parquet", "{}/*.jsonl"),
+            columns=("inputs", "targets"),
+            examples=_columns(["inputs"], "targets"),
+            all_splits=True,  # its files are named after the splits of the many sets that it draws on
+        ),
+        Source(
+            "bongchat",
+            "language",
+            {"bn": "bn"},
+            "CC (which one was not seen)",
+            "files: as on the hub page of its smaller version; columns: code of others alone",
+            "lumatic-ai/BongChat-v1-253k",
+            files=("data/train-*.parquet",),
+            columns=("instruction", "input?", "output"),
+            examples=_columns(["instruction", "input"], "output"),
+        ),
+        Source(
+            "indic-align",
+            "language",
+            {"bn": "ben_Beng", "te": "tel_Telu"},
+            "CC BY 4.0",
+            "file: hub page; columns and nesting: code of others that asserts them",
+            "ai4bharat/indic-align",
+            files=("indicalign-instruct/indicsharellama/*.parquet",),
+            columns=("{}",),
+            examples=_first_turn,
+        ),
+        Source(
+            "telugu-alpaca",
+            "language",
+            {"te": "telugu"},
+            "CC BY 4.0",
+            "file (one CSV): hub page; columns: code of others",
+            "Telugu-LLM-Labs/telugu_alpaca_yahma_cleaned_filtered_romanized",
+            files=("*.csv",),
+            columns=("telugu_instruction", "telugu_input?", "telugu_output"),
+            examples=_columns(["telugu_instruction", "telugu_input"], "telugu_output"),
+        ),
+        Source(
+            "ntrex",
+            "language",
+            {"sw": "swa", "bn": "ben", "te": "tel"},
+            "CC BY-SA 4.0",
+            "GitHub's files (MicrosoftTranslator/NTREX): read in tests; the hub's copy of them: hub pages of other languages",
+            "davidstap/NTREX",
+            files=("*newstest2019-*.eng.txt", "*newstest2019-*.{}.txt"),
+            examples=_parallel,
+        ),
+    )
+}
+
+
+def _source(name: str, language: str) -> Source:
+    if name not in SOURCES:
+        raise RequestError(f"There is no corpus {name!r}; choose from: {', '.join(SOURCES)}.")
+    source = SOURCES[name]
+    if language not in source.names:
+        have = [other.name for other in SOURCES.values() if language in other.names]
+        hint = f" In {language!r} there are: {', '.join(have)}." if have else ""
+        raise RequestError(f"{name} has no {language!r}; it has: {', '.join(source.languages)}.{hint}")
+    return source
+
+
+def check_source(text: str, language: str, kind: str) -> None:
+    """Raise RequestError where NAME or NAME:PATH is no corpus of a kind (math or language) in a language.
+
+    >>> check_source("gsm8k", "en", "math")
+    """
+    name, _ = name_and_path(text)
+    source = _source(name, language)
+    if source.kind != kind:
+        raise RequestError(f"{name} is {source.kind} data: choose {kind} data, {', '.join(_named(kind))}.")
+
+
+def _named(kind: str) -> list[str]:
+    return [name for name, source in SOURCES.items() if source.kind == kind]
+
+
+def name_and_path(text: str) -> tuple[str, Path | None]:
+    """Return the corpus and the path of NAME or NAME:PATH.
+
+    >>> name_and_path("aya"), name_and_path("ntrex:data/ntrex")[0]
+    (('aya', None), 'ntrex')
+
+    Raises RequestError for NAME: with nothing behind it.
+    """
+    name, colon, path = text.partition(":")
+    if colon and not path:
+        raise RequestError(f"{text!r} has no path behind the colon: write {name} for the hub, or {name}:FOLDER.")
+    return name, Path(path) if path else None
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+# Parquet and CSV by pyarrow, JSON by the standard library: `datasets` would first write an Arrow copy of every set, and infers
+# the types of a JSON or CSV column from its first rows, which fails on rows of another type ("5" read as a number, say).
+_FORMATS = (".parquet", ".jsonl", ".json", ".csv")
+_NOT_DATA = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
+_HELD_OUT = re.compile(r"(?<![a-z])(test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
+_BATCH = 2048  # rows of Parquet read at a time
+_BLOCK = 1 << 24  # bytes of CSV read at a time; no row may be longer
+
+
+def _format(file: Path) -> str:
+    return Path(file.name.removesuffix(".gz")).suffix
+
+
+def _files(source: Source, language: str, root: Path) -> list[Path]:
+    """Return the files of a language below ``root``: those where the hub has them, otherwise all data but held-out splits.
+
+    Raises RequestError where there are none.
+    """
+    folder = root.parent if root.is_file() else root
+    inside = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+    names = {file: file.relative_to(folder).as_posix() for file in inside}
+    patterns = [pattern.format(source.names[language]) for pattern in source.files]
+    if as_on_hub := [file for file in inside if any(fnmatch(names[file], pattern) for pattern in patterns)]:
+        return as_on_hub
+    data = [file for file in inside if _format(file) in _FORMATS and file.name not in _NOT_DATA]
+    files = [file for file in data if source.all_splits or not _HELD_OUT.search(names[file])]
+    if files:
+        return files
+    if data:
+        raise RequestError(
+            f"{data[0]} is by its name a test or validation split, which is not for training: give the training files of "
+            f"{source.name}."
+        )
+    raise RequestError(
+        f"{root} has no files of {source.name}: it needs {' or '.join(patterns)}, or files ending in {', '.join(_FORMATS)} "
+        "(.gz as well)."
+    )
+
+
+def _parallel_files(source: Source, language: str, root: Path) -> tuple[Path, Path]:
+    """Return the English and the target text of a line-aligned corpus, or raise RequestError."""
+    found = []
+    for pattern in (pattern.format(source.names[language]) for pattern in source.files):
+        files = sorted(file for file in root.rglob("*.txt") if fnmatch(file.name, pattern))
+        if len(files) != 1:
+            raise RequestError(
+                f"{root} has {len(files)} files like {pattern.lstrip('*')}, not one: give the folder of {source.name} that "
+                f"holds English and {_NAMES[language]}."
+            )
+        found += files
+    return found[0], found[1]
+
+
+def _aligned_rows(english: Path, target: Path) -> Iterator[Row]:
+    # Split at line feeds alone: a break at any other character would put all lines after it out of step.
+    texts = [_read_text(file).removesuffix("\n").split("\n") for file in (english, target)]
+    if len(texts[0]) != len(texts[1]):
+        raise RequestError(
+            f"{english.name} has {len(texts[0])} lines and {target.name} {len(texts[1])}: they must be translations line by line."
+        )
+    for pair in zip(*texts, strict=True):
+        yield dict(zip(("english", "target"), pair, strict=True))
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except ValueError as error:
+        raise WorkError(f"{file} cannot be read: it is not UTF-8 ({error}).") from None
+
+
+def _open(file: Path) -> IO[str]:
+    if file.suffix == ".gz":
+        return gzip.open(file, "rt", encoding="utf-8-sig", newline="\n")
+    return file.open(encoding="utf-8-sig", newline="\n")
+
+
+def _rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a file, of each the wanted columns alone.
+
+    Raises RequestError where a column is missing that may not be, WorkError where the file is damaged.
+    """
+    import pyarrow
+
+    read: Callable[[Path, Sequence[str]], Iterator[Row]] = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(
+        _format(file), _json_rows
+    )
+    count = 0
+    try:
+        for count, row in enumerate(read(file, columns), 1):  # noqa: B007
+            yield row
+    except RequestError:
+        raise
+    except (pyarrow.ArrowException, ValueError, OSError, EOFError, csv.Error, zlib.error) as error:
+        raise WorkError(f"{file} cannot be read after row {count}: {' '.join(str(error).split())}") from None
+
+
+def _wanted(file: Path, columns: Sequence[str], found: Sequence[str]) -> list[str]:
+    """Return the columns that a file has of the wanted ones."""
+    missing = [column for column in columns if not column.endswith("?") and column not in found]
+    if missing:
+        raise RequestError(f"{file} has no column {', '.join(missing)}; it has: {', '.join(found) or 'none'}.")
+    return [name for name in (column.removesuffix("?") for column in columns) if name in found]
+
+
+def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(file) as parquet:
+        wanted = _wanted(file, columns, parquet.schema_arrow.names)
+        for batch in parquet.iter_batches(_BATCH, columns=wanted):
+            yield from batch.to_pylist()
+
+
+def _csv_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
+
+    with _open(file) as lines:
+        wanted = _wanted(file, columns, next(csv.reader(lines), []))
+    options = {
+        "read_options": ReadOptions(block_size=_BLOCK),
+        "parse_options": ParseOptions(newlines_in_values=True),
+        # Text as it stands: no column of digits is a number, no "null" is nothing.
+        "convert_options": ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pyarrow.string())),
+    }
+    with pyarrow.input_stream(file) as stream, open_csv(stream, **options) as reader:
+        for batch in reader:
+            yield from batch.to_pylist()
+
+
+def _json_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    wanted: list[str] = []
+    for number, row in enumerate(_json_values(file), 1):
+        if not isinstance(row, dict):
+            raise RequestError(f"{file}: row {number} is a {type(row).__name__}, where an object of columns is needed.")
+        if number == 1:  # later rows may leave out what is empty
+            _wanted(file, columns, list(row))
+            wanted = [column.removesuffix("?") for column in columns]
+        yield {column: row.get(column) for column in wanted}
+
+
+def _json_values(file: Path) -> Iterator[Any]:
+    with _open(file) as lines:
+        first = next((line for line in lines if line.strip()), "")
+        if first.lstrip().startswith("["):
+            yield from json.loads(first + lines.read())
+        elif first:
+            yield json.loads(first)
+            yield from (json.loads(line) for line in lines if line.strip())
+
+
+def _downloaded(source: Source, language: str) -> Path:
+    """Return the folder of a set's files in the local hub cache, downloading what is not there."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [pattern.format(source.names[language]) for pattern in source.files]
+    try:
+        return Path(
+            snapshot_download(source.hub, repo_type="dataset", revision=source.revision, allow_patterns=patterns)
+        )
+    except Exception as error:
+        raise WorkError(
+            f"{source.hub} cannot be had from the Hugging Face hub ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            f"Where there is no network, download {' and '.join(patterns)} of it elsewhere and give their folder as the path: "
+            f"{source.name}:FOLDER."
+        ) from error
+
+
+# --- filters ---------------------------------------------------------------------------------------------
+
+_SCRIPTS = {"en": "A-Za-zÀ-ɏ", "sw": "A-Za-zÀ-ɏ", "bn": "\u0980-\u09ff", "te": "\u0c00-\u0c7f"}
+_INSIDE = {code: re.compile(f"[{script}]+") for code, script in _SCRIPTS.items()}
+_OUTSIDE = {code: re.compile(rf"[^\W\d_{script}]+") for code, script in _SCRIPTS.items()}
+_CALCULATION = re.compile(
+    r"\d\s*[+*×÷]\s*\d"  # 3+4, 3 × 4
+    r"|\d\s+[-−/xX]\s+\d"  # 3 - 4, but no 3-4 (a score), 2019-20, 3/4, 3x4
+    r"|\d\s*=|=\s*[-−]?\s*\d"  # 7 =, x = 7
+    r"|\\(?:frac|times|cdot|div|sqrt)"
+)
+
+
+def _has_calculation(text: str) -> bool:
+    """Say whether a text calculates, in digits of any script; it errs towards yes and does not know number words.
+
+    >>> _has_calculation("3 + 4"), _has_calculation("৩×৪"), _has_calculation("a 2-1 win on 3/4 in 2019-20, 10:30")
+    (True, True, False)
+    """
+    return _CALCULATION.search(text) is not None
+
+
+def _mostly_in_script(text: str, language: str) -> bool:
+    inside, outside = (sum(map(len, part[language].findall(text))) for part in (_INSIDE, _OUTSIDE))
+    return inside > outside
+
+
+def _flaw(example: Example, language: str, kind: str, max_characters: int, without_arithmetic: bool) -> str:
+    """Return the first of `REASONS` to drop an example, "" for none; duplicates are found elsewhere."""
+    sides = (example.prompt, example.completion)
+    if not all(sides):
+        return "empty"
+    if sum(map(len, sides)) > max_characters:
+        return "too long"
+    if kind == "language":
+        # One side is enough: the other one of a translation is English, and so are many instructions.
+        if not any(_mostly_in_script(side, language) for side in sides):
+            return "other script"
+        if without_arithmetic and any(map(_has_calculation, sides)):
+            return "arithmetic"
+    return ""
+
+
+# --- which ones ------------------------------------------------------------------------------------------
+
+
+def _key(example: Example, seed: int) -> int:
+    prompt, completion = example.prompt.encode(), example.completion.encode()
+    digest = hashlib.blake2b(
+        len(prompt).to_bytes(8, "big") + prompt + completion, digest_size=8, key=str(seed).encode()
+    )
+    return int.from_bytes(digest.digest(), "big")
+
+
+def _chosen(examples: Iterable[Example], n: int | None, seed: int) -> tuple[tuple[Example, ...], int, int]:
+    """Return the n examples of lowest key in the order of their keys, how many examples there were, how many distinct.
+
+    A key is a hash of the seed and the text: a random order that depends neither on the order of rows nor on how they are
+    spread over files, begins alike for every n, and is found in one pass that holds n examples and 8 bytes for each other.
+    Equal texts have equal keys. (That two of 10 million texts share a key by accident has a chance of 3 in a million.)
+    """
+    import numpy as np
+
+    held: dict[int, Example] = {}
+    highest: list[int] = []  # a heap of the held keys, negated
+    keys = array("Q")
+    for example in examples:
+        key = _key(example, seed)
+        keys.append(key)
+        if key in held or (len(held) == n and key > -highest[0]):
+            continue
+        held[key] = example
+        if n is not None:
+            heapq.heappush(highest, -key)
+            if len(held) > n:
+                del held[-heapq.heappop(highest)]
+    return tuple(held[key] for key in sorted(held)), len(keys), len(np.unique(np.asarray(keys)))
+
+
+def load_corpus(
+    name: str,
+    language: str,
+    n: int | None = None,
+    seed: int = 0,
+    path: str | Path | None = None,
+    *,
+    max_characters: int = 2000,
+    without_arithmetic: bool = True,
+) -> Corpus:
+    """Return n examples of a corpus (all of them for None) in a language, in an order that the seed decides.
+
+    Read from ``path`` (a file, a folder laid out as on the hub, or a folder of files of any names; test and validation splits
+    are left out) or else from the Hugging Face hub. The choice depends on the texts and the seed alone, not on the order of
+    rows or files, and fewer examples are the first of more.
+
+    Dropped and counted are examples with an empty side, of more than ``max_characters`` in both sides together, and exact
+    duplicates; of language corpora also those with no side mostly in the language's script and, ``without_arithmetic``, those
+    that calculate: a sign between numbers, an equals sign at a number, LaTeX arithmetic. Word problems without signs stay.
+
+    Raises RequestError for an unknown corpus or language, a path without its files or columns, and where there are fewer than
+    n examples; WorkError where the hub cannot be reached or a file is damaged. Source: ours.
+
+    >>> load_corpus("templates", "sw", 3).examples == load_corpus("templates", "sw", 5).examples[:3]
+    True
+    """
+    source = _source(name, language)
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+        raise RequestError(f"n must be a whole number from 1 on, or None for all examples, not {n!r}.")
+    if not source.hub:
+        return _generated(source, language, n, seed, path)
+    root = _downloaded(source, language) if path is None else Path(path).expanduser()
+    if not root.exists():
+        raise RequestError(f"{root} does not exist: give a folder or a file of {name}.")
+    where = f"{source.hub}, {root.name[:12]} (Hugging Face hub)" if path is None else str(path)
+    counts: Counter[str] = Counter()
+
+    def good() -> Iterator[Example]:
+        for example in _read(source, language, root):
+            flaw = _flaw(example, language, source.kind, max_characters, without_arithmetic)
+            counts.update(("read", flaw) if flaw else ("read",))
+            if not flaw:
+                yield example
+
+    examples, passed, kept = _chosen(good(), n, seed)
+    counts.update(kept=kept, duplicate=passed - kept)
+    if kept < (n or 1):
+        dropped = ", ".join(f"{counts[reason]:,} {reason}" for reason in REASONS if counts[reason])
+        raise RequestError(
+            f"{name} in {language!r} has {kept:,} examples, {n or 1:,} are wanted ({where}: {counts['read']:,} read; dropped: "
+            f"{dropped or 'none'})."
+        )
+    ordered = {reason: counts[reason] for reason in ("read", "kept", *REASONS)}
+    labelled = tuple(example if example.kind else replace(example, kind=name) for example in examples)
+    return Corpus(name, language, source.kind, labelled, where, ordered)
+
+
+def _read(source: Source, language: str, root: Path) -> Iterator[Example]:
+    if not source.columns:
+        rows: Iterable[Row] = _aligned_rows(*_parallel_files(source, language, root))
+    else:
+        columns = [column.format(source.names[language]) for column in source.columns]
+        rows = (row for file in _files(source, language, root) for row in _rows(file, columns))
+    return (example for row in rows for example in source.examples(row, language))
+
+
+# --- the package's own -----------------------------------------------------------------------------------
+
+_HEADINGS = re.compile(r"(### [^\n]+\n)(.*)(\n\n### [^\n]+\n)", re.DOTALL)
+
+
+def _generated(source: Source, language: str, n: int | None, seed: int, path: str | Path | None) -> Corpus:
+    if path is not None:
+        raise RequestError(f"{source.name} is made by this package and read from nowhere: leave the path out.")
+    if n is None:
+        raise RequestError(f"{source.name} has no end: say how many examples (n).")
+    if source.kind == "math":
+        problems = templates.problems(language, "train", n, seed)
+        examples = tuple(Example(p.question, p.solution, p.frame) for p in problems)
+    else:
+        generic = templates.language_examples(language, n, seed)
+        examples = tuple(replace(example, prompt=_headings(example)[1]) for example in generic)
+    counts = {"read": n, "kept": n} | dict.fromkeys(REASONS, 0)
+    return Corpus(source.name, language, source.kind, examples, "made by xlnb", counts)
+
+
+def _headings(example: Example) -> tuple[str, str, str]:
+    """Return what stands before the task of a generic example, the task, and what stands behind it."""
+    found = _HEADINGS.fullmatch(example.prompt)
+    if found is None:
+        raise WorkError(f"The generic example {example.prompt[:60]!r} has no heading before and after its task.")
+    before, task, after = found.groups()
+    return before, task, after
+
+
+# --- as a model reads them -------------------------------------------------------------------------------
+
+
+def formatted(corpus: Corpus, tokenizer: PreTrainedTokenizerBase | None = None) -> tuple[Example, ...]:
+    r"""Return the examples as a model reads them: in its chat template where the tokenizer has one, else as plain text.
+
+    Plain text is ``Question: ...\nAnswer:`` and a space before the completion for math, ``### Instruction\n...\n\n###
+    Response\n`` for language data: never the labels of the word problems, since language data in the evaluation's own format
+    teaches a model not to calculate. The package's own sets keep their labels in their language.
+
+    In a chat template prompt and completion together are the template's text of the whole conversation, but for what
+    training adds itself: the token that begins a sequence, and the one that ends it where that is what ends the turn
+    (``<|im_end|>`` of Qwen), with the line break behind it. Another end-of-turn marker stays in the completion.
+
+    Raises RequestError for a template that does not continue its own generation prompt. Source: ours.
+
+    >>> formatted(load_corpus("templates", "sw", 2)) == templates.math_examples("sw", "train", 2)
+    True
+    """
+    if tokenizer is not None and tokenizer.chat_template:
+        return tuple(_as_chat(example, tokenizer) for example in corpus.examples)
+    before, after, gap = _labels(corpus)
+    return tuple(
+        replace(example, prompt=before + example.prompt + after, completion=gap + example.completion)
+        for example in corpus.examples
+    )
+
+
+def _labels(corpus: Corpus) -> tuple[str, str, str]:
+    """Return what stands before a prompt, behind it, and before a completion in plain text."""
+    if corpus.name == "templates":
+        problem = templates.problems(corpus.language, "train", 1)[0]
+        before, after = templates.prompt(problem).split(problem.question)
+        return before, after, " "
+    if corpus.name == "templates-generic":
+        before, _, after = _headings(templates.language_examples(corpus.language, 1)[0])
+        return before, after, ""
+    if corpus.kind == "math":
+        return "Question: ", "\nAnswer:", " "
+    return "### Instruction\n", "\n\n### Response\n", ""
+
+
+def _as_chat(example: Example, tokenizer: PreTrainedTokenizerBase) -> Example:
+    asked = [{"role": "user", "content": example.prompt}]
+    answered = [*asked, {"role": "assistant", "content": example.completion}]
+    prompt = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    whole = str(tokenizer.apply_chat_template(answered, tokenize=False))
+    completion = whole.removeprefix(prompt)
+    if not whole.startswith(prompt) or example.prompt not in prompt or example.completion not in completion:
+        raise RequestError(
+            f"The chat template of {tokenizer.name_or_path or 'this tokenizer'} does not continue its own generation prompt: "
+            f"{prompt[-60:]!r} is not how {whole[:200]!r} goes on, or an utterance is changed. Use a tokenizer without a chat "
+            "template, or another template."
+        )
+    completion = completion.rstrip().removesuffix(str(tokenizer.eos_token or ""))
+    return replace(example, prompt=prompt.removeprefix(str(tokenizer.bos_token or "")), completion=completion)
