@@ -61,11 +61,13 @@ _ = display(samples.parallel_problems(language, "scored", 1))
 # The model is not asked cold: before each problem it sees two worked examples in the problem's language. So there *is* some Swahili
 # math in the context, for every model alike; there is none in any training data.
 #
-# We read three things from a model. The **NLL of the solution** is how surprised it is, in nats per token, by the right solution:
-# lower is better. The **NLL of the expressions** is the same for the calculations alone (`12 + 5`: which numbers, which operation),
-# so it measures whether the problem was understood rather than how the sentences are worded. And **calculations right** is the
-# share of problems for which the model's own answer contains every calculation of the solution. The final number is read too, but
-# arithmetic with two-digit numbers is close to hopeless for a model of this size.
+# We read five things from a model. The primary one is the **information gained on the expressions**: how much likelier, in nats per
+# token, the right calculations (`12 + 5`: which numbers, which operation) are behind their own problem than behind another one.
+# Higher is better, and zero is a model that reads nothing from the problem; [the chapter on measuring](02-measuring.ipynb) says why
+# this one. The **NLL of the solution** is how surprised the model is by the right solution, lower is better, and the **NLL of the
+# expressions** is the same for the calculations alone. **Calculations right** is the share of problems for which the model's own
+# answer contains every calculation of the solution. The final number is read too, but arithmetic with two-digit numbers is close to
+# hopeless for a model of this size.
 
 # %%
 base = study.outcomes(["base"])
@@ -235,7 +237,8 @@ _ = display(Markdown(telling.reading(repeated_english, "en")))
 # much *another kind* of problem would differ; and a few trainings say only roughly how much trainings differ. The learning rate and the number of steps were chosen once, after a few trial trainings
 # of the math expert, by its NLL on development problems; the language expert and the merges took them over, which may favour the math
 # expert. A soup halves both updates, so it is also the gentlest model here. And a difference in the NLL of whole solutions may come from
-# wording as well as from understanding: that is why the expressions are scored apart.
+# wording as well as from understanding: that is why the expressions are scored apart, and why the primary reading asks what the
+# problem adds to them. (That reading was chosen after these models had been scored by the others; all are shown.)
 
 # %% [markdown]
 # ## Summary

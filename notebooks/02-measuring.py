@@ -111,10 +111,16 @@ told = telling.caveat(profile) + measuring.validation_reading(worth)
 _ = display(Markdown(told))
 
 # %% [markdown]
-# *In order* is the share of trainings in which base and oracles are in order; *retest* the correlation of the gains by
-# problem between trainings; *problems needed* are those that show a tenth of the oracle's gain with three trainings. The rule
-# by which the primary reading is named was fixed before a merge was looked at: of the readings that are in order in every
-# training and give the placebo at most a quarter of the oracle's gain, the one that takes the least time.
+# *In order* is the share of trainings in which base and oracles are in order; *retest* the correlation of the gains by problem
+# between trainings; *problems needed* are those that show a quarter of the oracle's gain with three trainings.
+#
+# The rule by which the primary reading is named: of the readings that are in order in every training and give the placebo at most a
+# quarter of the oracle's gain, the one that takes the least time. It was written down when these development outcomes were known
+# and no merge had been read by information gained; by the older readings the merges of chapters 00 and 05 had been scored before.
+#
+# Where the placebo gains as much as the oracle, a reading is fooled by format. In a forced choice that can happen, though the numbers
+# are the same in every choice: the gold solution's words stand before each calculation, and *left* or *altogether* names the
+# operation to whoever has learned how solutions are worded, without a look at the problem.
 #
 # ## Several trainings
 #

@@ -13,6 +13,7 @@ from xlnb.benchmarks import Benchmark, Item, templates_benchmark
 from xlnb.corpora import mismatched, strangers, templates
 from xlnb.errors import RequestError
 from xlnb.evaluation import (
+    CHOICES,
     Evaluation,
     answer_readings,
     calculation_choices,
@@ -415,8 +416,9 @@ def test_a_choice_is_right_where_the_gold_calculation_is_likeliest(base):
 def test_guessing_among_the_variants_is_right_once_in_six(base):
     with torch.no_grad():  # a model that finds every token equally likely
         base.model.get_output_embeddings().weight.zero_()
-    for item, found in zip(some("en", 6), solution_readings(base, run_prefix(base, ""), some("en", 6), Evaluation()),
-                           strict=True):  # fmt: skip
+    items = some("en", 6)
+    scored = solution_readings(base, run_prefix(base, ""), items, Evaluation(readings=CHOICES))
+    for item, found in zip(items, scored, strict=True):
         assert found["choice-probability"] == pytest.approx(6 ** -len(item.expressions), rel=1e-4)
         assert found["choice"] == 0  # a tie is not right
 
@@ -425,11 +427,14 @@ def test_information_is_the_likelihood_behind_another_problem_minus_that_behind_
     items = some("en", 6)
     prefix = run_prefix(base, "")
     other = [items[j] for j in strangers([item.group for item in items])]
-    found = solution_readings(base, prefix, items, Evaluation(readings=("nll", "information")))
+    readings = ("nll", "expression-nll", "information", "expression-information")
+    found = solution_readings(base, prefix, items, Evaluation(readings=readings))
     for item, stranger, one in zip(items, other, found, strict=True):
         assert stranger.group != item.group
-        crossed = plain_nll(base, prefix.ids, replace(stranger, completion=item.completion)).mean().item()
-        assert one["information"] == pytest.approx(crossed - one["nll"], abs=1e-4)
+        crossed = plain_nll(base, prefix.ids, replace(stranger, completion=item.completion))
+        assert one["information"] == pytest.approx(crossed.mean().item() - one["nll"], abs=1e-4)
+        calculated = crossed[torch.tensor(in_expressions(item))].mean().item()
+        assert one["expression-information"] == pytest.approx(calculated - one["expression-nll"], abs=1e-4)
 
 
 def test_no_information_where_the_problem_is_not_read(base):
@@ -461,7 +466,7 @@ def test_options_are_chosen_by_likelihood(base):
     items = tuple(
         Item(f"o-{gold}", "en", "Which?\nAnswer:", options=(" A", " B", " C", " D"), gold=gold) for gold in range(4)
     )
-    rows = evaluate(base, Benchmark("letters", "en", "", items, ""), Evaluation())
+    rows = evaluate(base, Benchmark("letters", "en", "", items, ""), Evaluation(readings=CHOICES))
     before = base.start + base.encode("Which?\nAnswer:")
     nll = torch.tensor([plain_total(base, before, base.encode(option)) for option in items[0].options])
     chosen = rows[rows["metric"] == "choice"]
@@ -477,6 +482,13 @@ def test_an_answer_sentence_is_scored_apart(base):
     ids = base.encode(item.closing)
     alone = plain_total(base, base.start + base.encode(item.prompt), ids) / len(ids)
     assert list(rows["metric"]) == ["closing-nll"] and rows["outcome"][0] == pytest.approx(alone, rel=1e-4)
+
+
+def test_no_information_is_read_where_no_solution_is_known(base):
+    items = tuple(Item(f"c-{i}", "en", f"Why {i}?\nAnswer:", answer=Decimal(7), closing=" It is 7.") for i in range(3))
+    readings = ("closing-nll", "information", "nll", "choice", "exact-match")
+    rows = evaluate(base, Benchmark("c", "en", "", items, ""), replace(SMALL, readings=readings, generated=2))
+    assert list(rows["metric"]) == ["closing-nll"] * 3 + ["exact-match"] * 2
 
 
 def test_readings_that_a_benchmark_does_not_allow_are_refused(base):
@@ -511,7 +523,10 @@ def test_outcomes_problem_by_problem(base, language):
         generated = metric in ("exact-match", "expression")
         assert list(part["problem"]) == (problems[:4] if generated else problems)
         assert part["text"].notna().all() == generated
-        assert part["outcome"].isin([0, 1]).all() if generated or metric == "choice" else (part["outcome"] > 0).all()
+        if generated:
+            assert part["outcome"].isin([0, 1]).all()
+        elif metric in ("nll", "expression-nll"):
+            assert (part["outcome"] > 0).all()
 
 
 def test_the_same_again(base):
@@ -541,7 +556,7 @@ def test_settings_decide_what_is_read(base):
         other = asked(base, "en", replace(SMALL, **{"shots": 1, "generated": 0, **change}))
         assert len(other) == len(plain)
         assert (other["outcome"] - plain["outcome"]).abs().max() > 1e-3, change
-    assert set(plain["metric"]) == {"nll", "expression-nll", "choice", "choice-probability"}
+    assert set(plain["metric"]) == {"nll", "expression-nll", "information", "expression-information"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,11 @@ import pytest
 from xlnb.corpora import fingerprint, grammar, templates
 from xlnb.corpora.templates import language_examples
 
+if "te" not in templates.GENERIC_LANGUAGES:
+    pytest.skip(
+        "a generic set is used with the word problems of its language; te.yaml is missing", allow_module_level=True
+    )
+
 FILE = grammar.read("generic-te.yaml")
 TABLES = FILE["tables"]
 GENERIC = {seed: language_examples("te", 4000, seed) for seed in (0, 1000)}
@@ -81,6 +86,12 @@ def test_the_same_again_from_the_start_and_with_another_seed_something_else():
     templates._generic.cache_clear()
     assert fingerprint(language_examples("te", 4000)) == fingerprint(GENERIC[0])
     assert {e.prompt for e in GENERIC[0]} != {e.prompt for e in GENERIC[1000]}
+
+
+def test_names_are_not_those_of_scored_word_problems():
+    problem_names = templates._language("te").names
+    scored = {form for name in grammar.read("frames.yaml")["names"]["scored"] for form in problem_names[name].values()}
+    assert not scored & (WOMEN | MEN)
 
 
 # --- nothing to calculate --------------------------------------------------------------------------------
@@ -252,8 +263,9 @@ def test_stems_of_verbs_that_stand_with_any_subject():
     bare = [*TABLES["lesson"], *TABLES["happened"]]
     bare += [row["past"] for table in ("met", "feeling", "tool") for row in TABLES[table]]
     bare += [row["cp"] for row in TABLES["process"]] + [row["e"] for row in TABLES["word"]]
-    for stem in bare:  # a bare consonant at the end; not శ, న్న, డ్డ, which change before -ింది
-        assert "క" <= stem[-1] <= "హ" and not stem.endswith(("శ", "న్న", "డ్డ")), stem
+    for stem in bare:  # a bare consonant at the end; not శ, న్న, డ్డ, which change before -ింది (but దున్నింది)
+        assert "క" <= stem[-1] <= "హ", stem
+        assert stem == "దున్న" or not stem.endswith(("శ", "న్న", "డ్డ")), stem
 
 
 def test_steps_of_work_have_one_stem_in_all_their_forms():
@@ -280,8 +292,8 @@ def test_reported_speech_has_no_first_person():
 
 # --- agreement in the examples -----------------------------------------------------------------------------
 
-SUBJECTS = {name: "ింది" for name in WOMEN | AUNTS | WORKING_WOMEN}
-SUBJECTS |= {name: "ాడు" for name in MEN | UNCLES}
+SUBJECTS = dict.fromkeys(WOMEN | AUNTS | WORKING_WOMEN, "ింది")
+SUBJECTS |= dict.fromkeys(MEN | UNCLES, "ాడు")
 SUBJECTS |= {row["sg"].split()[-1]: "ాడు" for row in TABLES["work"] if row["sg"] not in WORKING_WOMEN}
 ENDINGS = {
     "ింది": ("ింది", "ుంది", "ది", "దు"),
@@ -291,31 +303,30 @@ PEOPLE = {row["pl"].split()[-1] for row in TABLES["work"]}
 
 
 def check_clauses(text):
-    """Every clause with one subject in the bare form: its last word must agree. How many were checked."""
-    checked = 0
-    for clause in re.split(r"[.,;?!:]", text):
+    """The last word of every clause must agree with its subject, or with that of the clause before. How many."""
+    checked, subject = 0, None
+    for clause in re.split(r"[.,]", re.sub(r"\(.*?\)", "", text)):
         tokens = words(clause)
-        if not tokens or tokens[-1].endswith("లేదు"):
+        found = {token for token in tokens if token in SUBJECTS or token in PEOPLE}
+        assert len(found) <= 1, clause
+        subject = found.pop() if found else subject
+        if not tokens or not subject or tokens[-1].endswith("లేదు"):  # లేదు agrees with everybody
             continue
-        found = {token for token in tokens[:-1] if token in SUBJECTS or token in PEOPLE}
-        if len(found) != 1:
-            continue
-        subject = found.pop()
         expected = ("రు",) if subject in PEOPLE else ENDINGS[SUBJECTS[subject]]
         assert tokens[-1].endswith(expected), (subject, clause)
         checked += 1
     return checked
 
 
-AGREEING = ("translate-to-telugu", "plural", "past-tense", "future-tense", "negative", "join-sentences", "case-ending")
+AGREEING = ("translate-to-telugu", "plural", "past-tense", "future-tense", "negative", "join-sentences")
 
 
 @pytest.mark.parametrize("kind", AGREEING)
 def test_verbs_agree_with_their_subject(kind):
-    found = of_kind(kind)
-    if kind == "case-ending":  # the explanation has no person as its subject
-        found = [(text, completion.split(".")[0]) for text, completion in found]
-    assert sum(check_clauses(completion) for _, completion in found) >= 300
+    for text, completion in of_kind(kind):
+        if kind != "translate-to-telugu":
+            assert check_clauses(text) >= 1, text
+        assert check_clauses(completion) >= 1 or completion.count("లేదు") > 1, completion
 
 
 @pytest.mark.parametrize(
@@ -379,7 +390,9 @@ def test_the_word_out_of_line_is_of_another_group():
     for text, completion in of_kind("odd-one-out"):
         listing = text.split(", ")
         odd = re.search("'(.+?)'", completion)[1]
-        assert odd in listing and set(listing) - {odd} in groups and not any({odd, w} <= g for w in listing for g in groups if w != odd)
+        rest = set(listing) - {odd}
+        assert odd in listing and rest in groups, text
+        assert any(odd in group and not rest & group for group in groups), text
 
 
 def test_events_come_in_order():
@@ -391,3 +404,30 @@ def test_events_come_in_order():
 
 
 # --- golden ------------------------------------------------------------------------------------------------
+
+GOLDEN = {
+    "translate-to-english": (
+        "### సూచన\nతెలుగు నుంచి ఆంగ్లానికి మార్చండి:\nసూర్యాస్తమయానికి ముందు తోటమాలి తోటలో మొక్కలకు నీళ్ళు పోసి అందరినీ ఆప్యాయంగా "
+        "పలకరించాడు.\n\n### రచన\n",
+        "Before sunset the gardener watered the plants in the garden and greeted everybody warmly.",
+    ),
+    "past-tense": (
+        "### సూచన\nఈ వాక్యాన్ని భూతకాలంలో రాయండి.\nఈ రోజు అన్నపూర్ణ పక్షులకు గింజలు చల్లుతున్నది, గాయనులు మేడ మీద సంగీత సాధన "
+        "చేస్తున్నారు.\n\n### రచన\n",
+        "నిన్న అన్నపూర్ణ పక్షులకు గింజలు చల్లింది, గాయనులు మేడ మీద సంగీత సాధన చేశారు.",
+    ),
+    "reported-speech": (
+        '### సూచన\nఎవరు ఎవరితో ఏం చెప్పారో పరోక్ష కథనంలో రాయండి.\n"నాకు మామిడిపండ్లు ఇష్టం" అని పూజారి మల్లికతో చెప్పాడు.\n\n### రచన\n',
+        "తనకు మామిడిపండ్లు ఇష్టమని పూజారి మల్లికతో చెప్పాడు.",
+    ),
+    "correct-sentence": (
+        "### సూచన\nవిద్యార్థి రాసిన ఈ వాక్యాన్ని సరిచేసి తప్పును వివరించండి.\nనిన్న ఉదయం వీరన్న తోటివారిని నవ్వించింది.\n\n### రచన\n",
+        "నిన్న ఉదయం వీరన్న తోటివారిని నవ్వించాడు. 'వీరన్న' పురుషుడి పేరు, కాబట్టి 'నవ్వించింది' కాదు, 'నవ్వించాడు' అనాలి.",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_golden(kind):
+    first = next(example for example in GENERIC[0] if example.kind == kind)
+    assert (first.prompt, first.completion) == GOLDEN[kind]

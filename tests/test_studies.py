@@ -322,6 +322,24 @@ def test_a_study_that_was_not_committed_is_told(here, wrong):
         CommittedStudy(*wrong)
 
 
+def test_stored_answers_are_read_again(here, capsys, nothing_to_compute):
+    (file,) = (here / "book" / "results").glob("*/outcomes.parquet")
+    before = pd.read_parquet(file)
+    code, out, _ = told(capsys, "reread", file.parent.name)
+    assert code == 0 and out == f"0 outcomes of {file.parent.name} changed.\n"
+    row = before.index[before["metric"] == "exact-match"][0]
+    spoiled = before.copy()
+    spoiled.loc[row, "outcome"] = 1 - before.loc[row, "outcome"]  # as a worse reader might have counted it
+    spoiled.to_parquet(file, index=False)
+    assert results.reread(file.parent.name) == 1
+    pd.testing.assert_frame_equal(pd.read_parquet(file), before)
+    (note,) = artifacts.read_json(file.parent / "provenance.json")["reread"]
+    assert note["outcomes changed"] == 1 and "when" in note
+    assert "studies" in artifacts.read_json(file.parent / "provenance.json")["spec"], "the first provenance stays"
+    with pytest.raises(RequestError, match="No committed result 'nothing'"):
+        results.reread("nothing")
+
+
 # --- the command line ------------------------------------------------------------------------------------
 
 

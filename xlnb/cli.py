@@ -229,6 +229,14 @@ def study(
 
 
 @app.command()
+def reread(name: Annotated[str, typer.Argument(help="A committed result: a folder of book/results.")]) -> None:
+    """Read the stored answers of a committed result again, with today's reading of numbers; needs no model."""
+    from xlnb import results
+
+    print(f"{results.reread(name)} outcomes of {name} changed.")
+
+
+@app.command()
 def twins(
     write: Annotated[bool, typer.Option("--write", help="Make each .ipynb anew from its .py.")] = False,
 ) -> None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from xlnb.models import Base
 
-NLL, EXPRESSION_NLL, INFORMATION, CLOSING_NLL = "nll", "expression-nll", "information", "closing-nll"
+NLL, EXPRESSION_NLL, CLOSING_NLL = "nll", "expression-nll", "closing-nll"
+INFORMATION, EXPRESSION_INFORMATION = "information", "expression-information"
 CHOICE, CHOICE_PROBABILITY = "choice", "choice-probability"
 EXACT_MATCH, EXPRESSION, IN_LANGUAGE = "exact-match", "expression", "in-language"
 
@@ -67,6 +68,9 @@ READINGS: dict[str, Reading] = {
         "nats",
         True,
     ),
+    EXPRESSION_INFORMATION: Reading(
+        "information gained on the expressions", "the same over the tokens of its calculations alone", "nats", True
+    ),
     CHOICE: Reading(
         "right choice", "every right calculation (or option) is likelier than all the others offered", "%", True
     ),
@@ -79,16 +83,23 @@ READINGS: dict[str, Reading] = {
     EXACT_MATCH: Reading("final number right", "the number read from the answer is the right one", "%", True, True),
     IN_LANGUAGE: Reading("in the language", "the answer is written in the problem's language", "%", True, True),
 }
-METRICS = (NLL, EXPRESSION_NLL, EXPRESSION, EXACT_MATCH)
+CHOICES = (CHOICE, CHOICE_PROBABILITY)
+LIKELIHOODS = (NLL, EXPRESSION_NLL)
+INFORMATIONS = (INFORMATION, EXPRESSION_INFORMATION)
+SHOTS_READINGS = (*LIKELIHOODS, EXPRESSION, EXACT_MATCH)
 # What chapter 02 compares, and what can be had in one pass over the problems.
-VALIDATED = (NLL, EXPRESSION_NLL, INFORMATION, CHOICE, CHOICE_PROBABILITY, EXPRESSION, EXACT_MATCH, IN_LANGUAGE)
+VALIDATED = (
+    (NLL, EXPRESSION_NLL, INFORMATION, CHOICE, CHOICE_PROBABILITY, EXPRESSION, EXACT_MATCH, IN_LANGUAGE),
+    (EXPRESSION_INFORMATION,),  # apart: outcomes are stored a group, and this one came later
+)
 COST_GROUPS = {
-    "likelihood": (NLL, EXPRESSION_NLL),
-    "likelihood and forced choice": (NLL, EXPRESSION_NLL, CHOICE, CHOICE_PROBABILITY),
-    "information": (INFORMATION,),
+    "likelihood": LIKELIHOODS,
+    "likelihood and forced choice": (*LIKELIHOODS, *CHOICES),
+    "information": INFORMATIONS,
     "generation": (EXPRESSION, EXACT_MATCH, IN_LANGUAGE),
 }
-PRIMARY = CHOICE_PROBABILITY  # named in chapter 02 by a rule on base, placebo and oracles, without a look at merges
+PRIMARY = EXPRESSION_INFORMATION  # named in chapter 02 by a rule on base, placebo and oracles, without a look at merges
+METRICS = (PRIMARY, EXPRESSION_NLL, NLL, EXPRESSION, EXACT_MATCH)  # what tables show of a merge
 OPERATIONS = "+-*/"
 _PARTS = re.compile(r"(\S+?)(\s*)([-+*/x×÷−])(\s*)(\S+)")
 
@@ -108,7 +119,7 @@ class Evaluation:
     max_new_tokens: int = 110  # an answer is cut there, or at its first line break
     batch_size: int = 32  # rows of a likelihood batch; fixed, since it may change the last bits of a score
     generation_batch_size: int = 64  # rows of a generation batch
-    readings: tuple[str, ...] = (NLL, EXPRESSION_NLL, CHOICE, CHOICE_PROBABILITY, EXPRESSION, EXACT_MATCH)
+    readings: tuple[str, ...] = (NLL, EXPRESSION_NLL, *INFORMATIONS, EXPRESSION, EXACT_MATCH)
     path: str | None = None  # of a local copy of the benchmark; from the hub where there is none
     reference: str | None = None  # of MGSM: a GSM8K test file, whose solutions are scored
 
@@ -228,13 +239,15 @@ def solution_readings(
     branches = [question.branches for question in asked]
     scored = likelihoods(base, prefix, rows, branches, evaluation.batch_size, f"{title} likelihood")
     found = [_read(question, *nll) for question, nll in zip(asked, scored, strict=True)]
-    if INFORMATION in wanted:
-        solved = [i for i, question in enumerate(asked) if question.completion]
+    solved = [i for i, question in enumerate(asked) if question.completion]
+    if wanted & set(INFORMATIONS) and solved:
         others = [rows[j][0] for j in strangers([items[i].group or items[i].id for i in solved])]
         crossed: list[Row] = [(other, rows[i][1]) for i, other in zip(solved, others, strict=True)]
         blind = likelihoods(base, prefix, crossed, [[]] * len(crossed), evaluation.batch_size, f"{title} information")
         for i, (tokens, _) in zip(solved, blind, strict=True):
-            found[i][INFORMATION] = tokens.mean().item() - found[i][NLL]
+            unread = _nll(asked[i], tokens)
+            gained = {INFORMATION: NLL, EXPRESSION_INFORMATION: EXPRESSION_NLL}
+            found[i] |= {new: unread[old] - found[i][old] for new, old in gained.items() if old in unread}
     return [{metric: one[metric] for metric in evaluation.readings if metric in one} for one in found]
 
 
@@ -251,11 +264,11 @@ class _Question:
 
 
 def _question(base: Base, item: Item, wanted: set[str]) -> _Question:
-    solved = item.completion and wanted & {NLL, EXPRESSION_NLL, INFORMATION, CHOICE, CHOICE_PROBABILITY}
+    solved = item.completion and wanted & {NLL, EXPRESSION_NLL, *INFORMATIONS, *CHOICES}
     completion = base.encode(item.completion) if solved else []
     branches: list[Branch] = []
     choices: list[tuple[int, int]] = []
-    if wanted & {CHOICE, CHOICE_PROBABILITY}:
+    if wanted & set(CHOICES):
         if item.options and item.gold is not None:
             branches += [Branch(0, base.encode(option)) for option in item.options]
             choices.append((len(item.options), item.gold))
@@ -270,15 +283,22 @@ def _question(base: Base, item: Item, wanted: set[str]) -> _Question:
     return _Question(base.encode(item.prompt), completion, marked, branches, choices, closing)
 
 
-def _read(question: _Question, tokens: Tensor, branches: list[Tensor]) -> dict[str, float]:
-    """Return the readings of one problem from the likelihoods of its completion's tokens and of its branches' tokens."""
+def _nll(question: _Question, tokens: Tensor) -> dict[str, float]:
+    """Return the mean over the completion's tokens and over those of its expressions."""
     import torch
 
     found: dict[str, float] = {}
     if question.completion:
         found[NLL] = tokens.mean().item()
-        if any(question.in_expression):
-            found[EXPRESSION_NLL] = tokens[torch.tensor(question.in_expression)].mean().item()
+    if any(question.in_expression):
+        found[EXPRESSION_NLL] = tokens[torch.tensor(question.in_expression)].mean().item()
+    return found
+
+
+def _read(question: _Question, tokens: Tensor, branches: list[Tensor]) -> dict[str, float]:
+    """Return the readings of one problem from the likelihoods of its completion's tokens and of its branches' tokens."""
+
+    found = _nll(question, tokens)
     if question.closing:
         found[CLOSING_NLL] = branches[-1].mean().item()
     if question.choices:

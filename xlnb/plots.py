@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from xlnb.evaluation import EXPRESSION, EXPRESSION_NLL, NLL, READINGS
+from xlnb.evaluation import EXPRESSION, EXPRESSION_NLL, PRIMARY, READINGS, SHOTS_READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
 from xlnb.partitions import Partition
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+SHOWN = (PRIMARY, EXPRESSION_NLL, EXPRESSION)
 WIDTH = 7.5  # inches: readable at the book's text width
 MATH_COLOUR, LANGUAGE_COLOUR, OTHER_COLOUR = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito
 _EXPERT_COLOURS = {"math": MATH_COLOUR, "language": LANGUAGE_COLOUR, "both": "#009E73", "none": OTHER_COLOUR}
@@ -99,9 +100,7 @@ def partition_figure(partitions: Sequence[Partition]) -> Figure:
     return figure
 
 
-def scores_figure(
-    scores: pd.DataFrame, metrics: Sequence[str] = (NLL, EXPRESSION_NLL, EXPRESSION), title: str = ""
-) -> Figure:
+def scores_figure(scores: pd.DataFrame, metrics: Sequence[str] = SHOWN, title: str = "") -> Figure:
     """Draw each method's score with its 95 % interval: a column a metric, a row a test language.
 
     ``scores`` has the columns of :func:`xlnb.load_scores`, one row a method, test language and metric.
@@ -148,7 +147,7 @@ def save_readme_figure(path: str = "book/_static/first-swap.png") -> None:
     figure.savefig(path, dpi=150)
 
 
-def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = EXPRESSION_NLL) -> Figure:
+def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = PRIMARY) -> Figure:
     """Draw each method's paired difference to the base, a panel a test language; right of the line is better.
 
     ``gains`` has the columns of :func:`xlnb.telling.contrasts` and test_language, method and partition.
@@ -164,18 +163,19 @@ def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = EXPRESSION_
             axis.plot(row["difference"], height, "o", color=colour, markersize=6)
         axis.axvline(0, color="black", linewidth=1)
         axis.set_title(LANGUAGE_NAMES.get(language, language))
-        axis.set_xlabel("expression NLL, minus the base's\n(nats per token, reversed:\nright is better)")
+        reading = READINGS[metric]
+        turned = "" if reading.higher_is_better else ", reversed"
+        axis.set_xlabel(f"{reading.title}, minus the base's\n({reading.unit_in_words}{turned}:\nright is better)")
         axis.set_yticks(range(len(part)), [label(m, p) for m, p in zip(part["method"], part["partition"], strict=True)])
-        axis.invert_xaxis()
+        if not reading.higher_is_better:
+            axis.invert_xaxis()
     axes[0, 0].invert_yaxis()
     if title:
         figure.suptitle(title, fontsize="medium")
     return figure
 
 
-def differences_figure(
-    contrasts: pd.DataFrame, title: str = "", metrics: Sequence[str] = (NLL, EXPRESSION_NLL, EXPRESSION)
-) -> Figure:
+def differences_figure(contrasts: pd.DataFrame, title: str = "", metrics: Sequence[str] = SHOWN) -> Figure:
     """Draw paired differences with their 95 % intervals, a column a metric; right of the line is better.
 
     ``contrasts`` has the columns of :func:`xlnb.telling.contrasts`; where less is better the axis is reversed. Filled dots are
@@ -288,7 +288,7 @@ def validation_figure(means: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def shots_figure(scores: pd.DataFrame, metrics: Sequence[str] = (NLL, EXPRESSION_NLL, EXPRESSION)) -> Figure:
+def shots_figure(scores: pd.DataFrame, metrics: Sequence[str] = SHOTS_READINGS[:3]) -> Figure:
     """Draw scores by the number of worked examples, a column a metric, a line a test language."""
     figure, axes = _subplots(1, len(metrics), 2.8, squeeze=False)
     languages = sorted(scores["test_language"].unique(), key=lambda code: code != "en")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import RequestError
+from xlnb.evaluation import INFORMATIONS
 from xlnb.methods import LANGUAGE, MATH, ORACLE_BUDGETS, PLACEBO
 from xlnb.partitions import COMPLEMENT
 from xlnb.paths import results_folder
@@ -129,6 +130,11 @@ class Experiment:
 MEASURING = "measuring"
 EXPERIMENTS: dict[str, Experiment] = {
     "first-swap": Experiment((MATH, LANGUAGE), lambda study: [study.outcomes(), study.base_by_shots()]),
+    # What the outcomes of first-swap were published without: the readings that chapter 02 added.
+    "first-swap-information": Experiment(
+        (MATH, LANGUAGE),
+        lambda study: [study.outcomes(readings=INFORMATIONS, generated=0)],
+    ),
     SWAP: Experiment((MATH, LANGUAGE), lambda study: [study.sweep(), study.swap_controls()]),
     MEASURING: Experiment(
         (PLACEBO, *ORACLE_BUDGETS), lambda study: [study.validation()], {"costs": lambda study: study.costs()}
@@ -181,6 +187,41 @@ def publish(
         out / "provenance.json", artifacts.provenance({"experiment": experiment, "studies": specs}, started)
     )
     return out
+
+
+def reread(name: str, folder: str | Path | None = None) -> int:
+    """Read a committed result's stored answers again, by today's :mod:`xlnb.answers`; return how many outcomes changed.
+
+    Answers are kept as text, so that a better reading needs no model. What changed is noted in provenance.json. Only our own
+    problems are known here; other benchmarks' rows stay. Raises :class:`~xlnb.errors.RequestError` where there is no such result.
+    """
+    import time
+
+    import pandas as pd
+
+    from xlnb.benchmarks import templates_benchmark
+    from xlnb.evaluation import READINGS, answer_readings
+
+    home = Path(folder or results_folder()) / name
+    if not (home / "outcomes.parquet").is_file():
+        raise RequestError(f"No committed result {name!r} in {home.parent}.")
+    table = pd.read_parquet(home / "outcomes.parquet")
+    generated = [metric for metric, reading in READINGS.items() if reading.generates]
+    rows = table[table["metric"].isin(generated) & (table["benchmark"] == "templates")]
+    outcomes = table["outcome"].copy()
+    for (language, split), part in rows.groupby(["test_language", "split"]):
+        n = 1 + int(part["problem"].str.rpartition("-")[2].astype(int).max())
+        items = {item.id: item for item in templates_benchmark(language, split, n).items}
+        for row in part.itertuples():
+            outcomes[row.Index] = answer_readings(items[row.problem], row.text)[row.metric]
+    changed = int((outcomes != table["outcome"]).sum())
+    if changed:
+        with artifacts.whole_file(home / "outcomes.parquet") as partial:
+            table.assign(outcome=outcomes).to_parquet(partial, index=False, compression="zstd")
+        made = artifacts.read_json(home / "provenance.json")
+        again = {"outcomes changed": changed, **artifacts.provenance({}, time.time())}
+        artifacts.write_json(home / "provenance.json", made | {"reread": [*made.get("reread", []), again]})
+    return changed
 
 
 @dataclass(frozen=True)

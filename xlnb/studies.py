@@ -14,7 +14,16 @@ from xlnb import artifacts
 from xlnb.corpora import Example, mismatched, templates
 from xlnb.corpora.sources import check_source, formatted, load_corpus, name_and_path
 from xlnb.errors import RequestError
-from xlnb.evaluation import CLOSING_NLL, COST_GROUPS, INFORMATION, VALIDATED, Evaluation, evaluate
+from xlnb.evaluation import (
+    CHOICES,
+    CLOSING_NLL,
+    COST_GROUPS,
+    LIKELIHOODS,
+    SHOTS_READINGS,
+    VALIDATED,
+    Evaluation,
+    evaluate,
+)
 from xlnb.merging import applied
 from xlnb.methods import LANGUAGE, MATH, METHODS, ORACLE_BUDGETS, PLACEBO, method
 from xlnb.models import Base, load_base, miniature, pocket_checkpoint
@@ -227,13 +236,14 @@ class Study:
         base and single experts beside them: a description, on problems by which nothing is chosen.
         """
         names = sweep_partitions(bottoms, tops, self.depth)
-        return self.outcomes([*SINGLE_EXPERTS, SWAP], [self.language], names, split="development",
+        return self.outcomes([*SINGLE_EXPERTS, SWAP], [self.language], names, split="development", readings=LIKELIHOODS,
                              problems=self.profile.development, generated=0)  # fmt: skip
 
     def swap_controls(self) -> pd.DataFrame:
         """Return the outcomes of Layer-Swapping by the named partitions and their controls, on the scored problems by
         likelihood, with base, single experts and soup beside them."""
-        return self.outcomes([*SINGLE_EXPERTS, "soup", SWAP], partitions=SWAP_CONTROLS, generated=0)
+        arms = [*SINGLE_EXPERTS, "soup", SWAP]
+        return self.outcomes(arms, partitions=SWAP_CONTROLS, readings=LIKELIHOODS, generated=0)
 
     def validation(self) -> pd.DataFrame:
         """Return the outcomes, by every reading, of base, placebo and oracles on development problems of the target language.
@@ -241,9 +251,17 @@ class Study:
         They tell what a reading is worth: the oracle should come first, a longer training before a shorter one, and the
         placebo, which learned the format alone, no better than the base. No merge is among them.
         """
-        n = self.profile.evaluation.problems
-        return self.outcomes(["base", PLACEBO, *ORACLE_BUDGETS], [self.language], split="development", readings=VALIDATED,
-                             generated=min(n, self.profile.development))  # fmt: skip
+        import pandas as pd
+
+        arms, generated = (
+            ["base", PLACEBO, *ORACLE_BUDGETS],
+            min(self.profile.evaluation.problems, self.profile.development),
+        )
+        parts = [
+            self.outcomes(arms, [self.language], split="development", readings=readings, generated=generated)
+            for readings in VALIDATED
+        ]
+        return pd.concat(parts, ignore_index=True)
 
     def costs(self) -> pd.DataFrame:
         """Return what each group of readings costs the base on development problems: readings, problems, seconds.
@@ -267,8 +285,8 @@ class Study:
         import pandas as pd
 
         n = self.profile.development
-        parts = [self.outcomes(["base"], split="development", shots=k, problems=n, generated=n // 2) for k in shots]
-        return pd.concat(parts, ignore_index=True)
+        asked = {"split": "development", "problems": n, "generated": n // 2, "readings": SHOTS_READINGS}
+        return pd.concat([self.outcomes(["base"], shots=k, **asked) for k in shots], ignore_index=True)
 
     def _cell(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> pd.DataFrame:
         import pandas as pd
@@ -353,11 +371,11 @@ def evaluate_adapter(
 
     chosen = named_profile(profile_name)
     evaluation = replace(chosen.evaluation, **changes)
+    if evaluation.benchmark in ("belebele", "global-mmlu"):
+        evaluation = replace(evaluation, readings=CHOICES, generated=0)
     if evaluation.benchmark == "mgsm":  # its problems and solutions are longer
         longer = max(evaluation.max_new_tokens, 256) if chosen.trimmed else evaluation.max_new_tokens
-        evaluation = replace(
-            evaluation, max_new_tokens=longer, readings=(CLOSING_NLL, INFORMATION, *evaluation.readings)
-        )
+        evaluation = replace(evaluation, max_new_tokens=longer, readings=(CLOSING_NLL, *evaluation.readings))
     if problems is not None:
         evaluation = replace(evaluation, problems=problems, generated=min(problems, evaluation.generated))
     asked = evaluation.asked(language)

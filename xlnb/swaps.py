@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlnb.evaluation import EXPRESSION_NLL, NLL, READINGS
+from xlnb.evaluation import EXPRESSION_NLL, LIKELIHOODS, READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.plots import label
 from xlnb.results import COLUMNS, RANDOM_CONTROLS, SWAP, select
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from xlnb.studies import Study
 
-LIKELIHOODS = (NLL, EXPRESSION_NLL)
 RANDOM = "random, mean of 5"  # the random controls taken together
 _MATH_ONLY = ("math-only", "")
 _OUTER = re.compile(r"outer (\d+)\+(\d+)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xlnb.evaluation import METRICS, READINGS
+from xlnb.evaluation import METRICS, PRIMARY, READINGS, SHOTS_READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
 from xlnb.plots import label
@@ -112,6 +112,7 @@ def bare_amount(value: float, low: float, high: float, metric: str, signed: bool
 
 def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
     """Return a table of scores with intervals: a row a method (and test language, if several), a column a metric."""
+    scores = scores[scores["metric"].isin(METRICS)].sort_values("metric", key=_shown_order, kind="stable")
     rows = list(scores.itertuples())
     several = scores["test_language"].nunique() > 1
     table = scores.assign(
@@ -121,6 +122,10 @@ def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
     )
     built = _grid(table, "model")
     return built.tab_header(title=caption) if caption else built
+
+
+def _shown_order(metrics: pd.Series) -> pd.Series:
+    return metrics.map({metric: place for place, metric in enumerate(METRICS)})
 
 
 def _grid(table: pd.DataFrame, rows: str) -> Any:
@@ -247,11 +252,11 @@ def first_swap_summary(target: pd.DataFrame, english: pd.DataFrame) -> str:
     ``target`` and ``english`` are contrasts in the target language and in English.
     """
 
-    def told(table: pd.DataFrame, a: str, b: str, metric: str = "expression-nll") -> str:
+    def told(table: pd.DataFrame, a: str, b: str, metric: str = PRIMARY) -> str:
         row = table[(table["name"] == f"{a} − {b}") & (table["metric"] == metric)].iloc[0]
         return f"{row['verdict']} ({amount(row['difference'], row['low'], row['high'], metric, signed=True)})"
 
-    swap, both = "Layer-Swapping", ("expression-nll", "expression")
+    swap, both = "Layer-Swapping", (PRIMARY, "expression-nll", "expression")
     lines = [
         ("Did the math expert learn math in English?", english, "Math only", "Base"),
         ("Does it carry over to the target language by itself?", target, "Math only", "Base"),
@@ -267,15 +272,11 @@ def first_swap_summary(target: pd.DataFrame, english: pd.DataFrame) -> str:
     ]
     finding = [told(target, swap, other).split(" ")[0] for other in ("Math only", "Task arithmetic", "Model soup")]
     if all(word == "better" for word in finding):
-        verdict_line = "**Reproduced at this size**, on the NLL of the expressions: the swap is better than its rivals."
+        verdict_line = "**Reproduced at this size**, by the primary reading: the swap is better than its rivals."
     elif "worse" in finding:
-        verdict_line = (
-            "**Not reproduced at this size**: on the NLL of the expressions at least one simpler rival is better."
-        )
+        verdict_line = "**Not reproduced at this size**: by the primary reading at least one simpler rival is better."
     else:
-        verdict_line = (
-            "**Unclear at this size**: on the NLL of the expressions not every difference to the rivals is shown."
-        )
+        verdict_line = "**Unclear at this size**: by the primary reading not every difference to the rivals is shown."
     return "\n".join([f"- {verdict_line}", *bullets])
 
 
@@ -285,7 +286,7 @@ def shots_reading(outcomes: pd.DataFrame, language: str) -> str:
     for code in ("en", language):
         for shots in sorted(set(outcomes["shots"]) - {0}):
             told = []
-            for metric in METRICS:
+            for metric in SHOTS_READINGS:
                 few, none = (select(outcomes, metric=metric, test_language=code, shots=n) for n in (shots, 0))
                 d = paired_difference(few, none)
                 told.append(

@@ -111,8 +111,11 @@ def line(what, ours, other, goal=None):
 
 def compare(checkpoint, language, problems, batch_size, only):
     settings, benchmark = asked(language, problems)
-    bases = {"whole vocabulary": lambda: models.load_base(checkpoint),
-             "trimmed vocabulary (the profile's)": lambda: models.load_base(checkpoint, _vocabulary_texts(("en", language)))}  # fmt: skip
+    kept = _vocabulary_texts(tuple(dict.fromkeys(("en", language))))
+    bases = {
+        "whole vocabulary": lambda: models.load_base(checkpoint),
+        "trimmed vocabulary (the profile's)": lambda: models.load_base(checkpoint, kept),
+    }
     good = True
     with tempfile.TemporaryDirectory() as folder:
         configured = tasks(benchmark, folder, settings.max_new_tokens)
