@@ -27,8 +27,28 @@ STATED = {
     "th": "คำตอบคือ {}",
     "zh": "答案是 {}。",
 }
-DIGITS = {"bn": "০১২৩৪৫৬৭৮৯", "te": "౦౧౨౩౪౫౬౭౮౯", "th": "๐๑๒๓๔๕๖๗๘๙", "ja": "０１２３４５６７８９", "zh": "０１２３４５６７８９"}  # noqa: RUF001
-WRITINGS = ["18", "-18", "1,800", "1.800", "18.00", "18,00", "$18", "18%", "18 (9 * 2)", "1 800", "+18", ".18", "eighteen"]
+DIGITS = {
+    "bn": "০১২৩৪৫৬৭৮৯",
+    "te": "౦౧౨౩౪౫౬౭౮౯",
+    "th": "๐๑๒๓๔๕๖๗๘๙",
+    "ja": "０１２３４５６７８９",
+    "zh": "０１２３４５６７８９",
+}
+WRITINGS = [
+    "18",
+    "-18",
+    "1,800",
+    "1.800",
+    "18.00",
+    "18,00",
+    "$18",
+    "18%",
+    "18 (9 * 2)",
+    "1 800",
+    "+18",
+    ".18",
+    "eighteen",
+]
 ANSWERS = (18, -18, 1800, 2)
 
 
@@ -82,7 +102,8 @@ def theirs(task, text):
 
     docs = list(task.eval_docs)
     task._instances = [
-        Instance("generate_until", doc, ("", {}), 0, task_name="mgsm", doc_id=i, repeats=1) for i, doc in enumerate(docs)
+        Instance("generate_until", doc, ("", {}), 0, task_name="mgsm", doc_id=i, repeats=1)
+        for i, doc in enumerate(docs)
     ]
     for instance in task.instances:
         instance.resps = [text]
@@ -169,7 +190,9 @@ def test_its_flexible_filter_takes_the_last_number_and_its_strict_one_the_first_
 # --- wrong requests --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read", [lambda code: harness_reads("18", code), lambda code: harness_counts_right("18", 18, code)])
+@pytest.mark.parametrize(
+    "read", [lambda code: harness_reads("18", code), lambda code: harness_counts_right("18", 18, code)]
+)
 @pytest.mark.parametrize("code", ["xx", "", "EN", "en/../en"])
 def test_a_language_that_it_does_not_have(read, code):
     with pytest.raises(RequestError, match="no MGSM in") as told:

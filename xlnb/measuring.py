@@ -169,11 +169,11 @@ def validation_means(outcomes: pd.DataFrame) -> pd.DataFrame:
 def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """Return what each reading is worth, a row a reading, the outcomes being those of :meth:`xlnb.Study.validation`.
 
-    metric; ``ordered``: the share of trainings in which base, quarter, half and whole oracle come in this order; ``placebo``: the
-    share of the oracle's gain that the placebo has, too; ``retest``: Spearman's correlation of the oracle's gains by problem
-    between trainings (NaN for one); ``effect``: the oracle's gain in standard deviations of it over problems; ``problems``: how
-    many show a quarter of that gain with three trainings (80 % power; None where no number does); ``seconds`` a 100 problems and
-    model; ``minutes``: seconds for that many problems, in minutes. Source: ours.
+    metric; ``ordered``: the share of trainings in which base, quarter, half and whole oracle come in this order; ``gain``: the
+    oracle's over the base, in units; ``placebo``: the share of it that the placebo has, too (NaN where no gain is shown);
+    ``retest``: Spearman's correlation of the gains by problem between trainings (NaN for one); ``effect``: the gain in standard
+    deviations of it over problems; ``problems``: how many show a quarter of the gain with three trainings (80 % power; None
+    where no number does); ``seconds`` a 100 problems and model; ``minutes``: for that many problems. Source: ours.
     """
     import pandas as pd
 
@@ -186,15 +186,16 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
             arm: sign * stats.paired_table(_arm(part, arm), _arm(part, "base")) for arm in (*ORACLE_BUDGETS, PLACEBO)
         }
         gain, placebo = gains[ORACLE].mean(), gains[PLACEBO].mean()
+        shown = stats.crossed_interval(gains[ORACLE]).low > 0
         spread = gains[ORACLE].mean(axis=0).std(ddof=1)
         components = stats.variance_components(gains[ORACLE])
-        seen = stats.needed_problems(SHARE_SEEN * gain, components, TRAININGS) if gain > 0 and spread else None
+        seen = stats.needed_problems(SHARE_SEEN * gain, components, TRAININGS) if shown else None
         cost = seconds[metric]
         rows.append({
             "metric": metric,
             "ordered": _share_in_order([gains[arm].mean(axis=1) for arm in ORACLE_BUDGETS]),
             "gain": READINGS[metric].scale * gain,
-            "placebo": placebo / gain if gain > 0 else float("nan"),
+            "placebo": placebo / gain if shown else float("nan"),
             "retest": stats.spearman_test_retest(gains[ORACLE]) if len(gains[ORACLE]) > 1 else float("nan"),
             "effect": gain / spread if spread else float("nan"),
             "problems": seen,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb.evaluation import EXPRESSION, EXPRESSION_NLL, PRIMARY, READINGS, SHOTS_READINGS
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.methods import METHODS
+from xlnb.methods import METHODS, REFERENCES
 from xlnb.partitions import Partition
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def label(method: str, partition: str = "") -> str:
     >>> label("layer-swapping", "complement of C")
     'Layer-Swapping (complement)'
     """
-    title = METHODS[method].title if method in METHODS else method
+    known = METHODS | REFERENCES
+    title = known[method].title if method in known else method
     return title if partition in ("", "C") else f"{title} ({partition.removesuffix(' of C')})"
 
 
@@ -260,11 +261,11 @@ def validation_figure(means: pd.DataFrame, title: str = "") -> Figure:
 
     ``means`` has the columns of :func:`xlnb.measuring.validation_means`.
     """
-    metrics = list(dict.fromkeys(means["metric"]))
-    columns = 4
-    figure, axes = _subplots(
-        -(-len(metrics) // columns), columns, 2.2 * -(-len(metrics) // columns) + 0.4, squeeze=False
-    )
+    from textwrap import fill
+
+    metrics = [metric for metric in READINGS if metric in set(means["metric"])]
+    rows = -(-len(metrics) // 3)
+    figure, axes = _subplots(rows, 3, 2.4 * rows + 0.4, squeeze=False)
     names = {"base": "base", "placebo": "placebo", "oracle-quarter": "¼", "oracle-half": "½", "oracle": "oracle"}
     for axis, metric in zip(axes.flat, metrics, strict=False):
         part = means[means["metric"] == metric].set_index("method")
@@ -279,8 +280,10 @@ def validation_figure(means: pd.DataFrame, title: str = "") -> Figure:
         axis.axhline(part.loc["base", "value"], color=OTHER_COLOUR, linestyle=":", linewidth=1)
         axis.set_xticks(range(len(arms)), [names[arm] for arm in arms], rotation=45)
         arrow = "↑" if READINGS[metric].higher_is_better else "↓"
-        axis.set_title(f"{READINGS[metric].title} {arrow}", fontsize="small")
-        axis.set_ylabel("%" if READINGS[metric].unit == "%" else "nats", fontsize="small")
+        axis.set_title(fill(f"{READINGS[metric].title} {arrow}", 27), fontsize="small")
+        if READINGS[metric].unit == "%":
+            axis.set_ylim(bottom=0)
+        axis.set_ylabel("% of problems" if READINGS[metric].unit == "%" else "nats per token", fontsize="small")
     for axis in axes.flat[len(metrics) :]:
         axis.set_visible(False)
     if title:

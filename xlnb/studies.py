@@ -285,8 +285,11 @@ class Study:
         import pandas as pd
 
         n = self.profile.development
-        asked = {"split": "development", "problems": n, "generated": n // 2, "readings": SHOTS_READINGS}
-        return pd.concat([self.outcomes(["base"], shots=k, **asked) for k in shots], ignore_index=True)
+        parts = [
+            self.outcomes(["base"], shots=k, split="development", problems=n, generated=n // 2, readings=SHOTS_READINGS)
+            for k in shots
+        ]
+        return pd.concat(parts, ignore_index=True)
 
     def _cell(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> pd.DataFrame:
         import pandas as pd
