@@ -1,6 +1,8 @@
 """Studies, committed results and the verbs behind them, end to end on the smoke profile."""
 
+import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 
 import xlnb
 from xlnb import artifacts, cli, results, sft, studies
+from xlnb.corpora import fingerprint
 from xlnb.errors import RequestError
 from xlnb.methods import METHODS
 from xlnb.partitions import COMPLEMENT
@@ -338,6 +341,90 @@ def test_stored_answers_are_read_again(here, capsys, nothing_to_compute):
     assert "studies" in artifacts.read_json(file.parent / "provenance.json")["spec"], "the first provenance stays"
     with pytest.raises(RequestError, match="No committed result 'nothing'"):
         results.reread("nothing")
+
+
+# --- data by name ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parallel_text(tmp_path):
+    """A folder of NTREX's shape, with sentences of our own."""
+    folder = tmp_path / "ntrex"
+    folder.mkdir()
+    pairs = [(f"The {thing} is by the {place}.", f"{sw} iko karibu na {mahali}.") for thing, sw in THINGS
+             for place, mahali in PLACES]  # fmt: skip
+    for name, column in (("newstest2019-src.eng.txt", 0), ("newstest2019-ref.swa.txt", 1)):
+        (folder / name).write_text("".join(f"{pair[column]}\n" for pair in pairs), encoding="utf-8")
+    return folder
+
+
+THINGS = (("lamp", "Taa"), ("cup of tea", "Chai"), ("car", "Gari"), ("house", "Nyumba"), ("drum", "Ngoma"))
+PLACES = (("door", "mlango"), ("river", "mto"), ("school", "shule"), ("market", "soko"))
+
+
+def test_an_expert_of_another_corpus(own_home, parallel_text):
+    text = f"ntrex:{parallel_text}"
+    study, usual = Study(SMOKE, language_data=text), Study(SMOKE)
+    examples = study.training_examples("language-only")
+    assert len(examples) == SMOKE.examples and all("Swahili" in e.prompt or "Kiswahili" in e.prompt or "iko" in e.prompt
+                                                   or "###" in e.prompt for e in examples)  # fmt: skip
+    assert study.training_examples("math-only") == usual.training_examples("math-only")
+    assert study.home != usual.home and "templates+ntrex" in str(study.home)
+    folder = study.expert("language-only")
+    assert artifacts.read_json(folder / "provenance.json")["spec"]["data"] == fingerprint(examples)
+    assert folder.name != usual.expert("language-only").name
+    outcomes = study.outcomes(["language-only"], ["sw"], generated=0)
+    assert set(outcomes["setting"]) == {"real"}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"language_data": "gsm8k"}, "gsm8k has no 'sw'"),
+        ({"math_data": "templates-generic"}, "templates-generic has no 'en'"),
+        ({"math_data": "orca"}, "There is no corpus 'orca'"),
+        ({"language_data": "templates"}, "templates is math data: choose language data, templates-generic"),
+        ({"language_data": "ntrex:"}, "has no path behind the colon"),
+    ],
+)
+def test_wrong_data_are_told_before_anything_is_loaded(own_home, data, message):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        Study(SMOKE, "sw", **data)
+
+
+@pytest.fixture
+def mgsm_files(tmp_path):
+    """MGSM in the official layout, with two problems of our own in Telugu and a GSM8K file with their solutions."""
+    folder = tmp_path / "mgsm"
+    folder.mkdir()
+    (folder / "mgsm_te.tsv").write_text("రవి దగ్గర 5 పండ్లు ఉన్నాయి. ఇంకా 4 కొన్నాడు. ఎన్ని?\t9\nసీత 12 పూలలో 3 ఇచ్చింది. ఎన్ని?\t9\n",
+                                        encoding="utf-8")  # fmt: skip
+    shots = {
+        str(i): {"q": f"{{0}}: {i} + {i}?", "a": f"{{1}}: {i} + {i} = {2 * i}. {{2}} {2 * i}."} for i in range(1, 9)
+    }
+    words = {"en": ("Question", "Step-by-Step Answer", "The answer is"),
+             "te": ("ప్రశ్న", "దశలవారీగా సమాధానం", "సమాధానం")}  # fmt: skip
+    told = {code: {key: {k: text.format(*three) for k, text in shot.items()} for key, shot in shots.items()}
+            for code, three in words.items()}  # fmt: skip
+    (folder / "exemplars.json").write_text(json.dumps({"exemplars": told}, ensure_ascii=False), encoding="utf-8")
+    rows = [{"question": "?", "answer": f"He has <<{a}=9>>9 fruits.\n#### 9"} for a in ("5+4", "12-3")]
+    (folder / "gsm8k.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_mgsm_by_the_command_line(own_home, mgsm_files, capsys):
+    usual = ["evaluate", "--profile", "smoke", "--benchmark", "mgsm", "--mgsm", str(mgsm_files), "--language", "te",
+             "--problems", "2"]  # fmt: skip
+    code, out, err = told(capsys, *usual)
+    assert code == 0, err
+    assert {line.split()[0] for line in out.splitlines()[1:]} == {"closing-nll", "exact-match"}
+    code, out, err = told(capsys, *usual, "--exemplars", "cross", "--reference", str(mgsm_files / "gsm8k.jsonl"))
+    assert code == 0, err
+    assert {"nll", "information", "closing-nll"} <= {line.split()[0] for line in out.splitlines()[1:]}
+    code, _, err = told(capsys, "evaluate", "--profile", "smoke", "--mgsm", str(mgsm_files))
+    assert code == 2 and "--mgsm FOLDER goes with --benchmark mgsm" in err
+    code, _, err = told(capsys, *usual[:-1], "3")
+    assert code == 2 and "3" in err
 
 
 # --- the command line ------------------------------------------------------------------------------------
