@@ -253,6 +253,8 @@ _ = display(Markdown(measuring.measuring_summary(repeated_worth, gold)))
 
 # %% [markdown]
 # - **What would change our mind:** oracle and placebo come from our own grammar. A reading that orders them may still miss what
-#   problems written by people ask for, and at seven billion parameters exact match is no longer at the floor.
+#   problems written by people ask for, and at seven billion parameters exact match is no longer at the floor. Information gained
+#   also rises with confidence: a sharper model is more surprised behind a wrong problem. Where it and the plain likelihood disagree,
+#   as they do on task arithmetic in the first chapter, both are shown.
 #
 # Before: [Base and data](01-base-and-data.ipynb). Next: [Layer-Swapping](05-layer-swapping.ipynb).

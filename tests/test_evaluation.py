@@ -449,8 +449,10 @@ def test_no_information_where_the_problem_is_not_read(base):
 
 
 def test_information_takes_two_problems(base):
+    found = solution_readings(base, run_prefix(base, ""), some("en", 1), Evaluation(readings=("nll", "information")))
+    assert [set(one) for one in found] == [{"nll"}]
     with pytest.raises(RequestError, match="two or more"):
-        solution_readings(base, run_prefix(base, ""), some("en", 1), Evaluation(readings=("information",)))
+        strangers(["alone"])
 
 
 def test_a_placebo_s_solutions_are_those_of_other_problems():

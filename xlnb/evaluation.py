@@ -240,7 +240,7 @@ def solution_readings(
     scored = likelihoods(base, prefix, rows, branches, evaluation.batch_size, f"{title} likelihood")
     found = [_read(question, *nll) for question, nll in zip(asked, scored, strict=True)]
     solved = [i for i, question in enumerate(asked) if question.completion]
-    if wanted & set(INFORMATIONS) and solved:
+    if wanted & set(INFORMATIONS) and len(solved) > 1:
         others = [rows[j][0] for j in strangers([items[i].group or items[i].id for i in solved])]
         crossed: list[Row] = [(other, rows[i][1]) for i, other in zip(solved, others, strict=True)]
         blind = likelihoods(base, prefix, crossed, [[]] * len(crossed), evaluation.batch_size, f"{title} information")
