@@ -60,8 +60,8 @@ gold = measuring.gold_readings()
 _ = display(measuring.gold_table(gold))
 
 # %%
-told = f"The harness is lm-evaluation-harness {harness.harness_version()}."
-_ = display(Markdown(told))
+version = harness.harness_version()
+_ = display(Markdown(f"The harness is lm-evaluation-harness {version}."))
 
 # %% [markdown]
 # A language in which right answers count as wrong looks weak whatever the method. Where both read an answer the same way, the
@@ -132,7 +132,8 @@ committed = results.load_outcomes(
 )
 repeated_costs = results.load_costs(profile="pocket", language="sw")
 repeated = measuring.validation_means(committed)
-_ = plots.validation_figure(repeated, telling.validation_title(committed))
+title = telling.validation_title(committed)
+_ = plots.validation_figure(repeated, title)
 
 # %%
 repeated_worth = measuring.validation(committed, repeated_costs)
@@ -172,8 +173,11 @@ _ = display(Markdown(told))
 answered = measuring.noise(committed, "expression")
 _ = display(
     measuring.power_table(
-        answered, 0.03, "Calculations right: power to see 3 points",
-        (100, 250, 1000, 4000), (3, 5, 10),
+        answered,
+        0.03,
+        "Calculations right: power to see 3 points",
+        (100, 250, 1000, 4000),
+        (3, 5, 10),
     )
 )
 
@@ -185,8 +189,11 @@ _ = display(
 assumed = stats.binary_components(0.5, discordant=0.2, seed_sd=0.01)
 _ = display(
     measuring.power_table(
-        assumed, 0.03, "Exact match, assumed noise: power to see 3 points",
-        (250, 1000, 2000), (3, 5, 10),
+        assumed,
+        0.03,
+        "Exact match (assumed): power to see 3 points",
+        (250, 1000, 2000),
+        (3, 5, 10),
     )
 )
 
@@ -204,8 +211,11 @@ _ = display(Markdown(told))
 gain = repeated_worth.set_index("metric")["gain"][PRIMARY]
 _ = display(
     measuring.power_table(
-        noise, gain / 4, "Primary reading: power to see a quarter of the oracle’s gain",
-        (25, 50, 100, 200), (3, 5, 10),
+        noise,
+        gain / 4,
+        "Power to see a quarter of the oracle’s gain",
+        (25, 50, 100, 200),
+        (3, 5, 10),
     )
 )
 
@@ -225,8 +235,11 @@ _ = display(Markdown(told))
 
 # %%
 first = results.load_outcomes(
-    experiment="first-swap", profile="pocket", language="sw",
-    split="scored", shots=2,
+    experiment="first-swap",
+    profile="pocket",
+    language="sw",
+    split="scored",
+    shots=2,
 )
 told = measuring.corrected_sentence(telling.against_base(first))
 _ = display(Markdown(told))

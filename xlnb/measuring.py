@@ -251,7 +251,7 @@ def validation_table(worth: pd.DataFrame) -> Any:
         **{"effect (sd)": [number(value, ".2f") for value in worth["effect"]]},
         **{"problems needed": [number(value, ",.0f") for value in worth["problems"]]},
         **{"seconds a 100": [number(value, ".0f") for value in worth["seconds"]]},
-        **{"minutes needed": [number(value, ",.1f") for value in worth["minutes"]]},
+        **{"minutes needed": [number(value, ",.2f") for value in worth["minutes"]]},
     )
     columns = [
         "in order",
@@ -284,7 +284,7 @@ def validation_reading(worth: pd.DataFrame) -> str:
         row = by_metric.loc[chosen]
         lines.append(
             f"- Of those that pass both, **{names[chosen]}** takes the least time: {row['problems']:,.0f} problems for a "
-            f"quarter of the oracle's gain, {row['minutes']:.1f} minutes a model."
+            f"quarter of the oracle's gain, {row['minutes']:.2f} minutes a model."
         )
     return "\n".join(lines)
 
