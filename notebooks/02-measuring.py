@@ -222,8 +222,8 @@ _ = display(
 # %% [markdown]
 # ## Few trainings, many comparisons
 #
-# The intervals of this book resample trainings and problems. With three trainings there is little to resample, so they are a
-# little too short:
+# The intervals of this book resample trainings and problems. With three trainings there is little to resample, so they may be
+# too short:
 
 # %%
 told = measuring.error_rate_sentence((3, 5, 10), noise, problems=200)

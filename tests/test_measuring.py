@@ -349,7 +349,7 @@ def test_the_readings_are_told_by_the_rule():
         "- Not in order in every training: NLL of the expressions, final number right.",
         "- The placebo has more than a quarter of the oracle's gain: NLL of the solution (80%), NLL of the expressions (30%).",
         "- Of those that pass both, **right choice** takes the least time: 1,234 problems for a quarter of the oracle's gain, "
-        "9.0 minutes a model.",
+        "9.00 minutes a model.",
     ]
     assert measuring.validation_reading(worth_of(rows[2])).split("\n")[:2] == [
         "- Not in order in every training: none.",
