@@ -72,9 +72,6 @@ def test_a_text_without_words_is_in_no_language(text):
     assert written_in(text) is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the sign x and signs such as ½ count as words, and the classifier then says Bengali"
-)
 @pytest.mark.parametrize("text", ["12 x 5 = 60", "½ + ½ = 1"])
 def test_signs_that_unicode_counts_among_letters_or_numbers_are_no_words(text):
     assert written_in(text) is None

@@ -349,7 +349,7 @@ def test_the_readings_are_told_by_the_rule():
         "- Not in order in every training: NLL of the expressions, final number right.",
         "- The placebo has more than a quarter of the oracle's gain: NLL of the solution (80%), NLL of the expressions (30%).",
         "- Of those that pass both, **right choice** takes the least time: 1,234 problems for a quarter of the oracle's gain, "
-        "9.00 minutes a model.",
+        "9.04 minutes a model.",
     ]
     assert measuring.validation_reading(worth_of(rows[2])).split("\n")[:2] == [
         "- Not in order in every training: none.",
@@ -369,15 +369,12 @@ def test_the_primary_reading_is_told_beside_what_the_rule_names():
     assert none.endswith("on these outcomes the rule would name none.")
 
 
-@pytest.mark.parametrize(
-    ("wording", "word"),
-    [(0.8, "mostly format"), (0.5, "partly format"), (0.26, "partly format"), (0.25, "hardly format")],
-)
+@pytest.mark.parametrize(("wording", "word"), [(0.8, "80%"), (-0.14, "−14%"), (float("nan"), "no telling share")])
 def test_the_summary_says_what_the_placebo_has(wording, word):
     told = measuring.measuring_summary(worth_of((PRIMARY, 1, 0.12, 1234, 3.0), ("nll", 1, wording, 50, 1.0)), GOLD)
     lines = told.split("\n")
     assert "the placebo has 12% of the oracle's gain on the primary reading" in lines[0]
-    assert lines[0].endswith(f"{wording:.0%} on the NLL of the whole solution, which is {word}.")
+    assert lines[0].endswith(f"and {word} on the NLL of the whole solution.")
     assert (
         lines[1] == "- With three trainings 1,234 problems show a quarter of the oracle's gain on the primary reading."
     )
@@ -391,9 +388,6 @@ NOTHING_GAINED = {arm: np.array([[0.1, -0.1, 0.1, -0.1], [-0.1, 0.1, -0.1, 0.1]]
 FEW_TRAININGS = GAINS | {ORACLE: np.array([[0.1, 0.1, 0.1, 0.2], [0.9, 0.9, 0.9, 0.8]])}  # they vary too much for three
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="where one reading has a number, None becomes NaN, which is true"
-)
 @pytest.mark.parametrize("primary", [NOTHING_GAINED, FEW_TRAININGS])
 def test_the_summary_says_that_no_number_of_problems_shows_it(primary):
     others = [metric for metric in CANDIDATES if metric != PRIMARY]
@@ -578,7 +572,7 @@ def test_the_table_of_what_readings_are_worth():
     assert head[1:] == [
         "in order", "placebo’s share", "retest", "effect (sd)", "problems needed", "seconds a 100", "minutes needed",
     ]  # fmt: skip
-    assert first == ["information gained", "67%", "−12%", "−0.50", "1.23", "1,234", "13", "9.0"]
+    assert first == ["information gained", "67%", "−12%", "−0.50", "1.23", "1,234", "13", "9.04"]
     assert second == ["NLL of the solution", "100%", "–", "–", "0.00", "–", "0", "–"]
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from xlnb import models
 from xlnb.corpora import templates
 from xlnb.errors import WorkError
-from xlnb.evaluation import Evaluation, evaluate, expression_tokens, run_prefix
+from xlnb.evaluation import INFORMATIONS, LIKELIHOODS, Evaluation, evaluate, expression_tokens, run_prefix
 from xlnb.merging import applied, layer_swapping
 from xlnb.models import load_base, pocket_checkpoint
 from xlnb.partitions import partition_c, uniform
@@ -122,19 +122,20 @@ def test_a_swap_with_all_math_is_the_math_expert(study, outcomes):
     swap = layer_swapping(math, -1.0 * math, uniform(1, study.depth))
     evaluation = replace(study.profile.evaluation, generated=0)
     with applied(study.base.model, swap):
-        swapped = evaluate(study.base, "en", evaluation)
-    expert = select(outcomes, method="math-only", metric=["nll", "expression-nll"])
+        swapped = evaluate(study.base, evaluation.asked("en"), evaluation)
+    expert = select(outcomes, method="math-only", metric=[*LIKELIHOODS, *INFORMATIONS])
     assert list(swapped["problem"]) == list(expert["problem"])
     assert list(swapped["outcome"]) == list(expert["outcome"])
     with applied(study.base.model, layer_swapping(math, -1.0 * math, partition_c(study.depth))):
-        other = evaluate(study.base, "en", evaluation)
+        other = evaluate(study.base, evaluation.asked("en"), evaluation)
     assert list(other["outcome"]) != list(expert["outcome"])
 
 
 @pytest.mark.pocket
 def test_the_same_again(study, outcomes):
     with applied(study.base.model, study.task_vector("math-only")):
-        again = evaluate(study.base, "en", study.profile.evaluation)
+        usual = study.profile.evaluation
+        again = evaluate(study.base, usual.asked("en"), usual)
     first = select(outcomes, method="math-only")
     for column in ("problem", "metric", "outcome"):
         assert list(again[column]) == list(first[column])

@@ -15,14 +15,17 @@ STRICT, FLEXIBLE = "strict-match", "flexible-extract"
 def harness_reads(text: str, language: str) -> dict[str, str]:
     """Return what each filter of the harness's native chain-of-thought MGSM task takes from an answer, by the filter's name.
 
-    ``[invalid]`` where it finds nothing. Raises :class:`~xlnb.errors.RequestError` for a language that MGSM does not have and
-    :class:`~xlnb.errors.WorkError` where lm_eval is not installed. Source: lm-evaluation-harness, read from the installed
-    version.
+    The answer ends, as there, at the task's stop words; ``[invalid]`` where a filter finds nothing. Raises
+    :class:`~xlnb.errors.RequestError` for a language that MGSM does not have and :class:`~xlnb.errors.WorkError` where lm_eval
+    is not installed. Source: lm-evaluation-harness, read from the installed version.
 
     >>> harness_reads("Jumla ni 12 + 5 = 17. Jibu ni 17.", "sw")
     {'strict-match': '17.', 'flexible-extract': '17.'}
     """
-    return {name: filter_.apply([[text]], [{}])[0][0] for name, filter_ in _filters(language).items()}
+    answer = text
+    for stop in _task(language)["generation_kwargs"]["until"]:  # where its models end an answer
+        answer = answer.split(stop)[0]
+    return {name: filter_.apply([[answer]], [{}])[0][0] for name, filter_ in _filters(language).items()}
 
 
 def harness_counts_right(text: str, answer: Any, language: str) -> dict[str, bool]:
@@ -57,7 +60,7 @@ def _folder() -> Path:
 
 
 @lru_cache
-def _filters(language: str) -> dict[str, Any]:
+def _task(language: str) -> dict[str, Any]:
     import yaml
 
     tasks = _folder() / "tasks" / "mgsm" / "native_cot"
@@ -65,10 +68,16 @@ def _filters(language: str) -> dict[str, Any]:
     if not file.is_file():
         known = sorted(path.stem.removeprefix("mgsm_native_cot_") for path in tasks.glob("*.yaml"))
         raise RequestError(f"lm-evaluation-harness has no MGSM in {language!r}: choose one of {', '.join(known)}.")
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+@lru_cache
+def _filters(language: str) -> dict[str, Any]:
+    task = _task(language)  # first: it says what is missing
     from lm_eval.filters.extraction import RegexFilter
 
     found = {}
-    for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["filter_list"]:
+    for entry in task["filter_list"]:
         settings = [step for step in entry["filter"] if step["function"] == "regex"]
         found[entry["name"]] = RegexFilter(**{k: v for k, v in settings[0].items() if k != "function"})
     return found

@@ -31,7 +31,8 @@ def written_in(text: str) -> str | None:
     >>> written_in("Jumla ya maembe ni 12 + 5 = 17. Jibu ni 17."), written_in("12 + 5 = 17")
     ('sw', None)
     """
-    words = " ".join(_WORD.findall(text))
+    # x is the sign of multiplication; isalpha, since ½ is no letter.
+    words = " ".join(word for word in _WORD.findall(text) if word.isalpha() and word.lower() != "x")
     return str(_identifier().classify(words)[0]) if words else None
 
 

@@ -26,7 +26,7 @@ MOST_FORMAT = 0.25  # the placebo may gain at most this share of what the oracle
 WAYS_TO_ANSWER = (
     ("en", "She earns 9 * 2 = 18 dollars. The answer is 18.", 18),
     ("en", "The answer is $18.00 a day.", 18),
-    ("en", "The answer is 18. Question: Tom has 7 hens.", 18),
+    ("en", "The answer is 18 eggs, since 16 and 2 make 18.0.", 18),
     ("sw", "Jumla ni shilingi 9 * 2 = 18. Jibu ni 18.", 18),
     ("sw", "Jibu ni shilingi 18 kila siku, si 20.", 18),
     ("bn", "মোট 9 * 2 = 18 টাকা। উত্তর হল 18।", 18),
@@ -388,15 +388,17 @@ def measuring_summary(worth: pd.DataFrame, gold: pd.DataFrame) -> str:
     by_metric = worth.set_index("metric")
     primary, wording = by_metric.loc[PRIMARY], by_metric.loc["nll"]
     worst = gold.sort_values(harness.FLEXIBLE).iloc[0]
-    seen = f"{primary['problems']:,.0f} problems show" if primary["problems"] else "no number of problems shows"
+    needed = primary["problems"]
+    known = needed is not None and needed == needed  # among numbers, None becomes NaN
+    seen = f"{needed:,.0f} problems show" if known else "no number of problems shows"
     return "\n".join([
-        f"- By the committed trainings the placebo has {primary['placebo']:.0%} of the oracle's gain on the primary reading and "
-        f"{wording['placebo']:.0%} on the NLL of the whole solution, which is {_mostly(wording['placebo'])}.",
+        f"- By the committed trainings the placebo has {_share(primary['placebo'])} of the oracle's gain on the primary reading "
+        f"and {_share(wording['placebo'])} on the NLL of the whole solution.",
         f"- With three trainings {seen} a quarter of the oracle's gain on the primary reading.",
         f"- Of right answers in {LANGUAGE_NAMES[worst['language']]} the harness's flexible filter counts "
         f"{worst[harness.FLEXIBLE]:.0%} and its strict one {worst[harness.STRICT]:.0%}; ours counts {worst['xlnb']:.0%}.",
     ])  # fmt: skip
 
 
-def _mostly(share: float) -> str:
-    return "mostly format" if share > 0.5 else "partly format" if share > MOST_FORMAT else "hardly format"
+def _share(value: float) -> str:
+    return "no telling share" if value != value else f"{value:.0%}".replace("-", "−")
