@@ -391,6 +391,7 @@ def test_reported_speech_changes_the_person():
         told = completion.removeprefix(f"{speaker} যে ")
         assert told.startswith("সে " if young else "তিনি ")
         assert told.endswith("ন।") != young
+        assert nfc("আগামী") not in told  # পরদিন "the day after", পরের "the following"
 
 
 def test_corrected_sentences_are_right_and_the_others_wrong():

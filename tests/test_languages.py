@@ -67,6 +67,19 @@ def test_an_english_solution_in_another_script_s_names_stays_english():
     assert written_in("রহিম has 12 mangoes and buys 5 more, so he has 12 + 5 = 17 mangoes.") == "en"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Zij kocht drie appels en gaf er een aan haar broer.",
+        "Lei ha comprato tre mele.",
+        "उसने तीन सेब खरीदे।",
+        "그녀는 사과를 샀다.",
+    ],
+)
+def test_a_text_in_another_language_is_given_to_one_of_ours(text):
+    assert written_in(text) in LANGUAGE_NAMES
+
+
 @pytest.mark.parametrize("text", ["", " \n", "12 + 5 = 17", "…!?", "_", "১২ + ৫ = ১৭", "$18.00 (−5) ✓"])
 def test_a_text_without_words_is_in_no_language(text):
     assert written_in(text) is None

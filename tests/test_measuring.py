@@ -68,6 +68,7 @@ def test_the_table_of_ways_to_answer():
         assert ours == f"{extract_number(text, language)} ✓", "the book claims to read them all"
     shown = {row[1]: tuple(row[4:]) for row in rows}
     assert shown["The answer is $18.00 a day."] == ("[invalid] ✗", "$18.00 ✗")
+    assert shown["The answer is 18 eggs, since 16 and 2 make 18.0."] == ("18 ✓", "18.0. ✗")
     assert shown["Jibu ni shilingi 18 kila siku, si 20."] == ("[invalid] ✗", "20. ✗")
     assert shown["মোট 9 * 2 = 18 টাকা। উত্তর হল 18।"] == ("[invalid] ✗", "18 ✓")
     assert shown["మొత్తం ౯ * ౨ = ౧౮ రూపాయలు. సమాధానం ౧౮."] == ("[invalid] ✗", "[invalid] ✗")
@@ -797,7 +798,7 @@ def test_costs_have_a_row_a_group_and_are_not_measured_again(home, nothing_to_co
     assert list(costs.columns) == ["profile", "language", "readings", "problems", "seconds"]
     assert list(costs["readings"]) == list(COST_GROUPS)
     assert set(costs["problems"]) == {3} and set(costs["profile"]) == {"smoke"} and set(costs["language"]) == {"sw"}
-    assert (costs["seconds"] >= 0).all() and costs["seconds"].sum() > 0
+    assert (costs["seconds"] >= 0).all()  # kept to a tenth: so small a model may take none
     pd.testing.assert_frame_equal(Study(SMALL, "sw", 7).costs(), costs)  # the base is the same for every seed
 
 
