@@ -71,6 +71,23 @@ def test_runs_beside_the_notebook_with_the_given_values(tiny, tmp_path, capfd):
     assert not capfd.readouterr().err
 
 
+LEAVING_NOISILY = """
+# %%
+import atexit
+
+atexit.register(os.abort)
+atexit.register(lambda: os.write(2, b"Assertion failed: leaving\\n"))
+"""
+
+
+def test_a_kernel_that_stumbles_when_all_is_done_is_not_heard(tiny, tmp_path, capfd):
+    tiny.with_suffix(".py").write_text(TEXT + LEAVING_NOISILY)
+    write_ipynb_from_py(tiny.with_suffix(".py"))
+    out = run_notebook(tiny, tmp_path / "out" / "done.ipynb")
+    assert [p.name for p in out.parent.iterdir()] == ["done.ipynb"]
+    assert not capfd.readouterr().err
+
+
 def test_unknown_parameter_is_refused_before_anything_runs(tiny, tmp_path):
     with pytest.raises(
         RequestError, match=r"no parameter step\b.*Did you mean steps\?.*steps=3 \(how many\); rate=0.5"
@@ -129,6 +146,15 @@ def test_a_dying_kernel_is_told_in_a_sentence(tiny, tmp_path):
     with pytest.raises(WorkError, match="could not be run to its end"):
         run_notebook(tiny, tmp_path / "done.ipynb")
     assert not (tmp_path / "done.ipynb").exists()
+
+
+def test_what_a_dying_kernel_said_is_told(tiny, tmp_path, capfd):
+    dying = "\n# %%\nimport faulthandler\n\nfaulthandler.enable(sys.__stderr__)\nos.abort()\n"
+    tiny.with_suffix(".py").write_text(TEXT + dying)
+    write_ipynb_from_py(tiny.with_suffix(".py"))
+    with pytest.raises(WorkError, match=r"died.*Its last words: \S"):
+        run_notebook(tiny, tmp_path / "done.ipynb")
+    assert not capfd.readouterr().err
 
 
 def test_not_a_notebook(tmp_path):

@@ -12,10 +12,11 @@ import hashlib
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from xlnb.errors import RequestError, WorkError
 
@@ -130,15 +131,21 @@ def run_notebook(
     Raises RequestError on unknown parameters before anything runs; WorkError where a cell fails: the notebook up to there is then
     kept beside ``out`` as NAME.failed.ipynb, and an older ``out`` stays as it was.
     """
+    path, out = _notebook(path), Path(out)
+    shown = sys.stderr.isatty() if show_progress is None else show_progress
+    values = checked_parameters(path, parameters or {})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile() as words:
+        return _run(path, out, values, Path(cwd or path.parent), sys.stderr if shown else None, words)
+
+
+def _run(path: Path, out: Path, values: dict[str, Any], cwd: Path, progress: Any, words: IO[bytes]) -> Path:
+    """Do what :func:`run_notebook` says; ``words`` takes what the kernel's process itself says on stderr."""
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    path, out = _notebook(path), Path(out)
-    shown = sys.stderr.isatty() if show_progress is None else show_progress
-    values = checked_parameters(path, parameters or {})
     partial, failed = out.with_name(f".{out.stem}.partial.ipynb"), out.with_name(f"{out.stem}.failed.ipynb")
-    out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _quiet_kernel():
             notebook = papermill.execute_notebook(
@@ -146,9 +153,10 @@ def run_notebook(
                 str(partial),
                 parameters=values,
                 kernel_name=KERNEL["name"],
-                cwd=str(cwd or path.parent),
+                cwd=str(cwd),
                 progress_bar=False,
-                stderr_file=sys.stderr if shown else None,
+                stderr_file=progress,
+                kernel_manager_class=_kernel_manager(words),
                 extra_arguments=["--log-level=ERROR"],  # or the kernel warns, each time, that it talks over localhost
             )
         nbformat.write(_settled(notebook), partial)
@@ -167,11 +175,32 @@ def run_notebook(
         if partial.exists():
             os.replace(partial, failed)
         hint = " (out of memory?)" if "died" in str(error) else ""
-        raise WorkError(f"{path.name} could not be run to its end: {_first_line(error)}{hint}.{kept}") from error
+        said = _last_words(words)
+        raise WorkError(f"{path.name} could not be run to its end: {_first_line(error)}{hint}.{said}{kept}") from error
     finally:
         partial.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
     return out
+
+
+def _kernel_manager(words: IO[bytes]) -> type:
+    """Return a class of kernel managers whose kernels' own stderr goes to ``words``, apart from what their cells write.
+
+    A kernel that leaves may stumble over its own sockets ("Assertion failed: ... (src/signaler.cpp)") when everything is done.
+    """
+    from jupyter_client import AsyncKernelManager
+
+    class KernelManager(AsyncKernelManager):
+        async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+            await super()._async_launch_kernel(kernel_cmd, **{**options, "stderr": words})
+
+    return KernelManager
+
+
+def _last_words(words: IO[bytes]) -> str:
+    words.seek(0)
+    lines = [line.strip() for line in words.read().decode(errors="replace").splitlines() if line.strip()]
+    return f" Its last words: {lines[-1]}." if lines else ""
 
 
 @contextmanager
