@@ -73,7 +73,7 @@ def make_gsm8k(root):
 def make_orca_math(root):
     rows = [{"question": "How many?", "answer": "First add.\n\n3 + 4 = 7.\n"}]
     parquet(root / "data/train-00000-of-00001.parquet", rows)
-    return {("How many?", "First add.\n\n3 + 4 = 7.")}
+    return {("How many?", "First add. 3 + 4 = 7.")}
 
 
 def make_aya(root):
@@ -324,6 +324,15 @@ def test_calculations_are_found(text):
 )
 def test_what_only_looks_like_a_calculation_stays(text):
     assert not sources._has_calculation(f"Maelezo: {text} basi")
+
+
+@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if source.kind == "math" and source.hub])
+def test_solutions_of_word_problems_are_on_one_line(name):
+    answer = "So, we have:\r\n\r\n1. 3 apples,\n2. 4 pears\n\nthat is 3 + 4 =\n7"
+    row = {"question": "Two lines:\nhow many?", "answer": answer}
+    (example,) = SOURCES[name].examples(row, "en")
+    assert example.completion == "So, we have: 1. 3 apples, 2. 4 pears. that is 3 + 4 = 7."
+    assert example.prompt == row["question"], "a problem may have several lines"
 
 
 def test_math_corpora_keep_their_arithmetic(tmp_path):

@@ -63,6 +63,33 @@ def test_gold_solutions_are_in_their_language(language):
     assert right >= 99
 
 
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("18 টাকা", "bn"),
+        ("ক", "bn"),
+        ("18 మీ", "te"),
+        ("18 บาท", "th"),
+        ("є", "ru"),
+        ("өнөөдөр", "ru"),
+        ("残 18", "zh"),
+        ("買", "zh"),
+        ("残り 18", "ja"),
+        ("答案は18", "ja"),
+        ("18 リンゴ", "ja"),
+        ("ﾘﾝｺﾞ", "ja"),
+        ("人々", "zh"),
+        ("々は", "ja"),
+    ],
+)
+def test_a_script_of_one_language_decides_on_a_single_word(text, language):
+    assert written_in(text) == language
+
+
+def test_a_word_or_two_of_latin_letters_are_given_to_some_language():
+    assert {written_in(word) for word in ("Jibu", "Answer", "kg", "La respuesta")} <= set(LANGUAGE_NAMES)
+
+
 def test_an_english_solution_in_another_script_s_names_stays_english():
     assert written_in("রহিম has 12 mangoes and buys 5 more, so he has 12 + 5 = 17 mangoes.") == "en"
 

@@ -136,7 +136,9 @@ def generated():
     ]
     frame = pd.DataFrame(rows, columns=["test_language", "split", "problem", "metric", "text"])
     frame.loc[frame["metric"] == "nll", "text"] = None
-    return frame.assign(seed=0), pd.DataFrame([case[4:] for case in cases], columns=["xlnb", STRICT, FLEXIBLE])
+    return frame.assign(seed=0, benchmark="templates"), pd.DataFrame(
+        [case[4:] for case in cases], columns=["xlnb", STRICT, FLEXIBLE]
+    )
 
 
 def test_answers_are_read_again_by_each_reader():
@@ -147,6 +149,12 @@ def test_answers_are_read_again_by_each_reader():
     assert list(found["gold"]) == [
         gold(row.test_language, row.split, int(row.problem[-6:])) for row in found.itertuples()
     ], "each split has its own problems"
+
+
+def test_answers_to_other_benchmarks_are_left_out():
+    outcomes, expected = generated()
+    others = outcomes.assign(benchmark="mgsm", split="test", problem="mgsm-sw-0", text="Jibu ni 5.")
+    pd.testing.assert_frame_equal(measuring.reread(pd.concat([others, outcomes]))[list(expected)], expected)
 
 
 def test_the_referee_is_told_with_its_counts_and_examples():
@@ -276,6 +284,7 @@ def test_a_reading_on_which_no_gain_of_the_oracle_is_shown_has_no_share_and_no_n
     gains = [cases[i % 3].mean() * READINGS[metric].scale for i, metric in enumerate(CANDIDATES)]
     assert worth["gain"].to_numpy() == pytest.approx(gains)
     assert worth["placebo"].isna().all() and worth["problems"].isna().all() and worth["minutes"].isna().all()
+    assert {worth[column].dtype.kind for column in ("placebo", "problems", "minutes")} == {"f"}, "numbers, none a None"
     assert measuring.best_reading(worth) is None
 
 
@@ -314,6 +323,7 @@ def test_means_have_their_units_and_intervals(outcomes_by_hand):
 def worth_of(*rows):
     """A table as validation gives it, of rows (metric, ordered, placebo, problems, minutes)."""
     table = pd.DataFrame(rows, columns=["metric", "ordered", "placebo", "problems", "minutes"])
+    table = table.astype({"problems": float, "minutes": float})  # None becomes NaN
     return table.assign(gain=1.0, retest=0.5, effect=1.0, seconds=10.0)
 
 
@@ -416,6 +426,7 @@ def test_noise_is_told_by_its_shares():
     assert "0% lies between trainings, 0% between problems" in measuring.noise_sentence(
         Components(0, 0, 0, 1), "nll", 100
     )
+    assert ", Placebo minus base (" in measuring.noise_sentence(NOISE, "nll", 100, PLACEBO)
 
 
 def test_needed_problems_are_told_for_each_number_of_trainings():
@@ -485,6 +496,25 @@ def test_mcnemar_is_told_of_two_models_of_one_training():
     assert f"p is {2 / 2**7:.2g}." in other
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seed": 7}, r"No outcomes with seed 7; there are: 0, 1\."),
+        ({"a": "orcale"}, r"No outcomes with method 'orcale'; there are: base, oracle\."),
+        ({"b": "placebo"}, r"No outcomes with method 'placebo'; there are: base, oracle\."),
+        ({"metric": "choice"}, rf"No outcomes with metric 'choice'; there are: {EXPRESSION}\."),
+        ({"test_language": "bn"}, r"No outcomes with test_language 'bn'; there are: sw\."),
+    ],
+)
+def test_mcnemar_of_what_is_not_there(changed, message):
+    outcomes = answered(base={0: "01"}, oracle={0: "11", 1: "10"})
+    asked = {"metric": EXPRESSION, "a": "oracle", "b": "base", "test_language": "sw", "seed": 1}
+    with pytest.raises(RequestError, match=message):
+        measuring.mcnemar_sentence(outcomes, **asked | changed)
+    with pytest.raises(RequestError, match="there are: none at all"):
+        measuring.mcnemar_sentence(outcomes.head(0), **asked)
+
+
 def test_corrected_and_uncorrected_differences_are_counted():
     differences = telling.corrected(
         {
@@ -515,10 +545,15 @@ def test_verdicts_are_holm_s():
     table = telling.corrected(found, "nll").set_index("name")
     # Now 0.01 * 5, 0.012 * 4, 0.02 * 3, 0.04 * 2, and what was not tested: counted as a comparison, never shown.
     assert table["p"].to_dict() == pytest.approx({"a": 0.05, "b": 0.08, "c": 0.05, "d": 0.06, "e": 1.0})
-    assert set(table["verdict"][["b", "d", "e"]]) == {"not shown"}
+    assert set(table["verdict"]) == {"not shown"}, "shown is what is below 5 %, and a p of just that is not"
     assert table.loc["b", ["low", "high"]].tolist() == pytest.approx([0.15, 0.25]), "intervals are not corrected"
     alone = telling.corrected({"b": found["b"]}, EXPRESSION)
     assert (alone["p"][0], alone["verdict"][0]) == (0.04, "better")  # of this reading more is better
+
+
+def test_a_p_of_just_5_percent_is_not_shown():
+    found = Interval(-0.2, -0.3, -0.1, 50)
+    assert [telling.verdict(found, "nll", p) for p in (0.0499, 0.05, 0.0501)] == ["better", "not shown", "not shown"]
 
 
 def test_contrasts_are_corrected_within_each_reading():
@@ -648,6 +683,13 @@ def test_weaknesses_are_those_of_the_file(language):
     head = " ".join(templates.file_head(language))
     assert head.endswith(" ".join(bullets)) or f"{' '.join(bullets)} " in head
     assert head[: head.index(bullets[0])].count("Known weaknesses") == 1
+
+
+def test_the_original_names_no_weaknesses():
+    told = samples.weaknesses("en")
+    assert told == "The English file names no weaknesses: it is the original from which the others were translated."
+    with pytest.raises(RequestError, match="language"):
+        samples.weaknesses("xx")
 
 
 def test_tables_of_the_corpora():

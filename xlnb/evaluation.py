@@ -216,7 +216,11 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
 
 
 def answer_readings(item: Item, text: str) -> dict[str, float]:
-    """Return what a generated answer is worth, 0 or 1 a reading: right number, right calculations, right language."""
+    """Return what a generated answer is worth, 0 or 1 a reading: right number, right calculations, right language.
+
+    An answer without words counts as not in the language, and one of a word or two in Latin letters as
+    :func:`xlnb.languages.written_in` guesses: without an outcome a problem could not be paired.
+    """
     found = {
         EXACT_MATCH: float(extract_number(text, item.language) == item.answer),
         IN_LANGUAGE: float(written_in(text) == item.language),

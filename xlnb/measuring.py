@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xlnb import harness, stats
 from xlnb.answers import extract_number
 from xlnb.corpora import templates
+from xlnb.errors import RequestError
 from xlnb.evaluation import COST_GROUPS, PRIMARY, READINGS, VALIDATED, calculation_variants
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO
@@ -89,8 +90,11 @@ def gold_table(readings: pd.DataFrame) -> Any:
 
 
 def reread(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return generated answers with what each reader counts: the answers' rows, gold, xlnb, strict-match, flexible-extract."""
-    answers = select(outcomes, metric="exact-match")
+    """Return generated answers with what each reader counts: the answers' rows, gold, xlnb, strict-match, flexible-extract.
+
+    Only answers to our own problems, whose right numbers are known here.
+    """
+    answers = select(outcomes, metric="exact-match", benchmark="templates")
     gold: dict[str, int] = {}
     for split in answers["split"].unique():
         n = 1 + int(answers.loc[answers["split"] == split, "problem"].max().rpartition("-")[2])
@@ -172,7 +176,7 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     metric; ``ordered``: the share of trainings in which base, quarter, half and whole oracle come in this order; ``gain``: the
     oracle's over the base, in units; ``placebo``: the share of it that the placebo has, too (NaN where no gain is shown);
     ``retest``: Spearman's correlation of the gains by problem between trainings (NaN for one); ``effect``: the gain in standard
-    deviations of it over problems; ``problems``: how many show a quarter of the gain with three trainings (80 % power; None
+    deviations of it over problems; ``problems``: how many show a quarter of the gain with three trainings (80 % power; NaN
     where no number does); ``seconds`` a 100 problems and model; ``minutes``: for that many problems. Source: ours.
     """
     import pandas as pd
@@ -190,6 +194,7 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         spread = gains[ORACLE].mean(axis=0).std(ddof=1)
         components = stats.variance_components(gains[ORACLE])
         seen = stats.needed_problems(SHARE_SEEN * gain, components, TRAININGS) if shown else None
+        problems = float("nan") if seen is None else seen
         cost = seconds[metric]
         rows.append({
             "metric": metric,
@@ -198,9 +203,9 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
             "placebo": placebo / gain if shown else float("nan"),
             "retest": stats.spearman_test_retest(gains[ORACLE]) if len(gains[ORACLE]) > 1 else float("nan"),
             "effect": gain / spread if spread else float("nan"),
-            "problems": seen,
+            "problems": problems,
             "seconds": 100 * cost,
-            "minutes": seen * cost / 60 if seen else None,
+            "minutes": problems * cost / 60,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -240,8 +245,8 @@ def validation_table(worth: pd.DataFrame) -> Any:
     """Return :func:`validation` as a table."""
     from great_tables import GT
 
-    def number(value: Any, form: str) -> str:
-        return "–" if value is None or value != value else format(value, form).replace("-", "−")
+    def number(value: float, form: str) -> str:
+        return "–" if value != value else format(value, form).replace("-", "−")
 
     shown = worth.assign(
         reading=[READINGS[metric].title for metric in worth["metric"]],
@@ -307,8 +312,10 @@ def noise(outcomes: pd.DataFrame, metric: str, arm: str = ORACLE) -> stats.Compo
     return stats.variance_components(stats.paired_table(_arm(part, arm), _arm(part, "base")))
 
 
-def noise_sentence(components: stats.Components, metric: str, problems: int) -> str:
-    """Return in words where the noise of a mean difference comes from, and what that means for one training."""
+def noise_sentence(components: stats.Components, metric: str, problems: int, arm: str = ORACLE) -> str:
+    """Return in words where the noise of an arm's mean difference, as :func:`noise` has it, comes from, and what it means for
+    one training.
+    """
     total = components.seed + components.problem + components.residual
     scale, unit = READINGS[metric].scale, "points" if READINGS[metric].unit == "%" else "nats"
     shares = [value / total if total else 0.0 for value in (components.seed, components.problem, components.residual)]
@@ -317,7 +324,7 @@ def noise_sentence(components: stats.Components, metric: str, problems: int) -> 
         f"{components.seeds} trainings" if components.seeds > 1 else "one training, so that of trainings is unknown"
     )
     return (
-        f"{READINGS[metric].title}, {label(ORACLE)} minus base ({measured}): of the variance of a single difference "
+        f"{READINGS[metric].title}, {label(arm)} minus base ({measured}): of the variance of a single difference "
         f"{shares[0]:.0%} lies between trainings, {shares[1]:.0%} between problems, {shares[2]:.0%} in what neither explains. "
         f"The standard error of the mean over {problems} problems of one training is {single:.3g} {unit}."
     )
@@ -348,16 +355,30 @@ def needed_sentence(components: stats.Components, difference: float, seeds: Sequ
 
 
 def mcnemar_sentence(outcomes: pd.DataFrame, metric: str, a: str, b: str, test_language: str, seed: int) -> str:
-    """Return McNemar's exact test of two arms of one training on a 0/1 reading, in words."""
-    part = select(outcomes, metric=metric, test_language=test_language)
-    left = part[(part["method"] == a) & (part["seed"].isin([seed, 0] if a == "base" else [seed]))]
-    right = part[(part["method"] == b) & (part["seed"].isin([seed, 0] if b == "base" else [seed]))]
-    found = stats.mcnemar(left, right.assign(seed=left["seed"].iloc[0]))
+    """Return McNemar's exact test of two arms of one training on a 0/1 reading, in words.
+
+    Raises :class:`~xlnb.errors.RequestError` for a reading, language, arm or training of which there are no outcomes, and as
+    :func:`xlnb.stats.mcnemar` does.
+    """
+    part = _there(outcomes, metric=metric, test_language=test_language)
+    left, right = (_there(part, method=arm, seed=0 if arm == "base" else seed) for arm in (a, b))  # the base has seed 0
+    found = stats.mcnemar(left.assign(seed=seed), right.assign(seed=seed))
     return (
         f"{label(a)} against {label(b)}, {READINGS[metric].title}, training {seed}: only the first is right on "
         f"{found.only_a} problems, only the second on {found.only_b} (both on {found.both}, neither on {found.neither}); "
         f"McNemar's exact p is {found.p:.2g}."
     )
+
+
+def _there(outcomes: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """Select rows as :func:`xlnb.results.select` does, column by column; RequestError where a column leaves none."""
+    for column, value in wanted.items():
+        found = select(outcomes, **{column: value})
+        if found.empty:
+            there = ", ".join(str(other) for other in sorted(outcomes[column].unique()))
+            raise RequestError(f"No outcomes with {column} {value!r}; there are: {there or 'none at all'}.")
+        outcomes = found
+    return outcomes
 
 
 def corrected_sentence(differences: pd.DataFrame) -> str:
@@ -389,8 +410,7 @@ def measuring_summary(worth: pd.DataFrame, gold: pd.DataFrame) -> str:
     primary, wording = by_metric.loc[PRIMARY], by_metric.loc["nll"]
     worst = gold.sort_values(harness.FLEXIBLE).iloc[0]
     needed = primary["problems"]
-    known = needed is not None and needed == needed  # among numbers, None becomes NaN
-    seen = f"{needed:,.0f} problems show" if known else "no number of problems shows"
+    seen = "no number of problems shows" if needed != needed else f"{needed:,.0f} problems show"
     return "\n".join([
         f"- By the committed trainings the placebo has {_share(primary['placebo'])} of the oracle's gain on the primary reading "
         f"and {_share(wording['placebo'])} on the NLL of the whole solution.",

@@ -44,9 +44,12 @@ def one_problem_everywhere(split: str, index: int = 0) -> Any:
 
 
 def weaknesses(language: str) -> str:
-    """Return, as Markdown bullets, the known weaknesses that a language's file of word problems names at its head."""
+    """Return, as Markdown bullets, the known weaknesses that a language's file of word problems names at its head.
+
+    A sentence where it names none, as the English one. Raises :class:`~xlnb.errors.RequestError` for an unknown language.
+    """
     lines = templates.file_head(language)
-    start = next(i for i, line in enumerate(lines) if line.startswith("Known weaknesses"))
+    start = next((i for i, line in enumerate(lines) if line.startswith("Known weaknesses")), len(lines))
     bullets: list[str] = []
     for line in lines[start + 1 :]:
         if line.startswith("- "):
@@ -55,7 +58,8 @@ def weaknesses(language: str) -> str:
             bullets[-1] += f" {line}"
         elif not line and bullets:
             break
-    return "\n".join(bullets)
+    why = ": it is the original from which the others were translated" if language == "en" else ""
+    return "\n".join(bullets) or f"The {LANGUAGE_NAMES[language]} file names no weaknesses{why}."
 
 
 def generic_table() -> Any:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVEL = 0.95
+ALPHA = 0.05  # not 1 - LEVEL, which is a little more in floating point: a p of just 0.05 would be below it
 _RESAMPLES = 4000
 
 
@@ -53,7 +54,7 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> Interval:
         raise RequestError("No outcomes: an interval needs at least one.")
     mean = float(values.mean())
     if np.isin(values, (0, 1)).all():
-        low, high = proportion_confint(int(values.sum()), len(values), alpha=1 - LEVEL, method="wilson")
+        low, high = proportion_confint(int(values.sum()), len(values), alpha=ALPHA, method="wilson")
         low, high = min(low, mean), max(high, mean)  # or 0 of n gives 5e-17 and not 0
     elif len(values) == 1:
         low = high = mean
@@ -86,7 +87,7 @@ def crossed_interval(table: np.ndarray, seed: int = 0) -> Interval:
         raise RequestError("No outcomes: an interval needs at least one.")
     seeds, problems = table.shape
     (means,) = _resampled_means(table[None], *_resamples(seeds, problems, seed))
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(means, [ALPHA / 2, 1 - ALPHA / 2])
     p = _p_value(means) if table.size > 1 else None
     return Interval(float(table.mean()), float(low), float(high), problems, seeds, p)
 
@@ -267,7 +268,7 @@ def effect_size(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> EffectSize:
     resampled = _standardised(rows @ table / seeds, columns, tiny)
     value = _standardised(table.mean(axis=0, keepdims=True), np.ones((1, problems)), tiny)[0]
     # "nearest" since an interpolation between infinities is no number
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    low, high = np.quantile(resampled, [ALPHA / 2, 1 - ALPHA / 2], method="nearest")
     d = Interval(float(value), float(low), float(high), problems, seeds, _p_value(resampled))
     if not _all_binary(left, right):
         return EffectSize(d, None)
@@ -546,7 +547,7 @@ def simulated_error_rate(
 ) -> Interval:
     """Return how often :func:`crossed_interval` excludes zero where the true difference is zero, by simulation.
 
-    Nominal is 1 - ``LEVEL``. Effects of seeds, problems and cells are normal with the variances of ``components``; ``n`` of the
+    Nominal is ``ALPHA``. Effects of seeds, problems and cells are normal with the variances of ``components``; ``n`` of the
     result is the number of trials. A second or less for 1000 trials of 5 seeds and 250 problems. Raises
     :class:`~xlnb.errors.RequestError` for fewer than one problem, seed or trial. Source: ours.
 
@@ -567,5 +568,5 @@ def simulated_error_rate(
         count = min(100, trials - len(rejected))  # at once, for memory's sake
         tables = by_seed * rng.normal(size=(count, seeds, 1)) + by_problem * rng.normal(size=(count, 1, problems))
         tables = tables + by_cell * rng.normal(size=(count, seeds, problems))
-        rejected += [_p_value(means) < 1 - LEVEL for means in _resampled_means(tables, *weights)]
+        rejected += [_p_value(means) < ALPHA for means in _resampled_means(tables, *weights)]
     return mean_interval(np.array(rejected))

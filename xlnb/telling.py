@@ -10,7 +10,7 @@ from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
 from xlnb.plots import label
 from xlnb.results import select
-from xlnb.stats import LEVEL, Interval, holm, mean_interval, paired_difference
+from xlnb.stats import ALPHA, Interval, holm, mean_interval, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ def verdict(difference: Interval, metric: str, p: float | None = None) -> str:
     >>> verdict(Interval(-0.2, -0.3, -0.1, 250), "nll", p=0.06)
     'not shown'
     """
-    if not difference.excludes_zero or (p is not None and p >= 1 - LEVEL):
+    if not difference.excludes_zero or (p is not None and p >= ALPHA):
         return "not shown"
     return "better" if (difference.value > 0) == READINGS[metric].higher_is_better else "worse"
 

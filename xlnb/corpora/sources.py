@@ -117,9 +117,15 @@ def _marks_removed(answer: str) -> str:
 
 
 def _one_line(answer: str) -> str:
-    # Word problems are answered on one line, as in MGSM's own exemplars: the evaluation reads up to the first line break.
+    """Put a solution on one line, as MGSM's own exemplars are: the evaluation reads up to the first line break.
+
+    A line that ends like a sentence, or in the midst of one (a comma, say), gets no full stop.
+
+    >>> _one_line("So, with 3 cats,\\nshe adds:\\n\\n3 + 4 = <<3+4=7>>7\\n#### 7")
+    'So, with 3 cats, she adds: 3 + 4 = 7. The answer is 7.'
+    """
     lines = [line.strip() for line in _marks_removed(answer).split("\n") if line.strip()]
-    return " ".join(line if line[-1] in ".!?:" else f"{line}." for line in lines)
+    return " ".join(line if line[-1] in ".!?:;,([{\\=" else f"{line}." for line in lines)
 
 
 def _first_turn(row: Row, language: str) -> Iterable[Example]:
@@ -217,7 +223,7 @@ SOURCES: Mapping[str, Source] = {
             "microsoft/orca-math-word-problems-200k",
             files=("data/train-*.parquet",),
             columns=("question", "answer"),
-            examples=_columns(["question"], "answer", _marks_removed),
+            examples=_columns(["question"], "answer", _one_line),
         ),
         Source(
             "aya",
