@@ -15,6 +15,7 @@ from pathlib import Path
 from xlnb import harness, models
 from xlnb.answers import extract_number
 from xlnb.corpora import templates
+from xlnb.errors import RequestError
 from xlnb.evaluation import Evaluation, evaluate, generate_answers, run_prefix
 from xlnb.studies import _vocabulary_texts
 
@@ -131,7 +132,7 @@ def compare(checkpoint, language, problems, batch_size, only):
                 if what == "likelihood":
                     same_likelihoods(found, other, vocabulary)
                 else:
-                    same_answers(found, other, benchmark, language)
+                    same_answers(found, other, benchmark, language, base)
     return good
 
 
@@ -140,10 +141,23 @@ def same_likelihoods(ours, other, vocabulary):
     print(f"  log-likelihoods: largest difference {difference:.2g} nats of a solution ({vocabulary})", flush=True)
 
 
-def same_answers(ours, other, benchmark, language):
+def needs_dropped(base, text):
+    """Whether a text has a token that this base's vocabulary was trimmed of."""
+    try:
+        base.encode(text)
+    except RequestError:
+        return True
+    return False
+
+
+def same_answers(ours, other, benchmark, language, base):
     other = [text.strip() for text in other]
-    same = sum(a == b for a, b in zip(ours, other, strict=True))
-    print(f"  answers: {same} of {len(ours)} equal to the letter")
+    different = [(a, b) for a, b in zip(ours, other, strict=True) if a != b]
+    dropped = sum(needs_dropped(base, text) for _, text in different)
+    print(
+        f"  answers: {len(ours) - len(different)} of {len(ours)} equal to the letter; of the {len(different)} others "
+        f"{dropped} hold a token in the harness's answer that the trimmed vocabulary has not"
+    )
     ours_right = [
         extract_number(text, language) == item.answer for text, item in zip(ours, benchmark.items, strict=True)
     ]
