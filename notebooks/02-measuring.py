@@ -144,6 +144,25 @@ told = measuring.validation_reading(repeated_worth)
 _ = display(Markdown(told))
 
 # %% [markdown]
+# ## Other languages
+#
+# A reading that works in Swahili may fail in another script. The same oracles and the same placebo, trained and read in each
+# language for which results are committed:
+
+# %%
+everywhere = results.load_outcomes(experiment="measuring", profile="pocket")
+languages = measuring.by_language(
+    everywhere, results.load_costs(profile="pocket")
+)
+_ = display(measuring.by_language_table(languages))
+
+# %%
+_ = display(Markdown(measuring.by_language_reading(languages)))
+
+# %% [markdown]
+# The reading was named by the Swahili results. The other languages had no part in that, so they are a test of it; where there
+# is one training, its interval covers other problems but no other training, and *in order* is one case.
+#
 # ## The same outputs, read by the harness
 #
 # All generated answers of these models, read by both:

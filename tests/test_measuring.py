@@ -317,6 +317,72 @@ def test_means_have_their_units_and_intervals(outcomes_by_hand):
     assert means.loc[(EXPRESSION, ORACLE), "value"] == pytest.approx(100 * (1.25 + 0.5))
 
 
+# --- in other languages ----------------------------------------------------------------------------------
+
+
+def in_languages(**gains):
+    """Outcomes of a study in each language with these gains on the primary reading, and what they cost."""
+    usual = [metric for metric in CANDIDATES if metric != PRIMARY]
+    outcomes = [
+        pd.concat([validated(arms, [PRIMARY]), validated(GAINS, usual)]).assign(language=code, test_language=code)
+        for code, arms in gains.items()
+    ]
+    return pd.concat(outcomes), pd.concat([COSTS.assign(language=code) for code in gains])
+
+
+STEADY = {arm: np.array([[0.9, 1.1, 0.9, 1.1]]) * share for arm, share in ORACLE_BUDGETS.items()}
+NO_FORMAT = {PLACEBO: np.array([[-0.2, 0.0, -0.2, 0.0]])}
+
+
+def test_a_reading_in_each_language_by_hand():
+    outcomes, costs = in_languages(te=GAINS, sw=STEADY | NO_FORMAT)
+    found = measuring.by_language(outcomes, costs)
+    assert list(found["language"]) == ["sw", "te"], "in the order of the book"
+    assert list(found["trainings"]) == [1, 2]
+    assert list(found["ordered"]) == [1, 0.5]
+    assert list(found["gain"]) == pytest.approx([1.0, 0.5])
+    assert list(found["placebo"]) == pytest.approx([-0.1, 0.05])
+    interval = stats.crossed_interval(np.array([[0.9, 1.1, 0.9, 1.1]]))
+    assert (found["gain_low"][0], found["gain_high"][0]) == pytest.approx((interval.low, interval.high))
+    alone = measuring.validation(select(outcomes, language="te"), COSTS).set_index("metric")
+    assert found["problems"][1] == alone.loc[PRIMARY, "problems"]
+    assert list(found["named"]) == [PRIMARY, ""], "the usual gains are out of order in one training of two"
+
+
+def test_a_reading_of_which_less_is_better_gains_where_it_falls():
+    found = measuring.by_language(*in_languages(sw=STEADY | NO_FORMAT), "nll")
+    assert found["gain"][0] == pytest.approx(0.5) and found["placebo"][0] == pytest.approx(0.05)
+
+
+def test_each_language_is_told_with_its_faults():
+    nothing = {arm: np.array([[0.5, -0.5, 0.5, -0.5]]) for arm in (*ORACLE_BUDGETS, PLACEBO)}
+    fooled = {PLACEBO: np.array([[0.4, 0.6, 0.4, 0.6]])}
+    found = measuring.by_language(*in_languages(sw=STEADY | NO_FORMAT, bn=STEADY | fooled, te=GAINS, de=nothing))
+    sw, bn, te, de = measuring.by_language_reading(found).split("\n")
+    title = READINGS[PRIMARY].title
+    assert sw == f"- Swahili (one training): {title} passes; the rule names it."
+    assert bn.startswith(
+        f"- Bengali (one training): {title} does **not** pass: the placebo has 50% of the oracle's gain;"
+    )
+    assert te == (
+        f"- Telugu (2 trainings): {title} does **not** pass: base and oracles are not in order in every training; "
+        "the rule would name none."
+    )
+    assert "not in order in every training, no gain of the oracle is shown" in de
+    assert "placebo" not in de, "no share of a gain that is not shown"
+
+
+def test_the_table_of_languages_says_the_same():
+    found = measuring.by_language(*in_languages(sw=STEADY | NO_FORMAT, te=GAINS))
+    head, sw, te = cells(measuring.by_language_table(found))
+    assert head[3:5] == ["oracle gains (nats per token)", "placebo gains (nats per token)"]
+    assert sw[:3] == ["Swahili", "1", "100%"] and te[:3] == ["Telugu", "2", "50%"]
+    low, high = found["gain_low"][0], found["gain_high"][0]
+    assert sw[3] == f"+1.00 [{low:+.2f}, {high:+.2f}]" and sw[4].startswith("−0.10 [−")
+    assert sw[5] == f"{found['problems'][0]:,.0f}"
+    assert (sw[6], te[6]) == (READINGS[PRIMARY].title, "none")
+
+
 # --- the rule and its words ------------------------------------------------------------------------------
 
 

@@ -303,6 +303,82 @@ def primary_sentence(worth: pd.DataFrame) -> str:
     return f"- **Primary reading: {title}** by the committed trainings; on these outcomes the rule would name {other}."
 
 
+def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMARY) -> pd.DataFrame:
+    """Return what a reading is worth in each target language, a row a language, the outcomes being of several studies.
+
+    language; trainings; ``ordered`` and ``problems`` as :func:`validation` has them; what oracle and placebo gain over the base,
+    each with its interval, in units (``gain``, ``gain_low``, ``gain_high``, ``placebo``, ``placebo_low``, ``placebo_high``);
+    ``named``: the reading that the rule names there, empty for none. Source: ours.
+    """
+    import pandas as pd
+
+    sign = READINGS[metric].scale * (1 if READINGS[metric].higher_is_better else -1)
+    rows = []
+    for language in (code for code in LANGUAGE_NAMES if code in set(outcomes["language"])):
+        mine = select(outcomes, language=language)
+        worth = validation(mine, select(costs, language=language))
+        row = worth.set_index("metric").loc[metric]
+        part = select(mine, metric=metric)
+        found: dict[str, Any] = {
+            "language": language,
+            "trainings": part.loc[part["method"] == ORACLE, "seed"].nunique(),
+        }
+        found |= {"ordered": row["ordered"], "problems": row["problems"]}
+        for name, arm in (("gain", ORACLE), ("placebo", PLACEBO)):
+            i = stats.crossed_interval(sign * stats.paired_table(_arm(part, arm), _arm(part, "base")))
+            found |= {name: i.value, f"{name}_low": i.low, f"{name}_high": i.high}
+        rows.append(found | {"named": best_reading(worth) or ""})
+    return pd.DataFrame(rows)
+
+
+def by_language_table(found: pd.DataFrame, metric: str = PRIMARY) -> Any:
+    """Return :func:`by_language` as a table."""
+    import pandas as pd
+    from great_tables import GT
+
+    def gained(row: Any, name: str) -> str:
+        value, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
+        return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+
+    rows = [
+        (
+            LANGUAGE_NAMES[row.language],
+            row.trainings,
+            f"{row.ordered:.0%}",
+            gained(row, "gain"),
+            gained(row, "placebo"),
+            "–" if row.problems != row.problems else f"{row.problems:,.0f}",
+            READINGS[row.named].title if row.named else "none",
+        )
+        for row in found.itertuples()
+    ]
+    unit = READINGS[metric].unit_in_words.replace("%", "points")
+    columns = ["language", "trainings", "in order", f"oracle gains ({unit})", f"placebo gains ({unit})", "problems needed",
+               "the rule names"]  # fmt: skip
+    return GT(pd.DataFrame(rows, columns=columns), rowname_col="language").tab_options(table_font_size="80%")
+
+
+def by_language_reading(found: pd.DataFrame, metric: str = PRIMARY) -> str:
+    """Return in words in which languages a reading passes what is asked of it, and in which the rule names another."""
+    bullets = []
+    for row in found.itertuples():
+        faults = []
+        if row.ordered < 1:
+            faults.append("base and oracles are not in order in every training")
+        if row.gain_low <= 0:
+            faults.append("no gain of the oracle is shown")
+        elif row.placebo > MOST_FORMAT * row.gain:
+            faults.append(f"the placebo has {row.placebo / row.gain:.0%} of the oracle's gain")
+        passed = "passes" if not faults else "does **not** pass: " + ", ".join(faults)
+        trainings = "one training" if row.trainings == 1 else f"{row.trainings} trainings"
+        named = READINGS[row.named].title if row.named else "none"
+        rule = "names it" if row.named == metric else f"would name {named}"
+        bullets.append(
+            f"- {LANGUAGE_NAMES[row.language]} ({trainings}): {READINGS[metric].title} {passed}; the rule {rule}."
+        )
+    return "\n".join(bullets)
+
+
 # ------------------------------------------------------------------------------------------------ noise and power
 
 
