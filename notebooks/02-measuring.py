@@ -168,8 +168,8 @@ _ = display(Markdown(measuring.by_language_reading(languages)))
 # All generated answers of these models, read by both:
 
 # %%
-answers = measuring.reread(committed)
-_ = display(Markdown(measuring.referee_reading(answers)))
+answers = measuring.reread(everywhere)
+_ = display(Markdown(measuring.referee_by_language(answers)))
 
 # %% [markdown]
 # ## Where the noise comes from
@@ -282,6 +282,9 @@ _ = display(Markdown(told))
 
 # %%
 _ = display(Markdown(measuring.measuring_summary(repeated_worth, gold)))
+
+# %%
+_ = display(Markdown(measuring.by_language_summary(languages, answers)))
 
 # %% [markdown]
 # - **What would change our mind:** oracle and placebo come from our own grammar. A reading that orders them may still miss what

@@ -173,6 +173,14 @@ def test_the_referee_is_told_with_its_counts_and_examples():
     assert told[5] == (f"  - it counts, we do not (right is {gold('en', 'development', 2)}): `{answers['text'][6]}`")
 
 
+def test_the_referee_is_told_for_each_language():
+    answers = measuring.reread(generated()[0])
+    english, swahili, bengali, telugu = measuring.referee_by_language(answers).split("\n\n**")
+    assert english.startswith("**English.** Of 3 answers we count 0 right.")
+    for told, name, code in ((swahili, "Swahili", "sw"), (bengali, "Bengali", "bn"), (telugu, "Telugu", "te")):
+        assert told == f"{name}.** {measuring.referee_reading(select(answers, test_language=code))}"
+
+
 # --- what a reading is worth, by hand --------------------------------------------------------------------
 
 # Of two trainings (rows) and four problems: what each arm gains over the base.
@@ -372,6 +380,19 @@ def test_each_language_is_told_with_its_faults():
     assert "placebo" not in de, "no share of a gain that is not shown"
 
 
+def test_the_summary_of_languages():
+    found = measuring.by_language(*in_languages(sw=STEADY | NO_FORMAT, te=GAINS))
+    first, _, swahili, bengali, _ = measuring.by_language_summary(found, measuring.reread(generated()[0])).split("\n")
+    assert first.endswith("passes what is asked of a primary reading in Swahili, and not in Telugu.")
+    assert swahili == (
+        "- Of the 3 answers of these models in Swahili that we count right, the harness counts 2 by its strict filter, 1 by "
+        "the flexible one."
+    )
+    assert "Of the 2 answers of these models in Bengali" in bengali and "counts 0 by its strict filter, 1" in bengali
+    all_pass = measuring.by_language_summary(found[:1], measuring.reread(generated()[0])[:0])
+    assert all_pass.endswith("in Swahili (all that were tried).") and "\n" not in all_pass
+
+
 def test_the_table_of_languages_says_the_same():
     found = measuring.by_language(*in_languages(sw=STEADY | NO_FORMAT, te=GAINS))
     head, sw, te = cells(measuring.by_language_table(found))
@@ -493,6 +514,7 @@ def test_noise_is_told_by_its_shares():
         Components(0, 0, 0, 1), "nll", 100
     )
     assert ", Placebo minus base (" in measuring.noise_sentence(NOISE, "nll", 100, PLACEBO)
+    assert measuring.noise_sentence(NOISE, PRIMARY, 100).startswith("Information gained")
 
 
 def test_needed_problems_are_told_for_each_number_of_trainings():
@@ -825,9 +847,6 @@ def nothing_to_compute(home, monkeypatch):
 def committed_folder(home, tmp_path):
     """The published results alone, in a folder of the test's own."""
     shutil.copytree(home / "book" / "results" / MEASURING, tmp_path / MEASURING)
-    shutil.copytree(
-        home / "book" / "results" / MEASURING, tmp_path / "first-swap"
-    )  # what a study's existence is asked of
     return tmp_path
 
 
@@ -944,6 +963,16 @@ def test_committed_and_live_say_the_same(committed_folder, seed, nothing_to_comp
     assert texts[0] == texts[1] and len(set(texts[0])) > 1
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
     pd.testing.assert_frame_equal(committed.costs(), live.costs(), check_exact=True)
+
+
+def test_a_language_may_have_been_measured_and_nothing_else(committed_folder, nothing_to_compute):
+    study = CommittedStudy("smoke", "sw", 0, committed_folder)
+    shutil.copytree(committed_folder / MEASURING, committed_folder / "first-swap-bn")
+    other = pd.read_parquet(committed_folder / MEASURING / "outcomes.parquet").assign(language="bn")
+    other.to_parquet(committed_folder / "first-swap-bn" / "outcomes.parquet")
+    assert set(study.validation()["method"]) == set(ARMS)
+    with pytest.raises(RequestError, match="No committed result of first-swap of profile smoke, language sw, seed 0"):
+        study.outcomes()
 
 
 def test_costs_that_are_not_committed(committed_folder, tmp_path):

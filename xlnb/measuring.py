@@ -123,6 +123,16 @@ def referee_reading(answers: pd.DataFrame) -> str:
     return "\n".join([lines[0], "", *lines[1:]])
 
 
+def referee_by_language(answers: pd.DataFrame) -> str:
+    """Return :func:`referee_reading` of the answers in each language, under the language's name."""
+    told = [
+        f"**{LANGUAGE_NAMES[code]}.** {referee_reading(select(answers, test_language=code))}"
+        for code in LANGUAGE_NAMES
+        if code in set(answers["test_language"])
+    ]
+    return "\n\n".join(told)
+
+
 def _ending(text: str, length: int = 90) -> str:
     return text if len(text) <= length else "… " + text[-length:]
 
@@ -358,17 +368,23 @@ def by_language_table(found: pd.DataFrame, metric: str = PRIMARY) -> Any:
     return GT(pd.DataFrame(rows, columns=columns), rowname_col="language").tab_options(table_font_size="80%")
 
 
+def _faults(row: Any) -> list[str]:
+    """Return what speaks against a reading in a language, the row being one of :func:`by_language`."""
+    faults = []
+    if row.ordered < 1:
+        faults.append("base and oracles are not in order in every training")
+    if row.gain_low <= 0:
+        faults.append("no gain of the oracle is shown")
+    elif row.placebo > MOST_FORMAT * row.gain:
+        faults.append(f"the placebo has {row.placebo / row.gain:.0%} of the oracle's gain")
+    return faults
+
+
 def by_language_reading(found: pd.DataFrame, metric: str = PRIMARY) -> str:
     """Return in words in which languages a reading passes what is asked of it, and in which the rule names another."""
     bullets = []
     for row in found.itertuples():
-        faults = []
-        if row.ordered < 1:
-            faults.append("base and oracles are not in order in every training")
-        if row.gain_low <= 0:
-            faults.append("no gain of the oracle is shown")
-        elif row.placebo > MOST_FORMAT * row.gain:
-            faults.append(f"the placebo has {row.placebo / row.gain:.0%} of the oracle's gain")
+        faults = _faults(row)
         passed = "passes" if not faults else "does **not** pass: " + ", ".join(faults)
         trainings = "one training" if row.trainings == 1 else f"{row.trainings} trainings"
         named = READINGS[row.named].title if row.named else "none"
@@ -377,6 +393,26 @@ def by_language_reading(found: pd.DataFrame, metric: str = PRIMARY) -> str:
             f"- {LANGUAGE_NAMES[row.language]} ({trainings}): {READINGS[metric].title} {passed}; the rule {rule}."
         )
     return "\n".join(bullets)
+
+
+def by_language_summary(found: pd.DataFrame, answers: pd.DataFrame, metric: str = PRIMARY) -> str:
+    """Return, as Markdown bullets, where the reading passes and how many right answers of :func:`reread` the harness counts."""
+    rows = list(found.itertuples())
+    passed = [LANGUAGE_NAMES[row.language] for row in rows if not _faults(row)]
+    failed = [LANGUAGE_NAMES[row.language] for row in rows if _faults(row)]
+    lines = [
+        f"- {READINGS[metric].title[0].upper()}{READINGS[metric].title[1:]} passes what is asked of a primary reading in "
+        f"{', '.join(passed) or 'no language'}"
+        + (f", and not in {', '.join(failed)}." if failed else " (all that were tried).")
+    ]
+    for code in (code for code in LANGUAGE_NAMES if code in set(answers["test_language"])):
+        right = answers[(answers["test_language"] == code) & answers["xlnb"]]
+        lines.append(
+            f"- Of the {len(right)} answers of these models in {LANGUAGE_NAMES[code]} that we count right, the harness counts "
+            f"{int(right[harness.STRICT].sum())} by its strict filter, "
+            f"{int(right[harness.FLEXIBLE].sum())} by the flexible one."
+        )
+    return "\n".join(lines)
 
 
 # ------------------------------------------------------------------------------------------------ noise and power
@@ -399,8 +435,9 @@ def noise_sentence(components: stats.Components, metric: str, problems: int, arm
     measured = (
         f"{components.seeds} trainings" if components.seeds > 1 else "one training, so that of trainings is unknown"
     )
+    title = READINGS[metric].title
     return (
-        f"{READINGS[metric].title}, {label(arm)} minus base ({measured}): of the variance of a single difference "
+        f"{title[0].upper()}{title[1:]}, {label(arm)} minus base ({measured}): of the variance of a single difference "
         f"{shares[0]:.0%} lies between trainings, {shares[1]:.0%} between problems, {shares[2]:.0%} in what neither explains. "
         f"The standard error of the mean over {problems} problems of one training is {single:.3g} {unit}."
     )

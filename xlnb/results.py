@@ -237,19 +237,22 @@ class CommittedStudy:
     folder: Path = field(default_factory=results_folder)
 
     def __post_init__(self) -> None:
-        rows = self._rows()
-        if not (rows["method"] != "base").any():  # the base belongs to every seed
-            raise RequestError(
-                f"No committed result of profile {self.profile}, language {self.language}, seed {self.seed}: run live, or "
-                "choose a seed that book/results has."
-            )
+        self._result(None)
 
     def _rows(self) -> pd.DataFrame:
         return self._result("first-swap")
 
-    def _result(self, name: str) -> pd.DataFrame:
-        found = load_outcomes(self.folder, experiment=name, profile=self.profile, language=self.language)
-        return found[(found["seed"] == self.seed) | (found["method"] == "base")]
+    def _result(self, experiment: str | None) -> pd.DataFrame:
+        """Return this study's rows of an experiment (of all for None); RequestError where it has no trained model in them."""
+        found = load_outcomes(self.folder, experiment=experiment, profile=self.profile, language=self.language)
+        rows = found[(found["seed"] == self.seed) | (found["method"] == "base")]
+        if not (rows["method"] != "base").any():  # the base belongs to every seed
+            of = f" of {experiment}" if experiment else ""
+            raise RequestError(
+                f"No committed result{of} of profile {self.profile}, language {self.language}, seed {self.seed}: run live, or "
+                "choose a seed that book/results has."
+            )
+        return rows
 
     @property
     def depth(self) -> int:
