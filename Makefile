@@ -75,10 +75,11 @@ test: $(STAMP)  ## lint, then all tests (15 minutes or less)
 	@$(MAKE) --no-print-directory lint
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff, mypy, the order of the rooms
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@cd notebooks && ../$(VENV)/bin/jupyter lab
@@ -106,7 +107,7 @@ endef
 export LOCK
 
 figure: $(STAMP)  ## draw the README's figure anew from the committed results
-	@$(VENV)/bin/python -c "from xlnb.plots import save_readme_figure; save_readme_figure()"
+	@$(VENV)/bin/python -c "from xlnb.chapters.first_swap import save_readme_figure; save_readme_figure()"
 
 clean:  ## remove the rendered book, caches and .venv (runs/ stays)
 	rm -rf $(VENV) book/_build build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -34,12 +34,14 @@
 # %%
 from IPython.display import Markdown, display
 
-from xlnb import artifacts, merging, partitions, plots
-from xlnb import results, samples, telling
+from xlnb import artifacts
+from xlnb.chapters import base_and_data, figures, first_swap, words
 from xlnb.corpora import templates
-from xlnb.studies import open_study
+from xlnb.studies import comparisons, outcomes as results
+from xlnb.studies.study import open_study
+from xlnb.weights import merging, partitions
 
-_ = display(Markdown(telling.versions_line(artifacts.versions())))
+_ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
@@ -55,7 +57,7 @@ seed: int = 0  # of LoRA's start, the training examples and their order
 
 # %%
 study = open_study(profile, language, seed, live)
-_ = display(samples.parallel_problems(language, "scored", 1))
+_ = display(base_and_data.parallel_problems(language, "scored", 1))
 
 # %% [markdown]
 # The model is not asked cold: before each problem it sees two worked examples in the problem's language. So there *is* some Swahili
@@ -71,7 +73,7 @@ _ = display(samples.parallel_problems(language, "scored", 1))
 
 # %%
 base = study.outcomes(["base"])
-_ = display(telling.scores_table(results.scores(base), "The base model"))
+_ = display(words.scores_table(results.scores(base), "The base model"))
 
 # %% [markdown]
 # ## Two experts
@@ -83,10 +85,10 @@ _ = display(telling.scores_table(results.scores(base), "The base model"))
 # %%
 experts = ("math-only", "language-only")
 histories = {slug: study.history(slug) for slug in experts}
-_ = plots.loss_figure(histories)
+_ = first_swap.loss_figure(histories)
 
 # %%
-told = telling.caveat(profile) + telling.training_sentence(histories)
+told = words.caveat(profile) + first_swap.training_sentence(histories)
 _ = display(Markdown(told))
 
 # %% [markdown]
@@ -104,7 +106,7 @@ swap, control = (
     partitions.named_partition(name, study.depth)
     for name in ("C", partitions.COMPLEMENT)
 )
-_ = plots.partition_figure([swap, control])
+_ = figures.partition_figure([swap, control])
 
 # %% [markdown]
 # With $M$ the layers that math owns, Layer-Swapping is
@@ -123,7 +125,7 @@ if live:
     all_math = partitions.uniform(1, study.depth)
     swapped = merging.layer_swapping(math, lang, swap)
     exchanged = merging.layer_swapping(math, lang, control)
-    found = telling.identities(math, lang, all_math, swapped, exchanged)
+    found = first_swap.identities(math, lang, all_math, swapped, exchanged)
     _ = display(Markdown(found))
 else:
     told = "*From committed results: the experts are not at hand.*"
@@ -137,7 +139,7 @@ else:
 # %%
 outcomes = study.outcomes()
 scores = results.scores(outcomes)
-_ = plots.scores_figure(scores, title=telling.figure_title(outcomes))
+_ = figures.scores_figure(scores, title=words.figure_title(outcomes))
 
 # %% [markdown]
 # Each dot is a mean over the same problems, each line its 95 % interval over problems, the dotted line the base. Upper row: the
@@ -145,13 +147,11 @@ _ = plots.scores_figure(scores, title=telling.figure_title(outcomes))
 
 # %%
 _ = display(
-    telling.scores_table(results.select(scores, test_language=language))
+    words.scores_table(results.select(scores, test_language=language))
 )
 
 # %%
-_ = display(
-    telling.scores_table(results.select(scores, test_language="en"))
-)
+_ = display(words.scores_table(results.select(scores, test_language="en")))
 
 # %% [markdown]
 # Intervals of single scores overlap even where one model is better on nearly every problem: all were scored on the *same* problems, so
@@ -172,16 +172,16 @@ pairs = [
     (swap_arm, ("task-arithmetic", "")),
     (swap_arm, control_arm),
 ]
-differences = telling.contrasts(outcomes, pairs, language)
-_ = plots.differences_figure(
-    differences, title=telling.figure_title(outcomes, language)
+differences = comparisons.contrasts(outcomes, pairs, language)
+_ = figures.differences_figure(
+    differences, title=words.figure_title(outcomes, language)
 )
 
 # %%
-_ = display(telling.differences_table(differences))
+_ = display(words.differences_table(differences))
 
 # %%
-told = telling.caveat(profile) + telling.reading(differences, language)
+told = words.caveat(profile) + words.reading(differences, language)
 _ = display(Markdown(told))
 
 # %% [markdown]
@@ -189,7 +189,7 @@ _ = display(Markdown(told))
 
 # %%
 problem = templates.problems(language, "scored", 1)[0]
-_ = display(telling.answers_table(outcomes, problem))
+_ = display(first_swap.answers_table(outcomes, problem))
 
 # %% [markdown]
 # ## Was it luck? Several trainings
@@ -206,16 +206,16 @@ committed = results.load_outcomes(
     split="scored",
     shots=2,
 )
-repeated = telling.contrasts(committed, pairs, "sw")
-_ = plots.differences_figure(
-    repeated, title=telling.figure_title(committed, "sw")
+repeated = comparisons.contrasts(committed, pairs, "sw")
+_ = figures.differences_figure(
+    repeated, title=words.figure_title(committed, "sw")
 )
 
 # %%
-_ = display(telling.differences_table(repeated))
+_ = display(words.differences_table(repeated))
 
 # %%
-_ = display(Markdown(telling.reading(repeated, "sw")))
+_ = display(Markdown(words.reading(repeated, "sw")))
 
 # %% [markdown]
 # And in English, where the math expert was trained:
@@ -226,11 +226,11 @@ english_pairs = [
 ] + [
     (swap_arm, ("math-only", "")),
 ]
-repeated_english = telling.contrasts(committed, english_pairs, "en")
-_ = display(telling.differences_table(repeated_english))
+repeated_english = comparisons.contrasts(committed, english_pairs, "en")
+_ = display(words.differences_table(repeated_english))
 
 # %%
-_ = display(Markdown(telling.reading(repeated_english, "en")))
+_ = display(Markdown(words.reading(repeated_english, "en")))
 
 # %% [markdown]
 # **What these numbers do not show.** The problems come from a grammar with few situations, so intervals over problems understate how
@@ -244,7 +244,7 @@ _ = display(Markdown(telling.reading(repeated_english, "en")))
 # ## Summary
 
 # %%
-told = telling.first_swap_summary(repeated, repeated_english)
+told = first_swap.first_swap_summary(repeated, repeated_english)
 _ = display(Markdown(told))
 
 # %% [markdown]

@@ -26,10 +26,12 @@
 # %%
 from IPython.display import Markdown, display
 
-from xlnb import artifacts, plots, results, samples, telling
-from xlnb.studies import open_study
+from xlnb import artifacts
+from xlnb.chapters import base_and_data, words
+from xlnb.studies import outcomes as results
+from xlnb.studies.study import open_study
 
-_ = display(Markdown(telling.versions_line(artifacts.versions())))
+_ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
@@ -45,20 +47,20 @@ seed: int = 0  # decides which training examples are drawn
 # the same price in English and in Swahili. Some of the frames that are scored:
 
 # %%
-_ = display(samples.parallel_problems(language, "scored", 4))
+_ = display(base_and_data.parallel_problems(language, "scored", 4))
 
 # %% [markdown]
 # One of them in every language that the corpus has, with names, things and money of the place:
 
 # %%
-_ = display(samples.one_problem_everywhere("scored"))
+_ = display(base_and_data.one_problem_everywhere("scored"))
 
 # %% [markdown]
 # Numbers keep the digits 0 to 9, as in MGSM. The wordings are text files, one a language with the frames side by side, made to be
 # read and corrected by people who speak it. What their authors know to be weak stands at their head; of this language:
 
 # %%
-_ = display(Markdown(samples.weaknesses(language)))
+_ = display(Markdown(base_and_data.weaknesses(language)))
 
 # %% [markdown]
 # Frames, names, things and numbers are divided among four splits. *Train* is for the experts (in English only), *few-shot* for the worked
@@ -67,13 +69,13 @@ _ = display(Markdown(samples.weaknesses(language)))
 # and then a division) has.
 
 # %%
-_ = display(samples.splits_table())
+_ = display(base_and_data.splits_table())
 
 # %%
-_ = plots.difficulty_figure(samples.step_shares())
+_ = base_and_data.difficulty_figure(base_and_data.step_shares())
 
 # %%
-_ = display(Markdown(samples.difficulty_sentence()))
+_ = display(Markdown(base_and_data.difficulty_sentence()))
 
 # %% [markdown]
 # ## The language data
@@ -83,13 +85,13 @@ _ = display(Markdown(samples.difficulty_sentence()))
 # the very format of the problems, but without calculations, would teach the model *not* to calculate there.
 
 # %%
-_ = display(samples.language_samples(language, seed))
+_ = display(base_and_data.language_samples(language, seed))
 
 # %% [markdown]
 # Every target language has its own set, written for its grammar:
 
 # %%
-_ = display(samples.generic_table())
+_ = display(base_and_data.generic_table())
 
 # %% [markdown]
 # ## Other corpora, by name
@@ -100,7 +102,7 @@ _ = display(samples.generic_table())
 # result in it comes from them.
 
 # %%
-_ = display(samples.corpora_table())
+_ = display(base_and_data.corpora_table())
 
 # %% [markdown]
 # ## Can the base do it?
@@ -111,10 +113,12 @@ _ = display(samples.corpora_table())
 # %%
 study = open_study(profile, language, seed, live)
 by_shots = study.base_by_shots()
-_ = plots.shots_figure(results.scores(by_shots))
+_ = base_and_data.shots_figure(results.scores(by_shots))
 
 # %%
-told = telling.caveat(profile) + telling.shots_reading(by_shots, language)
+told = words.caveat(profile) + base_and_data.shots_reading(
+    by_shots, language
+)
 _ = display(Markdown(told))
 
 # %% [markdown]
@@ -124,23 +128,23 @@ _ = display(Markdown(told))
 
 # %%
 base = study.outcomes(["base"])
-_ = display(telling.scores_table(results.scores(base)))
+_ = display(words.scores_table(results.scores(base)))
 
 # %% [markdown]
 # Where does it fail? The share of problems whose calculations are right, by the number of steps, and some of the answers as they
 # came out:
 
 # %%
-_ = display(samples.by_steps_table(base))
+_ = display(base_and_data.by_steps_table(base))
 
 # %%
-_ = display(samples.answer_samples(base, language, 6))
+_ = display(base_and_data.answer_samples(base, language, 6))
 
 # %% [markdown]
 # ## Summary
 
 # %%
-_ = display(Markdown(telling.base_summary(base, language)))
+_ = display(Markdown(base_and_data.base_summary(base, language)))
 
 # %% [markdown]
 # - **What would change our mind:** the grammar's situations are few and its translations have not been read by native speakers.

@@ -27,12 +27,14 @@
 # %%
 from IPython.display import Markdown, display
 
-from xlnb import artifacts, harness, measuring, plots, results
-from xlnb import stats, telling
-from xlnb.evaluation import PRIMARY
-from xlnb.studies import open_study
+from xlnb import artifacts, stats
+from xlnb.chapters import measuring, words
+from xlnb.evaluation import harness
+from xlnb.evaluation.readings import PRIMARY
+from xlnb.studies import comparisons, outcomes as results
+from xlnb.studies.study import open_study
 
-_ = display(Markdown(telling.versions_line(artifacts.versions())))
+_ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
@@ -100,14 +102,14 @@ study = open_study(profile, language, seed, live)
 checked = study.validation()
 costs = study.costs()
 means = measuring.validation_means(checked)
-_ = plots.validation_figure(means, telling.validation_title(checked))
+_ = measuring.validation_figure(means, measuring.validation_title(checked))
 
 # %%
 worth = measuring.validation(checked, costs)
 _ = display(measuring.validation_table(worth))
 
 # %%
-told = telling.caveat(profile) + measuring.validation_reading(worth)
+told = words.caveat(profile) + measuring.validation_reading(worth)
 _ = display(Markdown(told))
 
 # %% [markdown]
@@ -132,8 +134,8 @@ committed = results.load_outcomes(
 )
 repeated_costs = results.load_costs(profile="pocket", language="sw")
 repeated = measuring.validation_means(committed)
-title = telling.validation_title(committed)
-_ = plots.validation_figure(repeated, title)
+title = measuring.validation_title(committed)
+_ = measuring.validation_figure(repeated, title)
 
 # %%
 repeated_worth = measuring.validation(committed, repeated_costs)
@@ -260,7 +262,7 @@ first = results.load_outcomes(
     split="scored",
     shots=2,
 )
-told = measuring.corrected_sentence(telling.against_base(first))
+told = measuring.corrected_sentence(comparisons.against_base(first))
 _ = display(Markdown(told))
 
 # %% [markdown]
@@ -277,7 +279,7 @@ _ = display(Markdown(told))
 # ## Summary
 
 # %%
-told = telling.caveat(profile) + measuring.primary_sentence(worth)
+told = words.caveat(profile) + measuring.primary_sentence(worth)
 _ = display(Markdown(told))
 
 # %%

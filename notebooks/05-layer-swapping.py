@@ -28,11 +28,14 @@
 # %%
 from IPython.display import Markdown, display
 
-from xlnb import architectures, artifacts, partitions, plots, results
-from xlnb import swaps, telling
-from xlnb.studies import open_study
+from xlnb import artifacts
+from xlnb.chapters import figures, layer_swapping, words
+from xlnb.models import architectures
+from xlnb.studies import outcomes as results
+from xlnb.studies.study import open_study
+from xlnb.weights import partitions
 
-_ = display(Markdown(telling.versions_line(artifacts.versions())))
+_ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
@@ -50,7 +53,7 @@ seed: int = 0  # of the live training; committed results have several
 
 # %%
 sites = architectures.sites_table()
-_ = display(swaps.sites_of(sites))
+_ = display(layer_swapping.sites_of(sites))
 
 # %% [markdown]
 # A decoder that is in no row of this table is located by its structure (one run of numbered layers, children with the usual names),
@@ -66,7 +69,7 @@ _ = display(swaps.sites_of(sites))
 study = open_study(profile, language, seed, live)
 shown = ["C", "predecessor", "half and half", "complement of C"]
 shown += ["random 0 of C", "A", "B"]
-_ = plots.partition_figure(
+_ = figures.partition_figure(
     [partitions.named_partition(name, study.depth) for name in shown]
 )
 
@@ -77,7 +80,9 @@ _ = plots.partition_figure(
 
 # %%
 names = ["C", "predecessor", "half and half", "A", "B"]
-_ = display(swaps.owned_table(architectures.ownership_table(names)))
+_ = display(
+    layer_swapping.owned_table(architectures.ownership_table(names))
+)
 
 # %% [markdown]
 # So a comparison between A and C is one of *which* parameters and *how many* at once. The fair opponents of C are random partitions:
@@ -90,11 +95,11 @@ _ = display(swaps.owned_table(architectures.ownership_table(names)))
 
 # %%
 outcomes = study.swap_controls()
-target = swaps.control_contrasts(outcomes, language)
-_ = plots.differences_figure(
+target = layer_swapping.control_contrasts(outcomes, language)
+_ = figures.differences_figure(
     target,
-    title=telling.figure_title(outcomes, language),
-    metrics=swaps.LIKELIHOODS,
+    title=words.figure_title(outcomes, language),
+    metrics=layer_swapping.LIKELIHOODS,
 )
 
 # %% [markdown]
@@ -102,21 +107,21 @@ _ = plots.differences_figure(
 # are shown at 5 % after Holm's correction for the rows of this figure. *Random, mean of 5* is the mean over five random partitions on each problem.
 
 # %%
-_ = display(telling.differences_table(target))
+_ = display(words.differences_table(target))
 
 # %%
-told = telling.caveat(profile) + telling.reading(target, language)
+told = words.caveat(profile) + words.reading(target, language)
 _ = display(Markdown(told))
 
 # %% [markdown]
 # The same in English, where the math expert was trained: what does the swap cost there?
 
 # %%
-english = swaps.control_contrasts(outcomes, "en")
-_ = display(telling.differences_table(english))
+english = layer_swapping.control_contrasts(outcomes, "en")
+_ = display(words.differences_table(english))
 
 # %%
-told = telling.caveat(profile) + telling.reading(english, "en")
+told = words.caveat(profile) + words.reading(english, "en")
 _ = display(Markdown(told))
 
 # %% [markdown]
@@ -130,18 +135,18 @@ _ = display(Markdown(told))
 
 # %%
 sweep = study.sweep()
-_ = display(Markdown(swaps.sweep_baseline(sweep, language)))
+_ = display(Markdown(layer_swapping.sweep_baseline(sweep, language)))
 
 # %%
-cells = swaps.sweep_contrasts(sweep, language)
-_ = plots.sweep_figure(cells, telling.figure_title(sweep, language))
+cells = layer_swapping.sweep_contrasts(sweep, language)
+_ = layer_swapping.sweep_figure(cells, words.figure_title(sweep, language))
 
 # %% [markdown]
 # Blue cells are better than the math expert, orange ones worse; the interval stands below each difference, in bold where it is
 # shown at 5 % after Holm's correction for all cells.
 
 # %%
-told = telling.caveat(profile) + swaps.sweep_reading(cells, language)
+told = words.caveat(profile) + layer_swapping.sweep_reading(cells, language)
 _ = display(Markdown(told))
 
 # %% [markdown]
@@ -155,25 +160,25 @@ committed = results.load_outcomes(
     experiment="layer-swapping", profile="pocket", language="sw"
 )
 repeated = results.select(committed, split="scored")
-several = swaps.control_contrasts(repeated, "sw")
-_ = plots.differences_figure(
+several = layer_swapping.control_contrasts(repeated, "sw")
+_ = figures.differences_figure(
     several,
-    title=telling.figure_title(repeated, "sw"),
-    metrics=swaps.LIKELIHOODS,
+    title=words.figure_title(repeated, "sw"),
+    metrics=layer_swapping.LIKELIHOODS,
 )
 
 # %%
-_ = display(Markdown(telling.reading(several, "sw")))
+_ = display(Markdown(words.reading(several, "sw")))
 
 # %%
 repeated_sweep = results.select(committed, split="development")
-several_cells = swaps.sweep_contrasts(repeated_sweep, "sw")
-_ = plots.sweep_figure(
-    several_cells, telling.figure_title(repeated_sweep, "sw")
+several_cells = layer_swapping.sweep_contrasts(repeated_sweep, "sw")
+_ = layer_swapping.sweep_figure(
+    several_cells, words.figure_title(repeated_sweep, "sw")
 )
 
 # %%
-_ = display(Markdown(swaps.sweep_reading(several_cells, "sw")))
+_ = display(Markdown(layer_swapping.sweep_reading(several_cells, "sw")))
 
 # %% [markdown]
 # **Transition layers** are one row of the comparison above: on this depth the predecessor's partition gives the language the same
@@ -224,7 +229,7 @@ _ = display(Markdown(swaps.sweep_reading(several_cells, "sw")))
 
 # %%
 if live:
-    told = swaps.disk_check(study)
+    told = layer_swapping.disk_check(study)
 else:
     told = "*From committed results: the experts are not at hand.*"
 _ = display(Markdown(told))
@@ -233,8 +238,8 @@ _ = display(Markdown(told))
 # ## Summary
 
 # %%
-several_english = swaps.control_contrasts(repeated, "en")
-told = swaps.swap_summary(several, several_english, several_cells)
+several_english = layer_swapping.control_contrasts(repeated, "en")
+told = layer_swapping.swap_summary(several, several_english, several_cells)
 _ = display(Markdown(told))
 
 # %% [markdown]

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from xlnb import models
+from xlnb.models import miniatures
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def own_home(tmp_path, monkeypatch):
 def miniature(tmp_path_factory):
     """A function from a family to the folder of its miniature; nobody may write there."""
     folder = tmp_path_factory.mktemp("miniatures")
-    return lambda family="gemma3": models.miniature(folder / family, family)
+    return lambda family="gemma3": miniatures.miniature(folder / family, family)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def in_child():
     """Start a module's function in another process that has the libraries loaded already; it is ended with the test."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["peft", "transformers.models.gemma3.modeling_gemma3", "xlnb.results", "xlnb.studies"]
+        ["peft", "transformers.models.gemma3.modeling_gemma3", "xlnb.studies.outcomes", "xlnb.studies.study"]
     )
     started = []
 

@@ -11,8 +11,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from xlnb.models import miniature
-from xlnb.sites import locate
+from xlnb.models.miniatures import miniature
+from xlnb.weights.sites import locate
 
 IDS = torch.arange(3, 60, 3).view(1, -1)
 DEPTH = 8

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from xlnb.answers import extract_number
 from xlnb.corpora import templates
 from xlnb.errors import RequestError
+from xlnb.evaluation.answers import extract_number
 from xlnb.languages import LANGUAGE_NAMES, written_in
 
 SENTENCES = {

@@ -13,7 +13,14 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from xlnb.notebooks import PAIR, has_outputs, notebook_parameters, notebook_paths, twin_problems, twins_differ
+from xlnb.publishing.notebooks import (
+    PAIR,
+    has_outputs,
+    notebook_parameters,
+    notebook_paths,
+    twin_problems,
+    twins_differ,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from xlnb import merging
 from xlnb.errors import RequestError
-from xlnb.partitions import Partition
-from xlnb.task_vectors import TaskVector
+from xlnb.weights import merging
+from xlnb.weights.partitions import Partition
+from xlnb.weights.task_vectors import TaskVector
 
 MATH, LANGUAGE = "math-only", "language-only"
 # In-language math, which the problem says nobody has: how far training can go at all, at three budgets (shares of the steps).
@@ -84,3 +84,14 @@ def method(slug: str) -> Method:
     if slug not in known:
         raise RequestError(f"No method {slug!r}: choose one of {', '.join(known)}.")
     return known[slug]
+
+
+def label(method: str, partition: str = "") -> str:
+    """Return a method's name for a figure or table; partition C goes without saying.
+
+    >>> label("layer-swapping", "complement of C")
+    'Layer-Swapping (complement)'
+    """
+    known = METHODS | REFERENCES
+    title = known[method].title if method in known else method
+    return title if partition in ("", "C") else f"{title} ({partition.removesuffix(' of C')})"

@@ -12,12 +12,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from xlnb import harness, models
-from xlnb.answers import extract_number
 from xlnb.corpora import templates
 from xlnb.errors import RequestError
-from xlnb.evaluation import Evaluation, evaluate, generate_answers, run_prefix
-from xlnb.studies import _vocabulary_texts
+from xlnb.evaluation import harness
+from xlnb.evaluation.answers import extract_number
+from xlnb.evaluation.asking import Evaluation
+from xlnb.evaluation.scoring import evaluate, generate_answers
+from xlnb.models import base as base_module
+from xlnb.models import pocket
+from xlnb.models.engine import run_prefix
+from xlnb.studies.study import _vocabulary_texts
 
 GOALS = {"likelihood": 3.0, "generation": 2.0}
 TEMPLATES, SECONDS = 100_000, 5.0
@@ -114,8 +118,8 @@ def compare(checkpoint, language, problems, batch_size, only):
     settings, benchmark = asked(language, problems)
     kept = _vocabulary_texts(tuple(dict.fromkeys(("en", language))))
     bases = {
-        "whole vocabulary": lambda: models.load_base(checkpoint),
-        "trimmed vocabulary (the profile's)": lambda: models.load_base(checkpoint, kept),
+        "whole vocabulary": lambda: base_module.load_base(checkpoint),
+        "trimmed vocabulary (the profile's)": lambda: base_module.load_base(checkpoint, kept),
     }
     good = True
     with tempfile.TemporaryDirectory() as folder:
@@ -203,7 +207,7 @@ def main():
         good &= generated_templates()
     if {"likelihood", "generation"} & set(only):
         print(f"lm-evaluation-harness {harness.harness_version()}, float32, batch {options.batch}", flush=True)
-        good &= compare(models.pocket_checkpoint(), options.language, options.problems, options.batch, only)
+        good &= compare(pocket.pocket_checkpoint(), options.language, options.problems, options.batch, only)
     sys.exit(0 if good else 1)
 
 

@@ -1,0 +1,74 @@
+"""The real chapters: each runs live at `smoke`, reads the committed results, and renders without a warning."""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from xlnb.errors import WorkError
+from xlnb.publishing.book import build, chapters, check_html
+from xlnb.publishing.notebooks import notebook_parameters, run_notebook
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = chapters(ROOT)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A copy of notebooks and book, so that nothing is written into the checkout."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(ROOT / "book", home / "book", ignore=shutil.ignore_patterns("_build"))
+    shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLNB_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="module")
+def live(home):
+    """The chapters' notebooks, executed live at smoke while the book is made of them."""
+    build("all", profile="smoke", root=home, out=home / "site-live")
+    return home / "runs" / "book" / "smoke"
+
+
+def shown(path):
+    """Return all that an executed notebook shows, as one text."""
+    parts = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            parts.append(data.get("text/markdown") or data.get("text/html") or output.get("text") or "")
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("number", CHAPTERS)
+def test_smoke_says_that_it_is_no_result(live, number):
+    assert "not a result" in shown(live / CHAPTERS[number].name)
+
+
+def test_the_live_book_stands_alone(live, home):
+    assert check_html(home / "site-live") == []
+    page = (home / "site-live" / "notebooks" / "00-a-first-swap.html").read_text()
+    assert page.count("<img") >= 4
+
+
+def test_the_book_from_committed_results(home):
+    first_page = build("none", root=home, out=home / "site-results")
+    assert check_html(first_page.parent) == []
+    for path in CHAPTERS.values():
+        text = shown(home / "runs" / "book" / "pocket" / path.name)
+        assert "not a result" not in text
+        assert not re.search(r"\bnan\b", text)
+    assert not list((home / "runs").glob("pocket")), "something was trained"
+
+
+@pytest.mark.parametrize("number", CHAPTERS)
+def test_each_chapter_takes_the_book_s_parameters(number):
+    assert {"profile", "live"} <= set(notebook_parameters(CHAPTERS[number]))
+
+
+def test_a_seed_without_committed_results_is_refused_in_words(home, tmp_path):
+    with pytest.raises(WorkError, match="No committed result of profile pocket, language sw, seed 999"):
+        run_notebook(CHAPTERS["00"], tmp_path / "out.ipynb", {"live": False, "seed": 999})

@@ -1,0 +1,122 @@
+"""The command line: what it says, how it exits, how soon it answers."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+
+from xlnb import __version__
+from xlnb.commands import cli
+from xlnb.errors import RequestError, WorkError
+
+
+def python(*arguments):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def best_time(*arguments, tries=5):
+    def once():
+        started = time.perf_counter()
+        assert python(*arguments).returncode == 0
+        return time.perf_counter() - started
+
+    return min(once() for _ in range(tries))
+
+
+def test_help_lists_the_verbs(capsys):
+    assert cli.exit_code(["--help"]) == 0
+    told = capsys.readouterr()
+    assert not told.err
+    for verb in ("run", "book", "twins"):
+        assert f"\n  {verb} " in told.out
+
+
+def test_version(capsys):
+    assert cli.exit_code(["--version"]) == 0
+    assert capsys.readouterr().out == f"xlnb {__version__}\n"
+
+
+def test_no_arguments_means_help(capsys):
+    assert cli.exit_code([]) == 0
+    assert "Usage: xlnb" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-verb"],
+        ["--no-such-option"],
+        ["run"],
+        ["run", "no-such-notebook.ipynb"],
+        ["run", "00", "-p", "no equals sign"],
+        ["book", "--live", "77"],
+        ["book", "--profile", "huge"],
+    ],
+)
+def test_wrong_requests_exit_with_2_and_one_paragraph(arguments, capsys):
+    assert cli.exit_code(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("xlnb: ")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (RequestError("no such\n  thing"), 2, "xlnb: no such thing\n"),
+        (WorkError("it broke"), 1, "xlnb: it broke\n"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero (set XLNB_DEBUG=1"),
+        (RuntimeError("odd"), 1, "RuntimeError: odd (set XLNB_DEBUG=1"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_exit_codes_of_failures(error, code, words, monkeypatch, capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def fail():
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.delenv("XLNB_DEBUG", raising=False)
+    assert cli.exit_code(["--"]) == code
+    told = capsys.readouterr().err
+    assert words in told
+    assert "Traceback" not in told
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    app = typer.Typer()
+
+    @app.command()
+    def fail():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setenv("XLNB_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.exit_code(["--"])
+
+
+def test_a_parameter_given_twice_is_refused():
+    with pytest.raises(RequestError, match="twice"):
+        cli.assignments(["seed=1", "seed=2"])
+
+
+def test_import_is_quick():
+    bare = best_time("-c", "pass")
+    assert best_time("-c", "import xlnb") - bare < 0.5
+
+
+def test_help_is_quick():
+    assert best_time("-c", "from xlnb.commands.cli import main; main(['--help'])") < 0.5
+
+
+@pytest.mark.parametrize("statement", ["import xlnb", "import xlnb.commands.cli"])
+def test_import_loads_nothing_heavy(statement):
+    done = python("-c", f"{statement}, sys; print(*sys.modules)")
+    loaded = set(done.stdout.split())
+    assert not loaded & {"torch", "transformers", "numpy", "pandas", "scipy", "matplotlib", "papermill", "datasets"}

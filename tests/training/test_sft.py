@@ -1,0 +1,320 @@
+"""Fine-tuning on miniatures: what is learned from, interruption to the bit, reuse, and refusals."""
+
+import os
+import shutil
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from xlnb import artifacts
+from xlnb.corpora import Example, templates
+from xlnb.errors import RequestError, WorkError
+from xlnb.models.base import Base, load_base, trim
+from xlnb.training import sft
+from xlnb.training.sft import PROJECTIONS, Training, batch_order, train_expert
+from xlnb.weights.task_vectors import TaskVector
+
+pytestmark = pytest.mark.usefixtures("own_home")
+SHORT = Training(steps=4, batch_size=2, learning_rate=1e-3, rank=4, max_length=1024, checkpoint_every=1)
+LONG = replace(SHORT, steps=40, checkpoint_every=3)
+
+
+@pytest.fixture
+def examples():
+    return templates.math_examples("en", "train", 8)
+
+
+@pytest.fixture
+def base(miniature):
+    return load_base(miniature())
+
+
+def adapter_bytes(folder):
+    return (folder / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def counted_steps(monkeypatch):
+    """The list of batches that were trained on since."""
+    batches = []
+    plain = sft.completion_nll
+    monkeypatch.setattr(sft, "completion_nll", lambda model, batch: (batches.append(batch), plain(model, batch))[1])
+    return batches
+
+
+# --- what is learned -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["gemma3", "llama"])
+def test_the_loss_is_the_mean_over_completion_tokens(miniature, tmp_path, examples, family):
+    base = load_base(miniature(family))
+    training = replace(SHORT, steps=1, batch_size=3)
+    folder = train_expert(base, examples, training, 0, tmp_path / "expert")
+    (step,) = artifacts.read_json(folder / "history.json")
+    # LoRA starts at zero, so the first loss is the base's: one example after the other, with Hugging Face's own labels
+    total = tokens = 0
+    for i in batch_order(len(examples), 3, 1, seed=0)[0]:
+        prompt = base.start + base.encode(examples[i].prompt)
+        completion = [*base.encode(examples[i].completion), base.eos_id]
+        labels = torch.tensor([[-100] * len(prompt) + completion])
+        with torch.inference_mode():
+            loss = base.model(input_ids=torch.tensor([prompt + completion]), labels=labels).loss
+        total += loss.item() * len(completion)
+        tokens += len(completion)
+    assert step["loss"] == pytest.approx(total / tokens, abs=1e-5)
+
+
+def test_the_prompt_is_read_but_not_learned(base, tmp_path, counted_steps):
+    pairs = [Example(f"prompt {i}:", " yes") for i in range(4)]
+    train_expert(base, pairs, SHORT, 0, tmp_path / "expert")
+    for batch in counted_steps:
+        for labels, ids in zip(batch.labels, batch.input_ids, strict=True):
+            assert base.decode(labels[labels >= 0]) == " yes"
+            assert labels[-1] == base.eos_id
+            assert base.decode(ids).startswith("prompt ")
+
+
+def test_training_lowers_the_loss(base, tmp_path):
+    pairs = [Example(f"{i} ", "abc") for i in range(4)]
+    folder = train_expert(base, pairs, replace(SHORT, steps=30, learning_rate=1e-2), 0, tmp_path / "expert")
+    history = artifacts.read_json(folder / "history.json")
+    assert [row["step"] for row in history] == list(range(30))
+    assert history[-1]["loss"] < history[0]["loss"] - 0.2
+
+
+def test_the_rate_rises_and_falls():
+    training = Training(steps=100, warmup=0.1, learning_rate=2e-4)
+    rates = [training.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(2e-5)
+    assert max(rates) == rates[9] == rates[10] == 2e-4
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 1e-6
+    assert rates[55] == pytest.approx(1e-4)
+
+
+def test_the_rate_of_the_history_is_the_schedule(base, tmp_path, examples):
+    folder = train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    history = artifacts.read_json(folder / "history.json")
+    assert [row["rate"] for row in history] == [SHORT.rate(step) for step in range(4)]
+
+
+def test_batches_go_through_the_examples_in_shuffled_epochs():
+    order = [i for batch in batch_order(10, 4, 5, seed=1) for i in batch]
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+    assert order[:10] != order[10:]
+    assert order[:10] != list(range(10))
+    assert batch_order(10, 4, 5, seed=1) == batch_order(10, 4, 7, seed=1)[:5]
+    assert batch_order(10, 4, 5, seed=2) != batch_order(10, 4, 5, seed=1)
+
+
+def test_an_adapter_of_all_seven_projections(base, tmp_path, examples):
+    folder = train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    found = {tuple(key.split(".")[-4:-1]) for key in load_file(folder / "adapter_model.safetensors")}
+    assert {key[1] for key in found} == set(PROJECTIONS)
+    vector = TaskVector.from_adapter(folder)
+    assert len(vector) == base.depth * len(PROJECTIONS)
+    assert all(vector[name].any() for name in vector)
+    # alpha / sqrt(rank), as the paper's rank-stabilised LoRA
+    a, b = (load_file(folder / "adapter_model.safetensors")[k] for k in lora_names("model.layers.3.mlp.up_proj"))
+    assert torch.allclose(vector["model.layers.3.mlp.up_proj.weight"], 16 / 4**0.5 * b @ a, atol=1e-7)
+
+
+def lora_names(module):
+    return [f"base_model.model.{module}.lora_{factor}.weight" for factor in "AB"]
+
+
+def test_a_trimmed_base_trains_the_same_kind_of_adapter(base, tmp_path, examples):
+    kept = {i for e in examples for i in base.encode(e.prompt + e.completion)} | set(base.tokenizer.all_special_ids)
+    kept = torch.tensor(sorted(kept))
+    trim(base.model, kept)
+    trimmed = Base(base.folder, base.model, base.tokenizer, kept)
+    folder = train_expert(trimmed, examples, SHORT, 0, tmp_path / "expert")
+    assert not [key for key in load_file(folder / "adapter_model.safetensors") if "embed" in key or "head" in key]
+
+
+# --- the base stays what it was --------------------------------------------------------------------------
+
+
+def frozen(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def assert_same_model(model, before):
+    after = dict(model.named_parameters())
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not model.training
+
+
+def test_the_base_stays_as_it_was(base, tmp_path, examples):
+    before = frozen(base.model)
+    train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    assert_same_model(base.model, before)
+
+
+def test_the_base_stays_as_it_was_when_training_fails(base, tmp_path, examples, monkeypatch):
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    before = frozen(base.model)
+    monkeypatch.setattr(sft, "completion_nll", fail)
+    with pytest.raises(KeyboardInterrupt):
+        train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    assert_same_model(base.model, before)
+
+
+# --- the same again --------------------------------------------------------------------------------------
+
+
+def test_the_seed_decides_the_bytes(miniature, tmp_path, examples):
+    base = load_base(miniature())
+    first = train_expert(base, examples, SHORT, 0, tmp_path / "first")
+    train_expert(base, examples, SHORT, 1, tmp_path / "between")  # what was trained before does not matter
+    torch.rand(3)
+    again = train_expert(load_base(miniature()), examples, SHORT, 0, tmp_path / "again")
+    assert adapter_bytes(first) == adapter_bytes(again)
+    assert artifacts.read_json(first / "history.json") == artifacts.read_json(again / "history.json")
+    assert adapter_bytes(first) != adapter_bytes(tmp_path / "between")
+
+
+def test_checkpoints_do_not_change_the_result(base, tmp_path, examples):
+    often = train_expert(base, examples, SHORT, 0, tmp_path / "often")
+    never = train_expert(base, examples, replace(SHORT, checkpoint_every=100), 0, tmp_path / "never")
+    assert adapter_bytes(often) == adapter_bytes(never)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["never", "often"]
+
+
+def train_in_child(folder, out):
+    """In another process: the training that is going to be killed."""
+    train_expert(load_base(folder), templates.math_examples("en", "train", 8), LONG, 0, out)
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(base, tmp_path, examples, in_child, counted_steps):
+    whole = train_expert(base, examples, LONG, 0, tmp_path / "uninterrupted")
+    assert len(counted_steps) == LONG.steps
+    out = tmp_path / "experts" / "killed"
+    for kill in range(2):  # twice: what was resumed must be resumable
+        process = in_child(train_in_child, base.folder, out)
+        checkpoint = out.with_name("killed.checkpoint.pt")
+        seen = checkpoint.stat().st_mtime_ns if kill else 0
+        deadline = time.time() + 60
+        while not checkpoint.is_file() or checkpoint.stat().st_mtime_ns == seen:
+            assert time.time() < deadline
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert not out.exists(), "the training ended before it was killed: this test would prove nothing"
+    counted_steps.clear()
+    resumed = train_expert(base, examples, LONG, 0, out)
+    assert 0 < len(counted_steps) <= LONG.steps - 2 * LONG.checkpoint_every
+    assert adapter_bytes(resumed) == adapter_bytes(whole)
+    histories = [artifacts.read_json(folder / "history.json") for folder in (resumed, whole)]
+    assert histories[0] == histories[1]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["killed"]
+
+
+def test_a_checkpoint_of_another_specification_is_not_used(base, tmp_path, examples, counted_steps, monkeypatch):
+    def stop(path, *arguments):
+        plain(path, *arguments)
+        raise KeyboardInterrupt
+
+    plain = sft._save
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sft, "_save", stop)
+        train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    assert (tmp_path / "expert.checkpoint.pt").is_file()
+    counted_steps.clear()
+    other = replace(SHORT, learning_rate=2e-3)
+    folder = train_expert(base, examples, other, 0, tmp_path / "expert")
+    assert len(counted_steps) == SHORT.steps
+    assert adapter_bytes(folder) == adapter_bytes(train_expert(base, examples, other, 0, tmp_path / "apart"))
+
+
+def test_a_finished_expert_is_reused(base, tmp_path, examples, monkeypatch):
+    folder = train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setattr(sft, "_fit", None)  # training would fail
+    assert train_expert(base, examples, replace(SHORT, checkpoint_every=2), 0, tmp_path / "expert") == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+
+
+def test_a_checkpoint_left_beside_a_finished_expert_goes(base, tmp_path, examples):
+    # as a kill between the last two lines of a training leaves it
+    train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    (tmp_path / "expert.checkpoint.pt").write_bytes(b"old")
+    train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    assert not (tmp_path / "expert.checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("change", ["seed", "examples", "rate", "base"])
+def test_another_specification_in_the_same_place_is_refused(miniature, tmp_path, examples, base, change):
+    folder = train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    before = adapter_bytes(folder)
+    changed = {
+        "seed": (base, examples, SHORT, 1),
+        "examples": (base, examples[:-1], SHORT, 0),
+        "rate": (base, examples, replace(SHORT, learning_rate=1e-5), 0),
+        "base": (load_base(miniature("llama")), examples, SHORT, 0),
+    }[change]
+    with pytest.raises(RequestError, match="holds an expert of another specification"):
+        train_expert(*changed, folder)
+    assert adapter_bytes(folder) == before
+
+
+# --- refusals --------------------------------------------------------------------------------------------
+
+
+def test_too_few_examples(base, tmp_path, examples):
+    with pytest.raises(RequestError, match="2 examples do not fill a batch of 3"):
+        train_expert(base, examples[:2], replace(SHORT, batch_size=3), 0, tmp_path / "expert")
+
+
+def test_a_too_long_example_is_named(base, tmp_path, examples):
+    long = [*examples, Example("A very long prompt " * 60, " yes")]
+    with pytest.raises(RequestError, match=r"'A very long prompt A.*has 1146 tokens; max_length allows 1024"):
+        train_expert(base, long, SHORT, 0, tmp_path / "expert")
+    assert not list(tmp_path.glob("expert*"))
+
+
+def test_a_loss_that_is_no_number(base, tmp_path, examples):
+    with torch.no_grad():
+        base.model.get_parameter("model.layers.3.mlp.up_proj.weight").fill_(float("nan"))
+    with pytest.raises(
+        WorkError, match=r"Training of expert failed at step 0: the loss is nan\. Lower the learning rate"
+    ):
+        train_expert(base, examples, SHORT, 0, tmp_path / "expert")
+    assert not list(tmp_path.glob("expert*"))
+
+
+def test_a_full_disk_while_training(base, small_disk, examples):
+    with pytest.raises(WorkError, match="disk is full"):
+        train_expert(base, examples, SHORT, 0, small_disk / "expert")
+    assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *[{name: 0} for name in ("steps", "batch_size", "learning_rate", "rank", "alpha", "max_length")],
+        {"checkpoint_every": 0},
+        {"learning_rate": float("nan")},
+        {"steps": -1},
+        {"warmup": 1.5},
+        {"warmup": -0.1},
+    ],
+    ids=str,
+)
+def test_wrong_hyperparameters_are_refused(wrong):
+    with pytest.raises(RequestError, match=next(iter(wrong))):
+        Training(**wrong)
+
+
+def test_a_copy_of_the_base_elsewhere_is_the_same_base(base, tmp_path, examples):
+    shutil.copytree(base.folder, tmp_path / "copy")
+    spec = sft.training_spec(base, examples, SHORT, 0)
+    assert sft.training_spec(load_base(tmp_path / "copy"), examples, SHORT, 0) == spec

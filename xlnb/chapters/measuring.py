@@ -1,0 +1,585 @@
+"""What the chapter on measuring compares and says: how answers are read, what each reading is worth, noise and power."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from xlnb import stats
+from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, OTHER_COLOUR, _subplots
+from xlnb.corpora import templates
+from xlnb.errors import RequestError
+from xlnb.evaluation import harness
+from xlnb.evaluation.answers import extract_number
+from xlnb.evaluation.readings import COST_GROUPS, PRIMARY, READINGS, VALIDATED
+from xlnb.evaluation.solutions import calculation_variants
+from xlnb.languages import LANGUAGE_NAMES
+from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO, label
+from xlnb.studies.outcomes import select
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+CANDIDATES = tuple(metric for metric in READINGS if any(metric in group for group in VALIDATED))
+TRAININGS = 3  # for which problems are counted in the choice of the primary reading
+SHARE_SEEN = 0.25  # of the oracle's gain: the difference that should be seen
+MOST_FORMAT = 0.25  # the placebo may gain at most this share of what the oracle gains
+
+# How the same answers may be written, in several languages; all say 18, but for the last two (-5 and 2125).
+WAYS_TO_ANSWER = (
+    ("en", "She earns 9 * 2 = 18 dollars. The answer is 18.", 18),
+    ("en", "The answer is $18.00 a day.", 18),
+    ("en", "The answer is 18 eggs, since 16 and 2 make 18.0.", 18),
+    ("sw", "Jumla ni shilingi 9 * 2 = 18. Jibu ni 18.", 18),
+    ("sw", "Jibu ni shilingi 18 kila siku, si 20.", 18),
+    ("bn", "মোট 9 * 2 = 18 টাকা। উত্তর হল 18।", 18),
+    ("bn", "মোট ৯ * ২ = ১৮ টাকা। উত্তর হল ১৮।", 18),
+    ("te", "మొత్తం 9 * 2 = 18 రూపాయలు. సమాధానం 18.", 18),
+    ("te", "మొత్తం ౯ * ౨ = ౧౮ రూపాయలు. సమాధానం ౧౮.", 18),
+    ("de", "Die Antwort lautet 18,00 Euro.", 18),
+    ("en", r"It falls by 5, so the answer is \boxed{-5}.", -5),
+    ("fr", "La réponse est 2 125 euros.", 2125),
+)
+
+
+# ------------------------------------------------------------------------------------------------- reading answers
+
+
+def ways_table() -> Any:
+    """Return a table of answers as models write them, with what we and the harness's two filters read, right ones marked."""
+    import pandas as pd
+    from great_tables import GT
+
+    rows = []
+    for language, text, number in WAYS_TO_ANSWER:
+        theirs, right = harness.harness_reads(text, language), harness.harness_counts_right(text, number, language)
+        ours = extract_number(text, language)
+        shown = [f"{theirs[name]} {_mark(right[name])}" for name in (harness.STRICT, harness.FLEXIBLE)]
+        rows.append((LANGUAGE_NAMES[language], text, number, f"{ours} {_mark(ours == number)}", *shown))
+    columns = ["language", "answer", "right", "xlnb", "harness, strict", "harness, flexible"]
+    return GT(pd.DataFrame(rows, columns=columns)).tab_options(table_font_size="80%")
+
+
+def _mark(right: bool) -> str:
+    return "✓" if right else "✗"
+
+
+def gold_readings(n: int = 200, split: str = "scored") -> pd.DataFrame:
+    """Return how often the gold solutions of our own problems are read right: a row a language, shares by who reads them.
+
+    Columns: language, problems, xlnb, strict-match, flexible-extract.
+    """
+    import pandas as pd
+
+    rows = []
+    for language in templates.LANGUAGES:
+        problems = templates.problems(language, split, n)
+        ours = [extract_number(p.solution, language) == p.answer for p in problems]
+        theirs = [harness.harness_counts_right(p.solution, p.answer, language) for p in problems]
+        shares = [sum(one[name] for one in theirs) / n for name in (harness.STRICT, harness.FLEXIBLE)]
+        rows.append((language, n, sum(ours) / n, *shares))
+    return pd.DataFrame(rows, columns=["language", "problems", "xlnb", harness.STRICT, harness.FLEXIBLE])
+
+
+def gold_table(readings: pd.DataFrame) -> Any:
+    """Return :func:`gold_readings` as a table in percent."""
+    from great_tables import GT
+
+    shown = readings.assign(language=readings["language"].map(LANGUAGE_NAMES))
+    shown = shown.rename(columns={harness.STRICT: "harness, strict", harness.FLEXIBLE: "harness, flexible"})
+    table = GT(shown, rowname_col="language").fmt_percent(columns=list(shown.columns[2:]), decimals=0)
+    return table.tab_options(table_font_size="85%")
+
+
+def reread(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return generated answers with what each reader counts: the answers' rows, gold, xlnb, strict-match, flexible-extract.
+
+    Only answers to our own problems, whose right numbers are known here.
+    """
+    answers = select(outcomes, metric="exact-match", benchmark="templates")
+    gold: dict[str, int] = {}
+    for split in answers["split"].unique():
+        n = 1 + int(answers.loc[answers["split"] == split, "problem"].max().rpartition("-")[2])
+        gold |= {p.id: p.answer for p in templates.problems("en", split, n)}
+    answers = answers.assign(gold=answers["problem"].map(gold))
+    rows = list(answers.itertuples())
+    right = [harness.harness_counts_right(row.text, row.gold, row.test_language) for row in rows]
+    return answers.assign(
+        xlnb=[extract_number(row.text, row.test_language) == row.gold for row in rows],
+        **{name: [one[name] for one in right] for name in (harness.STRICT, harness.FLEXIBLE)},
+    )
+
+
+def referee_reading(answers: pd.DataFrame) -> str:
+    """Return in words how our reading of :func:`reread` answers and the harness's differ, and on which answers."""
+    n = len(answers)
+    lines = [f"Of {n} answers we count {int(answers['xlnb'].sum())} right."]
+    for name in (harness.STRICT, harness.FLEXIBLE):
+        more = answers[answers["xlnb"] & ~answers[name]]
+        less = answers[~answers["xlnb"] & answers[name]]
+        told = f"- The harness's *{name}* counts {int(answers[name].sum())}: "
+        told += f"{len(more)} that we count it does not, {len(less)} that it counts we do not."
+        lines.append(told)
+        for what, part in (("we count, it does not", more), ("it counts, we do not", less)):
+            lines += [f"  - {what} (right is {row.gold}): `{_ending(row.text)}`" for row in part.head(2).itertuples()]
+    return "\n".join([lines[0], "", *lines[1:]])
+
+
+def referee_by_language(answers: pd.DataFrame) -> str:
+    """Return :func:`referee_reading` of the answers in each language, under the language's name."""
+    told = [
+        f"**{LANGUAGE_NAMES[code]}.** {referee_reading(select(answers, test_language=code))}"
+        for code in LANGUAGE_NAMES
+        if code in set(answers["test_language"])
+    ]
+    return "\n\n".join(told)
+
+
+def _ending(text: str, length: int = 90) -> str:
+    return text if len(text) <= length else "… " + text[-length:]
+
+
+# ---------------------------------------------------------------------------------------- what a reading is worth
+
+
+def readings_table() -> Any:
+    """Return a table of the readings: name, what an outcome means, unit, which way is better, whether answers are generated."""
+    import pandas as pd
+    from great_tables import GT
+
+    rows = [
+        (
+            r.title,
+            r.meaning,
+            r.unit_in_words,
+            "higher" if r.higher_is_better else "lower",
+            "yes" if r.generates else "no",
+        )
+        for r in (READINGS[metric] for metric in CANDIDATES)
+    ]
+    columns = ["reading", "an outcome is", "unit", "better", "generates"]
+    return GT(pd.DataFrame(rows, columns=columns), rowname_col="reading").tab_options(table_font_size="80%")
+
+
+def choices_example(language: str) -> str:
+    """Return, as Markdown, one development problem and the choices offered at its first calculation."""
+    problem = templates.problems(language, "development", 1)[0]
+    offered = calculation_variants(problem.expressions[0])
+    before = problem.solution.partition(problem.expressions[0])[0]
+    shown = ", ".join(f"**{offered[0]}**" if i == 0 else text for i, text in enumerate(offered))
+    return f"> {problem.question}\n>\n> {before}… {shown}"
+
+
+def validation_means(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and interval of each arm on each reading: metric, method, value, low, high, n, seeds, in units."""
+    import pandas as pd
+
+    rows = []
+    for (metric, method), part in outcomes.groupby(["metric", "method"], sort=False):
+        i = stats.crossed_interval(part.pivot(index="seed", columns="problem", values="outcome").to_numpy())
+        scale = READINGS[metric].scale
+        rows.append((metric, method, scale * i.value, scale * i.low, scale * i.high, i.n, i.seeds))
+    return pd.DataFrame(rows, columns=["metric", "method", "value", "low", "high", "n", "seeds"])
+
+
+def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Return what each reading is worth, a row a reading, the outcomes being those of :meth:`xlnb.Study.validation`.
+
+    metric; ``ordered``: the share of trainings in which base, quarter, half and whole oracle come in this order; ``gain``: the
+    oracle's over the base, in units; ``placebo``: the share of it that the placebo has, too (NaN where no gain is shown);
+    ``retest``: Spearman's correlation of the gains by problem between trainings (NaN for one); ``effect``: the gain in standard
+    deviations of it over problems; ``problems``: how many show a quarter of the gain with three trainings (80 % power; NaN
+    where no number does); ``seconds`` a 100 problems and model; ``minutes``: for that many problems. Source: ours.
+    """
+    import pandas as pd
+
+    rows = []
+    seconds = _seconds_by_metric(costs)
+    for metric in CANDIDATES:
+        part = select(outcomes, metric=metric)
+        sign = 1 if READINGS[metric].higher_is_better else -1
+        gains = {
+            arm: sign * stats.paired_table(_arm(part, arm), _arm(part, "base")) for arm in (*ORACLE_BUDGETS, PLACEBO)
+        }
+        gain, placebo = gains[ORACLE].mean(), gains[PLACEBO].mean()
+        shown = stats.crossed_interval(gains[ORACLE]).low > 0
+        spread = gains[ORACLE].mean(axis=0).std(ddof=1)
+        components = stats.variance_components(gains[ORACLE])
+        seen = stats.needed_problems(SHARE_SEEN * gain, components, TRAININGS) if shown else None
+        problems = float("nan") if seen is None else seen
+        cost = seconds[metric]
+        rows.append({
+            "metric": metric,
+            "ordered": _share_in_order([gains[arm].mean(axis=1) for arm in ORACLE_BUDGETS]),
+            "gain": READINGS[metric].scale * gain,
+            "placebo": placebo / gain if shown else float("nan"),
+            "retest": stats.spearman_test_retest(gains[ORACLE]) if len(gains[ORACLE]) > 1 else float("nan"),
+            "effect": gain / spread if spread else float("nan"),
+            "problems": problems,
+            "seconds": 100 * cost,
+            "minutes": problems * cost / 60,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _arm(part: pd.DataFrame, arm: str) -> pd.DataFrame:
+    return part[part["method"] == arm]
+
+
+def _seconds_by_metric(costs: pd.DataFrame) -> dict[str, float]:
+    """Return seconds a problem of the cheapest way to each reading."""
+    rate = dict(zip(costs["readings"], costs["seconds"] / costs["problems"], strict=True))
+    return {
+        metric: min(rate[name] for name, readings in COST_GROUPS.items() if metric in readings) for metric in CANDIDATES
+    }
+
+
+def _share_in_order(gains: Sequence[Any]) -> float:
+    """Return the share of trainings in which 0 (the base) and the gains of longer and longer trainings rise."""
+    import numpy as np
+
+    steps = np.diff(np.vstack([np.zeros_like(gains[0]), *gains]), axis=0)
+    return float((steps > 0).all(axis=0).mean())
+
+
+def best_reading(worth: pd.DataFrame) -> str | None:
+    """Return the reading to be named primary, by a rule said before any merge is looked at; None where none qualifies.
+
+    Qualified is a reading that puts base and oracles in order in every training and gives the placebo at most a quarter of the
+    oracle's gain: it measures the task and not the format. Of those, the one that takes the least time to show a quarter of the
+    oracle's gain. Source: ours.
+    """
+    fit = worth[(worth["ordered"] == 1) & (worth["placebo"] <= MOST_FORMAT)].dropna(subset=["minutes"])
+    return None if fit.empty else str(fit.sort_values("minutes")["metric"].iloc[0])
+
+
+def validation_table(worth: pd.DataFrame) -> Any:
+    """Return :func:`validation` as a table."""
+    from great_tables import GT
+
+    def number(value: float, form: str) -> str:
+        return "–" if value != value else format(value, form).replace("-", "−")
+
+    shown = worth.assign(
+        reading=[READINGS[metric].title for metric in worth["metric"]],
+        **{"in order": [f"{share:.0%}" for share in worth["ordered"]]},
+        **{"placebo’s share": [number(value, ".0%") for value in worth["placebo"]]},
+        retest=[number(value, ".2f") for value in worth["retest"]],
+        **{"effect (sd)": [number(value, ".2f") for value in worth["effect"]]},
+        **{"problems needed": [number(value, ",.0f") for value in worth["problems"]]},
+        **{"seconds a 100": [number(value, ".0f") for value in worth["seconds"]]},
+        **{"minutes needed": [number(value, ",.2f") for value in worth["minutes"]]},
+    )
+    columns = [
+        "in order",
+        "placebo’s share",
+        "retest",
+        "effect (sd)",
+        "problems needed",
+        "seconds a 100",
+        "minutes needed",
+    ]
+    return GT(shown[["reading", *columns]], rowname_col="reading").tab_options(table_font_size="80%")
+
+
+def validation_reading(worth: pd.DataFrame) -> str:
+    """Return in words which readings are in order, which measure the format, and which is named."""
+    by_metric = worth.set_index("metric")
+    names = {metric: READINGS[metric].title for metric in by_metric.index}
+    disordered = [names[m] for m, row in by_metric.iterrows() if row["ordered"] < 1]
+    format_too = [
+        f"{names[m]} ({row['placebo']:.0%})" for m, row in by_metric.iterrows() if row["placebo"] > MOST_FORMAT
+    ]
+    lines = [
+        "- Not in order in every training: " + (", ".join(disordered) or "none") + ".",
+        "- The placebo has more than a quarter of the oracle's gain: " + (", ".join(format_too) or "none") + ".",
+    ]
+    chosen = best_reading(worth)
+    if chosen is None:
+        lines.append("- No reading qualifies: here the rule names none.")
+    else:
+        row = by_metric.loc[chosen]
+        lines.append(
+            f"- Of those that pass both, **{names[chosen]}** takes the least time: {row['problems']:,.0f} problems for a "
+            f"quarter of the oracle's gain, {row['minutes']:.2f} minutes a model."
+        )
+    return "\n".join(lines)
+
+
+def primary_sentence(worth: pd.DataFrame) -> str:
+    """Return, as Markdown, which reading is this book's primary one and whether these trainings name the same."""
+    named, title = best_reading(worth), READINGS[PRIMARY].title
+    if named == PRIMARY:
+        return f"- **Primary reading: {title}**, {READINGS[PRIMARY].meaning}. The rule names it on these outcomes."
+    other = READINGS[named].title if named else "none"
+    return f"- **Primary reading: {title}** by the committed trainings; on these outcomes the rule would name {other}."
+
+
+def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMARY) -> pd.DataFrame:
+    """Return what a reading is worth in each target language, a row a language, the outcomes being of several studies.
+
+    language; trainings; ``ordered`` and ``problems`` as :func:`validation` has them; what oracle and placebo gain over the base,
+    each with its interval, in units (``gain``, ``gain_low``, ``gain_high``, ``placebo``, ``placebo_low``, ``placebo_high``);
+    ``named``: the reading that the rule names there, empty for none. Source: ours.
+    """
+    import pandas as pd
+
+    sign = READINGS[metric].scale * (1 if READINGS[metric].higher_is_better else -1)
+    rows = []
+    for language in (code for code in LANGUAGE_NAMES if code in set(outcomes["language"])):
+        mine = select(outcomes, language=language)
+        worth = validation(mine, select(costs, language=language))
+        row = worth.set_index("metric").loc[metric]
+        part = select(mine, metric=metric)
+        found: dict[str, Any] = {
+            "language": language,
+            "trainings": part.loc[part["method"] == ORACLE, "seed"].nunique(),
+        }
+        found |= {"ordered": row["ordered"], "problems": row["problems"]}
+        for name, arm in (("gain", ORACLE), ("placebo", PLACEBO)):
+            i = stats.crossed_interval(sign * stats.paired_table(_arm(part, arm), _arm(part, "base")))
+            found |= {name: i.value, f"{name}_low": i.low, f"{name}_high": i.high}
+        rows.append(found | {"named": best_reading(worth) or ""})
+    return pd.DataFrame(rows)
+
+
+def by_language_table(found: pd.DataFrame, metric: str = PRIMARY) -> Any:
+    """Return :func:`by_language` as a table."""
+    import pandas as pd
+    from great_tables import GT
+
+    def gained(row: Any, name: str) -> str:
+        value, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
+        return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+
+    rows = [
+        (
+            LANGUAGE_NAMES[row.language],
+            row.trainings,
+            f"{row.ordered:.0%}",
+            gained(row, "gain"),
+            gained(row, "placebo"),
+            "–" if row.problems != row.problems else f"{row.problems:,.0f}",
+            READINGS[row.named].title if row.named else "none",
+        )
+        for row in found.itertuples()
+    ]
+    unit = READINGS[metric].unit_in_words.replace("%", "points")
+    columns = ["language", "trainings", "in order", f"oracle gains ({unit})", f"placebo gains ({unit})", "problems needed",
+               "the rule names"]  # fmt: skip
+    return GT(pd.DataFrame(rows, columns=columns), rowname_col="language").tab_options(table_font_size="80%")
+
+
+def _faults(row: Any) -> list[str]:
+    """Return what speaks against a reading in a language, the row being one of :func:`by_language`."""
+    faults = []
+    if row.ordered < 1:
+        faults.append("base and oracles are not in order in every training")
+    if row.gain_low <= 0:
+        faults.append("no gain of the oracle is shown")
+    elif row.placebo > MOST_FORMAT * row.gain:
+        faults.append(f"the placebo has {row.placebo / row.gain:.0%} of the oracle's gain")
+    return faults
+
+
+def by_language_reading(found: pd.DataFrame, metric: str = PRIMARY) -> str:
+    """Return in words in which languages a reading passes what is asked of it, and in which the rule names another."""
+    bullets = []
+    for row in found.itertuples():
+        faults = _faults(row)
+        passed = "passes" if not faults else "does **not** pass: " + ", ".join(faults)
+        trainings = "one training" if row.trainings == 1 else f"{row.trainings} trainings"
+        named = READINGS[row.named].title if row.named else "none"
+        rule = "names it" if row.named == metric else f"would name {named}"
+        bullets.append(
+            f"- {LANGUAGE_NAMES[row.language]} ({trainings}): {READINGS[metric].title} {passed}; the rule {rule}."
+        )
+    return "\n".join(bullets)
+
+
+def by_language_summary(found: pd.DataFrame, answers: pd.DataFrame, metric: str = PRIMARY) -> str:
+    """Return, as Markdown bullets, where the reading passes and how many right answers of :func:`reread` the harness counts."""
+    rows = list(found.itertuples())
+    passed = [LANGUAGE_NAMES[row.language] for row in rows if not _faults(row)]
+    failed = [LANGUAGE_NAMES[row.language] for row in rows if _faults(row)]
+    lines = [
+        f"- {READINGS[metric].title[0].upper()}{READINGS[metric].title[1:]} passes what is asked of a primary reading in "
+        f"{', '.join(passed) or 'no language'}"
+        + (f", and not in {', '.join(failed)}." if failed else " (all that were tried).")
+    ]
+    for code in (code for code in LANGUAGE_NAMES if code in set(answers["test_language"])):
+        right = answers[(answers["test_language"] == code) & answers["xlnb"]]
+        lines.append(
+            f"- Of the {len(right)} answers of these models in {LANGUAGE_NAMES[code]} that we count right, the harness counts "
+            f"{int(right[harness.STRICT].sum())} by its strict filter, "
+            f"{int(right[harness.FLEXIBLE].sum())} by the flexible one."
+        )
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------ noise and power
+
+
+def noise(outcomes: pd.DataFrame, metric: str, arm: str = ORACLE) -> stats.Components:
+    """Return the variance components of an arm's paired differences to the base."""
+    part = select(outcomes, metric=metric)
+    return stats.variance_components(stats.paired_table(_arm(part, arm), _arm(part, "base")))
+
+
+def noise_sentence(components: stats.Components, metric: str, problems: int, arm: str = ORACLE) -> str:
+    """Return in words where the noise of an arm's mean difference, as :func:`noise` has it, comes from, and what it means for
+    one training.
+    """
+    total = components.seed + components.problem + components.residual
+    scale, unit = READINGS[metric].scale, "points" if READINGS[metric].unit == "%" else "nats"
+    shares = [value / total if total else 0.0 for value in (components.seed, components.problem, components.residual)]
+    single = scale * (components.seed + (components.problem + components.residual) / problems) ** 0.5
+    measured = (
+        f"{components.seeds} trainings" if components.seeds > 1 else "one training, so that of trainings is unknown"
+    )
+    title = READINGS[metric].title
+    return (
+        f"{title[0].upper()}{title[1:]}, {label(arm)} minus base ({measured}): of the variance of a single difference "
+        f"{shares[0]:.0%} lies between trainings, {shares[1]:.0%} between problems, {shares[2]:.0%} in what neither explains. "
+        f"The standard error of the mean over {problems} problems of one training is {single:.3g} {unit}."
+    )
+
+
+def power_table(
+    components: stats.Components, difference: float, title: str, problems: Sequence[int], seeds: Sequence[int]
+) -> Any:
+    """Return a table of the power to see a difference: a row a number of problems, a column a number of trainings."""
+    from great_tables import GT
+
+    table = stats.power_table(components, difference, problems, seeds)
+    columns = {n: "one training" if n == 1 else f"{n} trainings" for n in seeds}
+    shown = table.rename(columns=columns).reset_index()
+    shown["problems"] = [f"{n:,} problems" for n in shown["problems"]]
+    built = GT(shown, rowname_col="problems").fmt_percent(columns=list(columns.values()), decimals=0)
+    return built.tab_header(title=title).tab_options(table_font_size="85%")
+
+
+def needed_sentence(components: stats.Components, difference: float, seeds: Sequence[int], what: str) -> str:
+    """Return how many problems show a difference with 80 % power, for each number of trainings."""
+    told = []
+    for count in seeds:
+        n = stats.needed_problems(difference, components, count)
+        who = "one training" if count == 1 else f"{count} trainings"
+        told.append(f"{who}: " + ("no number is enough" if n is None else f"{n:,}"))
+    return f"Problems needed {what}, with 80 % power, by {'; '.join(told)}."
+
+
+def mcnemar_sentence(outcomes: pd.DataFrame, metric: str, a: str, b: str, test_language: str, seed: int) -> str:
+    """Return McNemar's exact test of two arms of one training on a 0/1 reading, in words.
+
+    Raises :class:`~xlnb.errors.RequestError` for a reading, language, arm or training of which there are no outcomes, and as
+    :func:`xlnb.stats.mcnemar` does.
+    """
+    part = _there(outcomes, metric=metric, test_language=test_language)
+    left, right = (_there(part, method=arm, seed=0 if arm == "base" else seed) for arm in (a, b))  # the base has seed 0
+    found = stats.mcnemar(left.assign(seed=seed), right.assign(seed=seed))
+    return (
+        f"{label(a)} against {label(b)}, {READINGS[metric].title}, training {seed}: only the first is right on "
+        f"{found.only_a} problems, only the second on {found.only_b} (both on {found.both}, neither on {found.neither}); "
+        f"McNemar's exact p is {found.p:.2g}."
+    )
+
+
+def _there(outcomes: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """Select rows as :func:`xlnb.results.select` does, column by column; RequestError where a column leaves none."""
+    for column, value in wanted.items():
+        found = select(outcomes, **{column: value})
+        if found.empty:
+            there = ", ".join(str(other) for other in sorted(outcomes[column].unique()))
+            raise RequestError(f"No outcomes with {column} {value!r}; there are: {there or 'none at all'}.")
+        outcomes = found
+    return outcomes
+
+
+def corrected_sentence(differences: pd.DataFrame) -> str:
+    """Return how many differences of :func:`xlnb.telling.contrasts` are shown with and without Holm's correction."""
+    alone = int(((differences["low"] > 0) | (differences["high"] < 0)).sum())
+    shown = int((differences["verdict"] != "not shown").sum())
+    return (
+        f"Of {len(differences)} comparisons {alone} have an interval that excludes zero; after Holm's correction {shown} are "
+        "shown."
+    )
+
+
+def error_rate_sentence(seeds: Sequence[int], components: stats.Components, problems: int) -> str:
+    """Return how often the crossed bootstrap cries wolf at 5 %, simulated with these components, for each number of seeds."""
+    told = []
+    for count in seeds:
+        rate = stats.simulated_error_rate(components, problems, count, trials=400)
+        told.append(f"{count} trainings {rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]")
+    return (
+        f"Simulated with {problems} problems and these components, where nothing differs, a 95 % interval excludes zero in: "
+        + "; ".join(told)
+        + " of the cases. Nominal is 5 %."
+    )
+
+
+def measuring_summary(worth: pd.DataFrame, gold: pd.DataFrame) -> str:
+    """Return the chapter's summary as Markdown bullets: how answers are read, which readings measure what."""
+    by_metric = worth.set_index("metric")
+    primary, wording = by_metric.loc[PRIMARY], by_metric.loc["nll"]
+    worst = gold.sort_values(harness.FLEXIBLE).iloc[0]
+    needed = primary["problems"]
+    seen = "no number of problems shows" if needed != needed else f"{needed:,.0f} problems show"
+    return "\n".join([
+        f"- By the committed trainings the placebo has {_share(primary['placebo'])} of the oracle's gain on the primary reading "
+        f"and {_share(wording['placebo'])} on the NLL of the whole solution.",
+        f"- With three trainings {seen} a quarter of the oracle's gain on the primary reading.",
+        f"- Of right answers in {LANGUAGE_NAMES[worst['language']]} the harness's flexible filter counts "
+        f"{worst[harness.FLEXIBLE]:.0%} and its strict one {worst[harness.STRICT]:.0%}; ours counts {worst['xlnb']:.0%}.",
+    ])  # fmt: skip
+
+
+def _share(value: float) -> str:
+    return "no telling share" if value != value else f"{value:.0%}".replace("-", "−")
+
+
+def validation_figure(means: pd.DataFrame, title: str = "") -> Figure:
+    """Draw each reading of base, placebo and oracles with its 95 % interval, a panel a reading; the oracles are joined.
+
+    ``means`` has the columns of :func:`xlnb.measuring.validation_means`.
+    """
+    from textwrap import fill
+
+    metrics = [metric for metric in READINGS if metric in set(means["metric"])]
+    rows = -(-len(metrics) // 3)
+    figure, axes = _subplots(rows, 3, 2.4 * rows + 0.4, squeeze=False)
+    names = {"base": "base", "placebo": "placebo", "oracle-quarter": "¼", "oracle-half": "½", "oracle": "oracle"}
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        part = means[means["metric"] == metric].set_index("method")
+        arms = [arm for arm in names if arm in part.index]
+        for place, arm in enumerate(arms):
+            row = part.loc[arm]
+            colour = {"base": OTHER_COLOUR, "placebo": LANGUAGE_COLOUR}.get(arm, MATH_COLOUR)
+            axis.vlines(place, row["low"], row["high"], color=colour, linewidth=2)
+            axis.plot(place, row["value"], "o", color=colour, markersize=5)
+        trained = [(place, part.loc[arm, "value"]) for place, arm in enumerate(arms) if arm.startswith("oracle")]
+        axis.plot(*zip(*trained, strict=True), color=MATH_COLOUR, linewidth=1)
+        axis.axhline(part.loc["base", "value"], color=OTHER_COLOUR, linestyle=":", linewidth=1)
+        axis.set_xticks(range(len(arms)), [names[arm] for arm in arms], rotation=45)
+        arrow = "↑" if READINGS[metric].higher_is_better else "↓"
+        axis.set_title(fill(f"{READINGS[metric].title} {arrow}", 27), fontsize="small")
+        if READINGS[metric].unit == "%":
+            axis.set_ylim(bottom=0)
+        axis.set_ylabel("% of problems" if READINGS[metric].unit == "%" else "nats per token", fontsize="small")
+    for axis in axes.flat[len(metrics) :]:
+        axis.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def validation_title(outcomes: pd.DataFrame) -> str:
+    """Return what a reader of the readings' figure must know: model, language, problems, trainings."""
+    n = outcomes.groupby("metric")["problem"].nunique()
+    trained = outcomes[outcomes["method"] != "base"]["seed"].nunique()
+    language = LANGUAGE_NAMES[outcomes["test_language"].iloc[0]]
+    trainings = f"{trained} trainings" if trained > 1 else "one training"
+    return f"{outcomes['model'].iloc[0]}, {language}, development: {n.max()} problems ({n.min()} by answer); {trainings} of each"

@@ -1,0 +1,172 @@
+"""Whether two checkpoints can be merged at all: same architecture, same vocabulary, one base.
+
+Each check says the first thing that differs, with both folders, before anything is written. Nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from xlnb.errors import RequestError
+from xlnb.weights.sites import EMBEDDING, HEAD
+from xlnb.weights.tensor_files import FLOATS, Checkpoint, same_bytes, sample
+
+_RELATED = 0.5  # cosine of two models' weights; experts of one base have 0.9 and more, strangers about 0
+
+# Settings that may differ between fine-tunings of one base.
+_FREE_SETTINGS = {"_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "torch_dtype",
+                  "transformers_version", "use_cache", "max_position_embeddings", "unsloth_version", "unsloth_fixed",
+                  "attention_dropout", "initializer_range"}  # fmt: skip
+
+
+def check_agreement(one: Checkpoint, other: Checkpoint, roles: tuple[str, str], dtypes: Collection[str]) -> None:
+    """Refuse two full checkpoints that cannot be merged, saying the first thing that differs.
+
+    ``roles`` are the names of the two in messages; ``dtypes`` are the choices to offer where stored dtypes differ and none was
+    made, empty where one was. Raises :class:`~xlnb.errors.RequestError`.
+    """
+    labels = [f"{role} ({checkpoint.folder})" for role, checkpoint in zip(roles, (one, other), strict=True)]
+    both = " and ".join(labels)
+    sites = [checkpoint.sites for checkpoint in (one, other)]
+    if sites[0].depth != sites[1].depth:
+        raise RequestError(
+            f"{both} have {sites[0].depth} and {sites[1].depth} layers: they are no experts of one base."
+        )
+    for role, checkpoint in zip(roles, (one, other), strict=True):
+        check_unquantized(checkpoint, role)
+    if differing := [name for name in one.config if _differs(one.config, other.config, name)]:
+        name = differing[0]
+        raise RequestError(
+            f"{both} differ in config.json: {name} is {one.config[name]!r} and {other.config[name]!r}. They are no experts of "
+            "one base, or one of the files is wrong."
+        )
+    if alone := sorted(one.tensors.keys() ^ other.tensors.keys()):
+        has, lacks = labels if alone[0] in one.tensors else reversed(labels)
+        tied = " (one of them ties its head to the embeddings: save both the same way)" if "head" in alone[0] else ""
+        raise RequestError(
+            f"{has} has {alone[0]!r}, {lacks} does not; {len(alone)} tensors are in one of them only{tied}."
+        )
+    for name, stored in one.tensors.items():
+        twin = other.tensors[name]
+        if stored.shape != twin.shape:
+            what = "vocabulary" if sites[0].of[name].block in (EMBEDDING, HEAD) else "base"
+            raise RequestError(
+                f"{both}: {name!r} has shape {list(stored.shape)} and {list(twin.shape)}: another {what}."
+            )
+        if stored.dtype != twin.dtype and (dtypes or not {stored.dtype, twin.dtype} <= FLOATS):
+            raise RequestError(
+                f"{both}: {name!r} is stored as {stored.dtype} and {twin.dtype}. Say with --dtype what to write: "
+                f"{', '.join(dtypes)}."
+            )
+    _check_vocabulary(one, other, roles)
+    _check_related(one, other, both)
+
+
+def check_unquantized(checkpoint: Checkpoint, role: str) -> None:
+    """Refuse a quantized checkpoint: its stored numbers are no weights."""
+    if checkpoint.config.get("quantization_config"):
+        raise RequestError(f"{role} ({checkpoint.folder}) is quantized: merge the unquantized weights.")
+
+
+def check_same_outside(math: Checkpoint, language: Checkpoint) -> None:
+    """Refuse two experts whose embeddings, final norm or head differ: somebody must say whose to take."""
+    for name, site in math.sites.of.items():
+        if site.layer is None and not same_bytes(math.tensors[name], language.tensors[name]):
+            raise RequestError(
+                f"{name!r} lies outside the layers and differs between the experts: say whose to take, --embeddings math or "
+                "--embeddings language, or give the --base."
+            )
+
+
+def check_whole(checkpoint: Checkpoint, role: str) -> None:
+    """Refuse a full checkpoint that lacks a layer, or has another number of them than its config says."""
+    layers = {site.layer for site in checkpoint.sites.of.values() if site.layer is not None}
+    told = checkpoint.config.get("num_hidden_layers", len(layers))
+    if layers != set(range(len(layers))) or told != len(layers) or not layers:
+        raise RequestError(
+            f"{role} ({checkpoint.folder}) is not whole: its config.json tells of {told} layers, and its tensors are of "
+            f"{len(layers)}" + (f", up to number {max(layers)}." if layers else ".")
+        )
+
+
+def _differs(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
+    """Say whether a setting has two values; one that is missing on one side is a default of another library version."""
+    if name in _FREE_SETTINGS or name not in one or name not in other:
+        return False
+    a, b = one[name], other[name]
+    if isinstance(a, dict) and isinstance(b, dict):
+        return any(_differs(a, b, key) for key in a)
+    return bool(a != b)
+
+
+def _check_vocabulary(one: Checkpoint, other: Checkpoint, roles: tuple[str, str]) -> None:
+    for name in ("tokenizer.json", "tokenizer.model", "vocab.json"):
+        a, b = (checkpoint.folder / name for checkpoint in (one, other))
+        if a.is_file() and b.is_file() and not _same_tokens(a, b):
+            raise RequestError(
+                f"{' and '.join(roles)} have different vocabularies: {a} and {b} do not list the same tokens. Experts of one "
+                "base share its vocabulary."
+            )
+
+
+def _same_tokens(a: Path, b: Path) -> bool:
+    """Say whether two tokenizer files list the same tokens; they are parsed only where their bytes differ."""
+    if a.stat().st_size == b.stat().st_size and _equal_from(a, 0, b, 0):
+        return True
+    if a.name == "tokenizer.model":
+        return False
+    if a.name == "tokenizer.json":  # training sets truncation and padding, which stand before the tokens
+        starts = [_find(path, b'"added_tokens"') for path in (a, b)]
+        if (
+            min(starts) >= 0
+            and a.stat().st_size - starts[0] == b.stat().st_size - starts[1]
+            and _equal_from(a, starts[0], b, starts[1])
+        ):
+            return True
+    return _tokens(a) == _tokens(b)
+
+
+def _equal_from(a: Path, start_a: int, b: Path, start_b: int) -> bool:
+    with open(a, "rb") as x, open(b, "rb") as y:
+        x.seek(start_a)
+        y.seek(start_b)
+        while block := x.read(1 << 20):
+            if block != y.read(len(block)):
+                return False
+        return not y.read(1)
+
+
+def _find(path: Path, text: bytes) -> int:
+    with open(path, "rb") as file:
+        return file.read(1 << 16).find(text)
+
+
+def _tokens(path: Path) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.name == "vocab.json":
+            return content
+        added = {(token["id"], token["content"]) for token in content.get("added_tokens") or []}
+        return content["model"]["vocab"], added
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RequestError(f"{path} is no tokenizer: {error}.") from error
+
+
+def _check_related(one: Checkpoint, other: Checkpoint, both: str) -> None:
+    """Refuse checkpoints whose weights have nothing to do with each other: a swap of such layers gives noise."""
+    names = [n for n, s in one.tensors.items() if len(s.shape) == 2 and s.size >= 64 and s.dtype in FLOATS]
+    dot = first = second = 0.0
+    for name in names[:: max(1, len(names) // 8)]:
+        a, b = (sample(checkpoint.tensors[name]) for checkpoint in (one, other))
+        dot += sum(x * y for x, y in zip(a, b, strict=True))
+        first += sum(x * x for x in a)
+        second += sum(y * y for y in b)
+    scale = (first * second) ** 0.5
+    if scale > 0 and dot < _RELATED * scale:
+        raise RequestError(
+            f"The weights of {both} have a cosine of {dot / scale:.2f}: they do not come from one base, and a merge of them "
+            "would be noise."
+        )

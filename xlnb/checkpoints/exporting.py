@@ -1,0 +1,122 @@
+"""The same Layer-Swapping as a mergekit configuration, for whoever works with mergekit."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from xlnb.checkpoints.agreement import check_agreement, check_same_outside
+from xlnb.errors import RequestError
+from xlnb.weights.partitions import Partition, chosen_partition
+from xlnb.weights.sites import ATTENTION, FFN
+from xlnb.weights.tensor_files import DTYPE_NAMES, DTYPES, Checkpoint, open_checkpoint
+
+
+def export_mergekit(
+    math: str | Path,
+    language: str | Path,
+    base: str | Path | None = None,
+    *,
+    partition: str | Path | Partition | None = None,
+    bottom: int | None = None,
+    top: int | None = None,
+    transition: int | None = None,
+    embeddings: str | None = None,
+) -> str:
+    """Return a mergekit configuration (YAML) that gives the same tensors as ``xlnb merge layer-swapping`` of these arguments.
+
+    Whole layers are passed through, to the last bit. Transition layers and partitions by block need mergekit's ``linear`` with
+    weights of 1 and 0: equal too, but for the sign of zeros. Raises :class:`~xlnb.errors.RequestError` where the checkpoints
+    do not fit together, for adapters (mergekit swaps none), and where the embeddings of the experts differ and neither
+    ``embeddings`` nor ``base`` says which to take. Source: ours; read back by mergekit 0.1.5 in the tests.
+    """
+    folders = {"math": math, "language": language} | ({"base": base} if base else {})
+    found = {role: open_checkpoint(folder) for role, folder in folders.items()}
+    for role, checkpoint in found.items():
+        if checkpoint.is_adapter:
+            raise RequestError(
+                f"{role} ({checkpoint.folder}) is an adapter: mergekit swaps no adapters, xlnb merge does."
+            )
+        if role != "math":
+            check_agreement(found["math"], checkpoint, ("math", role), DTYPES)
+    sites = found["math"].sites
+    shares = chosen_partition(sites.depth, partition, bottom, top, transition)
+    owner = _embeddings_owner(found, embeddings)
+    dtype = DTYPE_NAMES[_common_dtype(found["math"])]
+    names = {role: str(folder) for role, folder in folders.items()}
+    whole = shares.is_by_layer and set(shares.attention) <= {0, 1}
+    if not whole and sites.by != "name":
+        raise RequestError(
+            f"{math} is a decoder whose layers were found by counting: for mergekit only whole layers of it can be swapped."
+        )
+    config = _passthrough(shares, owner, names) if whole else _linear(shares, owner, names)
+    return _as_yaml(shares, owner, {**config, "dtype": dtype})
+
+
+def _embeddings_owner(found: dict[str, Checkpoint], embeddings: str | None) -> str:
+    if embeddings is not None:
+        if embeddings not in ("base", "math", "language"):
+            raise RequestError(f"embeddings={embeddings!r}: choose one of base, math, language.")
+        if embeddings not in found:
+            raise RequestError("embeddings=base, but no base is given: say --base as well.")
+        return embeddings
+    if "base" in found:
+        return "base"
+    check_same_outside(found["math"], found["language"])
+    return "math"
+
+
+def _common_dtype(checkpoint: Checkpoint) -> str:
+    dtypes = {stored.dtype for stored in checkpoint.tensors.values()}
+    if len(dtypes) > 1 or not dtypes <= set(DTYPE_NAMES):
+        raise RequestError(
+            f"{checkpoint.folder} stores tensors as {', '.join(sorted(dtypes))}: mergekit writes one of BF16, F16 and F32."
+        )
+    return dtypes.pop()
+
+
+def _passthrough(shares: Partition, owner: str, names: dict[str, str]) -> dict[str, Any]:
+    """Slices of whole layers; those of no layers at either end say whose embeddings, final norm and head are taken."""
+    slices, at = [_slice(names[owner], 0, 0)], 0
+    for share, layers in groupby(shares.attention):
+        end = at + len(list(layers))
+        slices.append(_slice(names["math" if share else "language"], at, end))
+        at = end
+    slices.append(_slice(names[owner], at, at))
+    return {"slices": slices, "merge_method": "passthrough"}
+
+
+def _slice(model: str, start: int, end: int) -> dict[str, Any]:
+    return {"sources": [{"model": model, "layer_range": [start, end]}]}
+
+
+def _linear(shares: Partition, owner: str, names: dict[str, str]) -> dict[str, Any]:
+    """Weights by filters on tensor names, the first that matches counts; norms follow :meth:`Partition.share`."""
+    models = []
+    for role, folder in names.items():
+        rules: list[dict[str, Any]] = []
+        for layer in range(shares.depth):
+            if role != "base":
+                math = {ATTENTION: shares.attention[layer], FFN: shares.ffn[layer]}
+                mine = {block: share if role == "math" else 1 - share for block, share in math.items()}
+                if mine[ATTENTION] != mine[FFN]:
+                    rules += [{"filter": f"layers.{layer}.{part}", "value": mine[FFN]} for part in _FFN_PARTS]
+                rules.append({"filter": f"layers.{layer}.", "value": mine[ATTENTION]})
+        rules.append({"filter": ".layers.", "value": 0.0})  # the base's layers
+        rules.append({"value": float(role == owner)})
+        models.append({"model": folder, "parameters": {"weight": rules}})
+    return {"models": models, "merge_method": "linear", "parameters": {"normalize": False}}
+
+
+_FFN_PARTS = ("mlp.", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+
+
+def _as_yaml(shares: Partition, owner: str, config: dict[str, Any]) -> str:
+    import yaml
+
+    head = (
+        f"# Layer-Swapping by partition {shares}; embeddings, final norm and head: {owner}'s.\n"
+        "# Made by xlnb; run it with: mergekit-yaml THIS_FILE OUT\n"
+    )
+    return head + str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=200))

@@ -1,0 +1,308 @@
+"""The `xlnb` command: one verb a function, errors as one readable paragraph on stderr.
+
+Exit codes: 0 done, 1 the work failed, 2 the request is wrong. Whatever takes time to import is imported inside its verb.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xlnb import __version__
+from xlnb.commands.corpus_commands import corpus_command
+from xlnb.commands.merge_commands import export_app, merge_app, partition_app, revert_command
+from xlnb.errors import RequestError, WorkError
+
+app = typer.Typer(
+    name="xlnb",
+    help="Model merging for cross-lingual transfer: the commands behind the book.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(merge_app, name="merge")
+app.add_typer(partition_app, name="partition")
+app.add_typer(export_app, name="export")
+app.command("revert")(revert_command)
+app.command("corpus")(corpus_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"xlnb {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    notebook: Annotated[
+        Path,
+        typer.Argument(help="A notebook, by its path or its number: notebooks/00-a-first-swap.ipynb, 00."),
+    ],
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the executed notebook.")] = None,
+) -> None:
+    """Run a notebook with checked parameters.
+
+    A parameter that the notebook doesn't have, or a value of the wrong type, is refused before anything runs.
+    """
+    from xlnb.paths import runs_folder
+    from xlnb.publishing.book import chapter_path
+    from xlnb.publishing.notebooks import run_notebook
+
+    path = chapter_path(str(notebook))
+    out = out or runs_folder() / "notebooks" / path.with_suffix(".ipynb").name
+    print(run_notebook(path, out, assignments(parameter or [])))
+
+
+def assignments(texts: list[str]) -> dict[str, str]:
+    """Return NAME=VALUE texts as a dictionary.
+
+    >>> assignments(["steps=40", "note=a=b"])
+    {'steps': '40', 'note': 'a=b'}
+
+    Raises RequestError on a text without '=' and on a name given twice.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise RequestError(f"A parameter is written NAME=VALUE, not {text!r}.")
+        if name in values:
+            raise RequestError(f"The parameter {name} is given twice.")
+        values[name] = value
+    return values
+
+
+@app.command()
+def book(
+    live: Annotated[str, typer.Option(help="The chapters to run live: all, none, or numbers such as 00,01.")] = "none",
+    profile: Annotated[str, typer.Option(help="smoke (seconds, random weights) or pocket.")] = "pocket",
+) -> None:
+    """Run the chapters and render the book.
+
+    Chapters that aren't run live read the committed results.
+    """
+    from xlnb.publishing.book import build
+
+    build(live, profile=profile)
+
+
+@app.command()
+def pocket(
+    path: Annotated[Path | None, typer.Option(help="A checkpoint folder or GGUF file of your own.")] = None,
+    find: Annotated[bool, typer.Option("--find", help="Only say where the weights would come from.")] = False,
+) -> None:
+    """Find the pocket weights (Gemma 3 270M), verify them and convert them once."""
+    from xlnb.models import pocket as weights
+
+    if find:
+        print(weights.found_pocket(path))
+    else:
+        print(f"Pocket weights are ready: {weights.pocket_checkpoint(path, download=True, thorough=True)}")
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what is installed, what is missing, and where the pocket weights would come from."""
+    from xlnb.commands.doctor import report
+
+    print(report())
+
+
+Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
+Seed = Annotated[int, typer.Option(help="Decides LoRA's initialisation and the training examples.")]
+ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
+MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
+LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
+
+
+@app.command()
+def train(
+    expert: Annotated[str, typer.Argument(help="math-only or language-only (oracle, placebo: to check readings by).")],
+    language: Language = "sw",
+    seed: Seed = 0,
+    profile: ProfileName = "pocket",
+    math_data: MathData = "templates",
+    language_data: LanguageData = "templates-generic",
+) -> None:
+    """Train an expert, or find the one that is there; print its adapter folder."""
+    from xlnb.studies.profiles import named_profile
+    from xlnb.studies.study import Study
+
+    study = Study(named_profile(profile), language, seed, math_data=math_data, language_data=language_data)
+    print(study.expert(expert))
+
+
+@app.command()
+def evaluate(
+    adapter: Annotated[Path | None, typer.Argument(help="An adapter folder; the base where none is given.")] = None,
+    benchmark: Annotated[str, typer.Option(help="templates, mgsm, belebele or global-mmlu.")] = "templates",
+    language: Annotated[str, typer.Option(help="The language of the problems: en, sw, ...")] = "sw",
+    problems: Annotated[int | None, typer.Option(help="How many problems; the profile's number by default.")] = None,
+    shots: Annotated[int, typer.Option(help="Worked examples before each problem.")] = 2,
+    profile: ProfileName = "pocket",
+    mgsm: Annotated[Path | None, typer.Option(help="A folder of MGSM's TSV files; the hub otherwise.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="GSM8K's test file (JSON lines): scores its solutions to MGSM's problems.")
+    ] = None,
+    exemplars: Annotated[
+        str, typer.Option(help="MGSM's worked examples: native, english, cross (English solutions).")
+    ] = "native",
+    path: Annotated[Path | None, typer.Option(help="A local copy of another benchmark; the hub otherwise.")] = None,
+) -> None:
+    """Evaluate an adapter (or the base) by few-shot problems; print scores with 95 % intervals."""
+    from xlnb.studies.study import evaluate_adapter
+
+    if mgsm and (benchmark != "mgsm" or path):
+        raise RequestError("--mgsm FOLDER goes with --benchmark mgsm, and without --path.")
+    place = mgsm or path
+    table = evaluate_adapter(
+        profile, adapter, language, problems, benchmark=benchmark, shots=shots, exemplars=exemplars,
+        path=str(place) if place else None, reference=str(reference) if reference else None,
+    )  # fmt: skip
+    print(table.to_string(index=False, float_format="%.4f"))
+
+
+@app.command()
+def study(
+    language: Language = "sw",
+    seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0",
+    profile: ProfileName = "pocket",
+    experiment: Annotated[
+        str,
+        typer.Option(help="What is compared: first-swap (methods), layer-swapping (partitions), measuring (readings)."),
+    ] = "first-swap",
+    publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
+    math_data: MathData = "templates",
+    language_data: LanguageData = "templates-generic",
+) -> None:
+    """Train the experts of each seed, evaluate all methods, and show or publish the outcomes; goes on where it stopped."""
+    import pandas as pd
+
+    from xlnb.studies import committing
+    from xlnb.studies import outcomes as results
+    from xlnb.studies.profiles import named_profile
+    from xlnb.studies.study import Study
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise RequestError(f"--seeds takes whole numbers with commas between, not {seeds!r}.") from None
+    if len(set(numbers)) < len(numbers):
+        raise RequestError(f"--seeds names a seed twice: {seeds}.")
+    chosen = named_profile(profile)
+    studies = [Study(chosen, language, seed, math_data=math_data, language_data=language_data) for seed in numbers]
+    if publish:
+        print(committing.publish(studies, publish, experiment=experiment))
+    else:
+        parts = [part for one in studies for part in committing.named_experiment(experiment).outcomes(one)]
+        outcomes = pd.concat(parts, ignore_index=True)
+        table = results.scores(results.distinct(outcomes))
+        shown = [
+            "seed",
+            "method",
+            "partition",
+            "split",
+            "shots",
+            "test_language",
+            "metric",
+            "value",
+            "low",
+            "high",
+            "n",
+        ]
+        print(table[shown].to_string(index=False, float_format="%.4f"))
+
+
+@app.command()
+def reread(name: Annotated[str, typer.Argument(help="A committed result: a folder of book/results.")]) -> None:
+    """Read the stored answers of a committed result again, with today's reading of numbers; needs no model."""
+    from xlnb.studies import committing
+
+    print(f"{committing.reread(name)} outcomes of {name} changed.")
+
+
+@app.command()
+def twins(
+    write: Annotated[bool, typer.Option("--write", help="Make each .ipynb anew from its .py.")] = False,
+) -> None:
+    """Check the notebooks against their .py twins.
+
+    Each must say the same as its twin and carry no outputs.
+    """
+    from xlnb.paths import project_root
+    from xlnb.publishing.notebooks import twin_problems, write_ipynb_from_py
+
+    folder = project_root() / "notebooks"
+    if write:
+        for py in sorted(folder.glob("[0-9][0-9]-*.py")):
+            print(write_ipynb_from_py(py))
+    if problems := twin_problems(folder):
+        raise RequestError(". ".join(problems) + ". `xlnb twins --write` makes the notebooks anew from the .py files.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    code = exit_code(arguments)
+    if arguments[:1] in (["merge"], ["revert"]) and code == 0:
+        # All is written and closed; to take torch down in order would add a quarter of a second to one or two.
+        with suppress(BrokenPipeError):  # the reader of our output went away: nobody to tell
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def exit_code(arguments: list[str]) -> int:
+    """Run the command line and return its exit code; errors are told on stderr in one paragraph."""
+    try:
+        code = app(args=arguments or ["--help"], prog_name="xlnb", standalone_mode=False)
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        if os.environ.get("XLNB_DEBUG"):
+            raise
+        code = _tell(error)
+    if code == 130:
+        print("xlnb: interrupted.", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: Exception) -> int:
+    """Say on stderr what went wrong, in one paragraph, and return the exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader of our output went away: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    message = " ".join(str(error).split())
+    if isinstance(error, typer.Abort):
+        return 130
+    if isinstance(error, RequestError):
+        code = 2
+    elif callable(describe := getattr(error, "format_message", None)):  # typer's own: an unknown option, say
+        code, message = getattr(error, "exit_code", 2), f"{describe()} See `xlnb --help`."
+    elif isinstance(error, WorkError | OSError) and message:
+        code = 1
+    else:
+        code = 1
+        message = (
+            f"something unexpected happened: {type(error).__name__}: {message} (set XLNB_DEBUG=1 for the traceback)"
+        )
+    print(f"xlnb: {message}", file=sys.stderr)
+    return code

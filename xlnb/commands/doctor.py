@@ -1,0 +1,83 @@
+"""What is installed, what is missing, and where the pocket weights would come from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from xlnb import artifacts
+from xlnb.errors import RequestError, WorkError
+from xlnb.models.pocket import HOW_TO_GET_POCKET, cached_pocket, pocket_sources
+from xlnb.paths import cache_folder, project_root, results_folder, runs_folder
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "jupyterlab",
+    "jupytext",
+    "papermill",
+    "jupyter-book",
+    "matplotlib",
+    "seaborn",
+)
+
+
+def report() -> str:
+    """Return what was found on this machine as a readable text: versions, machine, folders, pocket weights, results."""
+    sections = {
+        "Packages": _packages(),
+        "Machine": _machine(),
+        "Folders": _folders(),
+        "Pocket weights (Gemma 3 270M, under the Gemma Terms of Use)": _weights(),
+    }
+    return "\n\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections.items())
+
+
+def _packages() -> list[str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    lines = [f"{name} {number}" for name, number in artifacts.versions().items()]
+    for name in _PACKAGES:
+        try:
+            found = f"{name} {version(name)}"
+        except PackageNotFoundError:
+            found = f"{name}: not installed (pip install 'xlnb[book]')"
+        if found not in lines:
+            lines.append(found)
+    return lines
+
+
+def _machine() -> list[str]:
+    import psutil
+
+    root = project_root()
+    existing = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    return [
+        f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB of memory "
+        f"({psutil.virtual_memory().available / 1e9:.0f} GB available; the pocket profile needs 6)",
+        f"{shutil.disk_usage(existing).free / 1e9:.0f} GB of disk are free in {existing}",
+    ]
+
+
+def _folders() -> list[str]:
+    results = sorted(path.parent.name for path in results_folder().glob("*/outcomes.parquet"))
+    return [
+        f"artifacts: {runs_folder()}",
+        f"committed results: {', '.join(results) if results else 'none'}",
+        f"converted weights: {cache_folder()}",
+    ]
+
+
+def _weights() -> list[str]:
+    lines = []
+    try:
+        for source in pocket_sources():
+            lines.append(f"{'found    ' if source.files else 'not found'} {source.kind}: {source.note}")
+        state = cached_pocket()
+        lines.append(f"converted: {state}")
+        if not any(line.startswith("found") for line in lines) and "verified" not in state:
+            lines.append(HOW_TO_GET_POCKET)
+    except (RequestError, WorkError) as error:
+        lines.append(str(error))
+    return lines

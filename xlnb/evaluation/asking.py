@@ -1,0 +1,63 @@
+"""What is asked of a model, and how."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from xlnb.corpora.benchmarks import Benchmark, load_benchmark
+from xlnb.errors import RequestError
+from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, EXPRESSION_NLL, INFORMATIONS, NLL, READINGS
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is asked of a model, and how: the same for all methods of a comparison."""
+
+    benchmark: str = "templates"  # or mgsm, belebele, global-mmlu
+    split: str = "scored"  # of the templates corpus; the others have one
+    problems: int = 200  # problems whose solutions are scored by likelihood
+    generated: int = 64  # of these, the first so many are answered by generation
+    shots: int = 2  # worked examples before each problem
+    exemplars: str = "native"  # of MGSM: their language, see xlnb.benchmarks.mgsm
+    exemplar_seed: int = 0  # which worked examples: the same for all methods
+    problem_seed: int = 0  # which problems
+    max_new_tokens: int = 110  # an answer is cut there, or at its first line break
+    batch_size: int = 32  # rows of a likelihood batch; fixed, since it may change the last bits of a score
+    generation_batch_size: int = 64  # rows of a generation batch
+    readings: tuple[str, ...] = (NLL, EXPRESSION_NLL, *INFORMATIONS, EXPRESSION, EXACT_MATCH)
+    path: str | None = None  # of a local copy of the benchmark; from the hub where there is none
+    reference: str | None = None  # of MGSM: a GSM8K test file, whose solutions are scored
+
+    def __post_init__(self) -> None:
+        unknown = [reading for reading in self.readings if reading not in READINGS]
+        if unknown or not self.readings:
+            raise RequestError(
+                f"No reading {unknown[0]!r}: choose among {', '.join(READINGS)}."
+                if unknown
+                else "No reading is asked for."
+            )
+        if not 0 <= self.generated <= self.problems or self.problems < 1:
+            raise RequestError(
+                f"problems={self.problems} and generated={self.generated}: ask for at least one problem, and generate "
+                "answers to at most as many."
+            )
+        for name in ("shots", "max_new_tokens", "batch_size", "generation_batch_size"):
+            if getattr(self, name) < (0 if name == "shots" else 1):
+                raise RequestError(f"Evaluation.{name} is {getattr(self, name)}: it is too small.")
+
+    def asked(self, language: str) -> Benchmark:
+        """Return the benchmark with the problems of a language; errors as :func:`xlnb.benchmarks.load_benchmark` has them."""
+        options: dict[str, Any] = {"n": self.problems, "shots": self.shots}
+        if self.benchmark == "templates":
+            seeds = {"problem_seed": self.problem_seed, "exemplar_seed": self.exemplar_seed}
+            options |= {"split": self.split, **seeds}
+        if self.benchmark == "mgsm":
+            options |= {
+                "exemplars": self.exemplars, "exemplar_seed": self.exemplar_seed, "reference": self.reference
+            }  # fmt: skip
+        return load_benchmark(self.benchmark, language, self.path, **options)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the fields that may change an outcome; where the data lie does not, their fingerprint stands elsewhere."""
+        return {name: value for name, value in asdict(self).items() if name not in ("path", "reference")}

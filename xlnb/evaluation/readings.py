@@ -1,0 +1,79 @@
+"""The readings: the ways to score a model on a problem, and which of them belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NLL, EXPRESSION_NLL, CLOSING_NLL = "nll", "expression-nll", "closing-nll"
+INFORMATION, EXPRESSION_INFORMATION = "information", "expression-information"
+CHOICE, CHOICE_PROBABILITY = "choice", "choice-probability"
+EXACT_MATCH, EXPRESSION, IN_LANGUAGE = "exact-match", "expression", "in-language"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to score a model on a problem: a number of nats (``unit`` "nats") or a share from 0 to 1 (``unit`` "%")."""
+
+    title: str
+    meaning: str
+    unit: str
+    higher_is_better: bool
+    generates: bool = False  # needs an answer written token by token
+
+    @property
+    def scale(self) -> int:
+        """What outcomes are multiplied with to be in their unit."""
+        return 100 if self.unit == "%" else 1
+
+    @property
+    def unit_in_words(self) -> str:
+        """The unit as an axis or a table's head says it."""
+        return "%" if self.unit == "%" else "nats per token"
+
+
+READINGS: dict[str, Reading] = {
+    NLL: Reading("NLL of the solution", "negative log-likelihood of the gold solution, per token", "nats", False),
+    EXPRESSION_NLL: Reading(
+        "NLL of the expressions", "the same over the tokens of its calculations `a op b` alone", "nats", False
+    ),
+    CLOSING_NLL: Reading(
+        "NLL of the answer sentence", "negative log-likelihood of the answer sentence in the language", "nats", False
+    ),
+    INFORMATION: Reading(
+        "information gained",
+        "NLL of the gold solution behind another problem's text minus behind its own",
+        "nats",
+        True,
+    ),
+    EXPRESSION_INFORMATION: Reading(
+        "information gained on the expressions", "the same over the tokens of its calculations alone", "nats", True
+    ),
+    CHOICE: Reading(
+        "right choice", "every right calculation (or option) is likelier than all the others offered", "%", True
+    ),
+    CHOICE_PROBABILITY: Reading(
+        "probability of the right choice", "the share of likelihood that falls on the right choices", "%", True
+    ),
+    EXPRESSION: Reading(
+        "calculations right", "every calculation of the solution stands in the answer", "%", True, True
+    ),
+    EXACT_MATCH: Reading("final number right", "the number read from the answer is the right one", "%", True, True),
+    IN_LANGUAGE: Reading("in the language", "the answer is written in the problem's language", "%", True, True),
+}
+CHOICES = (CHOICE, CHOICE_PROBABILITY)
+LIKELIHOODS = (NLL, EXPRESSION_NLL)
+INFORMATIONS = (INFORMATION, EXPRESSION_INFORMATION)
+SHOTS_READINGS = (*LIKELIHOODS, EXPRESSION, EXACT_MATCH)
+# What chapter 02 compares, and what can be had in one pass over the problems.
+VALIDATED = (
+    (NLL, EXPRESSION_NLL, INFORMATION, CHOICE, CHOICE_PROBABILITY, EXPRESSION, EXACT_MATCH, IN_LANGUAGE),
+    (EXPRESSION_INFORMATION,),  # apart: outcomes are stored a group, and this one came later
+)
+COST_GROUPS = {
+    "likelihood": LIKELIHOODS,
+    "likelihood and forced choice": (*LIKELIHOODS, *CHOICES),
+    "information": INFORMATIONS,
+    "generation": (EXPRESSION, EXACT_MATCH, IN_LANGUAGE),
+}
+PRIMARY = EXPRESSION_INFORMATION  # named in chapter 02 by a rule on base, placebo and oracles, without a look at merges
+METRICS = (PRIMARY, EXPRESSION_NLL, NLL, EXPRESSION, EXACT_MATCH)  # what tables show of a merge

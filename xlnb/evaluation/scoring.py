@@ -1,0 +1,88 @@
+"""Few-shot evaluation: likelihoods of solutions, forced choices, and greedy answers read for number, calculations and language.
+
+The few-shot prefix is run through the model once and its key-value cache reused over all problems. Outcomes are kept problem
+by problem, so that every comparison can be paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from xlnb.corpora.benchmarks import Benchmark, Item
+from xlnb.errors import RequestError
+from xlnb.evaluation.answers import extract_number, has_calculations
+from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, IN_LANGUAGE, READINGS
+from xlnb.evaluation.solutions import solution_readings
+from xlnb.languages import written_in
+from xlnb.models.engine import Row, _by_length, _exceeds_window, greedy, run_prefix
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xlnb.evaluation.asking import Evaluation
+    from xlnb.models.base import Base
+    from xlnb.models.engine import Prefix
+
+
+def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: str = "") -> pd.DataFrame:
+    """Evaluate ``base.model`` as it stands on a benchmark.
+
+    Returns one row a problem and reading: problem, metric, outcome (float), text (the generated answer, or None). What each
+    outcome means and its unit stand in ``READINGS``; a reading that a problem does not allow (forced choice where nothing is
+    calculated, an answer where there is no number) has no row. The base model, under :func:`xlnb.merging.applied`, is any
+    expert or merge. Raises :class:`~xlnb.errors.RequestError` where the benchmark allows none of the readings.
+    Source: readings ours, 2-shot as in the paper (reported).
+    """
+    import pandas as pd
+
+    prefix = run_prefix(base, benchmark.prefix)
+    scored = solution_readings(base, prefix, benchmark.items, evaluation, title)
+    rows: list[tuple[str, str, float, str | None]] = [
+        (item.id, metric, value, None)
+        for item, found in zip(benchmark.items, scored, strict=True)
+        for metric, value in found.items()
+    ]
+    if any(READINGS[reading].generates for reading in evaluation.readings):
+        asked = [item for item in benchmark.items if item.answer is not None][: evaluation.generated]
+        sizes = evaluation.max_new_tokens, evaluation.generation_batch_size
+        for item, text in zip(asked, generate_answers(base, prefix, asked, *sizes, title), strict=True):
+            read = answer_readings(item, text)
+            rows += [(item.id, metric, read[metric], text) for metric in evaluation.readings if metric in read]
+    if not rows:
+        raise RequestError(
+            f"{benchmark.name} ({benchmark.language}) allows none of the readings {', '.join(evaluation.readings)}."
+        )
+    return pd.DataFrame(rows, columns=["problem", "metric", "outcome", "text"])
+
+
+def answer_readings(item: Item, text: str) -> dict[str, float]:
+    """Return what a generated answer is worth, 0 or 1 a reading: right number, right calculations, right language.
+
+    An answer without words counts as not in the language, and one of a word or two in Latin letters as
+    :func:`xlnb.languages.written_in` guesses: without an outcome a problem could not be paired.
+    """
+    found = {
+        EXACT_MATCH: float(extract_number(text, item.language) == item.answer),
+        IN_LANGUAGE: float(written_in(text) == item.language),
+    }
+    return found | ({EXPRESSION: float(has_calculations(text, item.expressions))} if item.expressions else {})
+
+
+def generate_answers(
+    base: Base,
+    prefix: Prefix,
+    items: Sequence[Item],
+    max_new_tokens: int,
+    batch_size: int,
+    title: str = "",
+) -> list[str]:
+    """Return each problem's greedy answer behind the prefix, up to its first line break."""
+    prompts: list[Row] = [(base.encode(item.prompt), []) for item in items]
+    answers = [""] * len(prompts)
+    equal = _exceeds_window(base, prefix, prompts, max_new_tokens)
+    for indices in _by_length(prompts, batch_size, equal, f"{title} answers"):
+        ids = greedy(base, prefix, [prompts[i] for i in indices], max_new_tokens)
+        for i, answer in zip(indices, ids, strict=True):
+            answers[i] = base.decode(answer).partition("\n")[0].strip()
+    return answers

@@ -1,0 +1,1 @@
+"""Base models: finding, making and loading them, and the one engine that calls them."""

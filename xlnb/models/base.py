@@ -1,0 +1,170 @@
+"""Base models: loading a checkpoint, with its whole vocabulary or a trimmed one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlnb import artifacts
+from xlnb.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+# ------------------------------------------------------------------------------------------------------------ loading
+
+
+@dataclass
+class Base:
+    """A loaded base model with its tokenizer; ``kept`` lists the original ids of a trimmed vocabulary, ascending, or is None.
+
+    Token ids below are the model's: positions in ``kept`` where the vocabulary is trimmed.
+    """
+
+    folder: Path
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    kept: Tensor | None = None
+
+    @property
+    def depth(self) -> int:
+        """The number of transformer layers."""
+        return self.model.config.num_hidden_layers
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What identifies the weights: the SHA-256 over the safetensors files and the kept ids, 16 hexadecimal digits."""
+        files = [artifacts.file_digest(file) for file in sorted(self.folder.glob("*.safetensors"))]
+        return artifacts.digest([files, None if self.kept is None else self.kept.tolist()])[:16]
+
+    @cached_property
+    def _new_ids(self) -> dict[int, int] | None:
+        return None if self.kept is None else {int(old): new for new, old in enumerate(self.kept)}
+
+    @cached_property
+    def start(self) -> list[int]:
+        """The ids with which the tokenizer opens a text (the beginning-of-sequence token, or nothing)."""
+        return self._renumber(self.tokenizer("").input_ids, "the opening of a text")
+
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """The ids that end an answer: end of sequence, and every token with a line break in it."""
+        breaks = ("\n", "Ċ", "<0x0A>")  # as SentencePiece, byte-level and byte-fallback vocabularies spell it
+        old = {i for piece, i in self.tokenizer.get_vocab().items() if any(mark in piece for mark in breaks)}
+        old.add(self.tokenizer.eos_token_id)
+        return sorted(old if self._new_ids is None else (self._new_ids[i] for i in old if i in self._new_ids))
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills batches (masked everywhere)."""
+        pad = self.tokenizer.pad_token_id
+        return self._renumber([self.tokenizer.eos_token_id if pad is None else pad], "padding")[0]
+
+    @property
+    def eos_id(self) -> int:
+        """The id of the end of sequence."""
+        return self._renumber([self.tokenizer.eos_token_id], "the end of sequence")[0]
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ``text`` without opening or closing tokens.
+
+        Raises :class:`~xlnb.errors.RequestError` for a token that the trimmed vocabulary does not have.
+        """
+        return self._renumber(self.tokenizer(text, add_special_tokens=False).input_ids, text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ``ids``, special tokens left out."""
+        old = [int(i) for i in ids] if self.kept is None else [int(self.kept[int(i)]) for i in ids]
+        return str(self.tokenizer.decode(old, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _renumber(self, ids: Sequence[int], text: str) -> list[int]:
+        if self._new_ids is None:
+            return list(ids)
+        try:
+            return [self._new_ids[i] for i in ids]
+        except KeyError as missing:
+            piece = self.tokenizer.decode([missing.args[0]])
+            raise RequestError(
+                f"The trimmed vocabulary has no token {piece!r}, which occurs in {text[:60]!r}. Load the base with the whole "
+                "vocabulary (no texts), or name this text among those to keep."
+            ) from None
+
+
+@lru_cache
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def load_base(folder: str | Path, texts: Iterable[str] | None = None) -> Base:
+    """Load a checkpoint folder in float32 on the CPU; with ``texts``, keep only the vocabulary that they need.
+
+    Float32 because on CPUs it was the faster of the two here, and because a merge then has no rounding floor. Trimming is
+    exact on the kept tokens: same ids up to renaming, same logits (source: ours). Raises
+    :class:`~xlnb.errors.RequestError` where the folder holds no checkpoint.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _threads()  # as it is before anybody changes it
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise RequestError(
+            f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    # Said once, the number of threads is MKL's as well: left to its own choice it may change the last bits of a sum. A
+    # miniature is quicker with one.
+    torch.set_num_threads(1 if model.num_parameters() < 1_000_000 else _threads())
+    kept = None
+    if texts is not None:
+        kept = kept_ids(tokenizer, texts)
+        trim(model, kept)
+    return Base(folder, model, tokenizer, kept)
+
+
+def kept_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Tensor:
+    """Return the ids, ascending, of the special tokens, all single characters and bytes, and all tokens of ``texts``."""
+    import torch
+
+    kept = set(tokenizer.all_special_ids)
+    kept.update(i for piece, i in tokenizer.get_vocab().items() if _is_small(piece))
+    for ids in tokenizer(list(texts), add_special_tokens=False).input_ids:
+        kept.update(ids)
+    return torch.tensor(sorted(kept))
+
+
+def _is_small(piece: str) -> bool:
+    # Bytes, line breaks, and the characters of any Latin text, alone or after a space: so that a base may still say them.
+    stripped = piece.removeprefix("▁").removeprefix("Ġ")
+    return (
+        piece.startswith("<0x")
+        or (piece != "" and set(piece) == {"\n"})
+        or (len(stripped) == 1 and ord(stripped) < 0x250)
+    )
+
+
+def trim(model: PreTrainedModel, kept: Tensor) -> None:
+    """Reduce the model's embedding and head, in place, to the rows of ``kept`` (ascending original ids)."""
+    from torch.nn import Parameter
+
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    tied = head.weight is embedding.weight
+    new_ids = {int(old): new for new, old in enumerate(kept)}
+    embedding.weight = Parameter(embedding.weight.detach()[kept].clone())
+    head.weight = embedding.weight if tied else Parameter(head.weight.detach()[kept].clone())
+    embedding.num_embeddings = head.out_features = model.config.vocab_size = len(kept)
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        old = getattr(model.config, name, None)
+        new = new_ids.get(old) if isinstance(old, int) else None
+        setattr(model.config, name, new)
+        setattr(model.generation_config, name, new)
+    embedding.padding_idx = model.config.pad_token_id

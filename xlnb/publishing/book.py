@@ -1,0 +1,349 @@
+"""The book: run its chapters, render them with the prose pages, check the result, put it in place.
+
+``xlnb book --live 00,01`` is the command. A chapter that isn't run live still runs, but reads the committed results.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from xlnb.errors import RequestError, WorkError
+from xlnb.paths import project_root
+from xlnb.publishing.notebooks import notebook_parameters, notebook_paths, run_notebook
+
+PROFILES = ("smoke", "pocket")
+
+
+# ------------------------------------------------------------------------------------------------- chapters
+
+
+def chapters(root: Path | None = None) -> dict[str, Path]:
+    """Return the chapters' notebooks by number ("00", "01", ...), in order."""
+    return {path.name[:2]: path for path in notebook_paths((root or project_root()) / "notebooks")}
+
+
+def chapter_path(name: str, root: Path | None = None) -> Path:
+    """Return the notebook that a number, a name or a path means. Raises RequestError where there is none."""
+    found = chapters(root)
+    for path in found.values():
+        if name in (path.name[:2], path.stem, path.name):
+            return path
+    if Path(name).is_file():
+        return Path(name)
+    listed = ", ".join(path.stem for path in found.values())
+    raise RequestError(
+        f"There is no notebook {name}. " + (f"The chapters are {listed}." if found else "No chapters either.")
+    )
+
+
+def live_chapters(live: str | Collection[str], known: Collection[str]) -> set[str]:
+    """Return the numbers of the chapters to run live.
+
+    >>> sorted(live_chapters("00,1", ["00", "01", "02"])), live_chapters("none", ["00"])
+    (['00', '01'], set())
+
+    Raises RequestError on a chapter that isn't there.
+    """
+    if live == "all":
+        return set(known)
+    if live == "none":
+        return set()
+    given = live.split(",") if isinstance(live, str) else live
+    numbers = {part.strip().zfill(2) for part in given if part.strip()}
+    if unknown := sorted(numbers - set(known)):
+        raise RequestError(
+            f"There is no chapter {', '.join(unknown)}; say all, none, or numbers out of {', '.join(known)}."
+        )
+    return numbers
+
+
+def toc_pages(toc: Path) -> list[str]:
+    """Return the pages that a _toc.yml names, in order, without suffixes."""
+    import yaml
+
+    return list(_files(yaml.safe_load(toc.read_text(encoding="utf-8"))))
+
+
+def _files(node: Any) -> Iterator[str]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _files(item)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("root", "file"):
+                yield value
+            elif isinstance(value, list):
+                yield from _files(value)
+
+
+def minutes_live(numbers: Collection[str], profile: str, root: Path) -> float | None:
+    """Return how many minutes these chapters took live on two cores (book/minutes.yml), or None where one wasn't measured."""
+    import yaml
+
+    file = root / "book" / "minutes.yml"
+    measured = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
+    table = {str(name)[:2]: minutes for name, minutes in (measured.get(profile) or {}).items()}
+    return sum(table[n] for n in numbers) if set(numbers) <= set(table) else None
+
+
+# ------------------------------------------------------------------------------------------------- building
+
+
+def build(
+    live: str | Collection[str] = "none",
+    profile: str = "pocket",
+    *,
+    out: str | Path | None = None,
+    root: str | Path | None = None,
+) -> Path:
+    """Run all chapters, render the book and return the path of its first page.
+
+    live: "all", "none", or the numbers of the chapters that compute; the others read the committed results
+    profile: handed to every chapter: smoke or pocket
+    out: where the site goes; book/_build/html where nothing is said
+    root: the project's folder; for tests
+
+    Raises RequestError on a wrong chapter or profile; WorkError where a chapter or the rendering fails. An older site stays then.
+    """
+    root = Path(root) if root else project_root()
+    out = Path(out) if out else root / "book" / "_build" / "html"
+    if profile not in PROFILES:
+        raise RequestError(f"There is no profile {profile}; say {', '.join(PROFILES)}.")
+    _require_tools()
+    notebooks = chapters(root)
+    numbers = live_chapters(live, notebooks)
+    _check_toc(root, notebooks)
+    print(_announcement(numbers, notebooks, profile, root), flush=True)
+    work = root / "runs" / "book" / profile
+    started = time.monotonic()
+    for number, path in notebooks.items():
+        begun = time.monotonic()
+        print(f"  {path.stem}: {'running live' if number in numbers else 'from results'}", flush=True)
+        run_notebook(path, work / path.name, {"profile": profile, "live": number in numbers})
+        print(f"  {path.stem}: {_minutes(time.monotonic() - begun)}", flush=True)
+    executed = [work / path.name for path in notebooks.values()]
+    if problems := [p for path in executed for p in check_executed(path)]:
+        raise WorkError("The book was not rendered: " + " ".join(problems))
+    html = _render(root, executed, work)
+    if problems := check_html(html):
+        raise WorkError(f"The rendered book has faults ({html}): " + " ".join(problems[:10]))
+    _put_in_place(html, out)
+    print(f"The book took {_minutes(time.monotonic() - started)}. Read it: {out / 'index.html'}", flush=True)
+    return out / "index.html"
+
+
+def _require_tools() -> None:
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("papermill", "jupyter_book", "nbformat") if find_spec(name) is None]:
+        raise WorkError(
+            f"{', '.join(missing)} cannot be found: the book needs the extra `book` (pip install -e '.[book]')."
+        )
+
+
+def _check_toc(root: Path, notebooks: dict[str, Path]) -> None:
+    named = {page for page in toc_pages(root / "book" / "_toc.yml") if page.startswith("notebooks/")}
+    there = {f"notebooks/{path.stem}" for path in notebooks.values()}
+    if named != there:
+        raise RequestError(f"book/_toc.yml and notebooks/ disagree about {', '.join(sorted(named ^ there))}.")
+
+
+def _announcement(numbers: set[str], notebooks: dict[str, Path], profile: str, root: Path) -> str:
+    minutes = minutes_live(numbers, profile, root)
+    if not numbers:
+        what = f"no chapter live, {len(notebooks)} from committed results"
+    else:
+        rest = len(notebooks) - len(numbers)
+        others = f", {rest} from committed results" if rest else ""
+        long = f"about {minutes:.0f} minutes on two cores" if minutes else "how long was not measured"
+        what = f"{'chapter' if len(numbers) == 1 else 'chapters'} {', '.join(sorted(numbers))} live ({long}){others}"
+    return f"Making the book, profile {profile}: {what}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
+
+
+def _render(root: Path, executed: list[Path], work: Path) -> Path:
+    """Render pages and executed notebooks with Jupyter Book, warnings being errors, and return the site's folder."""
+    source, built, log = work / "source", work / "built", work / "jupyter-book.log"
+    for folder in (source, built):  # afresh each time: Sphinx would not warn again about a page it has cached
+        shutil.rmtree(folder, ignore_errors=True)
+    assemble(root / "book", executed, source)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", "-n", "-W", "--keep-going", "--path-output", str(built), str(source)]
+    with open(log, "w", encoding="utf-8") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, cwd=work, check=False).returncode
+    html = built / "_build" / "html"
+    if code or not (html / "index.html").exists():
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        told = [re.sub(r"\x1b\[[0-9;]*m", "", line).replace(f"{source}/", "") for line in lines]
+        warnings = [line for line in told if re.search(r"WARNING|ERROR|Error:", line)] or told[-3:]
+        raise WorkError(f"Jupyter Book refused the book (its words are in {log}): " + " ".join(warnings[:8]))
+    return html
+
+
+def assemble(book: Path, executed: list[Path], source: Path) -> None:
+    """Lay out the Sphinx source: the book's pages at its top, the executed notebooks in notebooks/."""
+    import nbformat
+
+    shutil.copytree(book, source, ignore=shutil.ignore_patterns("_build", "results", ".*"))
+    # Jupyter Book would load every script of _static on every page; the pages with formulas alone need this one.
+    if (source / "_static" / "mathjax").exists():
+        shutil.move(source / "_static" / "mathjax", source / "_extra" / "mathjax")
+    (source / "notebooks").mkdir()
+    for path in executed:
+        notebook = nbformat.read(path, as_version=4)
+        if _ran_with_defaults(path, notebook):  # then papermill's cell says nothing that the cell above it doesn't say
+            notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":  # what leads to the prose pages in JupyterLab leads there in the book, too
+                cell.source = cell.source.replace("](../book/", "](../")
+        nbformat.write(notebook, source / "notebooks" / path.name)
+
+
+def _ran_with_defaults(path: Path, notebook: Any) -> bool:
+    used = notebook.metadata.get("papermill", {}).get("parameters", {})
+    known = notebook_parameters(path)
+    return all(name in known and known[name]["default"] == value for name, value in used.items())
+
+
+def _put_in_place(html: Path, out: Path) -> None:
+    """Replace the site at ``out``: copied beside, then renamed."""
+    fresh, old = out.with_name(f".{out.name}-new"), out.with_name(f".{out.name}-old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(html, fresh)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(fresh, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------------- checking
+
+
+def check_executed(path: Path) -> list[str]:
+    """Return a sentence for each fault of an executed notebook: an error among its outputs, a cell that wasn't run."""
+    import nbformat
+
+    problems = []
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells, start=1):
+        if cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            if output.output_type == "error":
+                problems.append(f"{path.name}, cell {number}: {output.ename}: {output.evalue}.")
+        if cell.source.strip() and cell.execution_count is None:
+            problems.append(f"{path.name}, cell {number} was not run.")
+    return problems
+
+
+def check_html(folder: str | Path) -> list[str]:
+    """Return a sentence for each fault of a rendered site; none means it is whole and stands alone.
+
+    Faults: something loaded from another address (styles, scripts, images, fonts, frames; ordinary links are fine), a local file
+    or page that is missing or empty, an error or traceback among the outputs, no page at all.
+    """
+    folder = Path(folder)
+    # The theme leaves templates in _static: no pages.
+    pages = [page for page in sorted(folder.rglob("*.html")) if "_static" not in page.parts]
+    if not pages:
+        return [f"{folder} holds no pages."]
+    problems = []
+    for page in pages:
+        name = page.relative_to(folder)
+        reader = _Page()
+        reader.feed(page.read_text(encoding="utf-8"))
+        if reader.error:
+            problems.append(f"{name} shows an error among its outputs.")
+        for address in reader.loaded:
+            if _is_external(address):
+                problems.append(f"{name} loads {address}.")
+        for address in reader.loaded + reader.linked:
+            if _is_missing(address, page, folder):
+                problems.append(f"{name} needs {address}, which is missing or empty.")
+    for style in sorted(folder.rglob("*.css")):
+        for address in _addresses_in_css(style.read_text(encoding="utf-8", errors="replace")):
+            if _is_external(address):
+                problems.append(f"{style.relative_to(folder)} loads {address}.")
+    return problems
+
+
+class _Page(HTMLParser):
+    """What an HTML page loads, where it links to, and whether it shows a traceback."""
+
+    LOADING = ("src", "data", "poster", "background", "srcset")
+    HARMLESS_RELATIONS = frozenset({"canonical", "license", "author", "next", "prev", "search", "alternate", "index"})
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.loaded: list[str] = []
+        self.linked: list[str] = []
+        self.error = False
+        self._inside: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self._inside = tag if tag in ("script", "style") else None
+        for name in set(self.LOADING) & values.keys():
+            if name == "srcset":
+                self.loaded += [part.split()[0] for part in values[name].split(",") if part.split()]
+            elif name != "data" or tag == "object":
+                self.loaded.append(values[name])
+        if tag == "link" and not set(values.get("rel", "").split()) & self.HARMLESS_RELATIONS:
+            self.loaded.append(values.get("href", ""))
+        if tag in ("image", "use", "feimage"):
+            self.loaded.append(values.get("href") or values.get("xlink:href") or "")
+        if tag == "a":
+            self.linked.append(values.get("href", ""))
+        self.loaded += _addresses_in_css(values.get("style", ""))
+        self.error |= "traceback" in values.get("class", "").split()
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self._inside = None
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "style":
+            self.loaded += _addresses_in_css(data)
+        elif self._inside == "script":
+            self.loaded += re.findall(
+                r"""(?:import|from|importScripts|fetch)\s*\(?\s*["'](https?:[^"']+|//[^"']+)["']""", data
+            )
+        else:
+            self.error |= "Traceback (most recent call last)" in data
+
+
+def _addresses_in_css(text: str) -> list[str]:
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    found = re.findall(r"""url\(\s*["']?([^"')\s]+)|@import\s+["']([^"']+)""", text)
+    return [first or second for first, second in found]
+
+
+def _is_external(address: str) -> bool:
+    return bool(re.match(r"\s*(?:https?:|ftp:|wss?:)?//", address, flags=re.IGNORECASE))
+
+
+def _is_missing(address: str, page: Path, folder: Path) -> bool:
+    """Return whether an address means a local file that isn't there or holds nothing."""
+    parts = urlsplit(address)
+    if parts.scheme or parts.netloc or not parts.path:
+        return False
+    path = unquote(parts.path)
+    target = folder / path.lstrip("/") if path.startswith("/") else page.parent / path
+    return not target.is_dir() and not (target.is_file() and target.stat().st_size)

@@ -1,0 +1,95 @@
+"""The committed results that the book reads: outcomes problem by problem, and the scores computed from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlnb.errors import RequestError
+from xlnb.paths import results_folder
+from xlnb.stats import mean_interval
+from xlnb.studies.experiments import MEASURING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+KEYS = ["profile", "setting", "model", "language", "test_language", "paradigm", "seed", "partition", "method", "expert",
+        "split", "benchmark", "shots", "metric"]  # fmt: skip
+COLUMNS = [*KEYS, "problem", "outcome", "text"]
+
+
+def load_outcomes(folder: str | Path | None = None, experiment: str | None = None, **filters: Any) -> pd.DataFrame:
+    """Return the per-problem outcomes behind all committed results, or those of one ``experiment``.
+
+    Columns: profile, setting (templates or real), model, language (the study's), test_language, paradigm, seed, partition,
+    method, expert (math, language, both, none), split, benchmark, shots, metric, problem, outcome, text (the generated answer,
+    if any). ``filters`` keep the rows whose column equals a value or is in a list of them. Raises
+    :class:`~xlnb.errors.RequestError` for an unknown column and where there are no results.
+    """
+    import pandas as pd
+
+    home = Path(folder or results_folder())
+    files = sorted(home.glob("*/outcomes.parquet"))
+    if not files:
+        raise RequestError(f"No results in {home}: it holds no folder with an outcomes.parquet.")
+    if experiment is not None:
+        files = [file for file in files if _is_of(file.parent.name, experiment)]
+    if not files:
+        raise RequestError(f"No committed result of the experiment {experiment!r} in {home}.")
+    return select(distinct(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)), **filters)
+
+
+def load_scores(folder: str | Path | None = None, experiment: str | None = None, **filters: Any) -> pd.DataFrame:
+    """Return all committed results, a row a score: the keys of :func:`load_outcomes`, then value, low, high, n.
+
+    ``low`` and ``high`` bound the 95 % interval over problems. The base has seed 0. Raises as :func:`load_outcomes`.
+    """
+    return scores(load_outcomes(folder, experiment, **filters))
+
+
+def load_costs(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
+    """Return what groups of readings cost, as :meth:`xlnb.Study.costs` measured them: profile, language, readings, problems,
+    seconds. Raises :class:`~xlnb.errors.RequestError` where none are committed.
+    """
+    import pandas as pd
+
+    home = Path(folder or results_folder())
+    files = sorted(home.glob(f"{MEASURING}*/costs.parquet"))
+    if not files:
+        raise RequestError(f"No costs of readings in {home}: it holds no {MEASURING} with a costs.parquet.")
+    return select(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), **filters)
+
+
+def _is_of(name: str, experiment: str) -> bool:
+    """Say whether a result's folder is named after the experiment: ``first-swap`` or ``first-swap-bn``."""
+    return name == experiment or name.startswith(f"{experiment}-")
+
+
+def distinct(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return each outcome once: the base belongs to every seed of a language and would otherwise count with each."""
+    return outcomes.drop_duplicates([*KEYS, "problem"]).reset_index(drop=True)
+
+
+def select(outcomes: pd.DataFrame, **filters: Any) -> pd.DataFrame:
+    """Return the rows whose columns equal the given values, or are among the given lists.
+
+    Raises :class:`~xlnb.errors.RequestError` for a column that is not there.
+    """
+    for column, wanted in filters.items():
+        if column not in outcomes:
+            raise RequestError(f"Outcomes have no column {column!r}: choose among {', '.join(outcomes.columns)}.")
+        allowed = wanted if isinstance(wanted, list | tuple | set) else [wanted]
+        outcomes = outcomes[outcomes[column].isin(allowed)]
+    return outcomes.reset_index(drop=True)
+
+
+def scores(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of each score's outcomes with its interval over problems: the keys, value, low, high, n."""
+    rows = []
+    for key, group in outcomes.groupby(KEYS, sort=False):
+        interval = mean_interval(group["outcome"].to_numpy())
+        rows.append((*key, interval.value, interval.low, interval.high, interval.n))
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])

@@ -1,0 +1,179 @@
+"""LoRA adapters as PEFT writes them: what their config means, their pairs, and merges that stay adapters.
+
+A pair (A, B) of rank r stands for the update ``scaling * B @ A``. Picking pairs picks updates; a sum of updates is the
+concatenation of pairs to the sum of their ranks. Averaging A and B apart would not average updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlnb.errors import RequestError
+from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, FLOATS, Checkpoint, Stored, open_checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+_PREFIX = "base_model.model."
+_EXTRAS = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "target_parameters",
+           "layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config",
+           "monteclora_config")  # fmt: skip
+Terms = Sequence[tuple[float, "Adapter"]]  # weights and adapters whose updates are added
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A plain LoRA adapter: ``pairs`` has (A, B) by the name of the parameter that they change."""
+
+    checkpoint: Checkpoint
+    rank: int
+    scaling: float
+    pairs: dict[str, tuple[Stored, Stored]]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape (outputs, inputs) of each parameter that is changed."""
+        return {name: (b.shape[0], a.shape[1]) for name, (a, b) in self.pairs.items()}
+
+    @property
+    def base_name(self) -> str:
+        """The base model's name or path, as the adapter's config tells it."""
+        return str(self.checkpoint.config.get("base_model_name_or_path") or "")
+
+
+def open_adapter(folder: str | Path | Checkpoint) -> Adapter:
+    """Read an adapter's config and the places of its pairs, no tensor.
+
+    The scaling is alpha / r, or alpha / sqrt(r) if rank-stabilised. Raises :class:`~xlnb.errors.RequestError` for a folder
+    that is no adapter and for adapters that are more than LoRA pairs (DoRA, biases, whole modules, per-module ranks), whose
+    update this would misstate.
+    """
+    if not isinstance(folder, Checkpoint):
+        for file in (ADAPTER_CONFIG, ADAPTER):
+            if not (Path(folder) / file).is_file():
+                raise RequestError(
+                    f"{folder} is not an adapter folder: it has no {file}. Give a folder that PEFT's save_pretrained wrote."
+                )
+        folder = open_checkpoint(folder)
+    config = folder.config
+    _refuse_more_than_pairs(folder)
+    rank, alpha = config["r"], config["lora_alpha"]
+    scaling = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
+    pairs = {}
+    for key, a in folder.tensors.items():
+        if not key.startswith(_PREFIX) or not key.endswith((_A, _B)):
+            raise _more_than_pairs(folder, f"it has {key}")
+        if key.endswith(_A):
+            b = folder.tensors.get(key.removesuffix(_A) + _B)
+            fits = b is not None and len(a.shape) == len(b.shape) == 2 and a.shape[0] == b.shape[1] == rank
+            if b is None or not fits or not {a.dtype, b.dtype} <= FLOATS:
+                raise RequestError(f"The adapter in {folder.folder} has no fitting pair of rank {rank} for {key}.")
+            pairs[key.removeprefix(_PREFIX).removesuffix(_A) + ".weight"] = (a, b)
+    if len(pairs) * 2 != len(folder.tensors) or not pairs:
+        raise RequestError(f"The adapter in {folder.folder} has factors without their partner, or none at all.")
+    return Adapter(folder, rank, scaling, pairs)
+
+
+def _refuse_more_than_pairs(checkpoint: Checkpoint) -> None:
+    config = checkpoint.config
+    surplus = [key for key in _EXTRAS if config.get(key)]
+    if config.get("bias", "none") != "none":
+        surplus.append("bias")
+    if isinstance(config.get("init_lora_weights"), str) and config["init_lora_weights"] != "gaussian":
+        surplus.append("init_lora_weights")  # PiSSA and its like change the base, too
+    if config.get("peft_type") != "LORA":
+        raise _more_than_pairs(checkpoint, f"its type is {config.get('peft_type')}")
+    if surplus:
+        raise _more_than_pairs(checkpoint, f"it sets {', '.join(surplus)}")
+    for key, kinds, wanted in (("r", int, "a positive whole number"), ("lora_alpha", int | float, "a positive number")):
+        value = config.get(key)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < inf:
+            raise RequestError(f"{checkpoint.folder / ADAPTER_CONFIG} says {key} = {value!r}: it takes {wanted}.")
+
+
+def _more_than_pairs(checkpoint: Checkpoint, why: str) -> RequestError:
+    return RequestError(
+        f"The adapter in {checkpoint.folder} is more than plain LoRA pairs ({why}): merge it into its base first."
+    )
+
+
+def pickable(adapters: Sequence[Adapter]) -> bool:
+    """Say whether pairs of these adapters can stand side by side as they are: equal names, shapes, dtypes and scaling."""
+    first, *others = adapters
+    return all(
+        other.scaling == first.scaling
+        and {name: (s.dtype, s.shape) for name, s in other.checkpoint.tensors.items()}
+        == {name: (s.dtype, s.shape) for name, s in first.checkpoint.tensors.items()}
+        for other in others
+    )
+
+
+def combined(terms: Mapping[str, Terms], adapters: Sequence[Adapter]) -> tuple[dict[str, Tensor], int]:
+    """Return the factors, float32 and by PEFT's names, of the weighted sums of updates of each parameter, and their rank.
+
+    Every pair gets the same rank, that of the longest sum, filled up with zeros, and the scaling 1: weights and scalings are
+    in B. A parameter without terms gets zeros, whose update is zero. Source: ours.
+    """
+    import torch
+
+    from xlnb.weights.tensors import load
+
+    rank = max(sum(adapter.rank for _, adapter in chosen) for chosen in terms.values())
+    shapes = {name: shape for adapter in adapters for name, shape in adapter.shapes.items()}
+    tensors = {}
+    for name, chosen in terms.items():
+        outputs, inputs = shapes[name]
+        a, b, at = torch.zeros(rank, inputs), torch.zeros(outputs, rank), 0
+        for weight, adapter in chosen:
+            if name in adapter.pairs:
+                stored_a, stored_b = adapter.pairs[name]
+                a[at : at + adapter.rank] = load(stored_a).float()
+                b[:, at : at + adapter.rank] = (weight * adapter.scaling) * load(stored_b).float()
+                at += adapter.rank
+        module = _PREFIX + name.removesuffix(".weight")
+        tensors[module + _A], tensors[module + _B] = a, b
+    return tensors, rank
+
+
+def save_combined(path: Path, terms: Mapping[str, Terms], adapters: Sequence[Adapter], dtype: str) -> int:
+    """Write :func:`combined` factors in ``dtype`` to a safetensors file, and return their rank."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors, rank = combined(terms, adapters)
+    stored = {name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()}
+    save_file(stored, path, metadata={"format": "pt"})
+    return rank
+
+
+def combined_config(adapters: Sequence[Adapter], names: Sequence[str], rank: int) -> dict[str, Any]:
+    """Return the PEFT config of combined factors: that of the first adapter, with their rank and a scaling of 1."""
+    modules = [name.removesuffix(".weight") for name in names]
+    short = sorted({module.rpartition(".")[2] for module in modules})
+    by_short = [sum(module.endswith("." + last) for module in modules) for last in short]
+    everywhere = {target for adapter in adapters for target in _targets_of_all_layers(adapter.checkpoint.config)}
+    in_short = len(set(by_short)) == 1 and everywhere.issuperset(short)
+    return dict(adapters[0].checkpoint.config) | {
+        "r": rank,
+        "lora_alpha": rank,
+        "use_rslora": False,
+        # Where some layers are not adapted, each module is named in full: PEFT would adapt the others as well, at random.
+        "target_modules": short if in_short else sorted(modules),
+        "layers_to_transform": None,
+        "layers_pattern": None,
+        "exclude_modules": None,
+        "inference_mode": True,
+    }
+
+
+def _targets_of_all_layers(config: Mapping[str, Any]) -> list[str]:
+    """Return the module names that an adapter's config targets wherever they occur; none where it restricts them."""
+    targets = config.get("target_modules")
+    restricted = any(config.get(key) not in (None, [], "") for key in ("layers_to_transform", "exclude_modules"))
+    return targets if isinstance(targets, list) and not restricted else []

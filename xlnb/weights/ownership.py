@@ -1,0 +1,82 @@
+"""Who owns what of a model: a partition, drawn in letters and counted in parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlnb.errors import RequestError, WorkError
+from xlnb.weights.partitions import Partition, chosen_partition, owned
+from xlnb.weights.sites import Sites, locate_all
+from xlnb.weights.tensor_files import open_checkpoint
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """A partition of a model: ``counts[block]`` has the number of parameters of math, language and neither."""
+
+    model: str
+    partition: Partition
+    located_by: str
+    counts: dict[str, dict[str, float]]
+
+    def __str__(self) -> str:
+        shares = self.partition
+        ruler = "".join(str(layer // 10 % 10) if layer % 10 == 0 else "." for layer in range(shares.depth))
+        rows = {"attention": shares.attention, "ffn": shares.ffn}
+        marks = {name: "".join({0.0: "L", 1.0: "M"}.get(share, "t") for share in row) for name, row in rows.items()}
+        lines = [
+            f"Partition {shares.name} of {self.model}: {shares.depth} layers, located by {self.located_by}",
+            f"{'layer':12}{ruler}",
+            *(f"{name:12}{row}" for name, row in marks.items()),
+            "            M math, L language" + (", t shared" if any("t" in row for row in marks.values()) else ""),
+            "",
+            f"{'parameters':12}{'math':>16}{'language':>16}{'neither':>16}",
+            *(self._counts_line(block, row) for block, row in self.counts.items()),
+        ]
+        total = {side: sum(row[side] for row in self.counts.values()) for side in ("math", "language", "neither")}
+        everything = sum(total.values())
+        shown = "".join(f"{f'{100 * count / everything:.1f} %':>16}" for count in total.values())
+        return "\n".join([*lines, self._counts_line("all", total), f"{'':12}{shown}"])
+
+    @staticmethod
+    def _counts_line(name: str, row: dict[str, float]) -> str:
+        return f"{name:12}" + "".join(f"{round(row[side]):>16,}" for side in ("math", "language", "neither"))
+
+
+def partition(
+    choice: str | Path | Partition | None = None,
+    model: str | Path = "",
+    *,
+    bottom: int | None = None,
+    top: int | None = None,
+    transition: int | None = None,
+) -> Ownership:
+    """Return who owns how many parameters of ``model`` (a checkpoint folder, or a model's name on the Hugging Face hub).
+
+    The partition is chosen as in :func:`xlnb.merge`. Only headers are read; from the hub, only headers are downloaded. Raises
+    :class:`~xlnb.errors.RequestError` for what is no decoder or does not fit, :class:`~xlnb.errors.WorkError` where the hub
+    cannot be reached. Source: ours.
+    """
+    sizes = _sizes(model)
+    sites: Sites = locate_all(sizes)
+    shares = chosen_partition(sites.depth, choice, bottom, top, transition)
+    return Ownership(str(model), shares, sites.by, owned(shares, sites, sizes))
+
+
+def _sizes(model: str | Path) -> dict[str, int]:
+    if Path(model).is_dir():
+        return {name: stored.size for name, stored in open_checkpoint(model).tensors.items()}
+    name = str(model)
+    if name.count("/") != 1 or name.startswith((".", "/")) or name.endswith("/"):
+        raise RequestError(f"There is no folder {name!r}, and it is no model's name on the hub (owner/name) either.")
+    from huggingface_hub import get_safetensors_metadata
+
+    try:
+        found = get_safetensors_metadata(name)
+    except Exception as error:  # the hub library has many: offline, not there, gated, no safetensors
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WorkError(f"The headers of {name} could not be had from the Hugging Face hub: {why}") from error
+    from math import prod
+
+    return {tensor: prod(info.shape) for file in found.files_metadata.values() for tensor, info in file.tensors.items()}

@@ -1,0 +1,346 @@
+"""Which share of each parameter belongs to math and which to the language.
+
+A partition maps a site to the share in [0, 1] that math owns: 1 is math, 0 is language, between is a transition. It says so
+for the attention and the FFN of every layer. A layer's norms go with the block in their name: the input norm and the
+post-attention norm with attention, the norms around the FFN with the FFN. Source of that rule: ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import floor
+from pathlib import Path
+from typing import Any
+
+from xlnb.errors import RequestError
+from xlnb.weights.sites import ATTENTION, FFN, NORM, Site, Sites
+
+_C_BOTTOM, _C_TOP = 6, 2  # paper, reported: the first six and the last two transformer layers go to the language
+_B_BOTTOM, _B_TOP = 8, 4  # recalled, ours: the attention of the first eight and the last four
+_PREDECESSOR = (5, 1, 2)  # reported (arXiv 2410.01335): bottom, transition on each side, top
+COMPLEMENT = "complement of C"  # the control: the same layers, given to the other side
+_STATED_DEPTHS = range(28, 33)  # on the paper's own depths the counts stand as given
+_FFN_NORM = re.compile(r"ffn|mlp|feed_?forward")  # how the norms around the FFN are called, in known and other decoders
+NAMES = ("A", "B", "C", "predecessor", "half and half", "outer B+T", "outer B+T, N transition", "all math", "all language",
+         "complement of NAME", "random SEED of NAME")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Shares by layer: math owns ``attention[i]`` of layer i's attention and ``ffn[i]`` of its FFN (the same if not given).
+
+    Sites outside the layers belong to neither side. Raises :class:`~xlnb.errors.RequestError` for a share outside [0, 1] and
+    for rows of unequal length.
+
+    >>> print(Partition("mine", (0, 0.5, 1, 1)))
+    mine: LtMM
+    >>> print(Partition("by block", attention=(0, 0), ffn=(1, 1)))
+    by block: attention LL, FFN MM
+    """
+
+    name: str
+    attention: tuple[float, ...]
+    ffn: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attention", tuple(self.attention))
+        object.__setattr__(self, "ffn", tuple(self.ffn) or self.attention)
+        for share in self.attention + self.ffn:
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise RequestError(f"A partition's shares lie between 0 (language) and 1 (math), not {share!r}.")
+        if not self.attention or len(self.attention) != len(self.ffn):
+            raise RequestError(
+                f"Partition {self.name} has {len(self.attention)} shares of attention and {len(self.ffn)} of FFN: give one "
+                "for each layer in both."
+            )
+
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        return len(self.attention)
+
+    @property
+    def is_by_layer(self) -> bool:
+        """Whether every layer belongs to one side as a whole (or is shared evenly by its blocks)."""
+        return self.attention == self.ffn
+
+    def share(self, site: Site) -> float:
+        """Return the share of ``site`` that math owns.
+
+        Raises :class:`~xlnb.errors.RequestError` for a site outside the layers, which neither side owns (recalled of the
+        paper: embeddings, head and final norm stay the base's), and for a layer that the partition does not have.
+        """
+        if site.layer is None:
+            raise RequestError(
+                f"The {site.block} belongs to neither side: a partition divides transformer layers only."
+            )
+        if site.layer >= self.depth:
+            raise RequestError(f"Partition {self.name} has {self.depth} layers, but layer {site.layer} was asked for.")
+        with_ffn = site.block == FFN or (site.block == NORM and _FFN_NORM.search(site.projection) is not None)
+        return (self.ffn if with_ffn else self.attention)[site.layer]
+
+    def complement(self) -> Partition:
+        """Return the partition with the two sides exchanged (a control)."""
+        rows = (tuple(1 - share for share in row) for row in (self.attention, self.ffn))
+        return Partition(f"complement of {self.name}", *rows)
+
+    def shuffled(self, seed: int) -> Partition:
+        """Return a random partition of equal size (a control): the same shares, given to other layers; never this one itself.
+
+        Whole layers stay whole; otherwise attention and FFN are shuffled each for itself, so that the number of parameters of
+        each side stays what it is. Raises :class:`~xlnb.errors.RequestError` where every shuffle is the same partition.
+        """
+        from random import Random
+
+        if len(set(self.attention)) == len(set(self.ffn)) == 1:
+            raise RequestError(f"Every shuffle of partition {self.name} is itself: use its complement as a control.")
+        rng, name = Random(seed), f"random {seed} of {self.name}"
+        while True:
+            order = rng.sample(range(self.depth), self.depth)
+            other = order if self.is_by_layer else rng.sample(range(self.depth), self.depth)
+            drawn = Partition(name, tuple(self.attention[i] for i in order), tuple(self.ffn[i] for i in other))
+            if (drawn.attention, drawn.ffn) != (self.attention, self.ffn):
+                return drawn
+
+    def to_yaml(self, path: str | Path) -> Path:
+        """Write the partition as a YAML file that :func:`read_partition` reads, and return its path."""
+        import yaml
+
+        from xlnb.artifacts import whole_file
+
+        rows = {"layers": self.attention} if self.is_by_layer else {"attention": self.attention, "ffn": self.ffn}
+        content = {"name": self.name, **{key: list(row) for key, row in rows.items()}}
+        plain = self.name.isprintable()  # some line breaks of Unicode do not survive YAML unless they are escaped
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=plain, default_flow_style=None, width=10_000)
+        with whole_file(path) as partial:
+            partial.write_text(
+                f"# The share that math owns of each layer, first layer first.\n{text}", encoding="utf-8"
+            )
+        return Path(path)
+
+    def __str__(self) -> str:
+        attention, ffn = (_marks(row) for row in (self.attention, self.ffn))
+        return f"{self.name}: " + (attention if self.is_by_layer else f"attention {attention}, FFN {ffn}")
+
+
+def _marks(row: tuple[float, ...]) -> str:
+    return "".join({0.0: "L", 1.0: "M"}.get(share, "t") for share in row)
+
+
+# --------------------------------------------------------------------------------------------------- named partitions
+
+
+def scaled_count(count: int, depth: int) -> int:
+    """Return how many of ``depth`` layers stand for ``count`` of the paper's: as given on 28 to 32 layers, else scaled.
+
+    Source: ours; max(1, floor(count * depth / 32 + 0.5)).
+
+    >>> scaled_count(6, 18), scaled_count(2, 18), scaled_count(6, 28)
+    (3, 1, 6)
+    """
+    return count if depth in _STATED_DEPTHS else max(1, floor(count * depth / 32 + 0.5))
+
+
+def outer_layers(bottom: int, top: int, depth: int, name: str = "", transition: int = 0) -> Partition:
+    """Return the partition that gives the first ``bottom`` and last ``top`` of ``depth`` layers to the language.
+
+    ``transition`` layers just inside the swapped ones, on each side that has any, are shared half and half. Raises
+    :class:`~xlnb.errors.RequestError` where the counts are negative or exceed the depth.
+
+    >>> print(outer_layers(1, 1, 4, "small"))
+    small: LMML
+    >>> print(outer_layers(2, 1, 8, transition=1))
+    outer 2+1, 1 transition: LLtMMMtL
+    """
+    below, above = (transition if count else 0 for count in (bottom, top))
+    middle = depth - bottom - top - below - above
+    if min(bottom, top, transition) < 0 or middle < 0:
+        more = f" with {transition} transition layers a side" if transition else ""
+        raise RequestError(
+            f"bottom={bottom} and top={top}{more} do not fit into {depth} layers: use counts from 0 that add to at most it."
+        )
+    shares = (0.0,) * bottom + (0.5,) * below + (1.0,) * middle + (0.5,) * above + (0.0,) * top
+    return Partition(name or f"outer {bottom}+{top}" + (f", {transition} transition" if transition else ""), shares)
+
+
+def partition_a(depth: int) -> Partition:
+    """Return partition A: all attention to the language, all FFN to math (recalled, ours).
+
+    >>> print(partition_a(4))
+    A: attention LLLL, FFN MMMM
+    """
+    return Partition("A", (0.0,) * depth, (1.0,) * depth)
+
+
+def partition_b(depth: int) -> Partition:
+    """Return partition B: the attention of the outer layers to the language, all else to math (recalled, ours).
+
+    >>> print(partition_b(8))
+    B: attention LLMMMMML, FFN MMMMMMMM
+    """
+    outer = outer_layers(*_scaled_outer(_B_BOTTOM, _B_TOP, depth), depth)
+    return Partition("B", outer.attention, (1.0,) * depth)
+
+
+def partition_c(depth: int) -> Partition:
+    """Return partition C on ``depth`` layers: outer layers to the language, the middle to math (paper, reported).
+
+    >>> print(partition_c(18))
+    C: LLLMMMMMMMMMMMMMML
+    """
+    return outer_layers(*_scaled_outer(_C_BOTTOM, _C_TOP, depth), depth, "C")
+
+
+def predecessor(depth: int) -> Partition:
+    """Return the predecessor's partition, with a transition layer on each side (arXiv 2410.01335, reported).
+
+    >>> print(predecessor(32))
+    predecessor: LLLLLtMMMMMMMMMMMMMMMMMMMMMMMtLL
+    """
+    bottom, transition, top = (scaled_count(count, depth) for count in _PREDECESSOR)
+    return outer_layers(bottom, top, depth, "predecessor", transition)
+
+
+def half_and_half(depth: int) -> Partition:
+    """Return a control: the lower half of the layers to the language, the upper half to math.
+
+    >>> print(half_and_half(5))
+    half and half: LLMMM
+    """
+    return Partition("half and half", (0.0,) * (depth // 2) + (1.0,) * (depth - depth // 2))
+
+
+def uniform(share: float, depth: int) -> Partition:
+    """Return the partition that gives math the same share of every layer (1: all math; 0: all language)."""
+    return Partition({1.0: "all math", 0.0: "all language"}.get(share, f"uniform {share}"), (float(share),) * depth)
+
+
+def _scaled_outer(bottom: int, top: int, depth: int) -> tuple[int, int]:
+    if depth < 2:
+        raise RequestError(f"A model of {depth} layers has no outer layers and a middle: at least 2 are needed.")
+    return scaled_count(bottom, depth), scaled_count(top, depth)
+
+
+_SIMPLE = {
+    "A": partition_a,
+    "B": partition_b,
+    "C": partition_c,
+    "predecessor": predecessor,
+    "half and half": half_and_half,
+    "all math": lambda depth: uniform(1, depth),
+    "all language": lambda depth: uniform(0, depth),
+}
+_OUTER = re.compile(r"outer (\d{1,4})\+(\d{1,4})(?:, (\d{1,4}) transition)?")
+_RANDOM = re.compile(r"random (\d{1,9}) of (.+)")
+
+
+def named_partition(name: str, depth: int) -> Partition:
+    """Return the partition of a name on ``depth`` layers; names are listed in ``NAMES``. Raises for an unknown name.
+
+    >>> print(named_partition("complement of C", 8))
+    complement of C: MMLLLLLM
+    >>> print(named_partition("random 0 of outer 2+1", 8))
+    random 0 of outer 2+1: MLMLMMLM
+    """
+    if name in _SIMPLE:
+        return _SIMPLE[name](depth)
+    if match := _OUTER.fullmatch(name):
+        return outer_layers(int(match[1]), int(match[2]), depth, transition=int(match[3] or 0))
+    if name.startswith("complement of "):
+        return named_partition(name.removeprefix("complement of "), depth).complement()
+    if match := _RANDOM.fullmatch(name):
+        return named_partition(match[2], depth).shuffled(int(match[1]))
+    raise RequestError(f"No partition {name!r}: choose one of {', '.join(NAMES)}.")
+
+
+def chosen_partition(
+    depth: int,
+    partition: str | Path | Partition | None = None,
+    bottom: int | None = None,
+    top: int | None = None,
+    transition: int | None = None,
+) -> Partition:
+    """Return the partition that a user's choice means on ``depth`` layers: an object, a name, a YAML file, or counts; else C.
+
+    Raises :class:`~xlnb.errors.RequestError` for both a partition and counts, one count alone, an unknown name or unreadable
+    file, and a partition of another depth.
+    """
+    if bottom is not None or top is not None:
+        if partition is not None:
+            raise RequestError("Say either a partition or --bottom and --top, not both.")
+        if bottom is None or top is None:
+            raise RequestError("--bottom and --top go together: say both (0 where a side is not swapped).")
+        return outer_layers(bottom, top, depth, transition=transition or 0)
+    if transition is not None:
+        raise RequestError("--transition goes with --bottom and --top; a partition says its own transition layers.")
+    if isinstance(partition, Partition):
+        found = partition
+    elif str(partition or "C").endswith((".yaml", ".yml")):
+        found = read_partition(str(partition))
+    else:
+        return named_partition(str(partition or "C"), depth)
+    if found.depth != depth:
+        raise RequestError(f"Partition {found.name} is of {found.depth} layers, but the model has {depth}.")
+    return found
+
+
+def read_partition(path: str | Path) -> Partition:
+    """Read a partition from a YAML file: ``name``, and ``layers`` or both ``attention`` and ``ffn``, lists of shares.
+
+    Raises :class:`~xlnb.errors.RequestError` that says what is wrong with the file.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or no such date
+        why = str(error).splitlines()[0]
+        raise RequestError(f"The partition file {path} cannot be read: {why}.") from error
+    rows = _yaml_rows(content)
+    if rows is None:
+        raise RequestError(
+            f"The partition file {path} needs 'layers: [shares]', or 'attention: [shares]' and 'ffn: [shares]', each a list of "
+            "numbers from 0 (language) to 1 (math), one a layer; 'name' is free, and nothing else may stand there."
+        )
+    name = content.get("name")
+    return Partition(path.stem if name is None else str(name), *rows)
+
+
+def _yaml_rows(content: Any) -> list[tuple[float, ...]] | None:
+    if not isinstance(content, dict):
+        return None
+    keys = {key for key in content if key != "name"}
+    wanted = ["layers"] if keys == {"layers"} else ["attention", "ffn"] if keys == {"attention", "ffn"} else []
+    rows = [content[key] for key in wanted]
+    if not rows or not all(isinstance(row, list) and row for row in rows):
+        return None
+    return [tuple(row) for row in rows]
+
+
+# ---------------------------------------------------------------------------------------------------------- ownership
+
+
+def owned(partition: Partition, sites: Sites, sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Return how many parameters each side owns, by block: ``{block: {"math": n, "language": n, "neither": n}}``.
+
+    ``sizes`` has the number of elements of each parameter. A transition layer counts with its shares; what lies outside the
+    layers is owned by neither side. Source: ours.
+    """
+    table: dict[str, dict[str, float]] = {}
+    for name, size in sizes.items():
+        site = sites.of[name]
+        row = table.setdefault(site.block, {"math": 0, "language": 0, "neither": 0})
+        if site.layer is None:
+            row["neither"] += size
+        else:
+            share = partition.share(site)
+            row["math"] += share * size
+            row["language"] += (1 - share) * size
+    return {
+        block: table[block]
+        for block in (ATTENTION, FFN, NORM, *sorted(set(table) - {ATTENTION, FFN, NORM}))
+        if block in table
+    }

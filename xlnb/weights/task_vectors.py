@@ -1,0 +1,157 @@
+"""Task vectors: what fine-tuning changed, as named float32 tensors computed when they are asked for (arXiv 2212.04089)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xlnb.errors import RequestError
+from xlnb.weights.adapters import open_adapter
+from xlnb.weights.partitions import Partition
+from xlnb.weights.sites import Site, locate_all
+from xlnb.weights.tensor_files import FLOATS, Stored, open_checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TaskVector(Mapping[str, "Tensor"]):
+    """Expert minus base: a read-only mapping from parameter name to float32 update, computed lazily.
+
+    ``thunks`` maps each name to a function returning its update. Names that are absent did not change. ``sites`` says where the
+    parameters live, if that is known already; else it is found when first asked for.
+    """
+
+    def __init__(self, thunks: Mapping[str, Callable[[], Tensor]], sites: Mapping[str, Site] | None = None):
+        self._thunks = dict(thunks)
+        self._sites = sites
+
+    @property
+    def sites(self) -> Mapping[str, Site]:
+        """Where each parameter lives. Raises :class:`~xlnb.errors.RequestError` for a decoder that cannot be located."""
+        if self._sites is None:
+            self._sites = locate_all(self).of if self else {}
+        return self._sites
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> TaskVector:
+        """Return the task vector that holds ``tensors``, cast to float32."""
+        return cls({name: lambda tensor=tensor: tensor.float() for name, tensor in tensors.items()})  # type: ignore[misc]
+
+    @classmethod
+    def from_adapter(cls, folder: str | Path) -> TaskVector:
+        """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32.
+
+        ``folder`` holds adapter_config.json and adapter_model.safetensors. The scaling is alpha / r, or alpha / sqrt(r) if
+        rank-stabilised. Raises :class:`~xlnb.errors.RequestError` for a folder without these files and for adapters that
+        are more than LoRA pairs (DoRA, biases, whole modules, per-module ranks), whose update this would misstate.
+        """
+        from xlnb.weights.tensors import load
+
+        adapter = open_adapter(folder)
+
+        def update(a: Stored, b: Stored) -> Callable[[], Tensor]:
+            return lambda: adapter.scaling * (load(b).float() @ load(a).float())
+
+        return cls({name: update(a, b) for name, (a, b) in adapter.pairs.items()})
+
+    @classmethod
+    def from_checkpoint(cls, expert: str | Path, base: str | Path) -> TaskVector:
+        """Return the task vector of a fully fine-tuned checkpoint folder: expert minus base, in float32.
+
+        Tensors are read from both folders when they are asked for. Raises :class:`~xlnb.errors.RequestError` where the two
+        are not of the same architecture, by names and shapes.
+        """
+        from xlnb.weights.tensors import load
+
+        after, before = (open_checkpoint(folder).tensors for folder in (expert, base))
+        differing = {name for name in {**after, **before} if name not in after or name not in before}
+        differing |= {name for name in after if name in before and after[name].shape != before[name].shape}
+        if differing:
+            raise RequestError(
+                f"{expert} and {base} are not of the same architecture: {min(differing)!r} is missing in one or has another "
+                f"shape ({len(differing)} such)."
+            )
+
+        def update(name: str) -> Callable[[], Tensor]:
+            return lambda: load(after[name]).float() - load(before[name]).float()
+
+        return cls({name: update(name) for name in after if after[name].dtype in FLOATS})
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._thunks[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._thunks  # without computing it, as a mapping would
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._thunks)
+
+    def __len__(self) -> int:
+        return len(self._thunks)
+
+    def __add__(self, other: TaskVector) -> TaskVector:
+        """Return the sum; a name that only one side has keeps that side's update."""
+
+        def total(name: str) -> Callable[[], Tensor]:
+            if name in self and name in other:
+                return lambda: self[name] + other[name]
+            return (self if name in self else other)._thunks[name]
+
+        known = {**(self._sites or {}), **(other._sites or {})}
+        names = {**self._thunks, **other._thunks}
+        return TaskVector({name: total(name) for name in names}, known if len(known) == len(names) else None)
+
+    def __mul__(self, weight: float) -> TaskVector:
+        """Return the task vector scaled by ``weight``."""
+        return TaskVector({name: lambda name=name: weight * self[name] for name in self}, self._sites)  # type: ignore[misc]
+
+    __rmul__ = __mul__
+
+    def mask(self, partition: Partition, keep: str, embeddings: str = "base") -> TaskVector:
+        """Return the part of the update on the share that ``keep`` (``math`` or ``language``) owns; all else is zero.
+
+        This is the paper's revert. A parameter outside the layers (embeddings, final norm, head) is owned by neither side and
+        dropped, unless ``embeddings`` gives them to ``keep``'s side. Raises :class:`~xlnb.errors.RequestError` for another word
+        than these, and where the partition does not fit the depth.
+        """
+        if keep not in ("math", "language"):
+            raise RequestError(f"keep={keep!r}: say 'math' or 'language'.")
+        if embeddings not in ("base", "math", "language"):
+            raise RequestError(f"embeddings={embeddings!r}: say 'base', 'math' or 'language'.")
+        thunks: dict[str, Callable[[], Tensor]] = {}
+        for name, site in self.sites.items():
+            if site.layer is None:
+                share = float(embeddings == keep)
+            else:
+                share = partition.share(site) if keep == "math" else 1 - partition.share(site)
+            if share == 1:  # the very same numbers, so that all-math is the math expert to the last bit
+                thunks[name] = self._thunks[name]
+            elif share > 0:
+                thunks[name] = lambda name=name, share=share: share * self[name]  # type: ignore[misc]
+        return TaskVector(thunks, {name: self.sites[name] for name in thunks})
+
+    def at(self, layer: int | None = None, block: str | None = None, projection: str | None = None) -> TaskVector:
+        """Return the part of the update at some sites: those of a layer, a block, a projection, or several of these.
+
+        >>> import torch
+        >>> names = ["model.layers.0.mlp.up_proj.weight", "model.layers.1.self_attn.q_proj.weight"]
+        >>> vector = TaskVector.of({name: torch.ones(2, 2) for name in names})
+        >>> vector.at(layer=1).norm(), list(vector.at(block="ffn"))
+        (2.0, ['model.layers.0.mlp.up_proj.weight'])
+        """
+        wanted = {"layer": layer, "block": block, "projection": projection}
+        chosen = {key: value for key, value in wanted.items() if value is not None}
+        found = {n: site for n, site in self.sites.items() if all(getattr(site, k) == v for k, v in chosen.items())}
+        return TaskVector({name: self._thunks[name] for name in found}, found)
+
+    def norm(self) -> float:
+        """Return the Euclidean norm over all parameters."""
+        return sum(float(self[name].double().square().sum()) for name in self) ** 0.5
+
+    def cosine(self, other: TaskVector) -> float:
+        """Return the cosine of the angle between two task vectors, over all parameters; 0 where one of them is zero."""
+        dot = sum(float((self[name].double() * other[name].double()).sum()) for name in self if name in other)
+        norms = self.norm() * other.norm()
+        return dot / norms if norms else 0.0

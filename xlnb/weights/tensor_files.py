@@ -1,0 +1,332 @@
+"""What lies in a checkpoint folder: safetensors headers, read and checked without loading a tensor.
+
+Neither torch nor numpy is imported here, so that a swap of layers starts at once and needs no memory. Whatever is wrong with
+a folder is said before anything is written: a header that lies about its file, an index that points elsewhere, a tensor that
+is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from xlnb.errors import RequestError
+from xlnb.weights.sites import Sites, locate_all
+
+BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+}  # fmt: skip
+FLOATS = {"BF16", "F16", "F32", "F64"}  # what a merge may compute with
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # what a merge may write, and how that is spelt here
+DTYPE_NAMES = {code: name for name, code in DTYPES.items()}
+MAX_HEADER = 100_000_000  # bytes: the limit of the safetensors library
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: ``start`` and ``stop`` are absolute byte offsets, ``dtype`` is spelt as safetensors does (BF16)."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A safetensors file: its tensors in the order of their bytes, and its header as it stands in the file."""
+
+    path: Path
+    tensors: dict[str, Stored]
+    header: bytes  # length prefix and JSON
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that transformers or PEFT wrote: ``files`` in a fixed order, ``config`` parsed, all tensors by name."""
+
+    folder: Path
+    files: tuple[TensorFile, ...]
+    config: dict[str, Any]
+    is_adapter: bool
+
+    @cached_property
+    def tensors(self) -> dict[str, Stored]:
+        """All tensors by name."""
+        return {name: stored for file in self.files for name, stored in file.tensors.items()}
+
+    @cached_property
+    def sites(self) -> Sites:
+        """Where each tensor lives. Raises :class:`~xlnb.errors.RequestError` for a decoder that cannot be located."""
+        return locate_all(self.tensors)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all tensors."""
+        return sum(stored.nbytes for stored in self.tensors.values())
+
+
+# ------------------------------------------------------------------------------------------------------------ one file
+
+
+def read_tensor_file(path: str | Path) -> TensorFile:
+    """Read and check the header of a safetensors file.
+
+    Checked is what the format promises: a length within the file, JSON without double names, known dtypes, and tensors that
+    cover the rest of the file without holes or overlaps. Raises :class:`~xlnb.errors.RequestError` that says what is wrong.
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise RequestError(f"{path} is not a regular file.")
+        with open(path, "rb") as file:
+            prefix = file.read(8)
+            length = int.from_bytes(prefix, "little")
+            total = os.fstat(file.fileno()).st_size
+            if len(prefix) < 8 or length > min(MAX_HEADER, total - 8):
+                raise _damaged(path, f"its header would be {length:,} bytes long in a file of {total:,}")
+            raw = file.read(length)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from error
+    entries = _parse_json(path, raw)
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise _damaged(path, "its __metadata__ is not a table of texts")
+    found = {name: _stored(path, name, entry, 8 + length) for name, entry in entries.items()}
+    tensors = dict(sorted(found.items(), key=lambda item: (item[1].start, item[1].stop)))
+    expected = 8 + length
+    for name, stored in tensors.items():
+        if stored.start != expected:
+            raise _damaged(path, f"the bytes of {name!r} start at {stored.start:,} where {expected:,} was expected")
+        expected = stored.stop
+    if expected != total:
+        raise _damaged(path, f"it has {total:,} bytes where its header tells of {expected:,}")
+    return TensorFile(path, tensors, prefix + raw, metadata)
+
+
+def _damaged(path: Path, why: str) -> RequestError:
+    return RequestError(f"{path} is no whole safetensors file: {why}. Download or save it again.")
+
+
+def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            names = [name for name, _ in pairs]
+            double = next(name for name in names if names.count(name) > 1)
+            raise _damaged(path, f"its header names {double!r} twice")
+        return table
+
+    if not raw.startswith(b"{"):
+        raise _damaged(path, "its header is not JSON")
+    try:
+        # "-0" is no size; nor are numbers of thousands of digits, for which Python has an error of its own
+        whole = lambda text: -1 if text.startswith("-") else int(text)  # noqa: E731
+        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_int=whole)
+        if b"\\u" in raw:
+            json.dumps(entries, ensure_ascii=False).encode()  # half a surrogate is no text
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"its header is not JSON ({error})") from error
+    return entries
+
+
+def _stored(path: Path, name: str, entry: Any, data_start: int) -> Stored:
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, stop]} if (
+            len(entry) == 3
+            and len(shape) <= 64
+            and all(type(n) is int and 0 <= n < 1 << 63 for n in [*shape, start, stop])
+        ):
+            pass
+        case _:
+            raise _damaged(path, f"its header's entry for {name!r} is not a dtype, a shape and two offsets")
+    if dtype not in BYTES:
+        raise RequestError(
+            f"{path}: {name!r} is stored as {dtype}, which is not known here; known are {', '.join(BYTES)}."
+        )
+    if stop - start != prod(shape) * BYTES[dtype]:
+        raise _damaged(path, f"{name!r} of shape {shape[:8]} in {dtype} does not fill {stop - start:,} bytes")
+    return Stored(path, dtype, tuple(shape), data_start + start, data_start + stop)
+
+
+def header_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+    """Return the header of a file that holds ``tensors`` (name: dtype and shape) one after the other, in this order."""
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    start = 0
+    for name, (dtype, shape) in tensors.items():
+        stop = start + prod(shape) * BYTES[dtype]
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that the tensors' bytes are aligned
+    return len(text).to_bytes(8, "little") + text
+
+
+# ---------------------------------------------------------------------------------------------------------- one folder
+
+
+def open_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read what a checkpoint or adapter folder holds, headers only.
+
+    Sharded or single safetensors, or a PEFT adapter. Raises :class:`~xlnb.errors.RequestError` for a folder without weights
+    or with other than safetensors, an index that does not fit its files, and links or paths that lead out of the folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RequestError(f"There is no folder {folder}. Give a folder that save_pretrained wrote.")
+    if (folder / ADAPTER).exists() or ((folder / ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()):
+        config = _read_config(folder, ADAPTER_CONFIG)
+        return Checkpoint(folder, (read_tensor_file(_inside(folder, ADAPTER)),), config, is_adapter=True)
+    config = _read_config(folder, "config.json")
+    single, index = (folder / SINGLE).exists(), (folder / INDEX).exists()
+    if single and index:
+        raise RequestError(f"{folder} holds both {SINGLE} and {INDEX}: which one counts? Remove the other.")
+    if index:
+        files = _indexed_files(folder)
+    elif single:
+        files = (read_tensor_file(_inside(folder, SINGLE)),)
+    else:
+        others = sorted(
+            path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf", ".h5"}
+        )
+        hint = f" It has {others[0]}: load that and save_pretrained it as safetensors." if others else ""
+        raise RequestError(f"{folder} holds no weights: it has neither {SINGLE} nor {INDEX}.{hint}")
+    return Checkpoint(folder, files, config, is_adapter=False)
+
+
+def _read_config(folder: Path, name: str) -> dict[str, Any]:
+    path = _inside(folder, name)
+    if not path.exists():
+        raise RequestError(f"{folder} holds no checkpoint: it has no {name}.")
+    if not path.is_file():  # a pipe would be waited for
+        raise RequestError(f"{path} is not a regular file.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(config, dict):
+        raise RequestError(f"{path} is not a table of settings.")
+    return config
+
+
+def _indexed_files(folder: Path) -> tuple[TensorFile, ...]:
+    weight_map = _read_config(folder, INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(f, str) for f in weight_map.values()):
+        raise RequestError(f"{folder / INDEX} has no weight_map of tensor names to files.")
+    files = {name: read_tensor_file(_inside(folder, name)) for name in sorted(set(weight_map.values()))}
+    for name, file in files.items():
+        listed = {tensor for tensor, where in weight_map.items() if where == name}
+        if differing := sorted(listed ^ set(file.tensors)):
+            says = "lists" if differing[0] in listed else "does not list"
+            raise RequestError(f"{folder / INDEX} {says} {differing[0]!r} in {name}, but the file says otherwise.")
+    return tuple(files.values())
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of a file of the folder; a name or a link that leads elsewhere is refused.
+
+    Links into the blobs of the very Hugging Face cache entry are how a hub download looks, and allowed.
+    """
+    if name != Path(name).name or not name.isprintable():
+        raise RequestError(f"{folder} names the file {name!r}, which is not in the folder.")
+    return _checked_place(folder, folder / name)
+
+
+def _checked_place(folder: Path, path: Path) -> Path:
+    real, home = (Path(os.path.realpath(place)) for place in (path, folder))
+    allowed = [home]
+    if home.parent.name == "snapshots":
+        allowed.append(home.parent.parent / "blobs")
+    if not any(real.is_relative_to(place) for place in allowed):
+        raise RequestError(f"{path} is a link to {real}, outside the folder: put the file itself there.")
+    return path
+
+
+# Everything a model needs beside its weights, and nothing of the training that made it.
+_COMPANIONS = (
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.txt",
+    "*.py",
+    "LICENSE*",
+    "NOTICE*",
+    "additional_chat_templates/*.jinja",
+)
+_NOT_COMPANIONS = {INDEX, ADAPTER_CONFIG, "trainer_state.json", "provenance.json", "training_args.json", "all_results.json",
+                   "train_results.json", "eval_results.json", "optimizer.json"}  # fmt: skip
+
+
+def companions(checkpoint: Checkpoint) -> list[Path]:
+    """Return the files that go with the weights: configuration, tokenizer, chat template, licence, custom code."""
+    found = {path for pattern in _COMPANIONS for path in checkpoint.folder.glob(pattern) if path.is_file()}
+    kept = {ADAPTER_CONFIG} if checkpoint.is_adapter else set()
+    chosen = sorted(path for path in found if path.name not in _NOT_COMPANIONS or path.name in kept)
+    return [_checked_place(checkpoint.folder, path) for path in chosen]
+
+
+# ------------------------------------------------------------------------------------------------------ bytes of files
+
+
+def blocks(stored: Stored, size: int = _BLOCK) -> Iterator[bytes]:
+    """Yield the bytes of a stored tensor in blocks of ``size``."""
+    with open(stored.file, "rb") as file:
+        file.seek(stored.start)
+        left = stored.nbytes
+        while left:
+            block = file.read(min(size, left))
+            if not block:
+                raise _damaged(stored.file, "it became shorter while it was read")
+            left -= len(block)
+            yield block
+
+
+def same_bytes(a: Stored, b: Stored) -> bool:
+    """Say whether two stored tensors are equal to the last bit."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    return all(x == y for x, y in zip(blocks(a), blocks(b), strict=True))
+
+
+def sample(stored: Stored, count: int = 512) -> list[float]:
+    """Return up to ``count`` elements, evenly spread over the tensor's bytes in a few runs, as floats, without numpy."""
+    import struct
+
+    width = BYTES[stored.dtype]
+    runs = min(8, max(1, stored.size // 64))
+    length = min(count // runs, stored.size // runs) * width
+    values: list[float] = []
+    with open(stored.file, "rb") as file:
+        for run in range(runs):
+            file.seek(stored.start + run * (stored.nbytes // width // runs) * width)
+            data = file.read(length)
+            if stored.dtype == "BF16":  # the upper half of a float32
+                halves = struct.unpack(f"<{len(data) // 2}H", data)
+                values += struct.unpack(f"<{len(halves)}f", b"".join((h << 16).to_bytes(4, "little") for h in halves))
+            else:
+                code = {"F16": "e", "F32": "f", "F64": "d"}[stored.dtype]
+                values += struct.unpack(f"<{len(data) // width}{code}", data)
+    return values
