@@ -32,4 +32,16 @@ def known(what: str, value: str, allowed: Iterable[str]) -> str:
 
     close = get_close_matches(str(value), choices, n=1)
     meant = f" Did you mean {close[0]}?" if close else ""
-    raise RequestError(f"No {what} {value!r}: choose one of {', '.join(choices)}.{meant}")
+    listed = f"choose one of {', '.join(choices)}" if choices else "there are none"
+    raise RequestError(f"No {what} {value!r}: {listed}.{meant}")
+
+
+def whole_number(what: str, value: int, least: int = 0) -> int:
+    """Return a whole number from ``least`` on, or raise RequestError.
+
+    >>> whole_number("shots", 2)
+    2
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise RequestError(f"{what} must be a whole number from {least} on, not {value!r}.")
+    return value
