@@ -12,8 +12,8 @@ from xlnb.errors import RequestError
 from xlnb.evaluation import scoring
 from xlnb.evaluation.answers import calculations, extract_number, has_calculations
 from xlnb.evaluation.asking import Evaluation
-from xlnb.evaluation.readings import CHOICES
-from xlnb.evaluation.scoring import answer_readings, evaluate, generate_answers
+from xlnb.evaluation.readings import CHOICES, READINGS
+from xlnb.evaluation.scoring import allowed, answer_readings, evaluate, generate_answers
 from xlnb.evaluation.solutions import calculation_choices, calculation_variants, expression_tokens, solution_readings
 from xlnb.models.base import Base, load_base, trim
 from xlnb.models.engine import IGNORED, Branch, completion_nll, likelihoods, right_aligned, run_prefix
@@ -492,6 +492,29 @@ def test_readings_that_a_benchmark_does_not_allow_are_refused(base):
     for wrong in (("nll", "accuracy"), ()):
         with pytest.raises(RequestError, match="reading"):
             Evaluation(readings=wrong)
+
+
+SOLVED = {"completion": " She has 12 + 5 = 17.", "answer": Decimal(17), "expressions": ("12 + 5",), "group": "sums"}
+PLAIN = {"completion": " She has 17.", "answer": Decimal(17)}
+CLOSED = {"answer": Decimal(17), "closing": " It is 17."}
+OFFERED = {"options": (" A", " B"), "gold": 0}
+
+
+@pytest.mark.parametrize(
+    "problems",
+    [[SOLVED], [SOLVED, PLAIN], [PLAIN, PLAIN], [CLOSED], [CLOSED, CLOSED], [OFFERED], [OFFERED | PLAIN, CLOSED], [{}]],
+    ids=str,
+)
+def test_what_is_allowed_is_what_is_read(base, problems):
+    items = tuple(Item(f"p-{i}", "en", f"Why {i}?\nAnswer:", **problem) for i, problem in enumerate(problems))
+    benchmark, every = Benchmark("b", "en", "", items, ""), replace(SMALL, readings=tuple(READINGS))
+    possible = allowed(benchmark, every.readings)
+    if possible:
+        assert set(evaluate(base, benchmark, every)["metric"]) == set(possible)
+    else:
+        with pytest.raises(RequestError, match="allows none"):
+            evaluate(base, benchmark, every)
+    assert allowed(benchmark, reversed(possible)) == tuple(reversed(possible))
 
 
 def test_an_answer_s_language_is_read():

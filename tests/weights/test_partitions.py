@@ -1,5 +1,6 @@
 """Partitions: who owns which layer, by name, by count and from files, and how many parameters that makes."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -73,6 +74,13 @@ def test_shares_that_are_no_numbers_from_0_to_1_are_refused(share):
         Partition("wrong", (0.5, share))
     with pytest.raises(RequestError, match=r"between 0 \(language\) and 1 \(math\)"):
         Partition("wrong", (0.5, 0.5), (0.5, share))
+
+
+def test_shares_are_plain_json_that_tells_all_blends_apart():
+    partition = Partition("blend", (0, 0.25, 1), (1, 0.5, 0))
+    assert json.dumps(partition.shares) == '{"attention": [0.0, 0.25, 1.0], "ffn": [1.0, 0.5, 0.0]}'
+    assert Partition("again", **partition.shares).shares == partition.shares
+    assert Partition("by layer", (0, 1)).shares == {"attention": [0.0, 1.0], "ffn": [0.0, 1.0]}
 
 
 @pytest.mark.parametrize(("attention", "ffn"), [((), ()), ((1, 0), (1,)), ((), (1, 0))])

@@ -6,13 +6,24 @@ by problem, so that every comparison can be paired.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from xlnb.corpora.benchmarks import Benchmark, Item
 from xlnb.errors import RequestError
-from xlnb.evaluation.answers import extract_number, has_calculations
-from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, IN_LANGUAGE, READINGS
+from xlnb.evaluation.answers import CALCULATION, extract_number, has_calculations
+from xlnb.evaluation.readings import (
+    CHOICES,
+    CLOSING_NLL,
+    EXACT_MATCH,
+    EXPRESSION,
+    EXPRESSION_INFORMATION,
+    EXPRESSION_NLL,
+    IN_LANGUAGE,
+    INFORMATION,
+    NLL,
+    READINGS,
+)
 from xlnb.evaluation.solutions import solution_readings
 from xlnb.languages import written_in
 from xlnb.models.engine import Row, _by_length, _exceeds_window, greedy, run_prefix
@@ -36,6 +47,12 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
     """
     import pandas as pd
 
+    if not any(
+        evaluation.generated or not READINGS[reading].generates for reading in allowed(benchmark, evaluation.readings)
+    ):
+        raise RequestError(
+            f"{benchmark.name} ({benchmark.language}) allows none of the readings {', '.join(evaluation.readings)}."
+        )
     prefix = run_prefix(base, benchmark.prefix)
     scored = solution_readings(base, prefix, benchmark.items, evaluation, title)
     rows: list[tuple[str, str, float, str | None]] = [
@@ -49,11 +66,33 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
         for item, text in zip(asked, generate_answers(base, prefix, asked, *sizes, title), strict=True):
             read = answer_readings(item, text)
             rows += [(item.id, metric, read[metric], text) for metric in evaluation.readings if metric in read]
-    if not rows:
-        raise RequestError(
-            f"{benchmark.name} ({benchmark.language}) allows none of the readings {', '.join(evaluation.readings)}."
-        )
     return pd.DataFrame(rows, columns=["problem", "metric", "outcome", "text"])
+
+
+def allowed(benchmark: Benchmark, readings: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the readings that the benchmark's items allow, one of them at least; no model is asked.
+
+    >>> from xlnb.corpora.benchmarks import Item
+    >>> letters = Item("a", "en", "Which?", options=(" A", " B"), gold=0)
+    >>> allowed(Benchmark("letters", "en", "", (letters,), ""), (NLL, "choice", EXACT_MATCH))
+    ('choice',)
+    """
+    items = benchmark.items
+    solved = [item for item in items if item.completion]
+    calculated = any(CALCULATION.search(item.completion) for item in solved)
+    answered = [item for item in items if item.answer is not None]
+    there = {
+        NLL: bool(solved),
+        EXPRESSION_NLL: calculated,
+        INFORMATION: len(solved) > 1,
+        EXPRESSION_INFORMATION: len(solved) > 1 and calculated,
+        **dict.fromkeys(CHOICES, calculated or any(item.options and item.gold is not None for item in items)),
+        CLOSING_NLL: any(item.closing for item in items),
+        EXACT_MATCH: bool(answered),
+        IN_LANGUAGE: bool(answered),
+        EXPRESSION: any(item.expressions for item in answered),
+    }
+    return tuple(reading for reading in readings if there[reading])
 
 
 def answer_readings(item: Item, text: str) -> dict[str, float]:

@@ -1,19 +1,81 @@
-"""Base models: loading a checkpoint, with its whole vocabulary or a trimmed one."""
+"""Base models: what identifies a checkpoint, and loading it with its whole vocabulary or a trimmed one."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xlnb import artifacts
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, WorkError
+from xlnb.paths import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+# ----------------------------------------------------------------------------------------------------------- identity
+
+
+class Identity(NamedTuple):
+    """What a checkpoint is called wherever results of it are kept: 16 hexadecimal digits, and its number of layers."""
+
+    fingerprint: str
+    depth: int
+
+
+def identity(folder: str | Path) -> Identity:
+    """Return a checkpoint's identity without loading it: its :attr:`Base.fingerprint`, untrimmed, and its depth.
+
+    Checksums are taken from where they are recorded, so that asking is quick (source: ours).
+    """
+    folder = Path(folder)
+    _check_checkpoint(folder)
+    config = artifacts.read_json(folder / "config.json")
+    depth = config.get("num_hidden_layers") or (config.get("text_config") or {}).get("num_hidden_layers")
+    if not depth or not any(folder.glob("*.safetensors")):
+        lack = "no *.safetensors" if depth else "no num_hidden_layers in its config.json"
+        raise RequestError(f"{folder} holds no checkpoint: it has {lack}. Give a folder that save_pretrained wrote.")
+    return Identity(_fingerprint(folder), depth)
+
+
+def _check_checkpoint(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise RequestError(
+            f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
+        )
+
+
+def _fingerprint(folder: Path, kept: list[int] | None = None) -> str:
+    return artifacts.digest([[_checksum(file) for file in sorted(folder.glob("*.safetensors"))], kept])[:16]
+
+
+def _checksum(file: Path) -> str:
+    """Return a weights file's SHA-256: the recorded one where there is any, or else computed once and remembered."""
+    real, found = file.resolve(), file.stat()
+    if real.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", real.name):  # the hub's cache names files by it
+        return real.name
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        record = file.with_name("provenance.json")
+        spec = artifacts.read_json(record)["spec"]  # as a conversion of the pocket weights writes it
+        if spec["sizes"][file.name] == found.st_size and found.st_mtime_ns <= record.stat().st_mtime_ns:
+            return str(spec["weights_sha256"])
+    key = artifacts.digest([str(real), found.st_size, found.st_mtime_ns])
+    remembered = cache_folder() / "checksums" / key
+    if not remembered.is_file():
+        checksum = artifacts.file_digest(real)
+        with (
+            suppress(OSError, WorkError),
+            artifacts.whole_file(remembered) as partial,
+        ):  # nowhere to write: time is lost
+            partial.write_text(checksum)
+        return checksum
+    return remembered.read_text()
 
 
 # ------------------------------------------------------------------------------------------------------------ loading
@@ -39,8 +101,7 @@ class Base:
     @cached_property
     def fingerprint(self) -> str:
         """What identifies the weights: the SHA-256 over the safetensors files and the kept ids, 16 hexadecimal digits."""
-        files = [artifacts.file_digest(file) for file in sorted(self.folder.glob("*.safetensors"))]
-        return artifacts.digest([files, None if self.kept is None else self.kept.tolist()])[:16]
+        return _fingerprint(self.folder, None if self.kept is None else self.kept.tolist())
 
     @cached_property
     def _new_ids(self) -> dict[int, int] | None:
@@ -114,10 +175,7 @@ def load_base(folder: str | Path, texts: Iterable[str] | None = None) -> Base:
 
     _threads()  # as it is before anybody changes it
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise RequestError(
-            f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
-        )
+    _check_checkpoint(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     # Said once, the number of threads is MKL's as well: left to its own choice it may change the last bits of a sum. A

@@ -62,6 +62,11 @@ class Partition:
         return len(self.attention)
 
     @property
+    def shares(self) -> dict[str, list[float]]:
+        """The shares as plain JSON, which digests and tables hold: ``{"attention": [...], "ffn": [...]}``."""
+        return {"attention": [float(share) for share in self.attention], "ffn": [float(share) for share in self.ffn]}
+
+    @property
     def is_by_layer(self) -> bool:
         """Whether every layer belongs to one side as a whole (or is shared evenly by its blocks)."""
         return self.attention == self.ffn
