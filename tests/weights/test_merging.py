@@ -24,7 +24,6 @@ from xlnb.weights.kernels import (
     kth_magnitude_streamed,
     slerp_weights,
     trim_count,
-    trimmed,
 )
 from xlnb.weights.merging import applied, dare, layer_swapping, slerp, soup, task_arithmetic, ties
 from xlnb.weights.partitions import Partition, named_partition, outer_layers, partition_c, uniform
@@ -221,6 +220,12 @@ def test_norm_and_cosine():
 
 
 # --- TIES ------------------------------------------------------------------------------------------------
+
+
+def trimmed(delta, density):
+    """What TIES leaves of one update."""
+    return ties([TaskVector.of({NAME: delta})], density=density)[NAME]
+
 
 # Small whole numbers make every sum exact, and equal magnitudes and elections that end in a tie frequent.
 NAME = "model.layers.0.mlp.up_proj.weight"
