@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from great_tables import GT
 
 from xlnb.evaluation.readings import METRICS, READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import label
-from xlnb.studies.comparisons import _VERDICTS
+from xlnb.studies.claims import Claim, evidence
+from xlnb.studies.comparisons import ARMS, VERDICTS
 
-if TYPE_CHECKING:
-    import pandas as pd
+Naming = Callable[[str, str], str]  # from method and partition to an arm's name
+
+
+def number(value: float, form: str) -> str:
+    """Return a number in a format, with a real minus sign; a dash for one that is not known.
+
+    >>> number(-0.123, ".0%"), number(float("nan"), ".2f")
+    ('−12%', '–')
+    """
+    return "–" if value != value else format(value, form).replace("-", "−")
+
+
+def bracketed(value: float, low: float, high: float, form: str) -> str:
+    """Return a value and its interval, each in the format.
+
+    >>> bracketed(1.5, -1.25, 1.75, "+.2f")
+    '+1.50 [−1.25, +1.75]'
+    """
+    return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
 
 
 def amount(value: float, low: float, high: float, metric: str, signed: bool = False) -> str:
@@ -32,35 +53,74 @@ def bare_amount(value: float, low: float, high: float, metric: str, signed: bool
     '1.500 [1.250, 1.750]'
     """
     factor, digits = (100, 1) if READINGS[metric].unit == "%" else (1, 3)
-    mean, start, end = (f"{factor * number:{'+' if signed else ''}.{digits}f}" for number in (value, low, high))
-    return f"{mean} [{start}, {end}]".replace("-", "−")
+    return bracketed(factor * value, factor * low, factor * high, f"{'+' if signed else ''}.{digits}f")
+
+
+def trainings(count: int) -> str:
+    """Return how many trainings, in words.
+
+    >>> trainings(1), trainings(3)
+    ('one training', '3 trainings')
+    """
+    return f"{count} trainings" if count > 1 else "one training"
+
+
+def capital(text: str) -> str:
+    """Return a text as the beginning of a sentence.
+
+    >>> capital("NLL of the solution"), capital("right choice")
+    ('NLL of the solution', 'Right choice')
+    """
+    return text[:1].upper() + text[1:]
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return lines as a Markdown list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(
+    rows: Any,
+    columns: Sequence[str] | None = None,
+    *,
+    size: int = 80,
+    heads: bool = True,
+    group: str | None = None,
+    title: str = "",
+) -> Any:
+    """Return rows (tuples under ``columns``, or a frame) laid out for the book.
+
+    The first column holds the heads of the rows, where there are ``heads``; one named ``group`` goes above them.
+    """
+
+    frame = pd.DataFrame(rows, columns=columns)
+    head = next(name for name in frame.columns if name != group) if heads else None
+    built = GT(frame, rowname_col=head, groupname_col=group).tab_options(table_font_size=f"{size}%")
+    return built.tab_header(title=title) if title else built
 
 
 def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
     """Return a table of scores with intervals: a row a method (and test language, if several), a column a metric."""
-    scores = scores[scores["metric"].isin(METRICS)].sort_values("metric", key=_shown_order, kind="stable")
+    order = {metric: place for place, metric in enumerate(METRICS)}
+    scores = scores[scores["metric"].isin(order)].sort_values("metric", key=lambda m: m.map(order), kind="stable")
     rows = list(scores.itertuples())
     several = scores["test_language"].nunique() > 1
-    table = scores.assign(
-        model=[label(r.method, r.partition) + several * f", {LANGUAGE_NAMES[r.test_language]}" for r in rows],
-        column=[f"{READINGS[r.metric].title} ({READINGS[r.metric].unit_in_words})" for r in rows],
+    found = scores.assign(
+        name=[label(r.method, r.partition) + several * f", {LANGUAGE_NAMES[r.test_language]}" for r in rows],
         shown=[bare_amount(r.value, r.low, r.high, r.metric) for r in rows],
     )
-    built = _grid(table, "model")
-    return built.tab_header(title=caption) if caption else built
+    return _grid(found, ["method", "partition", "test_language"], "%", caption)
 
 
-def _shown_order(metrics: pd.Series) -> pd.Series:
-    return metrics.map({metric: place for place, metric in enumerate(METRICS)})
-
-
-def _grid(table: pd.DataFrame, rows: str) -> Any:
-    """Lay out ``shown`` as a table, its rows and columns in the order in which they first come."""
-    from great_tables import GT
-
-    wide = table.pivot(index=rows, columns="column", values="shown")
-    wide = wide.loc[list(dict.fromkeys(table[rows])), list(dict.fromkeys(table["column"]))]
-    return GT(wide.reset_index(), rowname_col=rows).tab_options(table_font_size="80%")
+def _grid(found: pd.DataFrame, keys: list[str], percent: str, title: str = "") -> Any:
+    """Lay out ``shown``: a row for each of ``keys`` under its ``name``, a column a metric, in the order in which they come."""
+    metrics = list(dict.fromkeys(found["metric"]))
+    units = {metric: READINGS[metric].unit_in_words.replace("%", percent) for metric in metrics}
+    rows = [
+        (part["name"].iloc[0], *part.set_index("metric")["shown"].reindex(metrics))
+        for _, part in found.groupby(keys, sort=False)
+    ]
+    return table(rows, ["", *(f"{READINGS[metric].title} ({units[metric]})" for metric in metrics)], title=title)
 
 
 def caveat(profile: str) -> str:
@@ -78,41 +138,47 @@ def versions_line(versions: Mapping[str, str]) -> str:
 def figure_title(outcomes: pd.DataFrame, test_language: str | None = None) -> str:
     """Return what a figure's reader must know: model, how many problems and trainings, in which language."""
     n = outcomes.groupby("metric")["problem"].nunique()
-    trained = outcomes[outcomes["method"] != "base"]["seed"].nunique()
+    trained = trainings(outcomes[outcomes["method"] != "base"]["seed"].nunique())
     where = f"{LANGUAGE_NAMES[test_language]}, " if test_language else ""
-    trainings = f"{trained} trainings of each expert" if trained > 1 else "one training of each expert"
     answered = f", {n['expression']} by answer" if "expression" in n else ""
-    return f"{outcomes['model'].iloc[0]}, {where}{n['nll']} problems by likelihood{answered}; {trainings}"
+    return f"{outcomes['model'].iloc[0]}, {where}{n['nll']} problems by likelihood{answered}; {trained} of each expert"
 
 
-def differences_table(differences: pd.DataFrame) -> Any:
+def pair_name(row: Any, naming: Naming = label) -> str:
+    """Return the name of a contrast, a row of :func:`xlnb.studies.comparisons.contrasts`: a minus b."""
+    return f"{naming(row.method_a, row.partition_a)} − {naming(row.method_b, row.partition_b)}"
+
+
+def difference_in_words(row: Any, strong: str = "") -> str:
+    """Return a contrast's verdict, between ``strong`` marks, with the difference behind it."""
+    value = amount(row.difference, row.low, row.high, row.metric, signed=True)
+    return f"{strong}{row.verdict}{strong} ({value})"
+
+
+def answer(claim: Claim, contrasts: pd.DataFrame) -> str:
+    """Return, as Markdown, what contrasts say of a claim's arm against each rival."""
+    return "; ".join(difference_in_words(row, "**") for row in evidence(claim, contrasts).itertuples())
+
+
+def differences_table(differences: pd.DataFrame, naming: Naming = label) -> Any:
     """Return a table of contrasts: a row a pair, a column a metric, each cell with interval and verdict."""
     rows = list(differences.itertuples())
-    table = differences.assign(
-        column=[
-            f"{READINGS[r.metric].title} ({READINGS[r.metric].unit_in_words.replace('%', 'points')})" for r in rows
-        ],
+    found = differences.assign(
+        name=[pair_name(r, naming) for r in rows],
         shown=[f"{bare_amount(r.difference, r.low, r.high, r.metric, signed=True)} {r.verdict}" for r in rows],
     )
-    return _grid(table, "name")
+    return _grid(found, ARMS, "points")
 
 
-def reading(differences: pd.DataFrame, test_language: str) -> str:
+def reading(differences: pd.DataFrame, test_language: str, naming: Naming = label) -> str:
     """Return the contrasts in words, as Markdown: for each metric what is better, what is worse, and what is not shown."""
-    bullets = []
+    lines = []
     for metric, part in differences.groupby("metric", sort=False):
-        told = [
-            f"{word}: {'; '.join(names)}"
-            for word in _VERDICTS
-            if (names := list(part[part["verdict"] == word]["name"]))
-        ]
-        bullets.append(
-            f"- **{READINGS[metric].title}**. " + ". ".join(f"{text[0].upper()}{text[1:]}" for text in told) + "."
-        )
-    n, seeds = differences["n"].max(), differences["seeds"].max()
-    trainings = f"{seeds} trainings" if seeds > 1 else "one training"
+        names = {word: [pair_name(r, naming) for r in part.itertuples() if r.verdict == word] for word in VERDICTS}
+        told = [f"{capital(word)}: {'; '.join(those)}" for word, those in names.items() if those]
+        lines.append(f"**{READINGS[metric].title}**. {'. '.join(told)}.")
     return (
-        f"{LANGUAGE_NAMES[test_language]}, up to {n} problems, {trainings}. *Better* and *worse* mean that the difference is "
-        "shown at 5 %, after Holm's correction for the comparisons of this table on each reading; *not shown* that it is not. "
-        "The 95 % intervals are not corrected.\n\n" + "\n".join(bullets)
+        f"{LANGUAGE_NAMES[test_language]}, up to {differences['n'].max()} problems, {trainings(differences['seeds'].max())}. "
+        "*Better* and *worse* mean that the difference is shown at 5 %, after Holm's correction for the comparisons of this "
+        "table on each reading; *not shown* that it is not. The 95 % intervals are not corrected.\n\n" + bullets(lines)
     )

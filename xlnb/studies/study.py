@@ -127,7 +127,9 @@ PARADIGM = "lora"
 MATH_DATA, LANGUAGE_DATA = "templates", "templates-generic"
 
 
-def open_study(profile: str, language: str, seed: int, live: bool) -> Study | CommittedStudy:
+def open_study(
+    profile: str, language: str, seed: int, live: bool, device: str = "auto", dtype: str = "float32"
+) -> Study | CommittedStudy:
     """Return a study that computes what is missing (``live``), or one that reads the committed results.
 
     Raises :class:`~xlnb.errors.RequestError` for an unknown profile or language, or where nothing is committed.
