@@ -122,7 +122,7 @@ def _swaps(cells: pd.DataFrame) -> pd.DataFrame:
 def sweep_reading(cells: pd.DataFrame, test_language: str, metric: str = EXPRESSION_NLL) -> str:
     """Return the sweep in words: how many swaps are better or worse than the math expert, and the two extremes."""
     swaps = _swaps(cells)
-    count = {word: int((swaps["verdict"] == word).sum()) for word in VERDICTS}
+    count = {word: list(swaps["verdict"]).count(word) for word in VERDICTS}
     ordered = swaps.sort_values("difference")
     told = []
     for word, row in (("lowest", ordered.iloc[0]), ("highest", ordered.iloc[-1])):
@@ -154,7 +154,7 @@ def swap_summary(target: pd.DataFrame, english: pd.DataFrame, cells: pd.DataFram
         f"{claim.question}: {answer(claim, target)}{in_english if claim.rivals == IN_ENGLISH.rivals else ''}."
         for claim in QUESTIONS
     ]
-    better = int((swaps["verdict"] == BETTER).sum())
+    better = list(swaps["verdict"]).count(BETTER)
     lines = [
         f"{opening} All differences are of the NLL of the expressions, lower is better.",
         *told,
@@ -165,7 +165,6 @@ def swap_summary(target: pd.DataFrame, english: pd.DataFrame, cells: pd.DataFram
 
 def disk_check(study: Study, partition: str = "C") -> str:
     """Merge the study's two adapters from disk to disk and say, as Markdown, how far the result is from the merge in memory."""
-
     out = Path(study.home) / "merged" / f"layer-swapping-{partition.replace(' ', '-')}"
     shutil.rmtree(out, ignore_errors=True)  # of an earlier run of this chapter
     done = merge(SWAP, out, math=study.expert("math-only"), language=study.expert("language-only"),

@@ -35,42 +35,25 @@ def bracketed(value: float, low: float, high: float, form: str) -> str:
     return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
 
 
-def amount(value: float, low: float, high: float, metric: str, signed: bool = False) -> str:
+def amount(value: float, low: float, high: float, metric: str, signed: bool = False, with_unit: bool = True) -> str:
     """Return a value with its interval in the metric's unit: nats per token, or percent (points where ``signed``).
 
     >>> amount(0.125, 0.05, 0.2, "exact-match", signed=True)
     '+12.5 points [+5.0, +20.0]'
     """
-    unit = "nats" if READINGS[metric].unit == "nats" else "points" if signed else "%"
-    mean, _, interval = bare_amount(value, low, high, metric, signed).partition(" ")
-    return f"{mean} {unit} {interval}"
-
-
-def bare_amount(value: float, low: float, high: float, metric: str, signed: bool = False) -> str:
-    """Return what :func:`amount` does without the unit, for a table whose header has it.
-
-    >>> bare_amount(1.5, 1.25, 1.75, "nll")
-    '1.500 [1.250, 1.750]'
-    """
     factor, digits = (100, 1) if READINGS[metric].unit == "%" else (1, 3)
-    return bracketed(factor * value, factor * low, factor * high, f"{'+' if signed else ''}.{digits}f")
+    shown = bracketed(factor * value, factor * low, factor * high, f"{'+' if signed else ''}.{digits}f")
+    unit = "nats" if READINGS[metric].unit == "nats" else "points" if signed else "%"
+    return shown.replace(" ", f" {unit} ", 1) if with_unit else shown
 
 
 def trainings(count: int) -> str:
-    """Return how many trainings, in words.
-
-    >>> trainings(1), trainings(3)
-    ('one training', '3 trainings')
-    """
+    """Return how many trainings, in words."""
     return f"{count} trainings" if count > 1 else "one training"
 
 
 def capital(text: str) -> str:
-    """Return a text as the beginning of a sentence.
-
-    >>> capital("NLL of the solution"), capital("right choice")
-    ('NLL of the solution', 'Right choice')
-    """
+    """Return a text with its first letter large, the others as they are."""
     return text[:1].upper() + text[1:]
 
 
@@ -107,7 +90,7 @@ def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
     several = scores["test_language"].nunique() > 1
     found = scores.assign(
         name=[label(r.method, r.partition) + several * f", {LANGUAGE_NAMES[r.test_language]}" for r in rows],
-        shown=[bare_amount(r.value, r.low, r.high, r.metric) for r in rows],
+        shown=[amount(r.value, r.low, r.high, r.metric, with_unit=False) for r in rows],
     )
     return _grid(found, ["method", "partition", "test_language"], "%", caption)
 
@@ -165,7 +148,7 @@ def differences_table(differences: pd.DataFrame, naming: Naming = label) -> Any:
     rows = list(differences.itertuples())
     found = differences.assign(
         name=[pair_name(r, naming) for r in rows],
-        shown=[f"{bare_amount(r.difference, r.low, r.high, r.metric, signed=True)} {r.verdict}" for r in rows],
+        shown=[f"{amount(r.difference, r.low, r.high, r.metric, True, with_unit=False)} {r.verdict}" for r in rows],
     )
     return _grid(found, ARMS, "points")
 
