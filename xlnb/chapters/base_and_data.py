@@ -28,10 +28,9 @@ def difficulty_figure(steps: pd.DataFrame) -> Figure:
     figure, ((axis,),) = subplots(1, 1, 2.4)
     left = 0 * steps.iloc[:, 0]
     for colour, count in zip(sns.color_palette("crest", len(steps.columns)), steps.columns, strict=True):
-        axis.barh(
-            steps.index, 100 * steps[count], left=left, color=colour, label=f"{count} step{'s' if count > 1 else ''}"
-        )
-        left = left + 100 * steps[count]
+        name, width = f"{count} step{'s' if count > 1 else ''}", 100 * steps[count]
+        axis.barh(steps.index, width, left=left, color=colour, label=name)
+        left = left + width
     axis.set(xlabel="problems of the split (%)", xlim=(0, 100))
     axis.invert_yaxis()
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

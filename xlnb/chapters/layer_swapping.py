@@ -102,14 +102,9 @@ def sweep_contrasts(outcomes: pd.DataFrame, test_language: str, metric: str = EX
     Holm's p is over all cells but 0+0, which is the math expert itself.
     """
     names = [name for name in outcomes["partition"].unique() if _OUTER.fullmatch(name)]
-    families = ([name for name in names if name == "outer 0+0"], [name for name in names if name != "outer 0+0"])
-    cells = pd.concat(
-        [
-            contrasts(outcomes, [((SWAP, name), _MATH) for name in family], test_language, [metric])
-            for family in families
-            if family
-        ]
-    )
+    families = ([name for name in names if (name == "outer 0+0") == itself] for itself in (True, False))
+    pairs = [[((SWAP, name), _MATH) for name in family] for family in families if family]
+    cells = pd.concat([contrasts(outcomes, family, test_language, [metric]) for family in pairs])
     cells[["bottom", "top"]] = cells["partition_a"].str.extract(_OUTER).astype(int)
     return cells.sort_values(["bottom", "top"], ignore_index=True)
 

@@ -107,17 +107,17 @@ def reread(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 def referee_reading(answers: pd.DataFrame) -> str:
     """Return in words how our reading of :func:`reread` answers and the harness's differ, and on which answers."""
-    n = len(answers)
-    lines = [f"Of {n} answers we count {int(answers['xlnb'].sum())} right."]
+    lines = [f"Of {len(answers)} answers we count {int(answers['xlnb'].sum())} right.", ""]
     for name in _FILTERS:
         more = answers[answers["xlnb"] & ~answers[name]]
         less = answers[~answers["xlnb"] & answers[name]]
-        told = f"- The harness's *{name}* counts {int(answers[name].sum())}: "
-        told += f"{len(more)} that we count it does not, {len(less)} that it counts we do not."
-        lines.append(told)
+        lines.append(
+            f"- The harness's *{name}* counts {int(answers[name].sum())}: {len(more)} that we count it does not, {len(less)} "
+            "that it counts we do not."
+        )
         for what, part in (("we count, it does not", more), ("it counts, we do not", less)):
             lines += [f"  - {what} (right is {row.gold}): `{_ending(row.text)}`" for row in part.head(2).itertuples()]
-    return "\n".join([lines[0], "", *lines[1:]])
+    return "\n".join(lines)
 
 
 def referee_by_language(answers: pd.DataFrame) -> str:
@@ -254,17 +254,14 @@ def validation_table(worth: pd.DataFrame) -> Any:
 
 def validation_reading(worth: pd.DataFrame) -> str:
     """Return in words which readings are in order, which measure the format, and which is named."""
-    by_metric = worth.set_index("metric")
-    names = {metric: READINGS[metric].title for metric in by_metric.index}
-    disordered = [names[m] for m, row in by_metric.iterrows() if row["ordered"] < 1]
-    format_too = [
-        f"{names[m]} ({row['placebo']:.0%})" for m, row in by_metric.iterrows() if row["placebo"] > MOST_FORMAT
-    ]
+    disordered = [_title(row.metric) for row in worth.itertuples() if row.ordered < 1]
+    fooled = [row for row in worth.itertuples() if row.placebo > MOST_FORMAT]
+    format_too = [f"{_title(row.metric)} ({row.placebo:.0%})" for row in fooled]
     told = "No reading qualifies: here the rule names none."
     if chosen := best_reading(worth):
-        row = by_metric.loc[chosen]
+        row = worth.set_index("metric").loc[chosen]
         told = (
-            f"Of those that pass both, **{names[chosen]}** takes the least time: {row['problems']:,.0f} problems for a "
+            f"Of those that pass both, **{_title(chosen)}** takes the least time: {row['problems']:,.0f} problems for a "
             f"quarter of the oracle's gain, {row['minutes']:.2f} minutes a model."
         )
     return bullets([
@@ -276,13 +273,11 @@ def validation_reading(worth: pd.DataFrame) -> str:
 
 def primary_sentence(worth: pd.DataFrame) -> str:
     """Return, as Markdown, which reading is this book's primary one and whether these trainings name the same."""
-    named, primary = best_reading(worth), READINGS[PRIMARY]
+    named, title = best_reading(worth), READINGS[PRIMARY].title
     if named == PRIMARY:
-        return f"- **Primary reading: {primary.title}**, {primary.meaning}. The rule names it on these outcomes."
-    return (
-        f"- **Primary reading: {primary.title}** by the committed trainings; on these outcomes the rule would name "
-        f"{_title(named)}."
-    )
+        return f"- **Primary reading: {title}**, {READINGS[PRIMARY].meaning}. The rule names it on these outcomes."
+    rule = f"the rule would name {_title(named)}"
+    return f"- **Primary reading: {title}** by the committed trainings; on these outcomes {rule}."
 
 
 def _title(metric: str | None) -> str:
@@ -306,8 +301,7 @@ def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMA
         found: dict[str, Any] = {
             "language": language,
             "trainings": part.loc[part["method"] == ORACLE, "seed"].nunique(),
-            "ordered": row["ordered"],
-            "problems": row["problems"],
+            **row[["ordered", "problems"]],
             "shown": _gain_is_shown(part, metric),
             "named": best_reading(worth) or "",
         }
@@ -453,24 +447,18 @@ def _there(outcomes: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
 
 def corrected_sentence(differences: pd.DataFrame) -> str:
     """Return how many contrasts are shown with and without Holm's correction."""
-    alone = int(((differences["low"] > 0) | (differences["high"] < 0)).sum())
-    shown = int((differences["verdict"] != NOT_SHOWN).sum())
-    return (
-        f"Of {len(differences)} comparisons {alone} have an interval that excludes zero; after Holm's correction {shown} are "
-        "shown."
-    )
+    alone = ((differences["low"] > 0) | (differences["high"] < 0)).sum()
+    told = f"Of {len(differences)} comparisons {alone} have an interval that excludes zero; after Holm's correction"
+    return f"{told} {(differences['verdict'] != NOT_SHOWN).sum()} are shown."
 
 
 def error_rate_sentence(seeds: Sequence[int], components: stats.Components, problems: int) -> str:
     """Return how often the crossed bootstrap cries wolf at 5 %, simulated with these components, for each number of seeds."""
-    told = []
-    for count in seeds:
-        rate = stats.simulated_error_rate(components, problems, count, trials=400)
-        told.append(f"{count} trainings {rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]")
+    rates = {count: stats.simulated_error_rate(components, problems, count, trials=400) for count in seeds}
+    told = [f"{count} trainings {bracketed(rate.value, rate.low, rate.high, '.0%')}" for count, rate in rates.items()]
     return (
         f"Simulated with {problems} problems and these components, where nothing differs, a 95 % interval excludes zero in: "
-        + "; ".join(told)
-        + " of the cases. Nominal is 5 %."
+        f"{'; '.join(told)} of the cases. Nominal is 5 %."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -63,19 +63,12 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 def table(
-    rows: Any,
-    columns: Sequence[str] | None = None,
-    *,
-    size: int = 80,
-    heads: bool = True,
-    group: str | None = None,
-    title: str = "",
+    rows: Any, columns: Any = None, *, size: int = 80, heads: bool = True, group: str | None = None, title: str = ""
 ) -> Any:
     """Return rows (tuples under ``columns``, or a frame) laid out for the book.
 
     The first column holds the heads of the rows, where there are ``heads``; one named ``group`` goes above them.
     """
-
     frame = pd.DataFrame(rows, columns=columns)
     head = next(name for name in frame.columns if name != group) if heads else None
     built = GT(frame, rowname_col=head, groupname_col=group).tab_options(table_font_size=f"{size}%")
@@ -86,24 +79,32 @@ def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
     """Return a table of scores with intervals: a row a method (and test language, if several), a column a metric."""
     order = {metric: place for place, metric in enumerate(METRICS)}
     scores = scores[scores["metric"].isin(order)].sort_values("metric", key=lambda m: m.map(order), kind="stable")
-    rows = list(scores.itertuples())
     several = scores["test_language"].nunique() > 1
-    found = scores.assign(
-        name=[label(r.method, r.partition) + several * f", {LANGUAGE_NAMES[r.test_language]}" for r in rows],
-        shown=[amount(r.value, r.low, r.high, r.metric, with_unit=False) for r in rows],
+    return _grid(
+        scores,
+        ["method", "partition", "test_language"],
+        lambda row: label(row.method, row.partition) + several * f", {LANGUAGE_NAMES[row.test_language]}",
+        lambda row: amount(row.value, row.low, row.high, row.metric, with_unit=False),
+        caption,
     )
-    return _grid(found, ["method", "partition", "test_language"], "%", caption)
 
 
-def _grid(found: pd.DataFrame, keys: list[str], percent: str, title: str = "") -> Any:
-    """Lay out ``shown``: a row for each of ``keys`` under its ``name``, a column a metric, in the order in which they come."""
-    metrics = list(dict.fromkeys(found["metric"]))
-    units = {metric: READINGS[metric].unit_in_words.replace("%", percent) for metric in metrics}
-    rows = [
-        (part["name"].iloc[0], *part.set_index("metric")["shown"].reindex(metrics))
-        for _, part in found.groupby(keys, sort=False)
-    ]
-    return table(rows, ["", *(f"{READINGS[metric].title} ({units[metric]})" for metric in metrics)], title=title)
+def differences_table(differences: pd.DataFrame, naming: Naming = label) -> Any:
+    """Return a table of contrasts: a row a pair, a column a metric, each cell with interval and verdict."""
+
+    def shown(row: Any) -> str:
+        return f"{amount(row.difference, row.low, row.high, row.metric, True, with_unit=False)} {row.verdict}"
+
+    return _grid(differences, ARMS, lambda row: pair_name(row, naming), shown, percent="points")
+
+
+def _grid(found: pd.DataFrame, keys: list[str], name: Any, shown: Any, title: str = "", percent: str = "%") -> Any:
+    """Lay out what is ``shown`` of a row: a line for each of ``keys``, a column a metric, in the order in which they come."""
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in found.itertuples():
+        line = lines.setdefault(tuple(getattr(row, key) for key in keys), {"": name(row)})
+        line[f"{READINGS[row.metric].title} ({READINGS[row.metric].unit_in_words.replace('%', percent)})"] = shown(row)
+    return table(list(lines.values()), title=title)
 
 
 def caveat(profile: str) -> str:
@@ -141,16 +142,6 @@ def difference_in_words(row: Any, strong: str = "") -> str:
 def answer(claim: Claim, contrasts: pd.DataFrame) -> str:
     """Return, as Markdown, what contrasts say of a claim's arm against each rival."""
     return "; ".join(difference_in_words(row, "**") for row in evidence(claim, contrasts).itertuples())
-
-
-def differences_table(differences: pd.DataFrame, naming: Naming = label) -> Any:
-    """Return a table of contrasts: a row a pair, a column a metric, each cell with interval and verdict."""
-    rows = list(differences.itertuples())
-    found = differences.assign(
-        name=[pair_name(r, naming) for r in rows],
-        shown=[f"{amount(r.difference, r.low, r.high, r.metric, True, with_unit=False)} {r.verdict}" for r in rows],
-    )
-    return _grid(found, ARMS, "points")
 
 
 def reading(differences: pd.DataFrame, test_language: str, naming: Naming = label) -> str:

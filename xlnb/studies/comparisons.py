@@ -72,15 +72,9 @@ def against_base(outcomes: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd
     """Return every arm's contrast to the base in each test language, each a family of its own."""
     import pandas as pd
 
-    others = [arm for arm in arms_of(outcomes) if arm != BASE]
-    return pd.concat(
-        [
-            contrasts(outcomes, [(arm, BASE)], language, metrics)
-            for language in target_first(outcomes["test_language"])
-            for arm in others
-        ],
-        ignore_index=True,
-    )
+    languages, others = target_first(outcomes["test_language"]), [arm for arm in arms_of(outcomes) if arm != BASE]
+    tables = [contrasts(outcomes, [(arm, BASE)], language, metrics) for language in languages for arm in others]
+    return pd.concat(tables, ignore_index=True)
 
 
 def verdict(difference: Interval, metric: str, p: float | None = None) -> str:
