@@ -45,9 +45,11 @@ _ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = True  # compute what is missing; or read committed results
+live: bool = False  # True computes what is missing: 14 min on two cores
 language: str = "sw"  # the target language
 seed: int = 0  # of LoRA's start, the training examples and their order
+device: str = "auto"  # auto, cpu, cuda, cuda:1
+dtype: str = "float32"  # or bfloat16: autocast
 
 # %% [markdown]
 # ## One problem, two languages
@@ -56,7 +58,7 @@ seed: int = 0  # of LoRA's start, the training examples and their order
 # scored never occur in training. This is one of them, with the solution that counts as right.
 
 # %%
-study = open_study(profile, language, seed, live)
+study = open_study(profile, language, seed, live, device, dtype)
 _ = display(base_and_data.parallel_problems(language, "scored", 1))
 
 # %% [markdown]

@@ -35,9 +35,11 @@ _ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = True  # compute what is missing; or read committed results
+live: bool = False  # True computes what is missing: 4 min on two cores
 language: str = "sw"  # the target language
 seed: int = 0  # decides which training examples are drawn
+device: str = "auto"  # auto, cpu, cuda, cuda:1
+dtype: str = "float32"  # or bfloat16: autocast
 
 # %% [markdown]
 # ## The word problems
@@ -111,7 +113,7 @@ _ = display(base_and_data.corpora_table())
 # guesses our format. These are development problems: the scored ones are not looked at for choices.
 
 # %%
-study = open_study(profile, language, seed, live)
+study = open_study(profile, language, seed, live, device, dtype)
 by_shots = study.base_by_shots()
 _ = base_and_data.shots_figure(results.scores(by_shots))
 

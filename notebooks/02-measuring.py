@@ -38,9 +38,11 @@ _ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = True  # compute what is missing; or read committed results
+live: bool = False  # True computes what is missing: 16 min on two cores
 language: str = "sw"  # the target language
 seed: int = 0  # of the live training; committed results have several
+device: str = "auto"  # auto, cpu, cuda, cuda:1
+dtype: str = "float32"  # or bfloat16: autocast
 
 # %% [markdown]
 # ## How answers are read
@@ -98,7 +100,7 @@ _ = display(Markdown(measuring.choices_example(language)))
 # problems, and no merge is among these models, so the choice cannot favour one.
 
 # %%
-study = open_study(profile, language, seed, live)
+study = open_study(profile, language, seed, live, device, dtype)
 checked = study.validation()
 costs = study.costs()
 means = measuring.validation_means(checked)

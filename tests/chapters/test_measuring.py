@@ -609,16 +609,23 @@ def test_mcnemar_of_what_is_not_there(changed, message):
         measuring.mcnemar_sentence(outcomes.head(0), **asked)
 
 
+def uncorrected(found, metric="nll"):
+    """Contrasts with each difference's own p, the arms being named by letters: as contrasts() makes them before correction."""
+    rows = [
+        (name, "", "base", "", "sw", metric, d.value, d.low, d.high, d.n, d.seeds, 1.0 if d.p is None else d.p)
+        for name, d in found.items()
+    ]
+    columns = [*comparisons.ARMS, "test_language", "metric", "difference", "low", "high", "n", "seeds", "p"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def test_corrected_and_uncorrected_differences_are_counted():
-    differences = comparisons.corrected(
-        {
-            "a": Interval(1, 0.5, 1.5, 9, p=0.01),
-            "b": Interval(-1, -2, -0.1, 9, p=0.04),
-            "c": Interval(1, -1, 3, 9, p=0.4),
-        },
-        "nll",
-    )
-    assert measuring.corrected_sentence(differences) == (
+    found = {
+        "a": Interval(1, 0.5, 1.5, 9, p=0.01),
+        "b": Interval(-1, -2, -0.1, 9, p=0.04),
+        "c": Interval(1, -1, 3, 9, p=0.4),
+    }
+    assert measuring.corrected_sentence(comparisons.corrected(uncorrected(found))) == (
         "Of 3 comparisons 2 have an interval that excludes zero; after Holm's correction 1 are shown."
     )
 
@@ -631,17 +638,17 @@ def test_verdicts_are_holm_s():
         return Interval(value, value - 0.05, value + 0.05, 50, p=p)
 
     found = {"a": interval(-0.2, 0.012), "b": interval(0.2, 0.03), "c": interval(0.1, 0.01), "d": interval(0.1, 0.02)}
-    table = comparisons.corrected(found, "nll").set_index("name")
+    table = comparisons.corrected(uncorrected(found)).set_index("method_a")
     # By size 0.01 * 4, 0.012 * 3, 0.02 * 2, 0.03 * 1, none below the one before.
     assert table["p"].to_dict() == pytest.approx({"a": 0.04, "b": 0.04, "c": 0.04, "d": 0.04})
     assert table["verdict"].to_dict() == {"a": "better", "b": "worse", "c": "worse", "d": "worse"}
     found |= {"b": interval(0.2, 0.04), "e": Interval(0.0, -0.1, 0.1, 50, p=None)}
-    table = comparisons.corrected(found, "nll").set_index("name")
+    table = comparisons.corrected(uncorrected(found)).set_index("method_a")
     # Now 0.01 * 5, 0.012 * 4, 0.02 * 3, 0.04 * 2, and what was not tested: counted as a comparison, never shown.
     assert table["p"].to_dict() == pytest.approx({"a": 0.05, "b": 0.08, "c": 0.05, "d": 0.06, "e": 1.0})
     assert set(table["verdict"]) == {"not shown"}, "shown is what is below 5 %, and a p of just that is not"
     assert table.loc["b", ["low", "high"]].tolist() == pytest.approx([0.15, 0.25]), "intervals are not corrected"
-    alone = comparisons.corrected({"b": found["b"]}, EXPRESSION)
+    alone = comparisons.corrected(uncorrected({"b": found["b"]}, EXPRESSION))
     assert (alone["p"][0], alone["verdict"][0]) == (0.04, "better")  # of this reading more is better
 
 
@@ -652,6 +659,32 @@ def test_a_p_of_just_5_percent_is_not_shown():
         "not shown",
         "not shown",
     ]
+
+
+def test_what_was_not_tested_is_a_comparison_and_never_shown():
+    one = pd.DataFrame([("a", 0, "p", 1.0), ("base", 0, "p", 0.0)], columns=["method", "seed", "problem", "outcome"])
+    outcomes = one.assign(partition="", metric="nll", test_language="sw")
+    row = comparisons.contrasts(outcomes, [(("a", ""), comparisons.BASE)], "sw", ["nll"]).iloc[0]
+    assert (row["difference"], row["p"], row["verdict"]) == (1.0, 1.0, "not shown")
+
+
+def test_each_contrast_to_the_base_is_a_family_of_its_own():
+    rng = np.random.default_rng(0)
+    rows = [
+        (method, code, f"p{i}", value)
+        for method in ("base", "a", "b")
+        for code in ("en", "sw")
+        for i, value in enumerate(rng.normal(size=20))
+    ]
+    outcomes = pd.DataFrame(rows, columns=["method", "test_language", "problem", "outcome"])
+    outcomes = outcomes.assign(seed=0, partition="", metric="nll")
+    table = comparisons.against_base(outcomes, ["nll"])
+    assert list(zip(table["test_language"], table["method_a"], strict=True)) == [
+        ("sw", "a"), ("sw", "b"), ("en", "a"), ("en", "b"),
+    ]  # fmt: skip
+    for row in table.itertuples():
+        alone = comparisons.contrast(outcomes, (row.method_a, ""), comparisons.BASE, "nll", row.test_language)
+        assert (row.difference, row.p) == (alone.value, alone.p)
 
 
 def test_contrasts_are_corrected_within_each_reading():
@@ -670,15 +703,14 @@ def test_contrasts_are_corrected_within_each_reading():
     assert list(table["metric"]) == ["nll", EXPRESSION] * 3
     for metric, part in table.groupby("metric"):
         alone = {
-            methods.label(arm): stats.paired_difference(
-                *(select(outcomes, metric=metric, method=method) for method in (arm, "base"))
-            )
+            arm: stats.paired_difference(*(select(outcomes, metric=metric, method=method) for method in (arm, "base")))
             for arm in arms[1:]
         }
         least = 0.0
-        for rank, (name, found) in enumerate(sorted(alone.items(), key=lambda item: item[1].p)):
+        for rank, (arm, found) in enumerate(sorted(alone.items(), key=lambda item: item[1].p)):
             least = max(least, min(1.0, (3 - rank) * found.p))
-            row = part.set_index("name").loc[f"{name} − Base"]
+            row = part.set_index("method_a").loc[arm]
+            assert tuple(row[["partition_a", "method_b", "partition_b", "test_language"]]) == ("", "base", "", "sw")
             assert row["p"] == pytest.approx(least)
             better = (found.value > 0) == READINGS[metric].higher_is_better
             shown = found.excludes_zero and least < 0.05

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlnb.chapters import layer_swapping
+from xlnb.chapters import layer_swapping, words
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import LIKELIHOODS
 from xlnb.studies import committing
 from xlnb.studies import outcomes as results
+from xlnb.studies.comparisons import ARMS
 from xlnb.studies.experiments import RANDOM_CONTROLS, SWAP, SWAP_CONTROLS
 from xlnb.studies.outcomes import COLUMNS, select
 from xlnb.studies.profiles import PROFILES
@@ -91,8 +92,12 @@ def test_the_pooled_random_arm_is_the_mean_of_the_random_ones(study):
 def test_contrasts_are_of_c_against_each_other(study):
     table = layer_swapping.control_contrasts(study.swap_controls(), "sw")
     assert set(table["metric"]) == set(LIKELIHOODS)
-    assert {"C − Math only", "C − complement of C", f"C − {layer_swapping.RANDOM}", "C − A"} <= set(table["name"])
-    row = table[(table["name"] == "C − Math only") & (table["metric"] == "nll")].iloc[0]
+    assert set(table["method_a"]) == {SWAP} and set(table["partition_a"]) == {"C"}
+    others = set(zip(table["method_b"], table["partition_b"], strict=True))
+    assert {("math-only", ""), (SWAP, "complement of C"), (SWAP, layer_swapping.RANDOM), (SWAP, "A")} <= others
+    names = {words.pair_name(row, layer_swapping.by_partition) for row in table.itertuples()}
+    assert {"C − Math only", "C − complement of C", f"C − {layer_swapping.RANDOM}", "C − A"} <= names
+    row = table[(table["method_b"] == "math-only") & (table["metric"] == "nll")].iloc[0]
     outcomes = select(study.swap_controls(), metric="nll", test_language="sw")
     means = [select(outcomes, method=m, partition=p)["outcome"].mean() for m, p in ((SWAP, "C"), ("math-only", ""))]
     assert row["difference"] == pytest.approx(means[0] - means[1])
@@ -154,7 +159,7 @@ def test_only_one_experiment_is_read(committed):
 
 
 @pytest.mark.parametrize(
-    ("math_only", "random", "words"),
+    ("math_only", "random", "told"),
     [
         (-0.2, -0.2, "**Reproduced at this size**"),
         (0.2, -0.2, "**Not reproduced at this size**: the swap by C beats random layers"),
@@ -162,13 +167,19 @@ def test_only_one_experiment_is_read(committed):
         (0.0, -0.2, "**Unclear at this size**"),
     ],
 )
-def test_the_summary_s_verdict_is_that_of_the_intervals(math_only, random, words):
+def test_the_summary_s_verdict_is_that_of_the_intervals(math_only, random, told):
     def row(other, d):
         verdict = "not shown" if not d else "better" if d < 0 else "worse"
-        return (f"C − {other}", "expression-nll", d, d - 0.1, d + 0.1, 200, 3, verdict)
+        return (SWAP, "C", *other, "expression-nll", d, d - 0.1, d + 0.1, 200, 3, verdict)
 
-    others = {"Math only": math_only, layer_swapping.RANDOM: random, "complement of C": -0.5, "predecessor": 0.0}
-    columns = ["name", "metric", "difference", "low", "high", "n", "seeds", "verdict"]
+    others = {
+        ("math-only", ""): math_only,
+        (SWAP, layer_swapping.RANDOM): random,
+        (SWAP, "complement of C"): -0.5,
+        (SWAP, "predecessor"): 0.0,
+    }
+    columns = [*ARMS, "metric", "difference", "low", "high", "n", "seeds", "verdict"]
     table = pd.DataFrame([row(*item) for item in others.items()], columns=columns)
-    assert words in layer_swapping.swap_summary(table, table, CELLS)
-    assert "In the sweep 1 of 3 pairs of counts are better" in layer_swapping.swap_summary(table, table, CELLS)
+    summary = layer_swapping.swap_summary(table.assign(test_language="sw"), table.assign(test_language="en"), CELLS)
+    assert told in summary
+    assert "In the sweep 1 of 3 pairs of counts are better" in summary
