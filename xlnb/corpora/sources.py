@@ -439,6 +439,7 @@ def load_corpus(
 
 def _read(source: Source, language: str, root: Path) -> Iterator[Example]:
     columns = [column.format(source.names[language]) for column in source.columns]
+    rows: Iterable[Row]
     if columns:
         rows = (row for file in _files(source, language, root) for _, row in files.rows(file, columns))
     else:
