@@ -270,12 +270,6 @@ def _complete(frame: _Frame, values: Values) -> bool:
     return result in _ANSWERS
 
 
-def _numbers(frame: _Frame, rng: random.Random) -> Values | None:
-    """Variables and results of one problem, or None where this draw makes none."""
-    values = {name: low + below(rng, count) for name, low, count in frame.draw}
-    return values if _complete(frame, values) else None
-
-
 @cache
 def _capacity(frame: _Frame) -> int:
     """How many different problems a frame can give in its split."""
@@ -331,8 +325,8 @@ def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
 
 def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.Random) -> _Deal | None:
     for _ in range(_TRIES):
-        values = _numbers(frame, rng)
-        if values is None:
+        values = {name: low + below(rng, count) for name, low, count in frame.draw}
+        if not _complete(frame, values):
             continue
         people = sample(rng, names, len(frame.people))
         things = tuple(pick(rng, allowed) for _, allowed in frame.things)
