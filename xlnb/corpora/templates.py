@@ -39,7 +39,7 @@ from xlnb.corpora.grammar import (
     sample,
     text_of,
 )
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, known, whole_number
 
 __all__ = [
     "GENERIC_LANGUAGES",
@@ -61,13 +61,10 @@ __all__ = [
 SPLITS = ("train", "few-shot", "development", "scored")
 
 
-def _languages() -> tuple[str, ...]:
-    """Codes of the data files that are languages, English (the source) first."""
-    codes = [m[1] for name in data_names() if (m := re.fullmatch(r"([a-z]{2,3})\.yaml", name))]
-    return tuple(sorted(codes, key=lambda code: (code != "en", code)))
-
-
-LANGUAGES: tuple[str, ...] = _languages()
+# Codes of the data files that are languages, English (the source) first.
+_CODES = [match[1] for name in data_names() if (match := re.fullmatch(r"([a-z]{2,3})\.yaml", name))]
+LANGUAGES: tuple[str, ...] = tuple(sorted(_CODES, key=lambda code: (code != "en", code)))
+GENERIC_LANGUAGES: tuple[str, ...] = tuple(code for code in LANGUAGES if f"generic-{code}.yaml" in data_names())
 
 # Limits that hold for every frame. Numbers and results of a problem all differ, so that neither copying a
 # number nor mixing up two of them is right by accident.
@@ -100,7 +97,7 @@ class Problem:
     """A word problem in one language; `id`, `frame`, `answer`, `expressions`, `numbers` are the same in all.
 
     `expressions` has one entry a step, `numbers` are those the question states, in the order the steps
-    use them. Source: ours.
+    use them.
     """
 
     id: str
@@ -160,16 +157,6 @@ class _Language(NamedTuple):
     wordings: Mapping[str, _Wording]
 
 
-def _check(value: Any, what: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise RequestError(f"{what} {value!r} is not there; choose from: {', '.join(allowed)}")
-
-
-def _check_count(value: Any, what: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise RequestError(f"{what} must be a whole number from 0 on, not {value!r}")
-
-
 # --- frames ----------------------------------------------------------------------------------------------
 
 
@@ -211,7 +198,7 @@ def _step(text: str, result: str) -> _Step:
 
 def _frame(entry: Mapping[str, Any], things: Mapping[str, Any]) -> _Frame:
     split = entry["split"]
-    _check(split, f"frame {entry['id']}: split", SPLITS)
+    known(f"split of frame {entry['id']}", split, SPLITS)
     steps = tuple(_step(text, f"s{i}") for i, text in enumerate(entry["steps"], 1))
     results = {step.result for step in steps}
     operands = (name for step in steps for name in (step.left, step.right))
@@ -243,7 +230,7 @@ def numbers_split(numbers: tuple[int, ...]) -> str:
 
     The sorted numbers, written in decimal with commas between, are hashed with SHA-256; the first four
     bytes as a big-endian integer modulo 100 choose train (0 to 49), few-shot (to 59), development (to 74)
-    or scored. Source: ours.
+    or scored.
 
     >>> numbers_split((12, 5)) == numbers_split((5, 12))
     True
@@ -281,12 +268,6 @@ def _complete(frame: _Frame, values: Values) -> bool:
             return False
         numbers.append(result)
     return result in _ANSWERS
-
-
-def _numbers(frame: _Frame, rng: random.Random) -> Values | None:
-    """Variables and results of one problem, or None where this draw makes none."""
-    values = {name: low + below(rng, count) for name, low, count in frame.draw}
-    return values if _complete(frame, values) else None
 
 
 @cache
@@ -344,8 +325,8 @@ def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
 
 def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.Random) -> _Deal | None:
     for _ in range(_TRIES):
-        values = _numbers(frame, rng)
-        if values is None:
+        values = {name: low + below(rng, count) for name, low, count in frame.draw}
+        if not _complete(frame, values):
             continue
         people = sample(rng, names, len(frame.people))
         things = tuple(pick(rng, allowed) for _, allowed in frame.things)
@@ -362,7 +343,7 @@ def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.R
 @cache
 def _language(code: str) -> _Language:
     """A language file compiled and checked: every slot of every frame must be fillable."""
-    _check(code, "language", LANGUAGES)
+    known("language", code, LANGUAGES)
     raw, shared = read(f"{code}.yaml"), read("frames.yaml")
     classes = raw.get("classes") or {}
     ids = [name for split in SPLITS for name in shared["names"][split]]
@@ -442,16 +423,15 @@ def problems(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem,
     """The first n problems of a split; the i-th is the same problem in every language.
 
     Frames come in balanced rotation, shuffled in each round, each as long as it has new problems. No question
-    comes twice. Raises RequestError for an unknown language or split, and where the split has fewer than n
-    problems. Source: ours.
+    comes twice; more problems than the split has are refused. Source: ours.
 
     >>> a, b = problems("sw", "train", 3), problems("sw", "train", 5)
     >>> a == b[:3], a[0].id
     (True, 'train-000000')
     """
-    _check(language, "language", LANGUAGES)
-    _check(split, "split", SPLITS)
-    _check_count(n, "n")
+    known("language", language, LANGUAGES)
+    known("split", split, SPLITS)
+    whole_number("n", n)
     words = _language(language)
     return tuple(_problem(i, deal, language, words) for i, deal in enumerate(_deals(split, n, seed)))
 
@@ -477,7 +457,7 @@ def completion(problem: Problem) -> str:
 
 
 def math_examples(language: str, split: str, n: int, seed: int = 0) -> tuple[Example, ...]:
-    """Problems as examples, the frame as their kind; errors as in `problems`.
+    """Problems as examples, the frame as their kind.
 
     >>> math_examples("en", "train", 1)[0].prompt.endswith("Answer:")
     True
@@ -489,13 +469,12 @@ def few_shot_prefix(language: str, shots: int = 2, seed: int = 0) -> str:
     """Solved problems to put before a prompt, each followed by an empty line; '' for no shots.
 
     All of different frames of the split `few-shot`; from two shots on at least one has two steps or more.
-    Raises RequestError for more shots than the split has frames. Source: ours.
 
     >>> few_shot_prefix("sw", 2).count("Swali: "), few_shot_prefix("sw", 0)
     (2, '')
     """
-    _check(language, "language", LANGUAGES)
-    _check_count(shots, "shots")
+    known("language", language, LANGUAGES)
+    whole_number("shots", shots)
     frames = len(_frames("few-shot"))
     if shots > frames:
         raise RequestError(f"shots = {shots}: there are {frames} few-shot frames, so at most {frames} shots")
@@ -510,13 +489,13 @@ def difficulty(split: str, n: int = 1000, seed: int = 0) -> dict[str, dict]:
     """Counts over the first n problems of a split: steps a problem, operations, digits of the answer.
 
     {"problems": {"n": n, "frames": ...}, "steps": {1: ...}, "operations": {"+": ...}, "digits": {1: ...}};
-    operations count steps, the others count problems. The language does not matter. Source: ours.
+    operations count steps, the others count problems. The language does not matter.
 
     >>> sum(difficulty("scored", 24)["steps"].values())
     24
     """
-    _check(split, "split", SPLITS)
-    _check_count(n, "n")
+    known("split", split, SPLITS)
+    whole_number("n", n)
     deals = tuple(_deals(split, n, seed))
     steps = Counter(len(deal.frame.steps) for deal in deals)
     signs = Counter(step.sign for deal in deals for step in deal.frame.steps)
@@ -535,7 +514,7 @@ def inventory(split: str) -> tuple[int, int, int]:
     >>> all(count > 0 for count in inventory("scored"))
     True
     """
-    _check(split, "split", SPLITS)
+    known("split", split, SPLITS)
     raw = read("frames.yaml")
     return len(_frames(split)), len(raw["names"][split]), len(raw["things"][split])
 
@@ -546,7 +525,7 @@ def file_head(language: str) -> list[str]:
     >>> any(line.startswith("Known weaknesses") for line in file_head("sw"))
     True
     """
-    _check(language, "language", LANGUAGES)
+    known("language", language, LANGUAGES)
     lines = text_of(f"{language}.yaml").splitlines()
     return [line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
 
@@ -576,20 +555,13 @@ class _Generic(NamedTuple):
     kinds: tuple[_Kind, ...]
 
 
-def _generic_languages() -> tuple[str, ...]:
-    return tuple(m[1] for name in data_names() if (m := re.fullmatch(r"generic-([a-z]{2,3})\.yaml", name)))
-
-
-GENERIC_LANGUAGES: tuple[str, ...] = tuple(code for code in LANGUAGES if code in _generic_languages())
-
-
 def generic_kinds(language: str) -> tuple[str, ...]:
-    """The kinds of instruction in a language's generic set; errors as in `language_examples`.
+    """The kinds of instruction in a language's generic set.
 
     >>> "summary" in generic_kinds("sw")
     True
     """
-    _check(language, "generic set for language", GENERIC_LANGUAGES)
+    known("generic set for language", language, GENERIC_LANGUAGES)
     return tuple(kind.id for kind in _generic(language).kinds)
 
 
@@ -649,14 +621,13 @@ def language_examples(language: str, n: int, seed: int = 0) -> tuple[Example, ..
     """The first n examples of the generic set: instructions of many kinds, no arithmetic, no digits.
 
     Kinds come in balanced rotation, and no task comes twice. The prompt's format is not that of the word
-    problems: language data in the evaluation's own format teaches a model not to calculate. Raises
-    RequestError for a language without a generic set and where n is too much. Source: ours.
+    problems: language data in the evaluation's own format teaches a model not to calculate. Source: ours.
 
     >>> len({example.kind for example in language_examples("sw", 20)}) >= 12
     True
     """
-    _check(language, "generic set for language", GENERIC_LANGUAGES)
-    _check_count(n, "n")
+    known("generic set for language", language, GENERIC_LANGUAGES)
+    whole_number("n", n)
     generic = _generic(language)
     rng = random.Random(f"xlnb generic {language} {seed}")
     seen: dict[str, set[str]] = {kind.id: set() for kind in generic.kinds}
