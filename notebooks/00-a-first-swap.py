@@ -37,7 +37,7 @@ from IPython.display import Markdown, display
 from xlnb import artifacts
 from xlnb.chapters import base_and_data, figures, first_swap, words
 from xlnb.corpora import templates
-from xlnb.studies import comparisons, outcomes as results
+from xlnb.studies import comparisons, experiments, outcomes as results
 from xlnb.studies.study import open_study
 from xlnb.weights import merging, partitions
 
@@ -74,7 +74,7 @@ _ = display(base_and_data.parallel_problems(language, "scored", 1))
 # hopeless for a model of this size.
 
 # %%
-base = study.outcomes(["base"])
+base = study.outcomes(experiments.BASE)
 _ = display(words.scores_table(results.scores(base), "The base model"))
 
 # %% [markdown]
@@ -139,7 +139,7 @@ else:
 # Six ways to use the two experts, and the control. *Task arithmetic* adds both task vectors whole, the *soup* adds half of each.
 
 # %%
-outcomes = study.outcomes()
+outcomes = study.outcomes(experiments.FIRST_SWAP)
 scores = results.scores(outcomes)
 _ = figures.scores_figure(scores, title=words.figure_title(outcomes))
 

@@ -28,7 +28,7 @@ from IPython.display import Markdown, display
 
 from xlnb import artifacts
 from xlnb.chapters import base_and_data, words
-from xlnb.studies import outcomes as results
+from xlnb.studies import experiments, outcomes as results
 from xlnb.studies.study import open_study
 
 _ = display(Markdown(words.versions_line(artifacts.versions())))
@@ -114,7 +114,7 @@ _ = display(base_and_data.corpora_table())
 
 # %%
 study = open_study(profile, language, seed, live, device, dtype)
-by_shots = study.base_by_shots()
+by_shots = study.outcomes(*experiments.BY_SHOTS)
 _ = base_and_data.shots_figure(results.scores(by_shots))
 
 # %%
@@ -129,7 +129,7 @@ _ = display(Markdown(told))
 # With two worked examples, which is what the whole book uses:
 
 # %%
-base = study.outcomes(["base"])
+base = study.outcomes(experiments.BASE)
 _ = display(words.scores_table(results.scores(base)))
 
 # %% [markdown]

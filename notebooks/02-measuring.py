@@ -31,7 +31,7 @@ from xlnb import artifacts, stats
 from xlnb.chapters import measuring, words
 from xlnb.evaluation import harness
 from xlnb.evaluation.readings import PRIMARY
-from xlnb.studies import comparisons, outcomes as results
+from xlnb.studies import comparisons, experiments, outcomes as results
 from xlnb.studies.study import open_study
 
 _ = display(Markdown(words.versions_line(artifacts.versions())))
@@ -101,7 +101,7 @@ _ = display(Markdown(measuring.choices_example(language)))
 
 # %%
 study = open_study(profile, language, seed, live, device, dtype)
-checked = study.validation()
+checked = study.outcomes(experiments.VALIDATION)
 costs = study.costs()
 means = measuring.validation_means(checked)
 _ = measuring.validation_figure(means, measuring.validation_title(checked))

@@ -31,7 +31,7 @@ from IPython.display import Markdown, display
 from xlnb import artifacts
 from xlnb.chapters import figures, layer_swapping, words
 from xlnb.models import architectures
-from xlnb.studies import outcomes as results
+from xlnb.studies import experiments, outcomes as results
 from xlnb.studies.study import open_study
 from xlnb.weights import partitions
 
@@ -96,7 +96,7 @@ _ = display(
 # the calculations in them alone; both in nats per token, lower is better. Differences are taken problem by problem.
 
 # %%
-outcomes = study.swap_controls()
+outcomes = study.outcomes(experiments.CONTROLS)
 target = layer_swapping.control_contrasts(outcomes, language)
 naming = layer_swapping.by_partition  # names a swap by its partition
 _ = figures.differences_figure(
@@ -138,7 +138,7 @@ _ = display(Markdown(told))
 # The corner 0+0 swaps nothing. It must be the math expert, which is a check of the machinery:
 
 # %%
-sweep = study.sweep()
+sweep = study.outcomes(experiments.SWEEP)
 _ = display(Markdown(layer_swapping.sweep_baseline(sweep, language)))
 
 # %%

@@ -25,10 +25,10 @@ from xlnb.stats import Components, Interval
 from xlnb.studies import committing, comparisons
 from xlnb.studies import outcomes as results
 from xlnb.studies import study as study_module
-from xlnb.studies.experiments import MEASURING
+from xlnb.studies.experiments import MEASURING, VALIDATION
 from xlnb.studies.outcomes import COLUMNS, load_costs, select
 from xlnb.studies.profiles import PROFILES
-from xlnb.studies.study import CommittedStudy, Study
+from xlnb.studies.study import Study
 
 BUDGETS = tuple(ORACLE_BUDGETS)
 
@@ -234,7 +234,7 @@ def by_hand(outcomes_by_hand):
 
 
 def test_candidates_are_the_readings_that_are_validated_and_each_has_a_cost():
-    assert set(CANDIDATES) == {metric for group in VALIDATED for metric in group}
+    assert set(CANDIDATES) == set(VALIDATED)
     assert set(CANDIDATES) == {metric for group in COST_GROUPS.values() for metric in group}
     assert PRIMARY in CANDIDATES
 
@@ -849,14 +849,15 @@ ARMS = ["base", PLACEBO, *BUDGETS]
 
 def second_training(study):
     """What publish asks of a study, as another training would answer it: the base's outcomes, and others a little moved."""
-    outcomes = study.validation()
+    outcomes = study.outcomes(VALIDATION)
     trained = (outcomes["method"] != "base").astype(int)
     moved = outcomes.assign(seed=trained, outcome=outcomes["outcome"] + 0.01 * trained)
     return SimpleNamespace(
         profile=study.profile,
         language=study.language,
         seed=1,
-        validation=lambda: moved,
+        outcomes=lambda *asks: moved,
+        cells=lambda ask: [],
         costs=study.costs,
         history=study.history,
         spec=lambda experts: {**study.spec(experts), "seed": 1},
@@ -882,7 +883,7 @@ def nothing_to_compute(home, monkeypatch):
         raise AssertionError("something was computed again")
 
     monkeypatch.setattr(study_module, "evaluate", fail)
-    monkeypatch.setattr("xlnb.training.sft._fit", fail)
+    monkeypatch.setattr("xlnb.training.sft.fit", fail)
 
 
 @pytest.fixture
@@ -893,7 +894,7 @@ def committed_folder(home, tmp_path):
 
 
 def test_base_placebo_and_oracles_are_read_by_every_reading(nothing_to_compute):
-    outcomes = Study(SMALL).validation()
+    outcomes = Study(SMALL).outcomes(VALIDATION)
     assert list(outcomes.columns) == COLUMNS
     assert list(dict.fromkeys(outcomes["method"])) == ARMS
     assert set(outcomes["metric"]) == set(CANDIDATES)
@@ -908,7 +909,7 @@ def test_base_placebo_and_oracles_are_read_by_every_reading(nothing_to_compute):
 
 
 def test_every_arm_is_another_model(nothing_to_compute):
-    nll = select(Study(SMALL).validation(), metric="nll")
+    nll = select(Study(SMALL).outcomes(VALIDATION), metric="nll")
     scored = nll.groupby("method")["outcome"].apply(tuple)
     assert len(set(scored)) == len(scored) == len(ARMS)
 
@@ -971,16 +972,6 @@ def test_costs_have_a_row_a_group_and_are_not_measured_again(home, nothing_to_co
     pd.testing.assert_frame_equal(Study(SMALL, "sw", 7).costs(), costs)  # the base is the same for every seed
 
 
-def test_costs_are_those_kept_with_the_outcomes(home, tmp_path, monkeypatch, nothing_to_compute):
-    shutil.copytree(home / "runs", tmp_path / "runs")
-    monkeypatch.setenv("XLNB_HOME", str(tmp_path))
-    for file in tmp_path.rglob("base/outcomes/*.json"):
-        made = artifacts.read_json(file)
-        asked = made["spec"]["evaluation"]
-        artifacts.write_json(file, made | {"seconds": 100 + len(asked["readings"]) if asked["problems"] == 3 else 7})
-    assert list(Study(SMALL).costs()["seconds"]) == [100 + len(readings) for readings in COST_GROUPS.values()]
-
-
 def test_the_published_result_is_whole(home):
     out = home / "book" / "results" / MEASURING
     assert sorted(path.name for path in out.iterdir()) == [
@@ -997,10 +988,12 @@ def test_the_published_result_is_whole(home):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_committed_and_live_say_the_same(committed_folder, seed, nothing_to_compute):
-    live, committed = Study(SMALL), CommittedStudy("smoke", "sw", seed, committed_folder)
+    live, committed = Study(SMALL), Study(SMALL, "sw", seed, live=False, results=committed_folder)
     live = live if seed == 0 else second_training(live)
     order = ["metric", "method", "problem"]
-    expected, found = (one.validation().sort_values(order, ignore_index=True)[COLUMNS] for one in (live, committed))
+    expected, found = (
+        one.outcomes(VALIDATION).sort_values(order, ignore_index=True)[COLUMNS] for one in (live, committed)
+    )
     texts = [one.pop("text").fillna("").tolist() for one in (expected, found)]  # how "none" is stored may differ
     assert texts[0] == texts[1] and len(set(texts[0])) > 1
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
@@ -1008,12 +1001,12 @@ def test_committed_and_live_say_the_same(committed_folder, seed, nothing_to_comp
 
 
 def test_a_language_may_have_been_measured_and_nothing_else(committed_folder, nothing_to_compute):
-    study = CommittedStudy("smoke", "sw", 0, committed_folder)
+    study = Study(SMALL, live=False, results=committed_folder)
     shutil.copytree(committed_folder / MEASURING, committed_folder / "first-swap-bn")
     other = pd.read_parquet(committed_folder / MEASURING / "outcomes.parquet").assign(language="bn")
     other.to_parquet(committed_folder / "first-swap-bn" / "outcomes.parquet")
-    assert set(study.validation()["method"]) == set(ARMS)
-    with pytest.raises(RequestError, match="No committed result of first-swap of profile smoke, language sw, seed 0"):
+    assert set(study.outcomes(VALIDATION)["method"]) == set(ARMS)
+    with pytest.raises(RequestError, match=r"base in en is not committed with nll, .*profile smoke, language sw, seed 0\): run live"):
         study.outcomes()
 
 

@@ -24,7 +24,7 @@ from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO, label
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, verdict
 from xlnb.studies.outcomes import select
 
-CANDIDATES = tuple(metric for metric in READINGS if any(metric in group for group in VALIDATED))
+CANDIDATES = tuple(metric for metric in READINGS if metric in VALIDATED)
 TRAININGS = 3  # for which problems are counted in the choice of the primary reading
 SHARE_SEEN = 0.25  # of the oracle's gain: the difference that should be seen
 MOST_FORMAT = 0.25  # the placebo may gain at most this share of what the oracle gains

@@ -239,7 +239,7 @@ def study(
 
     from xlnb.studies import outcomes as results
 
-    outcomes = pd.concat([one.outcomes(ask) for one in studies for ask in what.asks], ignore_index=True)
+    outcomes = pd.concat([one.outcomes(*what.asks) for one in studies], ignore_index=True)
     table = results.scores(results.distinct(outcomes))
     shown = ["seed", "method", "partition", "split", "shots", "test_language", "metric", "value", "low", "high", "n"]
     print(table[shown].to_string(index=False, float_format="%.4f"))

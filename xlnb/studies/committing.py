@@ -40,7 +40,7 @@ def publish(
     parts: dict[str, list[pd.DataFrame]] = {"outcomes": [], "training": []} | ({"costs": []} if chosen.costs else {})
     specs = []
     for study in studies:
-        parts["outcomes"] += [study.outcomes(ask) for ask in chosen.asks]
+        parts["outcomes"].append(study.outcomes(*chosen.asks))
         keys = {"profile": study.profile.name, "language": study.language, "seed": study.seed}
         parts["training"] += [study.history(slug).assign(**keys, expert=slug) for slug in chosen.experts]
         if chosen.costs:

@@ -250,15 +250,17 @@ class Study:
             for language in ask.languages
         ]
 
-    def outcomes(self, ask: Ask = FIRST_SWAP) -> pd.DataFrame:
-        """Return the per-problem outcomes of what is asked, columns as :func:`xlnb.load_outcomes` has them.
+    def outcomes(self, *asks: Ask) -> pd.DataFrame:
+        """Return the per-problem outcomes of what is asked (the first chapter's where nothing is), columns as in
+        :func:`xlnb.load_outcomes`.
 
         What is committed or made is read, what is missing is computed, as the study's ``committed`` and ``live`` allow. Raises
         RequestError where something is missing that may not be computed.
         """
         import pandas as pd
 
-        return pd.concat([self._rows(cell) for cell in self.cells(ask)], ignore_index=True)
+        cells = [cell for ask in asks or (FIRST_SWAP,) for cell in self.cells(ask)]
+        return pd.concat([self._rows(cell) for cell in cells], ignore_index=True)
 
     def state(self, cell: Cell) -> str:
         """Say whether a cell is committed, made or missing, from files' columns alone."""
