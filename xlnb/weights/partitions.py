@@ -8,7 +8,7 @@ post-attention norm with attention, the norms around the FFN with the FFN. Sourc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
@@ -25,8 +25,6 @@ SIDES = ("math", "language")
 OWNERS = ("base", *SIDES)  # of what lies outside the layers, where somebody says so
 _STATED_DEPTHS = range(28, 33)  # on the paper's own depths the counts stand as given
 _FFN_NORM = re.compile(r"ffn|mlp|feed_?forward")  # how the norms around the FFN are called, in known and other decoders
-NAMES = ("A", "B", "C", "predecessor", "half and half", "outer B+T", "outer B+T, N transition", "all math", "all language",
-         "complement of NAME", "random SEED of NAME")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -244,7 +242,7 @@ def _scaled_outer(bottom: int, top: int, depth: int) -> tuple[int, int]:
     return scaled_count(bottom, depth), scaled_count(top, depth)
 
 
-_SIMPLE = {
+NAMED: dict[str, Callable[[int], Partition]] = {  # by the number of layers
     "A": partition_a,
     "B": partition_b,
     "C": partition_c,
@@ -253,6 +251,7 @@ _SIMPLE = {
     "all math": lambda depth: uniform(1, depth),
     "all language": lambda depth: uniform(0, depth),
 }
+NAMES = (*NAMED, "outer B+T", "outer B+T, N transition", "complement of NAME", "random SEED of NAME")
 _OUTER = re.compile(r"outer (\d{1,4})\+(\d{1,4})(?:, (\d{1,4}) transition)?")
 _RANDOM = re.compile(r"random (\d{1,9}) of (.+)")
 
@@ -265,8 +264,8 @@ def named_partition(name: str, depth: int) -> Partition:
     >>> print(named_partition("random 0 of outer 2+1", 8))
     random 0 of outer 2+1: MLMLMMLM
     """
-    if name in _SIMPLE:
-        return _SIMPLE[name](depth)
+    if name in NAMED:
+        return NAMED[name](depth)
     if match := _OUTER.fullmatch(name):
         return outer_layers(int(match[1]), int(match[2]), depth, transition=int(match[3] or 0))
     if name.startswith("complement of "):
