@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 
 from xlnb.errors import RequestError
 
-__all__ = ["Example", "fingerprint", "mismatched", "strangers"]
-
 
 @dataclass(frozen=True)
 class Example:

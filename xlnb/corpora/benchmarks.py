@@ -29,8 +29,6 @@ from xlnb.corpora.grammar import sample
 from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.languages import LANGUAGE_NAMES
 
-__all__ = ["Benchmark", "Item", "belebele", "global_mmlu", "load_benchmark", "mgsm", "templates_benchmark"]
-
 
 @dataclass(frozen=True)
 class Item:

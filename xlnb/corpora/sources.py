@@ -26,8 +26,6 @@ from xlnb.languages import LANGUAGE_NAMES
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["REASONS", "SOURCES", "Corpus", "Source", "formatted", "load_corpus", "name_and_path"]
-
 ToExamples = Callable[[Row, str], Iterable[Example]]  # of a row and the language
 # Why an example is dropped, asked in this order.
 REASONS = ("empty", "too long", "other script", "arithmetic", "duplicate")

@@ -24,47 +24,17 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from xlnb.corpora import Example
-from xlnb.corpora.grammar import (
-    Forms,
-    Template,
-    below,
-    compile_template,
-    data_names,
-    inflect,
-    missing,
-    pick,
-    read,
-    render,
-    sample,
-    text_of,
-)
+from xlnb.corpora import Example, grammar
+from xlnb.corpora.grammar import Forms, Template
 from xlnb.errors import RequestError, known, whole_number
-
-__all__ = [
-    "GENERIC_LANGUAGES",
-    "LANGUAGES",
-    "SPLITS",
-    "Problem",
-    "completion",
-    "difficulty",
-    "few_shot_prefix",
-    "file_head",
-    "generic_kinds",
-    "language_examples",
-    "math_examples",
-    "numbers_split",
-    "problems",
-    "prompt",
-]
 
 SPLITS = ("train", "few-shot", "development", "scored")
 
 
 # Codes of the data files that are languages, English (the source) first.
-_CODES = [match[1] for name in data_names() if (match := re.fullmatch(r"([a-z]{2,3})\.yaml", name))]
+_CODES = [match[1] for name in grammar.data_names() if (match := re.fullmatch(r"([a-z]{2,3})\.yaml", name))]
 LANGUAGES: tuple[str, ...] = tuple(sorted(_CODES, key=lambda code: (code != "en", code)))
-GENERIC_LANGUAGES: tuple[str, ...] = tuple(code for code in LANGUAGES if f"generic-{code}.yaml" in data_names())
+GENERIC_LANGUAGES: tuple[str, ...] = tuple(code for code in LANGUAGES if f"generic-{code}.yaml" in grammar.data_names())
 
 # Limits that hold for every frame. Numbers and results of a problem all differ, so that neither copying a
 # number nor mixing up two of them is right by accident.
@@ -221,7 +191,7 @@ def _frame(entry: Mapping[str, Any], things: Mapping[str, Any]) -> _Frame:
 
 @cache
 def _frames(split: str) -> tuple[_Frame, ...]:
-    raw = read("frames.yaml")
+    raw = grammar.read("frames.yaml")
     return tuple(_frame(entry, raw["things"]) for entry in raw["frames"] if entry["split"] == split)
 
 
@@ -280,7 +250,7 @@ def _capacity(frame: _Frame) -> int:
         values = dict(zip(names, drawn, strict=True))
         if _complete(frame, values):
             tuples.add(tuple(values[name] for name in frame.stated))
-    people = math.perm(len(read("frames.yaml")["names"][frame.split]), len(frame.people))
+    people = math.perm(len(grammar.read("frames.yaml")["names"][frame.split]), len(frame.people))
     choices = itertools.product(*(things for _, things in frame.things))
     things = sum(len(set(choice)) == len(choice) for choice in choices)
     return len(tuples) * people * things
@@ -305,14 +275,14 @@ def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
     if n > 10_000 * len(frames) and n > _at_most(split):
         raise _too_many(split, n)
     rng = random.Random(f"xlnb templates {split} {seed}")
-    names = tuple(read("frames.yaml")["names"][split])
+    names = tuple(grammar.read("frames.yaml")["names"][split])
     seen: set[tuple] = set()
     found = 0
     while found < n:
         if not frames:
             raise _too_many(split, n)
         # The whole round is shuffled even if n ends within it: that keeps prefixes stable.
-        for frame in sample(rng, frames, len(frames)):
+        for frame in grammar.sample(rng, frames, len(frames)):
             if found == n:
                 return
             deal = _deal(frame, names, seen, rng)
@@ -325,11 +295,11 @@ def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
 
 def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.Random) -> _Deal | None:
     for _ in range(_TRIES):
-        values = {name: low + below(rng, count) for name, low, count in frame.draw}
+        values = {name: low + grammar.below(rng, count) for name, low, count in frame.draw}
         if not _complete(frame, values):
             continue
-        people = sample(rng, names, len(frame.people))
-        things = tuple(pick(rng, allowed) for _, allowed in frame.things)
+        people = grammar.sample(rng, names, len(frame.people))
+        things = tuple(grammar.pick(rng, allowed) for _, allowed in frame.things)
         key = (frame.id, people, things, tuple(values[name] for name in frame.stated))
         if len(set(things)) == len(things) and key not in seen:
             seen.add(key)
@@ -344,13 +314,13 @@ def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.R
 def _language(code: str) -> _Language:
     """A language file compiled and checked: every slot of every frame must be fillable."""
     known("language", code, LANGUAGES)
-    raw, shared = read(f"{code}.yaml"), read("frames.yaml")
+    raw, shared = grammar.read(f"{code}.yaml"), grammar.read("frames.yaml")
     classes = raw.get("classes") or {}
     ids = [name for split in SPLITS for name in shared["names"][split]]
     # `as written`: the names of frames.yaml are good in this language too.
     rows = dict.fromkeys(ids) if raw["names"] == "as written" else raw["names"]
-    names = {name: inflect(row, classes, base=name) for name, row in rows.items()}
-    things = {thing: inflect(row, classes) for thing, row in raw["things"].items()}
+    names = {name: grammar.inflect(row, classes, base=name) for name, row in rows.items()}
+    things = {thing: grammar.inflect(row, classes) for thing, row in raw["things"].items()}
     wordings = {frame: _wording(entry, raw["final"]) for frame, entry in raw["frames"].items()}
     language = _Language(raw["labels"], names, things, wordings)
     for split in SPLITS:
@@ -360,7 +330,9 @@ def _language(code: str) -> _Language:
 
 
 def _wording(entry: Mapping[str, Any], final: str) -> _Wording:
-    return _Wording(compile_template(entry["question"]), compile_template(" ".join([*entry["steps"], final])))
+    return _Wording(
+        grammar.compile_template(entry["question"]), grammar.compile_template(" ".join([*entry["steps"], final]))
+    )
 
 
 def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[str, ...]) -> None:
@@ -384,7 +356,7 @@ def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[s
                 raise RequestError(f"{where}: slot {slot} may be {name}, which the file does not have")
     for i in range(max([len(ids) for _, _, ids in fillers], default=1)):
         binding = numbers | {slot: rows[ids[i % len(ids)]] for slot, rows, ids in fillers}
-        gap = missing(question, binding) or missing(solution, binding)
+        gap = grammar.missing(question, binding) or grammar.missing(solution, binding)
         if gap:
             who = {slot: ids[i % len(ids)] for slot, _, ids in fillers}
             raise RequestError(f"{where}: nothing to put in {{{gap}}} (with {who})")
@@ -408,8 +380,8 @@ def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem
         frame=frame.id,
         language=code,
         split=frame.split,
-        question=render(wording.question, binding),
-        solution=render(wording.solution, binding),
+        question=grammar.render(wording.question, binding),
+        solution=grammar.render(wording.solution, binding),
         answer=answer,
         expressions=expressions,
         numbers=tuple([values[name] for name in frame.stated]),
@@ -515,7 +487,7 @@ def inventory(split: str) -> tuple[int, int, int]:
     True
     """
     known("split", split, SPLITS)
-    raw = read("frames.yaml")
+    raw = grammar.read("frames.yaml")
     return len(_frames(split)), len(raw["names"][split]), len(raw["things"][split])
 
 
@@ -526,7 +498,7 @@ def file_head(language: str) -> list[str]:
     True
     """
     known("language", language, LANGUAGES)
-    lines = text_of(f"{language}.yaml").splitlines()
+    lines = grammar.text_of(f"{language}.yaml").splitlines()
     return [line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
 
 
@@ -568,9 +540,9 @@ def generic_kinds(language: str) -> tuple[str, ...]:
 @cache
 def _generic(code: str) -> _Generic:
     name = f"generic-{code}.yaml"
-    raw = read(name)
+    raw = grammar.read(name)
     classes = raw.get("classes") or {}
-    tables = {table: tuple(inflect(row, classes) for row in rows) for table, rows in raw["tables"].items()}
+    tables = {table: tuple(grammar.inflect(row, classes) for row in rows) for table, rows in raw["tables"].items()}
     kinds = tuple(
         _Kind(kind, tuple(entry["instructions"]), tuple(_variant(variant) for variant in entry["variants"]))
         for kind, entry in raw["kinds"].items()
@@ -583,7 +555,7 @@ def _generic(code: str) -> _Generic:
 
 def _variant(entry: Mapping[str, Any]) -> _Variant:
     slots = tuple(entry["draw"].items())
-    return _Variant(slots, compile_template(entry["text"]), compile_template(entry["completion"]))
+    return _Variant(slots, grammar.compile_template(entry["text"]), grammar.compile_template(entry["completion"]))
 
 
 def _check_variant(where: str, variant: _Variant, tables: Mapping[str, tuple[Forms, ...]]) -> None:
@@ -592,28 +564,28 @@ def _check_variant(where: str, variant: _Variant, tables: Mapping[str, tuple[For
             raise RequestError(f"{where}: no table {table} for slot {slot}; there are: {', '.join(tables)}")
     for i in range(max(len(tables[table]) for _, table in variant.slots)):
         binding = {slot: tables[table][i % len(tables[table])] for slot, table in variant.slots}
-        gap = missing(variant.text, binding) or missing(variant.completion, binding)
+        gap = grammar.missing(variant.text, binding) or grammar.missing(variant.completion, binding)
         if gap:
             raise RequestError(f"{where}: nothing to put in {{{gap}}} in row {i}")
 
 
 def _bind(variant: _Variant, tables: Mapping[str, tuple[Forms, ...]], rng: random.Random) -> dict[str, Forms]:
     wanted = Counter(table for _, table in variant.slots)
-    rows = {table: iter(sample(rng, tables[table], count)) for table, count in wanted.items()}
+    rows = {table: iter(grammar.sample(rng, tables[table], count)) for table, count in wanted.items()}
     return {slot: next(rows[table]) for slot, table in variant.slots}
 
 
 def _generic_example(kind: _Kind, generic: _Generic, seen: set[str], rng: random.Random) -> Example | None:
     for _ in range(_TRIES):
-        variant = pick(rng, kind.variants)
+        variant = grammar.pick(rng, kind.variants)
         binding = _bind(variant, generic.tables, rng)
-        text = render(variant.text, binding)
-        instruction = pick(rng, kind.instructions)
+        text = grammar.render(variant.text, binding)
+        instruction = grammar.pick(rng, kind.instructions)
         # The text decides, not the wording of the instruction: the same task asked otherwise is no new one.
         if text not in seen:
             seen.add(text)
             filled = generic.layout.format(instruction=instruction, text=text)
-            return Example(filled, render(variant.completion, binding), kind.id)
+            return Example(filled, grammar.render(variant.completion, binding), kind.id)
     return None
 
 
@@ -633,7 +605,7 @@ def language_examples(language: str, n: int, seed: int = 0) -> tuple[Example, ..
     seen: dict[str, set[str]] = {kind.id: set() for kind in generic.kinds}
     out: list[Example] = []
     while len(out) < n:
-        for kind in sample(rng, generic.kinds, len(generic.kinds))[: n - len(out)]:
+        for kind in grammar.sample(rng, generic.kinds, len(generic.kinds))[: n - len(out)]:
             example = _generic_example(kind, generic, seen[kind.id], rng)
             if example is None:
                 raise RequestError(
