@@ -97,7 +97,7 @@ def train_expert(
     rows = _rows(base, examples, training)
     model = _with_lora(base, training, seed)
     try:
-        history = _fit(model, base.pad_id, rows, training, seed, checkpoint, spec, title)
+        history = _fit(model, base, rows, training, seed, checkpoint, spec, title)
         with artifacts.whole_folder(out) as partial:
             model.save_pretrained(partial, save_embedding_layers=False)  # the adapter fits the untrimmed base
             artifacts.write_json(partial / "history.json", history)
@@ -160,7 +160,7 @@ def batch_order(n: int, batch_size: int, steps: int, seed: int) -> list[list[int
 
 
 def _fit(
-    model: Any, pad_id: int, rows: list[Row], training: Training, seed: int, checkpoint: Path, spec: dict, title: str
+    model: Any, base: Base, rows: list[Row], training: Training, seed: int, checkpoint: Path, spec: dict, title: str
 ) -> list[dict[str, float]]:
     """Run the optimizer from the last checkpoint (or the start) to the end; return loss, rate and tokens of each step."""
     import torch
@@ -176,9 +176,10 @@ def _fit(
     for step in range(len(history), training.steps):
         for group in optimizer.param_groups:
             group["lr"] = training.rate(step)
-        batch = right_aligned([rows[i] for i in order[step]], pad_id)
+        batch = right_aligned([rows[i] for i in order[step]], base.pad_id, device=base.device)
         counted = int((batch.labels != IGNORED).sum())
-        loss = completion_nll(model, batch).sum() / counted
+        with base.autocast():
+            loss = completion_nll(model, batch).sum() / counted
         if not torch.isfinite(loss):
             raise WorkError(
                 f"Training of {title} failed at step {step}: the loss is {loss.item()}. Lower the learning rate."
@@ -216,7 +217,7 @@ def _resume(path: Path, spec: dict, weights: dict, optimizer: Any) -> list[dict[
 
     if not path.is_file():
         return []
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
     if saved["spec"] != artifacts.digest(spec):
         return []
     with torch.no_grad():
