@@ -5,10 +5,15 @@ Names below are loaded when first used, so that ``import xlnb`` costs nothing.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Threads that wait for each other sleep instead of spinning: beside another busy process spinning ones steal each other's core.
+# OpenMP reads this when torch is loaded; it changes no result, and what a user has set stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "Study": "studies.study",

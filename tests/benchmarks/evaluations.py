@@ -17,10 +17,10 @@ from xlnb.errors import RequestError
 from xlnb.evaluation import harness
 from xlnb.evaluation.answers import extract_number
 from xlnb.evaluation.asking import Evaluation
-from xlnb.evaluation.scoring import evaluate, generate_answers
+from xlnb.evaluation.scoring import evaluate
 from xlnb.models import base as base_module
 from xlnb.models import pocket
-from xlnb.models.engine import run_prefix
+from xlnb.models.engine import Engine
 from xlnb.studies.study import _vocabulary_texts
 
 GOALS = {"likelihood": 3.0, "generation": 2.0}
@@ -98,9 +98,9 @@ def our_likelihoods(base, benchmark, settings):
 
 def our_answers(base, benchmark, settings):
     started = time.perf_counter()
-    prefix = run_prefix(base, benchmark.prefix)
-    sizes = settings.max_new_tokens, settings.generation_batch_size
-    answers = generate_answers(base, prefix, benchmark.items, *sizes)
+    engine = Engine(base, generation_batch_size=settings.generation_batch_size)
+    prompts = [base.encode(item.prompt) for item in benchmark.items]
+    answers = engine.answers(engine.prefix(benchmark.prefix), prompts, settings.max_new_tokens)
     return time.perf_counter() - started, answers
 
 

@@ -9,14 +9,13 @@ import torch
 from xlnb.corpora import mismatched, strangers, templates
 from xlnb.corpora.benchmarks import Benchmark, Item, templates_benchmark
 from xlnb.errors import RequestError
-from xlnb.evaluation import scoring
 from xlnb.evaluation.answers import calculations, extract_number, has_calculations
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import CHOICES, READINGS
-from xlnb.evaluation.scoring import allowed, answer_readings, evaluate, generate_answers
+from xlnb.evaluation.scoring import allowed, answer_readings, evaluate
 from xlnb.evaluation.solutions import calculation_choices, calculation_variants, expression_tokens, solution_readings
 from xlnb.models.base import Base, load_base, trim
-from xlnb.models.engine import IGNORED, Branch, completion_nll, likelihoods, right_aligned, run_prefix
+from xlnb.models.engine import IGNORED, Branch, Engine, completion_nll, right_aligned
 from xlnb.models.miniatures import MINIATURES
 
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -30,8 +29,17 @@ def some(language, n, shots=0):
 
 
 def solution_nll(base, prefix, items, batch_size):
-    settings = Evaluation(readings=("nll", "expression-nll"), batch_size=batch_size)
-    return [tuple(found.values()) for found in solution_readings(base, prefix, items, settings)]
+    found = solution_readings(Engine(base, batch_size), prefix, items, ("nll", "expression-nll"))
+    return [tuple(one.values()) for one in found]
+
+
+def run_prefix(base, text):
+    return Engine(base).prefix(text)
+
+
+def generate_answers(base, prefix, items, tokens, batch_size):
+    prompts = [base.encode(item.prompt) for item in items]
+    return Engine(base, generation_batch_size=batch_size).answers(prefix, prompts, tokens)
 
 
 @pytest.fixture
@@ -93,7 +101,7 @@ def in_expressions(problem):
 
 
 def test_right_aligned_rows():
-    batch = right_aligned([([5, 6], [7]), ([8], [9, 10, 11])], pad_id=0, past=2)
+    batch = right_aligned([([5, 6], [7]), ([8], [9, 10, 11])], pad_id=0, past=2, device="cpu")
     assert batch.input_ids.tolist() == [[0, 5, 6, 7], [8, 9, 10, 11]]
     assert batch.attention_mask.tolist() == [[1, 1, 0, 1, 1, 1], [1] * 6]
     assert batch.position_ids.tolist()[0][1:] == [2, 3, 4]
@@ -103,7 +111,7 @@ def test_right_aligned_rows():
 
 
 def test_rows_without_completions():
-    batch = right_aligned([([5, 6], []), ([8], [])], pad_id=0)
+    batch = right_aligned([([5, 6], []), ([8], [])], pad_id=0, device="cpu")
     assert batch.input_ids.tolist() == [[5, 6], [0, 8]]
     assert batch.attention_mask.tolist() == [[1, 1], [0, 1]]
     assert batch.labels.shape == (2, 0)
@@ -116,7 +124,7 @@ def test_a_batch_gives_each_row_its_own_likelihood(miniature, family):
         (base.encode(p), base.encode(c)) for p, c in (("a prompt", " x"), ("b", " a longer completion"), ("cd ", "1"))
     ]
     with torch.inference_mode():
-        together = completion_nll(base.model, right_aligned(rows, base.pad_id))
+        together = completion_nll(base.model, right_aligned(rows, base.pad_id, device=base.device))
         for row, (prompt, completion) in zip(together, rows, strict=True):
             logits = base.model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
             nll = -logits.log_softmax(-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
@@ -355,7 +363,7 @@ def test_branches_have_the_likelihood_they_have_alone(miniature, family, shots):
         [Branch(0, base.encode(" A")), Branch(0, base.encode(" B")), Branch(0, base.encode(" C"))],
     ]
     for (prompt, completion), own, (tokens, others) in zip(
-        rows, branches, likelihoods(base, prefix, rows, branches, 2), strict=True
+        rows, branches, Engine(base, 2).nll(prefix, rows, branches), strict=True
     ):
         before = prefix.ids + prompt
         if completion:
@@ -393,8 +401,7 @@ def test_choices_change_a_calculation_and_nothing_else(base, language):
 
 def test_a_choice_is_right_where_the_gold_calculation_is_likeliest(base):
     prefix, items = run_prefix(base, few_shot("en")[-80:]), some("en", 6)
-    settings = Evaluation(readings=LIKELIHOOD, batch_size=4)
-    for item, found in zip(items, solution_readings(base, prefix, items, settings), strict=True):
+    for item, found in zip(items, solution_readings(Engine(base, 4), prefix, items, LIKELIHOOD), strict=True):
         ids, before = base.encode(item.completion), prefix.ids + base.encode(item.prompt)
         shares, right = 1.0, True
         for offered in calculation_choices(base, item.completion):
@@ -409,7 +416,7 @@ def test_guessing_among_the_variants_is_right_once_in_six(base):
     with torch.no_grad():  # a model that finds every token equally likely
         base.model.get_output_embeddings().weight.zero_()
     items = some("en", 6)
-    scored = solution_readings(base, run_prefix(base, ""), items, Evaluation(readings=CHOICES))
+    scored = solution_readings(Engine(base), run_prefix(base, ""), items, CHOICES)
     for item, found in zip(items, scored, strict=True):
         assert found["choice-probability"] == pytest.approx(6 ** -len(item.expressions), rel=1e-4)
         assert found["choice"] == 0  # a tie is not right
@@ -420,7 +427,7 @@ def test_information_is_the_likelihood_behind_another_problem_minus_that_behind_
     prefix = run_prefix(base, "")
     other = [items[j] for j in strangers([item.group for item in items])]
     readings = ("nll", "expression-nll", "information", "expression-information")
-    found = solution_readings(base, prefix, items, Evaluation(readings=readings))
+    found = solution_readings(Engine(base), prefix, items, readings)
     for item, stranger, one in zip(items, other, found, strict=True):
         assert stranger.group != item.group
         crossed = plain_nll(base, prefix.ids, replace(stranger, completion=item.completion))
@@ -435,13 +442,13 @@ def test_no_information_where_the_problem_is_not_read(base):
         for name, p in base.model.named_parameters():
             if "o_proj" in name:
                 p.zero_()
-    found = solution_readings(base, run_prefix(base, ""), some("en", 4), Evaluation(readings=("information",)))
+    found = solution_readings(Engine(base), run_prefix(base, ""), some("en", 4), ("information",))
     assert [one["information"] for one in found] == pytest.approx([0] * 4, abs=1e-5)
     assert all(set(one) == {"information"} for one in found)
 
 
 def test_information_takes_two_problems(base):
-    found = solution_readings(base, run_prefix(base, ""), some("en", 1), Evaluation(readings=("nll", "information")))
+    found = solution_readings(Engine(base), run_prefix(base, ""), some("en", 1), ("nll", "information"))
     assert [set(one) for one in found] == [{"nll"}]
     with pytest.raises(RequestError, match="two or more"):
         strangers(["alone"])
@@ -558,10 +565,13 @@ def test_batch_sizes_hardly_matter(base):
 
 @pytest.mark.parametrize("right", [True, False])
 def test_answers_are_scored(base, monkeypatch, right):
-    def answers(base, prefix, problems, *settings):
-        return [p.completion if right else "I do not know. 10000 + 1 = 10001" for p in problems]
+    def answers(self, prefix, prompts, n):
+        solutions = [item.completion for item in SMALL.asked("sw").items]
+        return [
+            one if right else "I do not know. 10000 + 1 = 10001" for one, _ in zip(solutions, prompts, strict=False)
+        ]
 
-    monkeypatch.setattr(scoring, "generate_answers", answers)
+    monkeypatch.setattr(Engine, "answers", answers)
     rows = asked(base, "sw", SMALL)
     for metric in ("exact-match", "expression"):
         assert list(rows.loc[rows["metric"] == metric, "outcome"]) == [float(right)] * 4

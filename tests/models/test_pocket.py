@@ -16,7 +16,7 @@ from xlnb.evaluation.scoring import evaluate
 from xlnb.evaluation.solutions import expression_tokens
 from xlnb.models import pocket
 from xlnb.models.base import load_base
-from xlnb.models.engine import run_prefix
+from xlnb.models.engine import Engine
 from xlnb.models.pocket import pocket_checkpoint
 from xlnb.stats import paired_difference
 from xlnb.studies.experiments import Ask
@@ -173,7 +173,7 @@ def test_trimming_adds_the_mass_of_what_is_gone(study, weights):
 
 @pytest.mark.pocket
 def test_a_prefix_is_read(study):
-    prefix = run_prefix(study.base, templates.few_shot_prefix("en", 2))
+    prefix = Engine(study.base).prefix(templates.few_shot_prefix("en", 2))
     assert study.base.decode(prefix.ids).count("Question:") == 2
 
 

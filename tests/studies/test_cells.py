@@ -158,7 +158,10 @@ def test_a_vocabulary_is_part_of_an_experts_name(monkeypatch):
 
 @pytest.mark.pocket
 def test_the_profiles_vocabulary_holds_that_of_each_language(monkeypatch, own_home, pocket_folder):
-    kept = {languages: vocabulary.kept_of(pocket_folder, languages) for languages in (("en", "sw"), ("en", "sw", "bn", "te"))}
+    kept = {
+        languages: vocabulary.kept_of(pocket_folder, languages)
+        for languages in (("en", "sw"), ("en", "sw", "bn", "te"))
+    }
     few, all_of_them = (set(ids) for ids in kept.values())
     assert len(few) == 3422, "as the first results were computed with"
     assert few < all_of_them and len(all_of_them) < 10_000

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from xlnb.chapters.words import Naming, pair_name
 from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, PRIMARY, READINGS
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.methods import label, method
+from xlnb.methods import METHODS, label
 from xlnb.studies.comparisons import ARMS, BASE, NOT_SHOWN, arms_of, target_first
 from xlnb.weights.partitions import Partition
 
@@ -126,7 +126,7 @@ def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = PRIMARY) ->
     for axis, language in zip(axes[0], languages, strict=True):
         rows = list(chosen[chosen["test_language"] == language].itertuples())
         for place, row in enumerate(rows):
-            dot(axis, place, (row.difference, row.low, row.high), EXPERT_COLOURS[method(row.method_a).expert])
+            dot(axis, place, (row.difference, row.low, row.high), EXPERT_COLOURS[METHODS[row.method_a].expert])
         axis.set_title(LANGUAGE_NAMES.get(language, language))
         turned = "" if reading.higher_is_better else ", reversed"
         axis.set_xlabel(f"{reading.title}, minus the base's\n({reading.unit_in_words}{turned}:\nright is better)")

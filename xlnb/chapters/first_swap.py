@@ -12,7 +12,7 @@ from xlnb.chapters.figures import EXPERT_COLOURS, SHOWN, gains_figure, subplots
 from xlnb.chapters.words import bullets, difference_in_words, figure_title, table
 from xlnb.corpora.templates import Problem
 from xlnb.evaluation.readings import READINGS
-from xlnb.methods import label, method
+from xlnb.methods import METHODS, label
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, Claim, decide, evidence
 from xlnb.studies.comparisons import BASE, against_base, arms_of
 from xlnb.studies.experiments import SWAP
@@ -48,7 +48,7 @@ def loss_figure(histories: dict[str, pd.DataFrame]) -> Figure:
     """Draw the training loss of each expert by step; the thick line is a running mean of five steps."""
     figure, axes = subplots(1, len(histories), 2.6)
     for axis, (slug, history) in zip(axes[0], histories.items(), strict=True):
-        colour = EXPERT_COLOURS[method(slug).expert]
+        colour = EXPERT_COLOURS[METHODS[slug].expert]
         axis.plot(history["step"] + 1, history["loss"], color=colour, alpha=0.3, linewidth=1)
         axis.plot(history["step"] + 1, history["loss"].rolling(5, min_periods=1).mean(), color=colour, linewidth=2)
         axis.set(title=label(slug), xlabel="optimizer step", ylabel="training loss\n(nats per completion token)")
@@ -69,7 +69,7 @@ def training_sentence(histories: Mapping[str, pd.DataFrame]) -> str:
     for slug, history in histories.items():
         ends = history["loss"].head(5).mean(), history["loss"].tail(5).mean()
         sentences.append(
-            f"The {method(slug).expert} expert took {len(history)} steps over {history['tokens'].sum():,} tokens; its training "
+            f"The {METHODS[slug].expert} expert took {len(history)} steps over {history['tokens'].sum():,} tokens; its training "
             f"loss went from {ends[0]:.2f} to {ends[1]:.2f} nats per token (means of the first and the last five steps)."
         )
     return " ".join(sentences)

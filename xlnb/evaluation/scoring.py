@@ -6,7 +6,7 @@ by problem, so that every comparison can be paired.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from xlnb.corpora.benchmarks import Benchmark, Item
@@ -26,14 +26,13 @@ from xlnb.evaluation.readings import (
 )
 from xlnb.evaluation.solutions import solution_readings
 from xlnb.languages import written_in
-from xlnb.models.engine import Row, _by_length, _exceeds_window, greedy, run_prefix
+from xlnb.models.engine import Engine
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from xlnb.evaluation.asking import Evaluation
     from xlnb.models.base import Base
-    from xlnb.models.engine import Prefix
 
 
 def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: str = "") -> pd.DataFrame:
@@ -47,25 +46,30 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
     """
     import pandas as pd
 
-    if not any(
-        evaluation.generated or not READINGS[reading].generates for reading in allowed(benchmark, evaluation.readings)
-    ):
+    readings = [
+        reading
+        for reading in allowed(benchmark, evaluation.readings)
+        if evaluation.generated or not READINGS[reading].generates
+    ]
+    if not readings:
         raise RequestError(
             f"{benchmark.name} ({benchmark.language}) allows none of the readings {', '.join(evaluation.readings)}."
         )
-    prefix = run_prefix(base, benchmark.prefix)
-    scored = solution_readings(base, prefix, benchmark.items, evaluation, title)
+    engine = Engine(base, evaluation.batch_size, evaluation.generation_batch_size, title)
+    prefix = engine.prefix(benchmark.prefix)
     rows: list[tuple[str, str, float, str | None]] = [
         (item.id, metric, value, None)
-        for item, found in zip(benchmark.items, scored, strict=True)
+        for item, found in zip(
+            benchmark.items, solution_readings(engine, prefix, benchmark.items, readings), strict=True
+        )
         for metric, value in found.items()
     ]
-    if any(READINGS[reading].generates for reading in evaluation.readings):
+    if any(READINGS[reading].generates for reading in readings):
         asked = [item for item in benchmark.items if item.answer is not None][: evaluation.generated]
-        sizes = evaluation.max_new_tokens, evaluation.generation_batch_size
-        for item, text in zip(asked, generate_answers(base, prefix, asked, *sizes, title), strict=True):
+        prompts = [base.encode(item.prompt) for item in asked]
+        for item, text in zip(asked, engine.answers(prefix, prompts, evaluation.max_new_tokens), strict=True):
             read = answer_readings(item, text)
-            rows += [(item.id, metric, read[metric], text) for metric in evaluation.readings if metric in read]
+            rows += [(item.id, metric, read[metric], text) for metric in readings if metric in read]
     return pd.DataFrame(rows, columns=["problem", "metric", "outcome", "text"])
 
 
@@ -106,22 +110,3 @@ def answer_readings(item: Item, text: str) -> dict[str, float]:
         IN_LANGUAGE: float(written_in(text) == item.language),
     }
     return found | ({EXPRESSION: float(has_calculations(text, item.expressions))} if item.expressions else {})
-
-
-def generate_answers(
-    base: Base,
-    prefix: Prefix,
-    items: Sequence[Item],
-    max_new_tokens: int,
-    batch_size: int,
-    title: str = "",
-) -> list[str]:
-    """Return each problem's greedy answer behind the prefix, up to its first line break."""
-    prompts: list[Row] = [(base.encode(item.prompt), []) for item in items]
-    answers = [""] * len(prompts)
-    equal = _exceeds_window(base, prefix, prompts, max_new_tokens)
-    for indices in _by_length(prompts, batch_size, equal, f"{title} answers"):
-        ids = greedy(base, prefix, [prompts[i] for i in indices], max_new_tokens)
-        for i, answer in zip(indices, ids, strict=True):
-            answers[i] = base.decode(answer).partition("\n")[0].strip()
-    return answers

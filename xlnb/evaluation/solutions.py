@@ -22,14 +22,13 @@ from xlnb.evaluation.readings import (
     INFORMATIONS,
     NLL,
 )
-from xlnb.models.engine import Branch, Row, likelihoods
+from xlnb.models.engine import Branch, Row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from xlnb.evaluation.asking import Evaluation
     from xlnb.models.base import Base
-    from xlnb.models.engine import Prefix
+    from xlnb.models.engine import Engine, Prefix
 
 
 OPERATIONS = "+-*/"
@@ -40,27 +39,26 @@ _PARTS = re.compile(r"(\S+?)(\s*)([-+*/x×÷−])(\s*)(\S+)")
 
 
 def solution_readings(
-    base: Base, prefix: Prefix, items: Sequence[Item], evaluation: Evaluation, title: str = ""
+    engine: Engine, prefix: Prefix, items: Sequence[Item], readings: Sequence[str]
 ) -> list[dict[str, float]]:
-    """Return each problem's readings by likelihood behind the prefix, those of ``evaluation.readings`` that it allows."""
-    wanted = set(evaluation.readings)
-    asked = [_question(base, item, wanted) for item in items]
+    """Return each problem's readings by likelihood behind the prefix, those of ``readings`` that it allows."""
+    wanted = set(readings)
+    asked = [_question(engine.base, item, wanted) for item in items]
     if not any(question.completion or question.branches for question in asked):
         return [{} for _ in items]
     rows: list[Row] = [(question.prompt, question.completion) for question in asked]
     branches = [question.branches for question in asked]
-    scored = likelihoods(base, prefix, rows, branches, evaluation.batch_size, f"{title} likelihood")
+    scored = engine.nll(prefix, rows, branches)
     found = [_read(question, *nll) for question, nll in zip(asked, scored, strict=True)]
     solved = [i for i, question in enumerate(asked) if question.completion]
     if wanted & set(INFORMATIONS) and len(solved) > 1:
         others = [rows[j][0] for j in strangers([items[i].group or items[i].id for i in solved])]
         crossed: list[Row] = [(other, rows[i][1]) for i, other in zip(solved, others, strict=True)]
-        blind = likelihoods(base, prefix, crossed, [[]] * len(crossed), evaluation.batch_size, f"{title} information")
-        for i, (tokens, _) in zip(solved, blind, strict=True):
+        for i, (tokens, _) in zip(solved, engine.nll(prefix, crossed, what="information"), strict=True):
             unread = _nll(asked[i], tokens)
             gained = {INFORMATION: NLL, EXPRESSION_INFORMATION: EXPRESSION_NLL}
             found[i] |= {new: unread[old] - found[i][old] for new, old in gained.items() if old in unread}
-    return [{metric: one[metric] for metric in evaluation.readings if metric in one} for one in found]
+    return [{metric: one[metric] for metric in readings if metric in one} for one in found]
 
 
 @dataclass(frozen=True)
@@ -97,19 +95,16 @@ def _question(base: Base, item: Item, wanted: set[str]) -> _Question:
 
 def _nll(question: _Question, tokens: Tensor) -> dict[str, float]:
     """Return the mean over the completion's tokens and over those of its expressions."""
-    import torch
-
     found: dict[str, float] = {}
     if question.completion:
         found[NLL] = tokens.mean().item()
     if any(question.in_expression):
-        found[EXPRESSION_NLL] = tokens[torch.tensor(question.in_expression)].mean().item()
+        found[EXPRESSION_NLL] = tokens[question.in_expression].mean().item()
     return found
 
 
 def _read(question: _Question, tokens: Tensor, branches: list[Tensor]) -> dict[str, float]:
     """Return the readings of one problem from the likelihoods of its completion's tokens and of its branches' tokens."""
-
     found = _nll(question, tokens)
     if question.closing:
         found[CLOSING_NLL] = branches[-1].mean().item()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from xlnb.errors import RequestError, WorkError
 from xlnb.paths import cache_folder
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -78,20 +79,68 @@ def _checksum(file: Path) -> str:
     return remembered.read_text()
 
 
-# ------------------------------------------------------------------------------------------------------------ loading
+# ------------------------------------------------------------------------------------------------------------- devices
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+
+
+def resolved_device(name: str = "auto") -> torch.device:
+    """Return the device of a name: ``cpu``, ``cuda``, ``cuda:1`` and so on, or ``auto``, a GPU where there is one.
+
+    >>> resolved_device("cpu")
+    device(type='cpu')
+    """
+    import torch
+
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    there = ["cpu", *(["cuda", *gpus] if gpus else [])]
+    if name != "auto" and name not in there:
+        raise RequestError(f"No device {name!r} here: choose auto or one of {', '.join(there)}.")
+    return torch.device(name if name != "auto" else there[:2][-1])
+
+
+def check_dtype(name: str) -> None:
+    """Refuse arithmetic that is neither float32 nor bfloat16."""
+    if name not in (FLOAT32, BFLOAT16):
+        narrow = " (float16 has too narrow a range for training)" if name == "float16" else ""
+        raise RequestError(f"No dtype {name!r}: choose {FLOAT32} or {BFLOAT16}{narrow}.")
+
+
+def device_name(base: Base) -> str:
+    """Return what provenance calls a base's device and arithmetic: ``cpu``, or ``cuda: NVIDIA H100 PCIe, bf16 autocast``."""
+    import torch
+
+    gpu = f": {torch.cuda.get_device_name(base.device)}" if base.device.type == "cuda" else ""
+    return f"{base.device.type}{gpu}{', bf16 autocast' if base.dtype == BFLOAT16 else ''}"
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
 
 
 @dataclass
 class Base:
     """A loaded base model with its tokenizer; ``kept`` lists the original ids of a trimmed vocabulary, ascending, or is None.
 
-    Token ids below are the model's: positions in ``kept`` where the vocabulary is trimmed.
+    Token ids below are the model's: positions in ``kept`` where the vocabulary is trimmed. Weights are float32; ``dtype`` is the
+    arithmetic of a forward pass, see :meth:`autocast`.
     """
 
     folder: Path
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     kept: Tensor | None = None
+    dtype: str = FLOAT32
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie, and where each batch must be made."""
+        return self.model.device
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of a forward pass: float32 as the weights are, or bfloat16 where an operation allows it."""
+        import torch
+
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == BFLOAT16)
 
     @property
     def depth(self) -> int:
@@ -132,10 +181,7 @@ class Base:
         return self._renumber([self.tokenizer.eos_token_id], "the end of sequence")[0]
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text`` without opening or closing tokens.
-
-        Raises :class:`~xlnb.errors.RequestError` for a token that the trimmed vocabulary does not have.
-        """
+        """Return the ids of ``text`` without opening or closing tokens; a token that was trimmed away is refused."""
         return self._renumber(self.tokenizer(text, add_special_tokens=False).input_ids, text)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -163,29 +209,39 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
-def load_base(folder: str | Path, texts: Iterable[str] | None = None) -> Base:
-    """Load a checkpoint folder in float32 on the CPU; with ``texts``, keep only the vocabulary that they need.
+def load_base(
+    folder: str | Path,
+    texts: Iterable[str] | None = None,
+    device: str = "auto",
+    dtype: str = FLOAT32,
+    kept: Sequence[int] | None = None,
+) -> Base:
+    """Load a checkpoint folder with float32 weights; with ``texts``, or the ids ``kept`` themselves, trim its vocabulary to them.
 
-    Float32 because on CPUs it was the faster of the two here, and because a merge then has no rounding floor. Trimming is
-    exact on the kept tokens: same ids up to renaming, same logits (source: ours). Raises
-    :class:`~xlnb.errors.RequestError` where the folder holds no checkpoint.
+    Float32 because on CPUs it was the faster of the two here, and because a merge then has no rounding floor; on a GPU it is
+    float32 indeed, without TF32. With ``dtype`` bfloat16 forward passes are autocast. Trimming is exact on the kept tokens: same
+    ids up to renaming, same logits (source: ours).
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _threads()  # as it is before anybody changes it
-    folder = Path(folder)
+    folder, where = Path(folder), resolved_device(device)
     _check_checkpoint(folder)
+    check_dtype(dtype)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     # Said once, the number of threads is MKL's as well: left to its own choice it may change the last bits of a sum. A
     # miniature is quicker with one.
     torch.set_num_threads(1 if model.num_parameters() < 1_000_000 else _threads())
-    kept = None
+    if where.type == "cuda":
+        torch.set_float32_matmul_precision("highest")
+    rows = None if kept is None else torch.tensor(kept, device="cpu")
     if texts is not None:
-        kept = kept_ids(tokenizer, texts)
-        trim(model, kept)
-    return Base(folder, model, tokenizer, kept)
+        rows = kept_ids(tokenizer, texts)
+    if rows is not None:
+        trim(model, rows)
+    return Base(folder, model.to(where), tokenizer, rows, dtype)
 
 
 def kept_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Tensor:
@@ -196,7 +252,7 @@ def kept_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Tensor
     kept.update(i for piece, i in tokenizer.get_vocab().items() if _is_small(piece))
     for ids in tokenizer(list(texts), add_special_tokens=False).input_ids:
         kept.update(ids)
-    return torch.tensor(sorted(kept))
+    return torch.tensor(sorted(kept), device="cpu")
 
 
 def _is_small(piece: str) -> bool:

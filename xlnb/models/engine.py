@@ -1,10 +1,13 @@
-"""Rows of (prompt, completion) as one right-aligned batch, and the log-likelihood of its completions."""
+"""The one engine that calls a model: likelihoods and greedy answers of rows behind a few-shot text, on the model's own device.
+
+Rows of (prompt, completion) become right-aligned batches; training takes its batches and their loss from here, too.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,9 @@ class Branch:
     ids: list[int]
 
 
+# ------------------------------------------------------------------------------------------------------------- batches
+
+
 @dataclass(frozen=True)
 class Batch:
     """Tensors of shape (rows, length), completions flush at the right; ``width`` is the longest completion.
@@ -44,28 +50,29 @@ class Batch:
         return {"input_ids": self.input_ids, "attention_mask": self.attention_mask, "position_ids": self.position_ids}
 
 
-def right_aligned(rows: Sequence[Row], pad_id: int, past: int = 0) -> Batch:
+def right_aligned(rows: Sequence[Row], pad_id: int, past: int = 0, *, device: Any) -> Batch:
     """Return the rows as one batch behind ``past`` cached positions.
 
     Right-aligned, since then the logits of all completions lie in the last ``width`` + 1 positions, and a head over a large
     vocabulary is computed for those alone.
     """
+    lengths = [len(prompt) + len(completion) for prompt, completion in rows]
+    length, width = max(lengths), max(len(completion) for _, completion in rows)
+    mask = [[1] * past + [0] * (length - n) + [1] * n for n in lengths]
+    return Batch(
+        input_ids=_flush([prompt + completion for prompt, completion in rows], pad_id, length, device),
+        attention_mask=_flush(mask, 0, past + length, device),
+        position_ids=_flush([range(past, past + n) for n in lengths], past, length, device),
+        labels=_flush([completion for _, completion in rows], IGNORED, width, device),
+        width=width,
+    )
+
+
+def _flush(lists: Sequence[Sequence[int]], filler: int, width: int, device: Any) -> Tensor:
     import torch
 
-    length = max(len(prompt) + len(completion) for prompt, completion in rows)
-    width = max(len(completion) for _, completion in rows)
-    input_ids = torch.full((len(rows), length), pad_id)
-    mask = torch.zeros((len(rows), length), dtype=torch.long)
-    labels = torch.full((len(rows), width), IGNORED)
-    for i, (prompt, completion) in enumerate(rows):
-        ids = torch.tensor([*prompt, *completion])
-        input_ids[i, length - len(ids) :] = ids
-        mask[i, length - len(ids) :] = 1
-        if completion:
-            labels[i, width - len(completion) :] = torch.tensor(completion)
-    positions = past + (mask.cumsum(1) - 1).clamp(min=0)
-    mask = torch.cat([torch.ones((len(rows), past), dtype=torch.long), mask], dim=1)
-    return Batch(input_ids, mask, positions, labels, width)
+    filled = [[*[filler] * (width - len(numbers)), *numbers] for numbers in lists]
+    return torch.tensor(filled, dtype=torch.long, device=device)
 
 
 def completion_nll(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
@@ -85,8 +92,8 @@ class BranchedBatch:
     """Rows with branches behind their completions, each branch seeing only what it would see in its place.
 
     ``attention`` has shape (rows, 1, length, past + length): 0 where a position is seen, a very negative number elsewhere.
-    ``scored`` lists, for each row, the (last positions back from the end, ids) pairs: where a token is predicted, and the token;
-    those of the completion first, then those of each branch, whose lengths are ``parts``.
+    For each row, ``targets`` are the tokens of the completion, then those of each branch, ``parts`` their numbers, and
+    ``sources`` where each is predicted, among the last ``width`` + 1 positions.
     """
 
     input_ids: Tensor
@@ -99,45 +106,54 @@ class BranchedBatch:
 
 
 def branched(
-    rows: Sequence[Row], branches: Sequence[Sequence[Branch]], pad_id: int, past: int = 0, dtype: Any = None
+    rows: Sequence[Row],
+    branches: Sequence[Sequence[Branch]],
+    pad_id: int,
+    past: int = 0,
+    *,
+    device: Any,
+    dtype: Any,
 ) -> BranchedBatch:
     """Return rows and their branches as one right-aligned batch behind ``past`` cached positions.
 
     One forward then scores a completion and all that might stand in its stead, instead of one a variant. Prompts must not be
-    empty. Source: ours (tree attention, as speculative decoding uses it).
+    empty; ``dtype`` is the attention's. Source: ours (tree attention, as speculative decoding uses it).
     """
     import torch
 
-    dtype = dtype or torch.float32
-    width = max(len(c) + sum(len(b.ids) for b in own) for (_, c), own in zip(rows, branches, strict=True))
-    length = max(len(p) + len(c) + sum(len(b.ids) for b in own) for (p, c), own in zip(rows, branches, strict=True))
-    input_ids = torch.full((len(rows), length), pad_id)
-    positions = torch.zeros((len(rows), length), dtype=torch.long)
-    seen = torch.zeros((len(rows), length, past + length), dtype=torch.bool)
-    batch = BranchedBatch(input_ids, seen, positions, [], [], [], width)
+    targets = [_written(completion, own) for (_, completion), own in zip(rows, branches, strict=True)]
+    ids = [prompt + written for (prompt, _), written in zip(rows, targets, strict=True)]
+    length, width = max(map(len, ids)), max(map(len, targets))
+    seen = torch.zeros((len(rows), length, past + length), dtype=torch.bool, device="cpu")
+    positions, sources = [], []
     for i, ((prompt, completion), own) in enumerate(zip(rows, branches, strict=True)):
-        ids = [*prompt, *completion, *(token for b in own for token in b.ids)]
-        trunk, start = len(prompt) + len(completion), length - len(ids)
-        input_ids[i, start:] = torch.tensor(ids)
-        positions[i, start : start + trunk] = torch.arange(past, past + trunk)
+        start, trunk = length - len(ids[i]), len(prompt) + len(completion)
         seen[i, start:, :past] = True
         here = seen[i, start:, past + start :]
-        here[:trunk, :trunk] = torch.ones(trunk, trunk, dtype=torch.bool).tril()
-        sources = list(range(len(prompt) - 1, trunk - 1))
-        first = trunk
-        for b in own:
-            n, parent = len(b.ids), len(prompt) + b.at
-            here[first : first + n, :parent] = True
-            here[first : first + n, first : first + n] = torch.ones(n, n, dtype=torch.bool).tril()
-            positions[i, start + first : start + first + n] = torch.arange(past + parent, past + parent + n)
-            sources += [parent - 1, *range(first, first + n - 1)]
-            first += n
-        batch.sources.append([j - len(ids) + width + 1 for j in sources])  # among the last width + 1 positions
-        batch.targets.append(ids[len(prompt) :])
-        batch.parts.append([len(completion), *(len(b.ids) for b in own)])
-    hidden = torch.zeros((len(rows), 1, length, past + length), dtype=dtype)
-    hidden.masked_fill_(~seen[:, None], torch.finfo(dtype).min)
-    return replace(batch, attention=hidden)
+        here[:trunk, :trunk].fill_(True).tril_()
+        places, before = list(range(trunk)), list(range(len(prompt) - 1, trunk - 1))
+        for branch in own:
+            first, last, parent = len(places), len(places) + len(branch.ids), len(prompt) + branch.at
+            here[first:last, :parent] = True
+            here[first:last, first:last].fill_(True).tril_()
+            places += range(parent, parent + len(branch.ids))
+            before += [parent - 1, *range(first, last - 1)]
+        positions.append([past + place for place in places])
+        sources.append([place - len(ids[i]) + width + 1 for place in before])
+    hidden = ~seen[:, None].to(device)
+    return BranchedBatch(
+        input_ids=_flush(ids, pad_id, length, device),
+        attention=torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min),
+        position_ids=_flush(positions, 0, length, device),
+        sources=sources,
+        targets=targets,
+        parts=[[len(c), *(len(b.ids) for b in own)] for (_, c), own in zip(rows, branches, strict=True)],
+        width=width,
+    )
+
+
+def _written(completion: list[int], branches: Sequence[Branch]) -> list[int]:
+    return completion + [token for branch in branches for token in branch.ids]
 
 
 def branched_nll(model: Any, batch: BranchedBatch, **kwargs: Any) -> list[list[Tensor]]:
@@ -154,9 +170,12 @@ def branched_nll(model: Any, batch: BranchedBatch, **kwargs: Any) -> list[list[T
     ).logits
     found = []
     for row, sources, targets, parts in zip(logits, batch.sources, batch.targets, batch.parts, strict=True):
-        nll = cross_entropy(row[sources].float(), torch.tensor(targets), reduction="none")
-        found.append(list(nll.split(parts)))
+        wanted = torch.tensor(targets, dtype=torch.long, device=row.device)
+        found.append(list(cross_entropy(row[sources].float(), wanted, reduction="none").split(parts)))
     return found
+
+
+# -------------------------------------------------------------------------------------------------------------- engine
 
 
 @dataclass(frozen=True)
@@ -174,123 +193,139 @@ class Prefix:
         return cache
 
 
-def run_prefix(base: Base, text: str) -> Prefix:
-    """Run the opening token and the few-shot ``text`` through the model once and keep their cache."""
-    import torch
+@dataclass(frozen=True)
+class Engine:
+    """Asks ``base.model`` as it stands: under :func:`xlnb.applied`, an expert or merge. Batch sizes may change last bits."""
 
-    ids = base.start + base.encode(text)
-    if not ids:
-        return Prefix([], None)
-    with torch.inference_mode():
-        cache = base.model(torch.tensor([ids]), use_cache=True, logits_to_keep=1).past_key_values
-    return Prefix(ids, cache)
+    base: Base
+    batch_size: int = 32  # rows of a likelihood batch
+    generation_batch_size: int = 64
+    title: str = ""  # what progress bars begin with
+
+    def prefix(self, text: str | Sequence[int]) -> Prefix:
+        """Run the opening token and the few-shot ``text`` (or its ids) through the model once and keep their cache."""
+        import torch
+
+        base = self.base
+        ids = base.start + (base.encode(text) if isinstance(text, str) else list(text))
+        if not ids:
+            return Prefix([], None)
+        with torch.inference_mode(), base.autocast():
+            asked = torch.tensor([ids], device=base.device)
+            return Prefix(ids, base.model(asked, use_cache=True, logits_to_keep=1).past_key_values)
+
+    def nll(
+        self,
+        prefix: Prefix,
+        rows: Sequence[Row],
+        branches: Sequence[Sequence[Branch]] | None = None,
+        what: str = "likelihood",
+    ) -> list[tuple[Tensor, list[Tensor]]]:
+        """Return for each row behind the prefix the negative log-likelihood in nats of its completion's tokens, and of its
+        branches' tokens, on the CPU.
+
+        Branches are scored in the same forward as their completion; only where text is longer than a model's sliding window does
+        each become a row of its own.
+        """
+        import torch
+
+        base, past = self.base, len(prefix.ids)
+        branches = branches or [[]] * len(rows)
+        if any(branches) and self._exceeds_window(prefix, _reach(rows, branches)):
+            return self._nll_apart(prefix, rows, branches, what)
+        whole = [(p, _written(c, own)) for (p, c), own in zip(rows, branches, strict=True)]
+        found: dict[int, tuple[Tensor, list[Tensor]]] = {}
+        with torch.inference_mode(), base.autocast():
+            for indices in self._batches(prefix, whole, self.batch_size, what):
+                some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
+                if any(own := [branches[i] for i in indices]):
+                    dtype = getattr(torch, base.dtype)
+                    tree = branched(some, own, base.pad_id, past, device=base.device, dtype=dtype)
+                    scored = branched_nll(base.model, tree, past_key_values=cache)
+                else:
+                    batch = right_aligned(some, base.pad_id, past, device=base.device)
+                    tokens = completion_nll(base.model, batch, past_key_values=cache).cpu()
+                    scored = [[row[batch.width - len(c) :]] for row, (_, c) in zip(tokens, some, strict=True)]
+                for i, parts in zip(indices, scored, strict=True):
+                    completion, *others = (part.cpu() for part in parts)
+                    found[i] = completion, others
+        return [found[i] for i in range(len(rows))]
+
+    def _nll_apart(
+        self, prefix: Prefix, rows: Sequence[Row], branches: Sequence[Sequence[Branch]], what: str
+    ) -> list[tuple[Tensor, list[Tensor]]]:
+        apart: list[Row] = []
+        for (prompt, completion), own in zip(rows, branches, strict=True):
+            apart += [(prompt, completion), *((prompt + completion[: b.at], b.ids) for b in own)]
+        scored = iter(self.nll(prefix, apart, what=what))
+        return [(next(scored)[0], [next(scored)[0] for _ in own]) for own in branches]
+
+    def answers(self, prefix: Prefix, prompts: Sequence[list[int]], n: int) -> list[str]:
+        """Return each prompt's greedy answer behind the prefix: ``n`` tokens at most, up to its first line break."""
+        rows: list[Row] = [(prompt, []) for prompt in prompts]
+        found: dict[int, str] = {}
+        for indices in self._batches(prefix, rows, self.generation_batch_size, "answers", n):
+            for i, ids in zip(indices, self._greedy(prefix, [rows[i] for i in indices], n), strict=True):
+                found[i] = self.base.decode(ids).partition("\n")[0].strip()
+        return [found[i] for i in range(len(rows))]
+
+    def _greedy(self, prefix: Prefix, rows: Sequence[Row], n: int) -> list[list[int]]:
+        """Return the most likely continuation of each row, token by token, up to a stop token.
+
+        Our own loop and not generate(): finished rows leave the batch, so one rambling answer does not keep all others in it.
+        """
+        import torch
+
+        base = self.base
+        inputs = right_aligned(rows, base.pad_id, len(prefix.ids), device=base.device).inputs()
+        cache, stop = prefix.for_rows(len(rows)), torch.tensor(base.stop_ids, device=base.device)
+        answers: list[list[int]] = [[] for _ in rows]
+        alive = answers
+        with torch.inference_mode(), base.autocast():
+            for _ in range(n):
+                out = base.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                cache, tokens = out.past_key_values, out.logits[:, -1].argmax(-1)
+                for answer, token in zip(alive, tokens.tolist(), strict=True):
+                    answer.append(token)
+                going = (~torch.isin(tokens, stop)).nonzero().flatten()
+                if not len(going):
+                    break
+                if len(going) < len(tokens):
+                    cache.batch_select_indices(going)
+                alive = [alive[i] for i in going.tolist()]
+                mask, position = inputs["attention_mask"][going], inputs["position_ids"][going, -1:] + 1
+                inputs = {
+                    "input_ids": tokens[going, None],
+                    "attention_mask": torch.cat([mask, torch.ones_like(position)], dim=1),
+                    "position_ids": position,
+                }
+        return answers
+
+    def _exceeds_window(self, prefix: Prefix, rows: Sequence[Row], new_tokens: int = 0) -> bool:
+        """Say whether some row is longer than the model's sliding window, in which padding would take the place of text."""
+        window = getattr(self.base.model.config, "sliding_window", None)
+        longest = len(prefix.ids) + max((len(p) + len(c) for p, c in rows), default=0) + new_tokens
+        return window is not None and longest > window
+
+    def _batches(
+        self, prefix: Prefix, rows: Sequence[Row], batch_size: int, what: str, new_tokens: int = 0
+    ) -> Iterator[list[int]]:
+        """Yield each batch's indices behind a progress bar: rows of like length together, of equal length beyond a window."""
+        from tqdm import tqdm
+
+        def length(i: int) -> int:
+            return len(rows[i][0]) + len(rows[i][1])
+
+        order = sorted(range(len(rows)), key=lambda i: (length(i), i))
+        equal = self._exceeds_window(prefix, rows, new_tokens)
+        groups = [list(group) for _, group in groupby(order, key=length)] if equal else [order]
+        batches = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
+        yield from tqdm(batches, desc=f"{self.title} {what}".strip(), unit="batch", leave=False, mininterval=1)
 
 
-def likelihoods(
-    base: Base,
-    prefix: Prefix,
-    rows: Sequence[Row],
-    branches: Sequence[Sequence[Branch]],
-    batch_size: int,
-    title: str = "",
-) -> list[tuple[Tensor, list[Tensor]]]:
-    """Return for each row behind the prefix the negative log-likelihood in nats of its completion's tokens, and of its
-    branches' tokens.
-
-    Branches are scored in the same forward as their completion; only where text is longer than a model's sliding window does
-    each become a row of its own.
-    """
-    import torch
-
-    reach: list[Row] = [
-        (prompt, completion + [0] * max((b.at + len(b.ids) - len(completion) for b in own), default=0))
+def _reach(rows: Sequence[Row], branches: Sequence[Sequence[Branch]]) -> list[Row]:
+    """Return the rows as long as their longest branch makes them."""
+    return [
+        (prompt, max([completion, *(completion[: b.at] + b.ids for b in own)], key=len))
         for (prompt, completion), own in zip(rows, branches, strict=True)
     ]
-    if any(branches) and _exceeds_window(base, prefix, reach, 0):
-        return _likelihoods_apart(base, prefix, rows, branches, batch_size, title)
-    found: list[tuple[Tensor, list[Tensor]]] = [(torch.empty(0), [])] * len(rows)
-    flat: list[Row] = [
-        (prompt, completion + [token for branch in own for token in branch.ids])
-        for (prompt, completion), own in zip(rows, branches, strict=True)
-    ]
-    past, pad = len(prefix.ids), base.pad_id
-    with torch.inference_mode():
-        for indices in _by_length(flat, batch_size, _exceeds_window(base, prefix, flat, 0), title):
-            some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
-            if any(branches[i] for i in indices):
-                tree = branched(some, [branches[i] for i in indices], pad, past, base.model.dtype)
-                scored = branched_nll(base.model, tree, past_key_values=cache)
-            else:
-                batch = right_aligned(some, pad, past)
-                tokens = completion_nll(base.model, batch, past_key_values=cache)
-                scored = [[row[batch.width - len(c) :]] for row, (_, c) in zip(tokens, some, strict=True)]
-            for i, (own, *others) in zip(indices, scored, strict=True):
-                found[i] = own, others
-    return found
-
-
-def _likelihoods_apart(
-    base: Base,
-    prefix: Prefix,
-    rows: Sequence[Row],
-    branches: Sequence[Sequence[Branch]],
-    batch_size: int,
-    title: str,
-) -> list[tuple[Tensor, list[Tensor]]]:
-    apart: list[Row] = []
-    for (prompt, completion), own in zip(rows, branches, strict=True):
-        apart += [(prompt, completion), *((prompt + completion[: b.at], b.ids) for b in own)]
-    scored = iter(likelihoods(base, prefix, apart, [[]] * len(apart), batch_size, title))
-    return [(next(scored)[0], [next(scored)[0] for _ in own]) for own in branches]
-
-
-def greedy(base: Base, prefix: Prefix, rows: Sequence[Row], max_new_tokens: int) -> list[list[int]]:
-    """Return the most likely continuation of each row behind the prefix, token by token, up to a stop token.
-
-    Our own loop and not generate(): finished rows leave the batch, so one rambling answer does not keep all others in it.
-    """
-    import torch
-
-    batch = right_aligned(rows, base.pad_id, past=len(prefix.ids))
-    inputs, alive = batch.inputs(), torch.arange(len(rows))
-    cache, stop = prefix.for_rows(len(rows)), torch.tensor(base.stop_ids)
-    answers: list[list[int]] = [[] for _ in rows]
-    with torch.inference_mode():
-        for _ in range(max_new_tokens):
-            out = base.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache, tokens = out.past_key_values, out.logits[:, -1].argmax(-1)
-            for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
-                answers[row].append(token)
-            going = (~torch.isin(tokens, stop)).nonzero().flatten()
-            if not len(going):
-                break
-            if len(going) < len(tokens):
-                cache.batch_select_indices(going)
-            alive = alive[going]
-            mask, position = inputs["attention_mask"][going], inputs["position_ids"][going, -1:] + 1
-            inputs = {
-                "input_ids": tokens[going, None],
-                "attention_mask": torch.cat([mask, torch.ones_like(position)], dim=1),
-                "position_ids": position,
-            }
-    return answers
-
-
-def _exceeds_window(base: Base, prefix: Prefix, rows: Sequence[Row], new_tokens: int) -> bool:
-    """Say whether some row is longer than the model's sliding window, in which padding would take the place of text."""
-    window = getattr(base.model.config, "sliding_window", None)
-    longest = len(prefix.ids) + max((len(p) + len(c) for p, c in rows), default=0) + new_tokens
-    return window is not None and longest > window
-
-
-def _by_length(rows: Sequence[Row], batch_size: int, equal: bool, title: str) -> Any:
-    """Return the indices of each batch, rows of like (or ``equal``) length together, behind a progress bar."""
-    from tqdm import tqdm
-
-    def length(i: int) -> int:
-        return len(rows[i][0]) + len(rows[i][1])
-
-    order = sorted(range(len(rows)), key=lambda i: (length(i), i))
-    groups = [list(group) for _, group in groupby(order, key=length)] if equal else [order]
-    batches = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
-    return tqdm(batches, desc=title.strip(), unit="batch", leave=False, mininterval=1)

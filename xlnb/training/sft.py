@@ -233,7 +233,8 @@ def fit(
             parameter.requires_grad_(name in lane.rates)
         batch = right_aligned([lane.rows[j] for j in orders[i][step]], base.pad_id, device=base.device)
         counted = int((batch.labels != IGNORED).sum())
-        loss = completion_nll(model, batch).sum() / counted
+        with base.autocast():
+            loss = completion_nll(model, batch).sum() / counted
         if not torch.isfinite(loss):
             raise WorkError(
                 f"Training of {title} failed at step {turn}: the loss is {loss.item()}. Lower the learning rate."
@@ -241,9 +242,7 @@ def fit(
         loss.backward()
         torch.nn.utils.clip_grad_norm_([weights[name] for name in weights if name in lane.rates], training.clip)
         optimizer.step()
-        model.zero_grad(
-            set_to_none=True
-        )  # of all there is: a gradient that strayed must not wait for another lane's turn
+        model.zero_grad(set_to_none=True)  # of all: what strayed must not wait for another lane's turn
         tokens = int(batch.attention_mask.sum())
         tokens_done += tokens
         told = {"step": turn, "loss": loss.item(), "rate": rate, "tokens": tokens}
@@ -274,7 +273,7 @@ def _resume(path: Path, spec: Mapping[str, Any], weights: dict, optimizers: Sequ
 
     if not path.is_file():
         return []
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
     if saved["spec"] != artifacts.digest(spec):
         return []
     with torch.no_grad():
