@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -13,19 +14,19 @@ from xlnb.weights.partitions import (
     NAMES,
     Choice,
     Partition,
-    half_and_half,
     named_partition,
     outer_layers,
     owned,
-    partition_a,
-    partition_b,
     partition_c,
-    predecessor,
     read_partition,
     scaled_count,
     uniform,
 )
 from xlnb.weights.sites import Site, locate, locate_all
+
+partition_a, partition_b, predecessor, half_and_half = (
+    partial(named_partition, name) for name in ("A", "B", "predecessor", "half and half")
+)
 
 DEPTH = 8
 DEPTHS = (2, 4, 8, 16, 18, 24, 28, 30, 32, 36, 40, 48, 64, 80)

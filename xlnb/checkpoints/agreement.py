@@ -126,30 +126,24 @@ def _check_vocabulary(one: Checkpoint, other: Checkpoint, roles: tuple[str, str]
 
 
 def _same_tokens(a: Path, b: Path) -> bool:
-    """Say whether two tokenizer files list the same tokens; they are parsed only where their bytes differ."""
-    if a.stat().st_size == b.stat().st_size and _equal_from(a, 0, b, 0):
-        return True
-    if a.name == "tokenizer.model":
-        return False
-    if a.name == "tokenizer.json":  # training sets truncation and padding, which stand before the tokens
-        starts = [_find(path, b'"added_tokens"') for path in (a, b)]
-        if (
-            min(starts) >= 0
-            and a.stat().st_size - starts[0] == b.stat().st_size - starts[1]
-            and _equal_from(a, starts[0], b, starts[1])
-        ):
-            return True
-    return _tokens(a) == _tokens(b)
+    """Say whether two tokenizer files list the same tokens; they are parsed only where their bytes differ.
+
+    Training sets truncation and padding, which stand before the tokens of a tokenizer.json.
+    """
+    starts = [max(0, _find(path, b'"added_tokens"')) if path.name == "tokenizer.json" else 0 for path in (a, b)]
+    return _equal_from(a, starts[0], b, starts[1]) or (a.name != "tokenizer.model" and _tokens(a) == _tokens(b))
 
 
 def _equal_from(a: Path, start_a: int, b: Path, start_b: int) -> bool:
+    if a.stat().st_size - start_a != b.stat().st_size - start_b:
+        return False
     with open(a, "rb") as x, open(b, "rb") as y:
         x.seek(start_a)
         y.seek(start_b)
         while block := x.read(1 << 20):
             if block != y.read(len(block)):
                 return False
-        return not y.read(1)
+    return True
 
 
 def _find(path: Path, text: bytes) -> int:
