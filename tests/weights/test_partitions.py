@@ -139,6 +139,20 @@ def test_the_complement_owns_the_rest(partition):
             assert partition.share(site) + other.share(site) == pytest.approx(1)
 
 
+@given(partitions(depth=DEPTH))
+@quick
+def test_what_math_does_not_own_the_language_owns(partition):
+    for site in (Site(3, "ffn", "up"), Site(3, "attention", "q")):
+        math = partition.share(site)
+        assert partition.share(site, "math") == math
+        assert partition.share(site, "language") == 1 - math
+
+
+def test_a_share_is_of_one_of_two_sides():
+    with pytest.raises(RequestError, match="side='both': say 'math' or 'language'"):
+        partition_c(8).share(Site(3, "ffn", "up"), "both")
+
+
 @given(partitions(values=st.integers(0, 64).map(lambda n: n / 64)))
 @quick
 def test_the_complement_of_the_complement_is_the_same(partition):
