@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
-from typing import Any
 
 from xlnb.errors import RequestError
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Site, Sites
@@ -288,25 +287,18 @@ def read_partition(path: str | Path) -> Partition:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or no such date
         why = str(error).splitlines()[0]
         raise RequestError(f"The partition file {path} cannot be read: {why}.") from error
-    rows = _yaml_rows(content)
-    if rows is None:
-        raise RequestError(
-            f"The partition file {path} needs 'layers: [shares]', or 'attention: [shares]' and 'ffn: [shares]', each a list of "
-            "numbers from 0 (language) to 1 (math), one a layer; 'name' is free, and nothing else may stand there."
-        )
+    match content:
+        case {"layers": [_, *_] as layers, **rest} if rest.keys() <= {"name"}:
+            rows = [layers]
+        case {"attention": [_, *_] as attention, "ffn": [_, *_] as ffn, **rest} if rest.keys() <= {"name"}:
+            rows = [attention, ffn]
+        case _:
+            raise RequestError(
+                f"The partition file {path} needs 'layers: [shares]', or 'attention: [shares]' and 'ffn: [shares]', each a list "
+                "of numbers from 0 (language) to 1 (math), one a layer; 'name' is free, and nothing else may stand there."
+            )
     name = content.get("name")
-    return Partition(path.stem if name is None else str(name), *rows)
-
-
-def _yaml_rows(content: Any) -> list[tuple[float, ...]] | None:
-    if not isinstance(content, dict):
-        return None
-    keys = {key for key in content if key != "name"}
-    wanted = ["layers"] if keys == {"layers"} else ["attention", "ffn"] if keys == {"attention", "ffn"} else []
-    rows = [content[key] for key in wanted]
-    if not rows or not all(isinstance(row, list) and row for row in rows):
-        return None
-    return [tuple(row) for row in rows]
+    return Partition(path.stem if name is None else str(name), *map(tuple, rows))
 
 
 # ---------------------------------------------------------------------------------------------------------- ownership
