@@ -37,7 +37,7 @@ from IPython.display import Markdown, display
 from xlnb import artifacts
 from xlnb.chapters import base_and_data, figures, first_swap, words
 from xlnb.corpora import templates
-from xlnb.studies import comparisons, outcomes as results
+from xlnb.studies import comparisons, experiments, outcomes as results
 from xlnb.studies.study import open_study
 from xlnb.weights import merging, partitions
 
@@ -45,9 +45,11 @@ _ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = True  # compute what is missing; or read committed results
+live: bool = False  # True computes what is missing: 14 min on two cores
 language: str = "sw"  # the target language
 seed: int = 0  # of LoRA's start, the training examples and their order
+device: str = "auto"  # auto, cpu, cuda, cuda:1
+dtype: str = "float32"  # or bfloat16: autocast
 
 # %% [markdown]
 # ## One problem, two languages
@@ -56,7 +58,7 @@ seed: int = 0  # of LoRA's start, the training examples and their order
 # scored never occur in training. This is one of them, with the solution that counts as right.
 
 # %%
-study = open_study(profile, language, seed, live)
+study = open_study(profile, language, seed, live, device, dtype)
 _ = display(base_and_data.parallel_problems(language, "scored", 1))
 
 # %% [markdown]
@@ -72,7 +74,7 @@ _ = display(base_and_data.parallel_problems(language, "scored", 1))
 # hopeless for a model of this size.
 
 # %%
-base = study.outcomes(["base"])
+base = study.outcomes(experiments.BASE)
 _ = display(words.scores_table(results.scores(base), "The base model"))
 
 # %% [markdown]
@@ -137,7 +139,7 @@ else:
 # Six ways to use the two experts, and the control. *Task arithmetic* adds both task vectors whole, the *soup* adds half of each.
 
 # %%
-outcomes = study.outcomes()
+outcomes = study.outcomes(experiments.FIRST_SWAP)
 scores = results.scores(outcomes)
 _ = figures.scores_figure(scores, title=words.figure_title(outcomes))
 

@@ -28,16 +28,18 @@ from IPython.display import Markdown, display
 
 from xlnb import artifacts
 from xlnb.chapters import base_and_data, words
-from xlnb.studies import outcomes as results
+from xlnb.studies import experiments, outcomes as results
 from xlnb.studies.study import open_study
 
 _ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = True  # compute what is missing; or read committed results
+live: bool = False  # True computes what is missing: 4 min on two cores
 language: str = "sw"  # the target language
 seed: int = 0  # decides which training examples are drawn
+device: str = "auto"  # auto, cpu, cuda, cuda:1
+dtype: str = "float32"  # or bfloat16: autocast
 
 # %% [markdown]
 # ## The word problems
@@ -111,8 +113,8 @@ _ = display(base_and_data.corpora_table())
 # guesses our format. These are development problems: the scored ones are not looked at for choices.
 
 # %%
-study = open_study(profile, language, seed, live)
-by_shots = study.base_by_shots()
+study = open_study(profile, language, seed, live, device, dtype)
+by_shots = study.outcomes(*experiments.BY_SHOTS)
 _ = base_and_data.shots_figure(results.scores(by_shots))
 
 # %%
@@ -127,7 +129,7 @@ _ = display(Markdown(told))
 # With two worked examples, which is what the whole book uses:
 
 # %%
-base = study.outcomes(["base"])
+base = study.outcomes(experiments.BASE)
 _ = display(words.scores_table(results.scores(base)))
 
 # %% [markdown]

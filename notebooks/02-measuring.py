@@ -31,16 +31,18 @@ from xlnb import artifacts, stats
 from xlnb.chapters import measuring, words
 from xlnb.evaluation import harness
 from xlnb.evaluation.readings import PRIMARY
-from xlnb.studies import comparisons, outcomes as results
+from xlnb.studies import comparisons, experiments, outcomes as results
 from xlnb.studies.study import open_study
 
 _ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = True  # compute what is missing; or read committed results
+live: bool = False  # True computes what is missing: 16 min on two cores
 language: str = "sw"  # the target language
 seed: int = 0  # of the live training; committed results have several
+device: str = "auto"  # auto, cpu, cuda, cuda:1
+dtype: str = "float32"  # or bfloat16: autocast
 
 # %% [markdown]
 # ## How answers are read
@@ -98,8 +100,8 @@ _ = display(Markdown(measuring.choices_example(language)))
 # problems, and no merge is among these models, so the choice cannot favour one.
 
 # %%
-study = open_study(profile, language, seed, live)
-checked = study.validation()
+study = open_study(profile, language, seed, live, device, dtype)
+checked = study.outcomes(experiments.VALIDATION)
 costs = study.costs()
 means = measuring.validation_means(checked)
 _ = measuring.validation_figure(means, measuring.validation_title(checked))

@@ -31,7 +31,7 @@ from IPython.display import Markdown, display
 from xlnb import artifacts
 from xlnb.chapters import figures, layer_swapping, words
 from xlnb.models import architectures
-from xlnb.studies import outcomes as results
+from xlnb.studies import experiments, outcomes as results
 from xlnb.studies.study import open_study
 from xlnb.weights import partitions
 
@@ -39,9 +39,11 @@ _ = display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = True  # compute what is missing; or read committed results
+live: bool = False  # True computes what is missing: 22 min on two cores
 language: str = "sw"  # the target language
 seed: int = 0  # of the live training; committed results have several
+device: str = "auto"  # auto, cpu, cuda, cuda:1
+dtype: str = "float32"  # or bfloat16: autocast
 
 # %% [markdown]
 # ## Saying where a parameter lives
@@ -66,7 +68,7 @@ _ = display(layer_swapping.sites_of(sites))
 # random.
 
 # %%
-study = open_study(profile, language, seed, live)
+study = open_study(profile, language, seed, live, device, dtype)
 shown = ["C", "predecessor", "half and half", "complement of C"]
 shown += ["random 0 of C", "A", "B"]
 _ = figures.partition_figure(
@@ -94,12 +96,14 @@ _ = display(
 # the calculations in them alone; both in nats per token, lower is better. Differences are taken problem by problem.
 
 # %%
-outcomes = study.swap_controls()
+outcomes = study.outcomes(experiments.CONTROLS)
 target = layer_swapping.control_contrasts(outcomes, language)
+naming = layer_swapping.by_partition  # names a swap by its partition
 _ = figures.differences_figure(
     target,
     title=words.figure_title(outcomes, language),
     metrics=layer_swapping.LIKELIHOODS,
+    naming=naming,
 )
 
 # %% [markdown]
@@ -107,10 +111,10 @@ _ = figures.differences_figure(
 # are shown at 5 % after Holm's correction for the rows of this figure. *Random, mean of 5* is the mean over five random partitions on each problem.
 
 # %%
-_ = display(words.differences_table(target))
+_ = display(words.differences_table(target, naming))
 
 # %%
-told = words.caveat(profile) + words.reading(target, language)
+told = words.caveat(profile) + words.reading(target, language, naming)
 _ = display(Markdown(told))
 
 # %% [markdown]
@@ -118,10 +122,10 @@ _ = display(Markdown(told))
 
 # %%
 english = layer_swapping.control_contrasts(outcomes, "en")
-_ = display(words.differences_table(english))
+_ = display(words.differences_table(english, naming))
 
 # %%
-told = words.caveat(profile) + words.reading(english, "en")
+told = words.caveat(profile) + words.reading(english, "en", naming)
 _ = display(Markdown(told))
 
 # %% [markdown]
@@ -134,7 +138,7 @@ _ = display(Markdown(told))
 # The corner 0+0 swaps nothing. It must be the math expert, which is a check of the machinery:
 
 # %%
-sweep = study.sweep()
+sweep = study.outcomes(experiments.SWEEP)
 _ = display(Markdown(layer_swapping.sweep_baseline(sweep, language)))
 
 # %%
@@ -165,10 +169,11 @@ _ = figures.differences_figure(
     several,
     title=words.figure_title(repeated, "sw"),
     metrics=layer_swapping.LIKELIHOODS,
+    naming=naming,
 )
 
 # %%
-_ = display(Markdown(words.reading(several, "sw")))
+_ = display(Markdown(words.reading(several, "sw", naming)))
 
 # %%
 repeated_sweep = results.select(committed, split="development")

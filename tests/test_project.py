@@ -30,6 +30,7 @@ TOP_LEVEL = {
     ".gitattributes",
     ".gitignore",
     ".pre-commit-config.yaml",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",

@@ -18,8 +18,6 @@ from xlnb.stats import (
     _resamples,
     binary_components,
     crossed_interval,
-    detectable_difference,
-    effect_size,
     holm,
     mcnemar,
     mean_interval,
@@ -297,7 +295,7 @@ def test_the_simulated_error_rate_is_that_of_crossed_interval():
         simulated_error_rate(components, 20, 0)
 
 
-# --- McNemar, Holm, effect sizes -------------------------------------------------------------------------
+# --- McNemar, Holm, agreement ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(9, 2), (2, 9), (5, 5), (0, 6), (0, 0), (30, 14)])
@@ -333,54 +331,6 @@ def test_holm_by_hand():
 def test_holm_refuses_what_is_no_p_value(wrong):
     with pytest.raises(RequestError, match=f"{wrong} is no p-value"):
         holm([0.1, wrong])
-
-
-def test_the_standardised_effect_is_the_paired_t_over_the_root_of_n():
-    a, b = two_sides()
-    effect = effect_size(a, b)
-    t = stats.ttest_1samp(paired_table(a, b).mean(axis=0), 0).statistic
-    assert effect.d.value == pytest.approx(t / math.sqrt(60))
-    assert effect.d.low < effect.d.value < effect.d.high
-    assert (effect.d.p, effect.d.n, effect.d.seeds) == (paired_difference(a, b).p, 60, 3)
-    assert effect.odds_ratio is None
-    doubled = [side.assign(outcome=2 * side["outcome"]) for side in (a, b)]
-    assert effect_size(*doubled).d == effect.d
-
-
-def test_the_interval_of_the_standardised_effect_has_the_large_sample_width():
-    d, n = 0.5, 600
-    values = np.random.default_rng(8).normal(size=n)
-    values = (values - values.mean()) / values.std(ddof=1) + d
-    effect = effect_size(frame(values), frame(np.zeros(n)))
-    half = 1.96 * math.sqrt(1 / n + d**2 / (2 * n))
-    assert (effect.d.low, effect.d.high) == pytest.approx((d - half, d + half), abs=0.02)
-
-
-def test_the_interval_of_the_standardised_effect_covers_another_training_too():
-    a = np.random.default_rng(0).normal(size=50) + np.array([[-1.0], [0.0], [1.0]])
-    several, averaged = (effect_size(frame(t), frame(np.zeros((1, 50)))).d for t in (a, a.mean(axis=0)))
-    assert several.value == pytest.approx(averaged.value)
-    assert several.high - several.low > 1.5 * (averaged.high - averaged.low)
-
-
-def test_the_odds_ratio_of_right_and_wrong():
-    a, b = frame([[1, 1, 1, 0, 1], [1, 1, 0, 0, 1]]), frame([[0, 0, 0, 1, 1]])
-    assert effect_size(a, b).odds_ratio == pytest.approx(5.5 / 2.5)
-    assert effect_size(b, a).odds_ratio == pytest.approx(2.5 / 5.5)
-    assert effect_size(b, b).odds_ratio == 1
-
-
-def test_the_standardised_effect_without_spread():
-    assert astuple(effect_size(frame(np.zeros(4)), frame(np.zeros(4))).d)[:3] == (0, 0, 0)
-    inf = float("inf")
-    assert astuple(effect_size(frame(np.full(4, 0.3)), frame(np.zeros(4))).d)[:3] == (inf, inf, inf)
-    assert effect_size(frame(np.zeros((3, 4))), frame(np.full((3, 4), 0.1))).d.value == -inf
-    rounded = effect_size(frame(np.full(3, 0.1)), frame(np.zeros(3))).d  # its mean is not quite 0.1
-    assert np.full(3, 0.1).std() > 0 and rounded.value == rounded.low == inf
-    few = effect_size(frame([1, 1, 0]), frame(np.zeros(3))).d  # some resamples have no spread
-    assert (few.low, few.high) == (0, inf) and few.value == pytest.approx(2 / 3 / math.sqrt(1 / 3))
-    with pytest.raises(RequestError, match="at least two problems"):
-        effect_size(frame([1]), frame([0]))
 
 
 def test_agreement_of_runs():
@@ -485,25 +435,13 @@ def test_power_is_defined_at_the_edges():
     components = Components(0.2, 1, 1, 0)
     # Another training may differ, and one training cannot tell by how much.
     assert power(100, components, 1000, 1) == 0.05
-    assert detectable_difference(components, 1000, 1) == float("inf")
     assert needed_problems(100, components, 1) is None
     assert power(1e9, components, 10, 2) == pytest.approx(1)
     rising = [power(x, Components(1, 0, 0, 0), 100, 2) for x in np.linspace(0, 60, 200)]
     assert np.all(np.diff(rising) > 0)  # and nowhere NaN
     nothing = Components(0, 0, 0, 0)
     assert [power(x, nothing, 10, 3) for x in (0, 0.1)] == [0.05, 1]
-    assert detectable_difference(nothing, 10, 3) == 0
     assert needed_problems(0.1, nothing, 3) == 2
-
-
-@pytest.mark.parametrize(("problems", "seeds", "wanted"), [(100, 1, 0.8), (100, 3, 0.9), (1000, 5, 0.5), (20, 2, 0.99)])
-def test_the_detectable_difference_has_its_power(problems, seeds, wanted):
-    components = Components(0.01 * (seeds > 1), 1, 1, 0)
-    found = detectable_difference(components, problems, seeds, wanted)
-    assert power(found, components, problems, seeds) == pytest.approx(wanted)
-    assert power(-found, components, problems, seeds) == pytest.approx(wanted)
-    scaled = Components(9 * components.seed, 9, 9, 0)
-    assert detectable_difference(scaled, problems, seeds, wanted) == pytest.approx(3 * found)
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0), (3, 0.005), (10, 0.005)])
@@ -550,8 +488,6 @@ def test_planning_refuses_what_cannot_be():
     with pytest.raises(RequestError, match="difference is nan"):
         needed_problems(float("nan"), some, 3)
     for wanted in (0.05, 1, 80):
-        with pytest.raises(RequestError, match=f"power is {wanted}"):
-            detectable_difference(some, 10, 3, power=wanted)
         with pytest.raises(RequestError, match=f"power is {wanted}"):
             needed_problems(1, some, 3, power=wanted)
     with pytest.raises(RequestError, match="difference is 0"):

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,7 @@ _PARTIAL = ".partial-"
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a path to write to; it becomes ``path`` when the block ends without an exception.
-
-    Raises :class:`~xlnb.errors.WorkError` where the disk is full. Source: ours.
-    """
+    """Yield a path to write to; it becomes ``path`` when the block ends without an exception."""
     with _beside(Path(path)) as partial:
         yield partial
         _flush_to_disk(partial)
@@ -42,7 +39,7 @@ def whole_folder(path: str | Path, flush: bool = True, fresh: bool = False) -> I
 
     With ``flush`` the files are on the disk before that, so that not even a loss of power leaves a folder that looks finished;
     for gigabytes it takes longer than writing them. Where ``path`` appeared meanwhile, it is another process's equal work, and
-    kept; with ``fresh`` it is an error. Raises :class:`~xlnb.errors.WorkError` for that and where the disk is full. Source: ours.
+    kept; with ``fresh`` it is an error.
     """
     with _beside(Path(path), fresh) as partial:
         partial.mkdir()
@@ -155,12 +152,12 @@ def _command() -> str:
     return " ".join([program, *sys.argv[1:]])
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python, xlnb and the libraries that numbers depend on, without importing them."""
+def versions(names: Sequence[str] = ("xlnb", "torch", "transformers", "peft", "numpy")) -> dict[str, str]:
+    """Return the versions of Python and of packages (by default those that numbers depend on), without importing them."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}
-    for name in ("xlnb", "torch", "transformers", "peft", "numpy"):
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

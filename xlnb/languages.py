@@ -8,18 +8,9 @@ from typing import Any
 
 # The languages of MGSM; the paper's three and English first.
 LANGUAGE_NAMES = {
-    "en": "English",
-    "sw": "Swahili",
-    "bn": "Bengali",
-    "te": "Telugu",
-    "de": "German",
-    "es": "Spanish",
-    "fr": "French",
-    "ja": "Japanese",
-    "ru": "Russian",
-    "th": "Thai",
-    "zh": "Chinese",
-}
+    "en": "English", "sw": "Swahili", "bn": "Bengali", "te": "Telugu", "de": "German", "es": "Spanish",
+    "fr": "French", "ja": "Japanese", "ru": "Russian", "th": "Thai", "zh": "Chinese",
+}  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]+")
 _HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # Scripts that only one of these languages is written in. The first that has all letters counts: Han alone is Chinese, with

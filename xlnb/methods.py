@@ -1,89 +1,145 @@
-"""The methods of the paper, each a slug and a recipe: which experts it needs, and how their task vectors become one."""
+"""The paper on one screen: what experts there are, and how their task vectors become one model.
+
+t0 is the base, M the share of each parameter that math owns, m and l the task vectors of the math and the language expert. A new
+expert is a row; a new method is a function of the experts it takes, of ``M`` and of ``base`` (the base's own parameters).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
-from xlnb.errors import RequestError
+from xlnb.errors import known
+from xlnb.training.experts import Expert, Stream
 from xlnb.weights import merging
 from xlnb.weights.partitions import Partition
 from xlnb.weights.task_vectors import TaskVector
 
-MATH, LANGUAGE = "math-only", "language-only"
-# In-language math, which the problem says nobody has: how far training can go at all, at three budgets (shares of the steps).
-ORACLE = "oracle"
-ORACLE_BUDGETS = {"oracle-quarter": 0.25, "oracle-half": 0.5, ORACLE: 1.0}
-# The oracle's training with each solution behind another problem: it learns wording and format, and nothing to calculate.
-PLACEBO = "placebo"
-Vectors = Mapping[str, TaskVector]  # by the expert's slug
+MATH, LANGUAGE, ORACLE, PLACEBO = "math-only", "language-only", "oracle", "placebo"
+Recipe = Callable[..., TaskVector]
+
+EXPERTS: dict[str, Expert] = {
+    MATH: Expert("math"),
+    LANGUAGE: Expert("language"),
+    "data-mixing": Expert("math", "language"),
+    "math-last": Expert("math", start=LANGUAGE),
+    "language-last": Expert("language", start=MATH),
+    "simultaneous": Expert(Stream("math", "math"), Stream("language", "language"), title="Simultaneous fine-tuning"),
+    "frozen-math": Expert(Stream("math", "math")),
+    "frozen-language": Expert(Stream("language", "language")),
+    # Controls and references, no methods of the paper: format without the task, and the in-language math that nobody has.
+    "format-control": Expert("math, shuffled"),
+    PLACEBO: Expert("in-language math, shuffled"),
+    "oracle-quarter": Expert("in-language math", budget=0.25, title="Oracle, 25% of the steps"),
+    "oracle-half": Expert("in-language math", budget=0.5, title="Oracle, 50% of the steps"),
+    ORACLE: Expert("in-language math"),
+}
+ORACLE_BUDGETS = {slug: expert.budget for slug, expert in EXPERTS.items() if slug.startswith(ORACLE)}
 
 
 @dataclass(frozen=True)
 class Method:
-    """A recipe: ``recipe`` turns the task vectors of ``experts`` (slugs) and a partition into the merged task vector."""
+    """A recipe: what it makes of the task vectors of ``experts`` (slugs) and, where ``needs`` has them, ``M`` and ``base``."""
 
     slug: str
     title: str
-    formula: str  # with base t0, task vectors m and l, and M the share that math owns
+    formula: str
+    recipe: Recipe
     experts: tuple[str, ...]
-    recipe: Callable[[Vectors, Partition], TaskVector]
-    uses_partition: bool = False
+    needs: tuple[str, ...] = ()
+
+    @property
+    def uses_partition(self) -> bool:
+        """Whether a partition says how experts are merged, or what they may move."""
+        return "M" in self.needs or any(EXPERTS[slug].is_masked for slug in self.experts)
 
     @property
     def expert(self) -> str:
-        """Whose training it uses: math, language, both (so for oracle and placebo: word problems in the language) or none."""
-        return {(): "none", (MATH,): "math", (LANGUAGE,): "language"}.get(self.experts, "both")
+        """Whose training it uses: math, language, both (so for word problems in the language) or none."""
+        streams = [stream for slug in self.experts for stream in all_streams(slug)]
+        sides = {"math" if s.is_english else "language" if s.corpus == "language" else "both" for s in streams}
+        return "none" if not sides else sides.pop() if len(sides) == 1 else "both"
+
+    def merged(self, vectors: Mapping[str, TaskVector], **others: Any) -> TaskVector:
+        """Return what the method adds to the base; ``others`` are M and base, where it needs them."""
+        named = {slug.replace("-", "_"): vectors[slug] for slug in self.experts}
+        return self.recipe(**named, **{name: others[name] for name in self.needs})
 
 
-def _own(slug: str) -> Callable[[Vectors, Partition], TaskVector]:
-    return lambda vectors, partition: vectors[slug]
+def all_streams(slug: str) -> tuple[Stream, ...]:
+    """Return the streams of an expert, and those of the experts that it goes on from."""
+    expert = EXPERTS[known("expert", slug, EXPERTS)]
+    return (*expert.streams, *(all_streams(expert.start) if expert.start else ()))
 
 
-METHODS: dict[str, Method] = {
-    method.slug: method
-    for method in (
-        Method("base", "Base", "t0", (), lambda v, p: TaskVector({})),
-        Method(MATH, "Math only", "t0 + m", (MATH,), lambda v, p: v[MATH]),
-        Method(LANGUAGE, "Language only", "t0 + l", (LANGUAGE,), lambda v, p: v[LANGUAGE]),
-        Method(
-            "soup", "Model soup", "t0 + m/2 + l/2", (MATH, LANGUAGE), lambda v, p: merging.soup([v[MATH], v[LANGUAGE]])
-        ),
-        Method(
-            "task-arithmetic",
-            "Task arithmetic",
-            "t0 + m + l",
-            (MATH, LANGUAGE),
-            lambda v, p: merging.task_arithmetic([v[MATH], v[LANGUAGE]], [1, 1]),
-        ),
-        Method(
-            "layer-swapping",
-            "Layer-Swapping",
-            "t0 + M·m + (1 − M)·l",
-            (MATH, LANGUAGE),
-            lambda v, p: merging.layer_swapping(v[MATH], v[LANGUAGE], p),
-            uses_partition=True,
-        ),
-    )
-}
-
-# No methods of the paper: they show what a measure can see.
-REFERENCES: dict[str, Method] = {
-    slug: Method(slug, f"Oracle, {share:.0%} of the steps" if share < 1 else "Oracle", "t0 + o", (slug,), _own(slug))
-    for slug, share in ORACLE_BUDGETS.items()
-} | {PLACEBO: Method(PLACEBO, "Placebo", "t0 + p", (PLACEBO,), _own(PLACEBO))}
+METHODS: dict[str, Method] = {}
+for _slug, _expert in EXPERTS.items():  # each expert alone is a method
+    _title = _expert.title or _slug.replace("-", " ").capitalize()
+    METHODS[_slug] = Method(_slug, _title, f"t0 + {_slug}", lambda **given: given.popitem()[1], (_slug,))
 
 
-def method(slug: str) -> Method:
-    """Return the method (or oracle) of a slug. Raises :class:`~xlnb.errors.RequestError` for an unknown one.
+def method(title: str, formula: str) -> Callable[[Recipe], Recipe]:
+    """Enter a recipe among the methods, under the name of its function."""
 
-    >>> method("soup").formula
-    't0 + m/2 + l/2'
-    """
-    known = METHODS | REFERENCES
-    if slug not in known:
-        raise RequestError(f"No method {slug!r}: choose one of {', '.join(known)}.")
-    return known[slug]
+    def enter(recipe: Recipe) -> Recipe:
+        slug, *names = (name.replace("_", "-") for name in (recipe.__name__, *signature(recipe).parameters))
+        needs = tuple(name for name in names if name in ("M", "base"))
+        METHODS[slug] = Method(slug, title, formula, recipe, tuple(n for n in names if n not in needs), needs)
+        return recipe
+
+    return enter
+
+
+@method("Base", "t0")
+def base() -> TaskVector:
+    return TaskVector({})
+
+
+@method("Model soup", "t0 + m/2 + l/2")
+def soup(math_only: TaskVector, language_only: TaskVector) -> TaskVector:
+    return merging.soup([math_only, language_only])
+
+
+@method("Task arithmetic", "t0 + m + l")
+def task_arithmetic(math_only: TaskVector, language_only: TaskVector) -> TaskVector:
+    return merging.task_arithmetic([math_only, language_only], [1, 1])
+
+
+@method("TIES", "t0 + elected mean of the trimmed m and l")
+def ties(math_only: TaskVector, language_only: TaskVector) -> TaskVector:
+    return merging.ties([math_only, language_only])
+
+
+@method("DARE", "t0 + m and l, thinned and rescaled")
+def dare(math_only: TaskVector, language_only: TaskVector) -> TaskVector:
+    return merging.dare([math_only, language_only])
+
+
+@method("SLERP", "halfway from t0 + m to t0 + l along the sphere")
+def slerp(math_only: TaskVector, language_only: TaskVector, base: Mapping[str, Any]) -> TaskVector:
+    return merging.slerp(math_only, language_only, base)
+
+
+@method("Layer-Swapping", "t0 + M·m + (1 − M)·l")
+def layer_swapping(math_only: TaskVector, language_only: TaskVector, M: Partition) -> TaskVector:
+    return merging.layer_swapping(math_only, language_only, M)
+
+
+@method("Train, then revert", "t0 + M·m")
+def train_then_revert(math_only: TaskVector, M: Partition) -> TaskVector:
+    return math_only.mask(M, "math")
+
+
+@method("Freeze, then train", "t0 + m trained on M alone")
+def freeze_then_train(frozen_math: TaskVector) -> TaskVector:
+    return frozen_math
+
+
+@method("Frozen experts", "t0 + m trained on M alone + l trained on 1 − M alone")
+def frozen_experts(frozen_math: TaskVector, frozen_language: TaskVector) -> TaskVector:
+    return frozen_math + frozen_language
 
 
 def label(method: str, partition: str = "") -> str:
@@ -92,6 +148,5 @@ def label(method: str, partition: str = "") -> str:
     >>> label("layer-swapping", "complement of C")
     'Layer-Swapping (complement)'
     """
-    known = METHODS | REFERENCES
-    title = known[method].title if method in known else method
+    title = METHODS[method].title if method in METHODS else method
     return title if partition in ("", "C") else f"{title} ({partition.removesuffix(' of C')})"

@@ -1,4 +1,4 @@
-"""Statistics of scores and paired differences: intervals, tests, effect sizes, variance components and power.
+"""Statistics of scores and paired differences: intervals, tests, variance components and power.
 
 scipy and statsmodels do what they have. A *table* here is (seeds x problems): a row a training, a column a problem.
 """
@@ -41,10 +41,7 @@ class Interval:
 
 
 def mean_interval(values: np.ndarray, seed: int = 0) -> Interval:
-    """Return the mean of per-problem outcomes and its interval: Wilson's for 0/1 outcomes, else a bootstrap over problems.
-
-    Raises :class:`~xlnb.errors.RequestError` for no values.
-    """
+    """Return the mean of per-problem outcomes and its interval: Wilson's for 0/1 outcomes, else a bootstrap over problems."""
     import numpy as np
     from scipy.stats import bootstrap
     from statsmodels.stats.proportion import proportion_confint
@@ -123,7 +120,7 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> Interv
     """Return the mean of ``a`` minus ``b`` over the same problems (and seeds), with its crossed interval and p-value.
 
     Both frames have columns seed, problem, outcome; one with a single seed (the base) is held against every seed of the other.
-    Raises :class:`~xlnb.errors.RequestError` where problems or seeds differ otherwise, or an outcome stands twice.
+    Problems or seeds that differ otherwise are refused, as are outcomes that stand twice.
     """
     return crossed_interval(paired_table(a, b), seed)
 
@@ -163,7 +160,7 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
     return wide
 
 
-# --- tests and effect sizes --------------------------------------------------------------------------------------
+# --- tests -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -182,14 +179,14 @@ def mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> McNemar:
     """Return McNemar's exact test of two models' 0/1 outcomes on the same problems.
 
     Frames as :func:`paired_difference` takes them, one seed each. The test is about these very two models, not about another
-    training of them. Raises :class:`~xlnb.errors.RequestError` for several seeds or outcomes other than 0 and 1. Source: McNemar
-    (1947), by statsmodels.
+    training of them. Source: McNemar (1947), by statsmodels.
 
     >>> import pandas as pd
     >>> a, b = (pd.DataFrame({"seed": 0, "problem": range(8), "outcome": right}) for right in ([1] * 7 + [0], [1] + [0] * 7))
     >>> mcnemar(a, b)
     McNemar(only_a=6, only_b=0, both=1, neither=1, difference=0.75, p=0.03125)
     """
+    import numpy as np
     from statsmodels.stats import contingency_tables
 
     left, right = _sides(a, b)
@@ -199,7 +196,7 @@ def mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> McNemar:
             "trainings for the same reason, so its discordant pairs are not independent. Choose one seed, or use "
             "paired_difference, which resamples seeds and problems."
         )
-    if not _all_binary(left, right):
+    if not np.isin([left, right], (0, 1)).all():
         raise RequestError(
             "McNemar's test takes outcomes 0 and 1 (wrong and right) only: use paired_difference for others."
         )
@@ -210,16 +207,10 @@ def mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> McNemar:
     return McNemar(only_a, only_b, both, neither, (only_a - only_b) / left.size, float(p))
 
 
-def _all_binary(*tables: np.ndarray) -> bool:
-    import numpy as np
-
-    return all(np.isin(table, (0, 1)).all() for table in tables)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p-values, in the given order: those below 0.05 are shown with a family-wise error of 5 %.
 
-    Raises :class:`~xlnb.errors.RequestError` for anything but numbers from 0 to 1. Source: Holm (1979), by statsmodels.
+    Source: Holm (1979), by statsmodels.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -232,65 +223,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, method="holm")[1]]
 
 
-@dataclass(frozen=True)
-class EffectSize:
-    """Cohen's d_z with its interval and, for 0/1 outcomes, the matched-pairs odds ratio (else None)."""
-
-    d: Interval
-    odds_ratio: float | None
-
-
-def effect_size(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> EffectSize:
-    """Return the paired standardised effect of ``a`` minus ``b``, frames as :func:`paired_difference` takes them.
-
-    d_z is the mean difference in units of the standard deviation of per-problem differences, each averaged over seeds first.
-    That average is less noisy with more seeds, so compare d_z at equal numbers of them. Its interval and p-value are those of
-    the crossed bootstrap. Without any spread it is 0 for no difference, else infinite. The odds ratio sets the problems that
-    only ``a`` gets right against those that only ``b`` gets right, counted over all seeds, with 0.5 added to both counts so
-    that it is finite; above 1 it speaks for ``a``. Raises :class:`~xlnb.errors.RequestError` for one problem. Source: Cohen
-    (1988), chapter 2; the 0.5 is Haldane's (1956).
-
-    >>> import pandas as pd
-    >>> a, b = (pd.DataFrame({"seed": 0, "problem": range(8), "outcome": right}) for right in ([1] * 7 + [0], [1] + [0] * 7))
-    >>> effect = effect_size(a, b)
-    >>> round(effect.d.value, 3), effect.odds_ratio
-    (1.62, 13.0)
-    """
-    import numpy as np
-
-    left, right = _sides(a, b)
-    table = left - right
-    seeds, problems = table.shape
-    if problems < 2:
-        raise RequestError("A standardised effect needs at least two problems: the spread of one is unknown.")
-    rows, columns = _resamples(seeds, problems, seed)
-    tiny = 1e-12 * float(np.abs(table).max())  # a smaller spread is rounding
-    resampled = _standardised(rows @ table / seeds, columns, tiny)
-    value = _standardised(table.mean(axis=0, keepdims=True), np.ones((1, problems)), tiny)[0]
-    # "nearest" since an interpolation between infinities is no number
-    low, high = np.quantile(resampled, [ALPHA / 2, 1 - ALPHA / 2], method="nearest")
-    d = Interval(float(value), float(low), float(high), problems, seeds, _p_value(resampled))
-    if not _all_binary(left, right):
-        return EffectSize(d, None)
-    return EffectSize(d, float(((table > 0).sum() + 0.5) / ((table < 0).sum() + 0.5)))
-
-
-def _standardised(values: np.ndarray, counts: np.ndarray, tiny: float) -> np.ndarray:
-    """Return mean over standard deviation of each row of ``values``, each value counted ``counts`` times."""
-    import numpy as np
-
-    n = counts.sum(axis=1)
-    mean = (counts * values).sum(axis=1) / n
-    spread = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(axis=1) / (n - 1))
-    without = np.where(np.abs(mean) <= tiny, 0.0, np.copysign(np.inf, mean))
-    return np.divide(mean, spread, out=without, where=spread > tiny)
-
-
 def spearman_test_retest(table: np.ndarray) -> float:
     """Return how alike runs order the problems: the mean of Spearman's correlation over all pairs of rows (runs x problems).
 
-    A run whose outcomes are all equal has no order: its pairs are left out, and the result is NaN where no pair is left. Raises
-    :class:`~xlnb.errors.RequestError` for fewer than two runs. Source: ours; the correlations are those of pandas.
+    A run whose outcomes are all equal has no order: its pairs are left out, and the result is NaN where no pair is left. Source:
+    ours; the correlations are those of pandas.
 
     >>> spearman_test_retest([[1, 2, 3, 4], [2, 3, 5, 9], [4, 3, 2, 1]])
     -0.3333333333333333
@@ -325,7 +262,7 @@ class Components:
 
     ``seeds`` says how far to trust them. 0: assumed, not measured. 1: from one training, so the variance between seeds is
     unknown and taken as 0, and power computed from it **may be far too high**. More: estimated from so many trainings. The unit
-    is the square of the outcome's. Raises :class:`~xlnb.errors.RequestError` for a negative or unknown variance.
+    is the square of the outcome's.
     """
 
     seed: float
@@ -346,8 +283,7 @@ def variance_components(table: np.ndarray) -> Components:
 
     Method of moments for a two-way crossed layout of random effects with one value a cell; negative estimates are cut to 0. With
     one seed nothing tells how trainings differ: all variance counts as that of problems, that of seeds is 0, and ``seeds`` is 1.
-    With few seeds the estimate for seeds is itself very uncertain. Raises :class:`~xlnb.errors.RequestError` for fewer than two
-    problems or missing values. Source: Searle, Casella and McCulloch (1992), chapter 4.
+    With few seeds the estimate for seeds is itself very uncertain. Source: Searle, Casella and McCulloch (1992), chapter 4.
 
     >>> variance_components([[1, 2, 3], [3, 4, 5]])
     Components(seed=2.0, problem=1.0, residual=0.0, seeds=2)
@@ -373,8 +309,7 @@ def binary_components(
     own square left out, which is the safe side. None takes 2 accuracy (1 - accuracy), as if the two erred independently; models
     from one base differ on fewer. ``seed_sd`` is the standard deviation of the mean difference from training to training, as a
     share (0.02 is two points). Of the variance that this leaves, ``repeatable`` is the part that recurs on the same problem in
-    every training; 1 is the safe side. Raises :class:`~xlnb.errors.RequestError` for what two such models cannot have.
-    Source: ours.
+    every training; 1 is the safe side. Source: ours.
 
     >>> binary_components(0.5, discordant=0.25, repeatable=0.5)
     Components(seed=0.0, problem=0.125, residual=0.125, seeds=0)
@@ -406,17 +341,15 @@ def power(difference: float, components: Components, problems: int, seeds: int, 
     t-test over problems; one seed with such a variance shows nothing about another training, and the power is ``level``, that
     of throwing dice. With two or three seeds the degrees of freedom are rough: where seeds vary, more problems can lower the
     power, since the degrees fall to S - 1, and the test's false alarms, 5 % in name, were up to 11 and 8 % in our simulations
-    (6 % with five). :func:`crossed_interval` is another test, with other false alarms (:func:`simulated_error_rate`). Raises
-    :class:`~xlnb.errors.RequestError` for fewer than two problems, no seed, or a level outside (0, 1). Source: Westfall, Kenny
-    and Judd (2014), fully crossed design; Satterthwaite (1946).
+    (6 % with five). :func:`crossed_interval` is another test, with other false alarms (:func:`simulated_error_rate`). Source:
+    Westfall, Kenny and Judd (2014), fully crossed design; Satterthwaite (1946).
 
     >>> round(power(0.03, binary_components(0.5, discordant=0.2), problems=1000, seeds=1), 3)
     0.563
     """
-    return _power(difference, components, problems, seeds, level)
+    import numpy as np
+    from scipy.stats import nct, t
 
-
-def _power(difference: float, components: Components, problems: int, seeds: int, level: float) -> float:
     if not abs(difference) < float("inf"):
         raise RequestError(
             f"difference is {difference}: give a finite number, in the outcome's unit (3 points are 0.03)."
@@ -424,7 +357,11 @@ def _power(difference: float, components: Components, problems: int, seeds: int,
     variance, df = _precision(components, problems, seeds, level)
     if variance == 0:
         return 1.0 if difference else level
-    return _t_power(abs(difference) / variance**0.5, df, level)
+    if df == 0:
+        return level
+    critical, noncentrality = t.isf(level / 2, df), abs(difference) / variance**0.5
+    # Where the wrong tail is below 1e-13 scipy gives NaN for it.
+    return float(nct.sf(critical, df, noncentrality) + np.nan_to_num(nct.cdf(-critical, df, noncentrality)))
 
 
 def _precision(components: Components, problems: int, seeds: int, level: float) -> tuple[float, float]:
@@ -447,47 +384,6 @@ def _precision(components: Components, problems: int, seeds: int, level: float) 
     return variance, variance**2 / spread if spread else 0.0
 
 
-def _t_power(noncentrality: float, df: float, level: float) -> float:
-    import numpy as np
-    from scipy.stats import nct, t
-
-    if df == 0:
-        return level
-    critical = t.isf(level / 2, df)
-    # Where the wrong tail is below 1e-13 scipy gives NaN for it.
-    return float(nct.sf(critical, df, noncentrality) + np.nan_to_num(nct.cdf(-critical, df, noncentrality)))
-
-
-def detectable_difference(
-    components: Components, problems: int, seeds: int, power: float = 0.8, level: float = 0.05
-) -> float:
-    """Return the smallest difference, in the outcome's unit, that :func:`power`'s test sees with the given power.
-
-    Infinite for one seed with a variance between seeds. Raises :class:`~xlnb.errors.RequestError` as :func:`power` does, and
-    for a power outside (level, 1). Source: as :func:`power`, inverted.
-
-    >>> round(detectable_difference(binary_components(0.5, discordant=0.2), problems=1747, seeds=1), 4)
-    0.03
-    """
-    from scipy.optimize import brentq
-
-    variance, df = _precision(components, problems, seeds, level)
-    _check_power(power, level)
-    if variance == 0:
-        return 0.0
-    if df == 0:
-        return float("inf")
-    high = 1.0
-    while _t_power(high, df, level) < power:
-        high *= 2
-    return float(brentq(lambda x: _t_power(x, df, level) - power, 0.0, high)) * variance**0.5
-
-
-def _check_power(power: float, level: float) -> None:
-    if not level < power < 1:
-        raise RequestError(f"power is {power}: give a share between the test's level, {level}, and 1, such as 0.8.")
-
-
 def power_table(
     components: Components,
     difference: float,
@@ -496,8 +392,6 @@ def power_table(
     level: float = 0.05,
 ) -> pd.DataFrame:
     """Return the power to see a difference: a row for each number of problems, a column for each number of seeds.
-
-    Raises :class:`~xlnb.errors.RequestError` as :func:`power` does. Source: as :func:`power`.
 
     >>> table = power_table(binary_components(0.5, seed_sd=0.02), 0.1, problems=(250, 1000), seeds=(3, 10))
     >>> table.round(2).to_dict("index")
@@ -510,6 +404,7 @@ def power_table(
 
 
 _MOST_PROBLEMS = 2**30
+_power = power  # needed_problems has a parameter of that name
 
 
 def needed_problems(
@@ -518,13 +413,13 @@ def needed_problems(
     """Return how many problems :func:`power`'s test needs to see a difference with the given power.
 
     The smallest such number: with two or three seeds more problems may do worse again, as :func:`power` says. None where no
-    number suffices (up to a billion), since so few seeds leave too much variance. Raises :class:`~xlnb.errors.RequestError` as
-    :func:`power` does, for a difference of 0, and for a power outside (level, 1). Source: as :func:`power`, inverted.
+    number suffices (up to a billion), since so few seeds leave too much variance. Source: as :func:`power`, inverted.
 
     >>> needed_problems(0.03, binary_components(0.5, discordant=0.2, seed_sd=0.02), seeds=3) is None
     True
     """
-    _check_power(power, level)
+    if not level < power < 1:
+        raise RequestError(f"power is {power}: give a share between the test's level, {level}, and 1, such as 0.8.")
     if not difference:
         raise RequestError("difference is 0: no number of problems shows a difference that does not exist.")
 
@@ -548,8 +443,7 @@ def simulated_error_rate(
     """Return how often :func:`crossed_interval` excludes zero where the true difference is zero, by simulation.
 
     Nominal is ``ALPHA``. Effects of seeds, problems and cells are normal with the variances of ``components``; ``n`` of the
-    result is the number of trials. A second or less for 1000 trials of 5 seeds and 250 problems. Raises
-    :class:`~xlnb.errors.RequestError` for fewer than one problem, seed or trial. Source: ours.
+    result is the number of trials. A second or less for 1000 trials of 5 seeds and 250 problems. Source: ours.
 
     >>> simulated_error_rate(Components(0.01, 1.0, 1.0, 0), problems=50, seeds=5, trials=200).value < 0.2
     True

@@ -83,7 +83,7 @@ for k, role in enumerate(("base", "math", "language")):
 
 TOKENIZER = """
 import sys
-from xlnb.models import _byte_tokenizer
+from xlnb.models.miniatures import _byte_tokenizer
 for role in ("base", "math", "language"):
     _byte_tokenizer().save_pretrained(sys.argv[1] + "/" + role)
 """

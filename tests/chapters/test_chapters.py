@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from xlnb.errors import WorkError
-from xlnb.publishing.book import build, chapters, check_html
+from xlnb.publishing.book import build, chapters, check_html, minutes_live
 from xlnb.publishing.notebooks import notebook_parameters, run_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +67,14 @@ def test_the_book_from_committed_results(home):
 @pytest.mark.parametrize("number", CHAPTERS)
 def test_each_chapter_takes_the_book_s_parameters(number):
     assert {"profile", "live"} <= set(notebook_parameters(CHAPTERS[number]))
+
+
+@pytest.mark.parametrize("number", CHAPTERS)
+def test_a_notebook_computes_only_when_told_and_says_for_how_long(number):
+    live = notebook_parameters(CHAPTERS[number])["live"]
+    assert live["default"] is False
+    minutes = minutes_live({number}, "pocket", ROOT)
+    assert live["help"] == f"True computes what is missing: {minutes} min on two cores"
 
 
 def test_a_seed_without_committed_results_is_refused_in_words(home, tmp_path):

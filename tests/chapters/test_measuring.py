@@ -25,10 +25,10 @@ from xlnb.stats import Components, Interval
 from xlnb.studies import committing, comparisons
 from xlnb.studies import outcomes as results
 from xlnb.studies import study as study_module
-from xlnb.studies.experiments import MEASURING
+from xlnb.studies.experiments import MEASURING, VALIDATION
 from xlnb.studies.outcomes import COLUMNS, load_costs, select
 from xlnb.studies.profiles import PROFILES
-from xlnb.studies.study import CommittedStudy, Study
+from xlnb.studies.study import Study
 
 BUDGETS = tuple(ORACLE_BUDGETS)
 
@@ -234,7 +234,7 @@ def by_hand(outcomes_by_hand):
 
 
 def test_candidates_are_the_readings_that_are_validated_and_each_has_a_cost():
-    assert set(CANDIDATES) == {metric for group in VALIDATED for metric in group}
+    assert set(CANDIDATES) == set(VALIDATED)
     assert set(CANDIDATES) == {metric for group in COST_GROUPS.values() for metric in group}
     assert PRIMARY in CANDIDATES
 
@@ -609,16 +609,23 @@ def test_mcnemar_of_what_is_not_there(changed, message):
         measuring.mcnemar_sentence(outcomes.head(0), **asked)
 
 
+def uncorrected(found, metric="nll"):
+    """Contrasts with each difference's own p, the arms being named by letters: as contrasts() makes them before correction."""
+    rows = [
+        (name, "", "base", "", "sw", metric, d.value, d.low, d.high, d.n, d.seeds, 1.0 if d.p is None else d.p)
+        for name, d in found.items()
+    ]
+    columns = [*comparisons.ARMS, "test_language", "metric", "difference", "low", "high", "n", "seeds", "p"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def test_corrected_and_uncorrected_differences_are_counted():
-    differences = comparisons.corrected(
-        {
-            "a": Interval(1, 0.5, 1.5, 9, p=0.01),
-            "b": Interval(-1, -2, -0.1, 9, p=0.04),
-            "c": Interval(1, -1, 3, 9, p=0.4),
-        },
-        "nll",
-    )
-    assert measuring.corrected_sentence(differences) == (
+    found = {
+        "a": Interval(1, 0.5, 1.5, 9, p=0.01),
+        "b": Interval(-1, -2, -0.1, 9, p=0.04),
+        "c": Interval(1, -1, 3, 9, p=0.4),
+    }
+    assert measuring.corrected_sentence(comparisons.corrected(uncorrected(found))) == (
         "Of 3 comparisons 2 have an interval that excludes zero; after Holm's correction 1 are shown."
     )
 
@@ -631,17 +638,17 @@ def test_verdicts_are_holm_s():
         return Interval(value, value - 0.05, value + 0.05, 50, p=p)
 
     found = {"a": interval(-0.2, 0.012), "b": interval(0.2, 0.03), "c": interval(0.1, 0.01), "d": interval(0.1, 0.02)}
-    table = comparisons.corrected(found, "nll").set_index("name")
+    table = comparisons.corrected(uncorrected(found)).set_index("method_a")
     # By size 0.01 * 4, 0.012 * 3, 0.02 * 2, 0.03 * 1, none below the one before.
     assert table["p"].to_dict() == pytest.approx({"a": 0.04, "b": 0.04, "c": 0.04, "d": 0.04})
     assert table["verdict"].to_dict() == {"a": "better", "b": "worse", "c": "worse", "d": "worse"}
     found |= {"b": interval(0.2, 0.04), "e": Interval(0.0, -0.1, 0.1, 50, p=None)}
-    table = comparisons.corrected(found, "nll").set_index("name")
+    table = comparisons.corrected(uncorrected(found)).set_index("method_a")
     # Now 0.01 * 5, 0.012 * 4, 0.02 * 3, 0.04 * 2, and what was not tested: counted as a comparison, never shown.
     assert table["p"].to_dict() == pytest.approx({"a": 0.05, "b": 0.08, "c": 0.05, "d": 0.06, "e": 1.0})
     assert set(table["verdict"]) == {"not shown"}, "shown is what is below 5 %, and a p of just that is not"
     assert table.loc["b", ["low", "high"]].tolist() == pytest.approx([0.15, 0.25]), "intervals are not corrected"
-    alone = comparisons.corrected({"b": found["b"]}, EXPRESSION)
+    alone = comparisons.corrected(uncorrected({"b": found["b"]}, EXPRESSION))
     assert (alone["p"][0], alone["verdict"][0]) == (0.04, "better")  # of this reading more is better
 
 
@@ -652,6 +659,32 @@ def test_a_p_of_just_5_percent_is_not_shown():
         "not shown",
         "not shown",
     ]
+
+
+def test_what_was_not_tested_is_a_comparison_and_never_shown():
+    one = pd.DataFrame([("a", 0, "p", 1.0), ("base", 0, "p", 0.0)], columns=["method", "seed", "problem", "outcome"])
+    outcomes = one.assign(partition="", metric="nll", test_language="sw")
+    row = comparisons.contrasts(outcomes, [(("a", ""), comparisons.BASE)], "sw", ["nll"]).iloc[0]
+    assert (row["difference"], row["p"], row["verdict"]) == (1.0, 1.0, "not shown")
+
+
+def test_each_contrast_to_the_base_is_a_family_of_its_own():
+    rng = np.random.default_rng(0)
+    rows = [
+        (method, code, f"p{i}", value)
+        for method in ("base", "a", "b")
+        for code in ("en", "sw")
+        for i, value in enumerate(rng.normal(size=20))
+    ]
+    outcomes = pd.DataFrame(rows, columns=["method", "test_language", "problem", "outcome"])
+    outcomes = outcomes.assign(seed=0, partition="", metric="nll")
+    table = comparisons.against_base(outcomes, ["nll"])
+    assert list(zip(table["test_language"], table["method_a"], strict=True)) == [
+        ("sw", "a"), ("sw", "b"), ("en", "a"), ("en", "b"),
+    ]  # fmt: skip
+    for row in table.itertuples():
+        alone = comparisons.contrast(outcomes, (row.method_a, ""), comparisons.BASE, "nll", row.test_language)
+        assert (row.difference, row.p) == (alone.value, alone.p)
 
 
 def test_contrasts_are_corrected_within_each_reading():
@@ -670,15 +703,14 @@ def test_contrasts_are_corrected_within_each_reading():
     assert list(table["metric"]) == ["nll", EXPRESSION] * 3
     for metric, part in table.groupby("metric"):
         alone = {
-            methods.label(arm): stats.paired_difference(
-                *(select(outcomes, metric=metric, method=method) for method in (arm, "base"))
-            )
+            arm: stats.paired_difference(*(select(outcomes, metric=metric, method=method) for method in (arm, "base")))
             for arm in arms[1:]
         }
         least = 0.0
-        for rank, (name, found) in enumerate(sorted(alone.items(), key=lambda item: item[1].p)):
+        for rank, (arm, found) in enumerate(sorted(alone.items(), key=lambda item: item[1].p)):
             least = max(least, min(1.0, (3 - rank) * found.p))
-            row = part.set_index("name").loc[f"{name} − Base"]
+            row = part.set_index("method_a").loc[arm]
+            assert tuple(row[["partition_a", "method_b", "partition_b", "test_language"]]) == ("", "base", "", "sw")
             assert row["p"] == pytest.approx(least)
             better = (found.value > 0) == READINGS[metric].higher_is_better
             shown = found.excludes_zero and least < 0.05
@@ -817,14 +849,15 @@ ARMS = ["base", PLACEBO, *BUDGETS]
 
 def second_training(study):
     """What publish asks of a study, as another training would answer it: the base's outcomes, and others a little moved."""
-    outcomes = study.validation()
+    outcomes = study.outcomes(VALIDATION)
     trained = (outcomes["method"] != "base").astype(int)
     moved = outcomes.assign(seed=trained, outcome=outcomes["outcome"] + 0.01 * trained)
     return SimpleNamespace(
         profile=study.profile,
         language=study.language,
         seed=1,
-        validation=lambda: moved,
+        outcomes=lambda *asks: moved,
+        cells=lambda ask: [],
         costs=study.costs,
         history=study.history,
         spec=lambda experts: {**study.spec(experts), "seed": 1},
@@ -850,7 +883,7 @@ def nothing_to_compute(home, monkeypatch):
         raise AssertionError("something was computed again")
 
     monkeypatch.setattr(study_module, "evaluate", fail)
-    monkeypatch.setattr("xlnb.training.sft._fit", fail)
+    monkeypatch.setattr("xlnb.training.sft.fit", fail)
 
 
 @pytest.fixture
@@ -861,7 +894,7 @@ def committed_folder(home, tmp_path):
 
 
 def test_base_placebo_and_oracles_are_read_by_every_reading(nothing_to_compute):
-    outcomes = Study(SMALL).validation()
+    outcomes = Study(SMALL).outcomes(VALIDATION)
     assert list(outcomes.columns) == COLUMNS
     assert list(dict.fromkeys(outcomes["method"])) == ARMS
     assert set(outcomes["metric"]) == set(CANDIDATES)
@@ -876,7 +909,7 @@ def test_base_placebo_and_oracles_are_read_by_every_reading(nothing_to_compute):
 
 
 def test_every_arm_is_another_model(nothing_to_compute):
-    nll = select(Study(SMALL).validation(), metric="nll")
+    nll = select(Study(SMALL).outcomes(VALIDATION), metric="nll")
     scored = nll.groupby("method")["outcome"].apply(tuple)
     assert len(set(scored)) == len(scored) == len(ARMS)
 
@@ -939,16 +972,6 @@ def test_costs_have_a_row_a_group_and_are_not_measured_again(home, nothing_to_co
     pd.testing.assert_frame_equal(Study(SMALL, "sw", 7).costs(), costs)  # the base is the same for every seed
 
 
-def test_costs_are_those_kept_with_the_outcomes(home, tmp_path, monkeypatch, nothing_to_compute):
-    shutil.copytree(home / "runs", tmp_path / "runs")
-    monkeypatch.setenv("XLNB_HOME", str(tmp_path))
-    for file in tmp_path.rglob("base/outcomes/*.json"):
-        made = artifacts.read_json(file)
-        asked = made["spec"]["evaluation"]
-        artifacts.write_json(file, made | {"seconds": 100 + len(asked["readings"]) if asked["problems"] == 3 else 7})
-    assert list(Study(SMALL).costs()["seconds"]) == [100 + len(readings) for readings in COST_GROUPS.values()]
-
-
 def test_the_published_result_is_whole(home):
     out = home / "book" / "results" / MEASURING
     assert sorted(path.name for path in out.iterdir()) == [
@@ -965,10 +988,12 @@ def test_the_published_result_is_whole(home):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_committed_and_live_say_the_same(committed_folder, seed, nothing_to_compute):
-    live, committed = Study(SMALL), CommittedStudy("smoke", "sw", seed, committed_folder)
+    live, committed = Study(SMALL), Study(SMALL, "sw", seed, live=False, results=committed_folder)
     live = live if seed == 0 else second_training(live)
     order = ["metric", "method", "problem"]
-    expected, found = (one.validation().sort_values(order, ignore_index=True)[COLUMNS] for one in (live, committed))
+    expected, found = (
+        one.outcomes(VALIDATION).sort_values(order, ignore_index=True)[COLUMNS] for one in (live, committed)
+    )
     texts = [one.pop("text").fillna("").tolist() for one in (expected, found)]  # how "none" is stored may differ
     assert texts[0] == texts[1] and len(set(texts[0])) > 1
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
@@ -976,12 +1001,12 @@ def test_committed_and_live_say_the_same(committed_folder, seed, nothing_to_comp
 
 
 def test_a_language_may_have_been_measured_and_nothing_else(committed_folder, nothing_to_compute):
-    study = CommittedStudy("smoke", "sw", 0, committed_folder)
+    study = Study(SMALL, live=False, results=committed_folder)
     shutil.copytree(committed_folder / MEASURING, committed_folder / "first-swap-bn")
     other = pd.read_parquet(committed_folder / MEASURING / "outcomes.parquet").assign(language="bn")
     other.to_parquet(committed_folder / "first-swap-bn" / "outcomes.parquet")
-    assert set(study.validation()["method"]) == set(ARMS)
-    with pytest.raises(RequestError, match="No committed result of first-swap of profile smoke, language sw, seed 0"):
+    assert set(study.outcomes(VALIDATION)["method"]) == set(ARMS)
+    with pytest.raises(RequestError, match=r"base in en is not committed with nll.*language sw, seed 0\): run live"):
         study.outcomes()
 
 

@@ -1,22 +1,24 @@
 """The experiment on Layer-Swapping: what it compares, that committed and live say the same, and what is told of it."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from xlnb.chapters import layer_swapping
+from xlnb.chapters import layer_swapping, words
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import LIKELIHOODS
 from xlnb.studies import committing
 from xlnb.studies import outcomes as results
-from xlnb.studies.experiments import RANDOM_CONTROLS, SWAP, SWAP_CONTROLS
+from xlnb.studies.comparisons import ARMS
+from xlnb.studies.experiments import CONTROLS, RANDOM_CONTROLS, SWAP, SWAP_CONTROLS, SWEEP
 from xlnb.studies.outcomes import COLUMNS, select
 from xlnb.studies.profiles import PROFILES
-from xlnb.studies.study import CommittedStudy, Study
+from xlnb.studies.study import Study
 
-BOTTOMS, TOPS = (0, 2, 9), (0, 1)
+SMALL_SWEEP = replace(SWEEP, partitions=tuple(f"outer {bottom}+{top}" for bottom in (0, 2, 9) for top in (0, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +40,11 @@ def study(home):
 def committed(home, tmp_path):
     """The same study, read from results alone."""
     shutil.copytree(home / "book" / "results" / SWAP, tmp_path / SWAP)
-    shutil.copytree(home / "book" / "results" / SWAP, tmp_path / "first-swap")  # what a study's existence is asked of
-    return CommittedStudy("smoke", "sw", 0, tmp_path)
+    return Study(PROFILES["smoke"], live=False, results=tmp_path)
 
 
 def test_the_sweep_has_every_pair_of_counts_that_fits(study):
-    sweep = study.sweep(BOTTOMS, TOPS)
+    sweep = study.outcomes(SMALL_SWEEP)
     assert set(sweep["partition"]) == {"", "outer 0+0", "outer 0+1", "outer 2+0", "outer 2+1"}  # 9 layers there are not
     assert set(sweep["split"]) == {"development"}
     assert set(sweep["metric"]) == set(LIKELIHOODS)
@@ -51,30 +52,30 @@ def test_the_sweep_has_every_pair_of_counts_that_fits(study):
 
 
 def test_swapping_no_layer_is_the_math_expert(study):
-    assert "at most 0 nats" in layer_swapping.sweep_baseline(study.sweep(BOTTOMS, TOPS), "sw")
-    cells = layer_swapping.sweep_contrasts(study.sweep(BOTTOMS, TOPS), "sw").set_index(["bottom", "top"])
+    assert "at most 0 nats" in layer_swapping.sweep_baseline(study.outcomes(SMALL_SWEEP), "sw")
+    cells = layer_swapping.sweep_contrasts(study.outcomes(SMALL_SWEEP), "sw").set_index(["bottom", "top"])
     assert cells.loc[(0, 0), "difference"] == 0
     assert (cells.drop((0, 0))["difference"] != 0).all()
 
 
 def test_committed_and_live_say_the_same(study, committed):
-    for ask in (lambda one: one.sweep(), lambda one: one.swap_controls()):
+    for ask in (SWEEP, CONTROLS):
         live, read = (
-            ask(one)[COLUMNS].sort_values(["metric", "method", "partition", "test_language", "problem"])
+            one.outcomes(ask)[COLUMNS].sort_values(["metric", "method", "partition", "test_language", "problem"])
             for one in (study, committed)
         )
         pd.testing.assert_frame_equal(live.reset_index(drop=True), read.reset_index(drop=True), check_exact=True)
 
 
 def test_controls_are_scored_on_the_same_problems(study):
-    outcomes = study.swap_controls()
+    outcomes = study.outcomes(CONTROLS)
     arms = outcomes.groupby(["method", "partition", "test_language", "metric"])["problem"].apply(tuple)
     assert arms.groupby(["test_language", "metric"]).nunique().eq(1).all()
     assert {p for m, p in outcomes[["method", "partition"]].itertuples(index=False) if m == SWAP} == set(SWAP_CONTROLS)
 
 
 def test_the_pooled_random_arm_is_the_mean_of_the_random_ones(study):
-    outcomes = study.swap_controls()
+    outcomes = study.outcomes(CONTROLS)
     pooled = select(
         layer_swapping.with_pooled_random(outcomes), partition=layer_swapping.RANDOM, metric="nll", test_language="en"
     )
@@ -89,11 +90,15 @@ def test_the_pooled_random_arm_is_the_mean_of_the_random_ones(study):
 
 
 def test_contrasts_are_of_c_against_each_other(study):
-    table = layer_swapping.control_contrasts(study.swap_controls(), "sw")
+    table = layer_swapping.control_contrasts(study.outcomes(CONTROLS), "sw")
     assert set(table["metric"]) == set(LIKELIHOODS)
-    assert {"C − Math only", "C − complement of C", f"C − {layer_swapping.RANDOM}", "C − A"} <= set(table["name"])
-    row = table[(table["name"] == "C − Math only") & (table["metric"] == "nll")].iloc[0]
-    outcomes = select(study.swap_controls(), metric="nll", test_language="sw")
+    assert set(table["method_a"]) == {SWAP} and set(table["partition_a"]) == {"C"}
+    others = set(zip(table["method_b"], table["partition_b"], strict=True))
+    assert {("math-only", ""), (SWAP, "complement of C"), (SWAP, layer_swapping.RANDOM), (SWAP, "A")} <= others
+    names = {words.pair_name(row, layer_swapping.by_partition) for row in table.itertuples()}
+    assert {"C − Math only", "C − complement of C", f"C − {layer_swapping.RANDOM}", "C − A"} <= names
+    row = table[(table["method_b"] == "math-only") & (table["metric"] == "nll")].iloc[0]
+    outcomes = select(study.outcomes(CONTROLS), metric="nll", test_language="sw")
     means = [select(outcomes, method=m, partition=p)["outcome"].mean() for m, p in ((SWAP, "C"), ("math-only", ""))]
     assert row["difference"] == pytest.approx(means[0] - means[1])
 
@@ -154,7 +159,7 @@ def test_only_one_experiment_is_read(committed):
 
 
 @pytest.mark.parametrize(
-    ("math_only", "random", "words"),
+    ("math_only", "random", "told"),
     [
         (-0.2, -0.2, "**Reproduced at this size**"),
         (0.2, -0.2, "**Not reproduced at this size**: the swap by C beats random layers"),
@@ -162,13 +167,19 @@ def test_only_one_experiment_is_read(committed):
         (0.0, -0.2, "**Unclear at this size**"),
     ],
 )
-def test_the_summary_s_verdict_is_that_of_the_intervals(math_only, random, words):
+def test_the_summary_s_verdict_is_that_of_the_intervals(math_only, random, told):
     def row(other, d):
         verdict = "not shown" if not d else "better" if d < 0 else "worse"
-        return (f"C − {other}", "expression-nll", d, d - 0.1, d + 0.1, 200, 3, verdict)
+        return (SWAP, "C", *other, "expression-nll", d, d - 0.1, d + 0.1, 200, 3, verdict)
 
-    others = {"Math only": math_only, layer_swapping.RANDOM: random, "complement of C": -0.5, "predecessor": 0.0}
-    columns = ["name", "metric", "difference", "low", "high", "n", "seeds", "verdict"]
+    others = {
+        ("math-only", ""): math_only,
+        (SWAP, layer_swapping.RANDOM): random,
+        (SWAP, "complement of C"): -0.5,
+        (SWAP, "predecessor"): 0.0,
+    }
+    columns = [*ARMS, "metric", "difference", "low", "high", "n", "seeds", "verdict"]
     table = pd.DataFrame([row(*item) for item in others.items()], columns=columns)
-    assert words in layer_swapping.swap_summary(table, table, CELLS)
-    assert "In the sweep 1 of 3 pairs of counts are better" in layer_swapping.swap_summary(table, table, CELLS)
+    summary = layer_swapping.swap_summary(table.assign(test_language="sw"), table.assign(test_language="en"), CELLS)
+    assert told in summary
+    assert "In the sweep 1 of 3 pairs of counts are better" in summary

@@ -31,12 +31,12 @@ from experts import (
 from safetensors.torch import save_file
 
 from xlnb.checkpoints import streaming, writing
-from xlnb.checkpoints.requests import MERGES
 from xlnb.checkpoints.verbs import merge, revert
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import load_base
 from xlnb.models.miniatures import MINIATURES
-from xlnb.weights import merging
+from xlnb.weights import kernels, merging
+from xlnb.weights.kernels import MERGES
 from xlnb.weights.merging import applied
 from xlnb.weights.partitions import Partition, named_partition
 from xlnb.weights.task_vectors import TaskVector
@@ -229,7 +229,7 @@ def test_updates_that_are_held_and_those_that_are_streamed_give_the_same(trios, 
     made = trios("llama")
     outs = []
     for held in (0, 1 << 24):
-        monkeypatch.setattr(streaming, "_HELD", held)
+        monkeypatch.setattr(kernels, "HELD", held)
         monkeypatch.setattr(streaming, "_CHUNK", 100)
         outs.append(merge("ties", tmp_path / str(held), experts=made.experts, base=made.base, density=0.37).out)
     assert same(*map(tensors, outs))
@@ -286,7 +286,7 @@ def test_a_swap_loads_neither_torch_nor_numpy(trios, tmp_path):
     made = trios()
     script = """
 import sys
-from xlnb.checkpoints import merge, revert
+from xlnb.checkpoints.verbs import merge, revert
 base, math, language, out = sys.argv[1:]
 merge("layer-swapping", out + "/swap", math=math, language=language, base=base)
 merge("layer-swapping", out + "/without", math=math, language=language, embeddings="math", partition="A")
@@ -610,7 +610,7 @@ Ask = namedtuple("Ask", "method options words")
 WRONG = [
     Ask("fusion", {}, "No merge 'fusion': choose one of layer-swapping, soup"),
     Ask(SWAP, {"dtype": "float64"}, "dtype='float64': choose one of float32, bfloat16, float16"),
-    Ask(SWAP, {"embeddings": "both"}, "embeddings='both': choose one of base, math, language"),
+    Ask(SWAP, {"embeddings": "both"}, "embeddings='both': say 'base', 'math' or 'language'"),
     Ask(SWAP, {"base": None, "embeddings": "base"}, "no base is given: say --base as well"),
     Ask(SWAP, {"partition": "Z"}, "No partition 'Z'"),
     Ask(SWAP, {"partition": "C", "bottom": 1, "top": 1}, "either a partition or --bottom and --top"),

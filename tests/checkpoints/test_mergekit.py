@@ -200,7 +200,7 @@ def test_without_a_base_equal_embeddings_are_the_math_expert_s(trios, tmp_path):
     [
         ({}, "say whose to take, --embeddings math or --embeddings language"),
         ({"embeddings": "base"}, "no base is given: say --base as well"),
-        ({"embeddings": "both"}, "choose one of base, math, language"),
+        ({"embeddings": "both"}, "say 'base', 'math' or 'language'"),
         ({"embeddings": "math", "partition": "Z"}, "No partition 'Z'"),
     ],
 )

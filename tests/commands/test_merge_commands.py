@@ -11,11 +11,11 @@ from experts import DEPTH, lora, model_of, same, tensors, trio
 from huggingface_hub.utils import SafetensorsFileMetadata, SafetensorsRepoMetadata, TensorInfo
 
 from xlnb.checkpoints.exporting import export_mergekit
-from xlnb.checkpoints.requests import MERGES
 from xlnb.checkpoints.verbs import merge, revert
 from xlnb.commands import cli
 from xlnb.commands.merge_commands import split_weight
 from xlnb.errors import RequestError
+from xlnb.weights.kernels import MERGES
 from xlnb.weights.partitions import NAMES, named_partition, read_partition
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from xlnb.corpora import benchmarks, templates
@@ -260,7 +261,12 @@ def test_the_hub_gives_what_a_local_copy_gives(tmp_path, mgsm_folder, gsm8k, mon
     write_belebele(hub / "facebook/belebele")
     write_mmlu(hub / "CohereLabs/Global-MMLU")
     asked = []
-    monkeypatch.setattr(benchmarks, "_hub_folder", lambda name, patterns: asked.append((name, *patterns)) or hub / name)
+
+    def snapshot_download(name, **options):
+        asked.append((name, *options["allow_patterns"]))
+        return str(hub / name)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     local = mgsm("sw", mgsm_folder, n=3, exemplars="cross", reference=gsm8k)
     assert mgsm("sw", n=3, exemplars="cross").items == local.items  # cross fetches the reference by itself
     assert "hub set juletxara/mgsm" in mgsm("sw", n=3).note and "hub" not in local.note
@@ -279,14 +285,15 @@ def test_the_hub_gives_what_a_local_copy_gives(tmp_path, mgsm_folder, gsm8k, mon
 
 
 def test_a_hub_that_cannot_be_reached_is_a_work_error(monkeypatch):
-    import huggingface_hub
-
     def fail(*args, **options):
         assert options["repo_type"] == "dataset"
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(WorkError, match=r"juletxara/mgsm could not be fetched.*no route to host.*give a local copy"):
+    with pytest.raises(
+        WorkError,
+        match=r"juletxara/mgsm cannot be had.*no route to host.*download mgsm_sw.tsv.*give their folder",
+    ):
         mgsm("sw")
 
 
@@ -390,8 +397,8 @@ def test_the_answer_sentence_is_found(solutions, closing):
         (lambda rows: rows[:2], "it has 2 rows for 3 problems"),
         (lambda rows: [rows[1], rows[0], rows[2]], "row 0 ends in .*#### 30.*, but MGSM's answer is 7"),
         (lambda rows: [{**rows[0], "answer": "no mark"}, *rows[1:]], "row 0 ends in 'no mark'"),
-        (lambda rows: [{"question": "?"}, *rows[1:]], r"line 1: no 'answer'; a row needs question, answer"),
-        (lambda rows: [1, *rows[1:]], r"line 1: no 'question'"),
+        (lambda rows: [{"question": "?"}, *rows[1:]], r"has no column answer; it has: question"),
+        (lambda rows: [1, *rows[1:]], r"row 1 is a int, where an object of columns is needed"),
     ],
 )
 def test_a_reference_that_does_not_belong(mgsm_folder, gsm8k, change, message):
@@ -471,7 +478,7 @@ def test_belebele_shots_and_items_share_no_passage(belebele_folder, shots):
     [
         ({"correct_answer_num": "5"}, "correct_answer_num is '5', not one of 1 to 4"),
         ({"question_number": 2}, "question 2: it is there twice"),
-        ({"mc_answer3": None}, r"eng_Latn.jsonl, line 1: no 'mc_answer3'"),
+        ({"mc_answer3": None}, r"eng_Latn.jsonl, row 1: no 'mc_answer3'"),
     ],
 )
 def test_broken_belebele(belebele_folder, change, message):
@@ -531,10 +538,10 @@ def test_broken_global_mmlu(mmlu_folder):
     with pytest.raises(RequestError, match="anatomy/test/0: the answer 'E' is none of A, B, C, D"):
         global_mmlu("sw", mmlu_folder)
     write_parquet(file, [{"sample_id": "x", "question": "?"}])
-    with pytest.raises(RequestError, match="row 0: no 'subject'"):
+    with pytest.raises(RequestError, match=r"no column subject, option_a.*it has: sample_id, question"):
         global_mmlu("sw", mmlu_folder)
     file.write_bytes(b"not parquet")
-    with pytest.raises(RequestError, match="cannot be read as Parquet"):
+    with pytest.raises(RequestError, match="cannot be read after row 0: Parquet"):
         global_mmlu("sw", mmlu_folder)
 
 
@@ -554,14 +561,14 @@ FOLDERS = {"mgsm": "mgsm_folder", "belebele": "belebele_folder", "global-mmlu": 
 @pytest.mark.parametrize(
     ("name", "language", "options", "message"),
     [
-        ("gsm", "sw", {}, "benchmark 'gsm' is not there; choose from: templates, mgsm, belebele, global-mmlu"),
-        ("mgsm", "sw", {"shot": 2}, "option of the benchmark mgsm: 'shot' is not there; choose from: .*shots"),
-        ("templates", "sw", {"exemplars": "native"}, "option of the benchmark templates: 'exemplars'"),
+        ("gsm", "sw", {}, "No benchmark 'gsm': choose one of templates, mgsm, belebele, global-mmlu"),
+        ("mgsm", "sw", {"shot": 2}, "No option of the benchmark mgsm 'shot': choose one of .*shots"),
+        ("templates", "sw", {"exemplars": "native"}, "No option of the benchmark templates 'exemplars'"),
         ("templates", "sw", {"path": "here"}, "templates ships with the package: leave its path out"),
-        ("templates", "xx", {}, "language 'xx' is not there"),
+        ("templates", "xx", {}, "No language 'xx'"),
         ("templates", "sw", {"shots": -1}, "shots must be a whole number from 0 on, not -1"),
         ("templates", "sw", {"n": 0}, "n must be a whole number from 1 on, not 0"),
-        ("mgsm", "xx", {}, "MGSM's language 'xx' is not there; choose from: en, sw"),
+        ("mgsm", "xx", {}, "No language of MGSM 'xx': choose one of en, sw"),
         ("mgsm", "bn", {"n": 3}, "no file mgsm_bn.tsv in .*laid out as the hub's juletxara/mgsm"),
         ("mgsm", "sw", {"n": 4}, r"n = 4: MGSM \(sw\) has 3 problems"),
         ("mgsm", "sw", {"n": 3, "shots": 4}, "shots = 4: there are 3 exemplars, so at most 3"),
@@ -571,21 +578,21 @@ FOLDERS = {"mgsm": "mgsm_folder", "belebele": "belebele_folder", "global-mmlu": 
             "mgsm",
             "sw",
             {"exemplars": "swahili"},
-            "exemplars 'swahili' is not there; choose from: native, english, cross",
+            "No exemplars 'swahili': choose one of native, english, cross",
         ),
         ("mgsm", "sw", {"n": 3, "reference": "no/such.jsonl"}, "reference no/such.jsonl is not a file"),
-        ("mgsm", "sw", {"path": "no/such/folder"}, "path no/such/folder is not a folder"),
-        ("belebele", "xx", {}, "Belebele's language 'xx' is not there"),
+        ("mgsm", "sw", {"path": "no/such/folder"}, "no/such/folder does not exist: give a folder"),
+        ("belebele", "xx", {}, "No language of Belebele 'xx'"),
         ("belebele", "bn", {}, "no file data/ben_Beng.jsonl"),
         ("belebele", "sw", {"n": 7}, r"n = 7: Belebele \(sw\) has 6 problems"),
         ("belebele", "sw", {"shots": 4}, "shots = 4: there are 4 passages"),
         ("belebele", "sw", {"shots": -1}, "shots must be a whole number from 0 on"),
-        ("belebele", "sw", {"scored": "words"}, "scored 'words' is not there; choose from: letter, text"),
-        ("global-mmlu", "th", {}, "Global-MMLU's language 'th' is not there"),
+        ("belebele", "sw", {"scored": "words"}, "No way to score 'words': choose one of letter, text"),
+        ("global-mmlu", "th", {}, "No language of Global-MMLU 'th'"),
         ("global-mmlu", "sw", {"n": 7}, r"n = 7: Global-MMLU \(sw\) has 6 problems"),
         ("global-mmlu", "sw", {}, "shots = 5: subject .* has 2 development questions, so at most 2"),
-        ("global-mmlu", "sw", {"subjects": ["law"]}, "subject 'law' is not there; choose from: anatomy, virology"),
-        ("global-mmlu", "sw", {"scored": ""}, "scored '' is not there"),
+        ("global-mmlu", "sw", {"subjects": ["law"]}, "No subject 'law': choose one of anatomy, virology"),
+        ("global-mmlu", "sw", {"scored": ""}, "No way to score ''"),
     ],
 )
 def test_wrong_requests(request, name, language, options, message):

@@ -20,7 +20,7 @@ import typer
 
 from xlnb.commands import cli
 from xlnb.commands.corpus_commands import corpus_command
-from xlnb.corpora import Example, sources, templates
+from xlnb.corpora import Example, files, sources, templates
 from xlnb.corpora.sources import REASONS, SOURCES, Corpus, formatted, load_corpus, name_and_path
 from xlnb.errors import RequestError, WorkError
 from xlnb.models import base as base_module
@@ -206,7 +206,7 @@ def test_held_out_files_of_any_name_are_read_where_they_belong_to_the_set(tmp_pa
 
 
 def test_line_breaks_in_a_csv_of_many_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_BLOCK", 500)
+    monkeypatch.setattr(files, "_BLOCK", 500)
     rows = [{"inputs": f"{SWAHILI}\n\n{i}\n{SWAHILI}", "targets": f"Ndiyo\n{i}"} for i in range(40)]
     pyarrow.csv.write_csv(pa.Table.from_pylist(rows), tmp_path / "a.csv")
     assert pairs(load_corpus("aya", "sw", path=tmp_path)) == {(row["inputs"], row["targets"]) for row in rows}
@@ -349,7 +349,7 @@ def test_the_choice_depends_on_texts_and_seed_alone(tmp_path, monkeypatch):
     rows = numbered(300)
     parquet(tmp_path / "one/swahili/train-0.parquet", rows)
     whole = load_corpus("aya", "sw", 40, seed=1, path=tmp_path / "one")
-    monkeypatch.setattr(sources, "_BATCH", 7)
+    monkeypatch.setattr(files, "_BATCH", 7)
     np.random.default_rng(0).shuffle(rows)
     parquet(tmp_path / "many/swahili/train-b.parquet", rows[:90], row_group=11)
     jsonl(tmp_path / "many/other.jsonl", rows)  # not where the hub has them, so not read
@@ -414,7 +414,7 @@ def test_the_fingerprint_changes_with_a_character(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("gsm9k", "en"), "no corpus 'gsm9k'; choose from: templates, .*ntrex"),
+        (("gsm9k", "en"), "No corpus 'gsm9k': choose one of templates, .*ntrex.* Did you mean gsm8k"),
         (("gsm8k", "sw"), r"gsm8k has no 'sw'; it has: en\. In 'sw' there are: templates, .*ntrex"),
         (("aya", "fi"), r"aya has no 'fi'; it has: sw, bn, te\.$"),
         (("aya", "sw", 0), "n must be a whole number from 1 on.*not 0"),
@@ -714,7 +714,7 @@ def test_the_command_shows_chats(xlnb_corpus, tmp_path):
     ("arguments", "code", "words"),
     [
         (["aya"], 2, "Say the --language: aya has sw, bn, te."),
-        (["aia"], 2, "There is no corpus 'aia'"),
+        (["aia"], 2, "No corpus 'aia': choose one of templates, "),
         (["aya:a", "--path", "b", "--language", "sw"], 2, "given twice"),
         (["aya:nowhere", "--language", "sw"], 2, "nowhere does not exist"),
     ],

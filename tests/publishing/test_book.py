@@ -129,9 +129,9 @@ def test_a_failing_chapter_stops_the_book(root, site):
 
 
 def test_requests_are_checked_before_anything_runs(root):
-    with pytest.raises(RequestError, match="no profile huge"):
+    with pytest.raises(RequestError, match="No profile 'huge': choose one of smoke, pocket"):
         build("none", profile="huge", root=root)
-    with pytest.raises(RequestError, match="no chapter 05"):
+    with pytest.raises(RequestError, match="No chapter '05': choose one of 00, all, none"):
         build("5", root=root)
     (root / "notebooks" / "09-extra.ipynb").write_text("{}")
     try:

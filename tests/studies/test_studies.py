@@ -16,14 +16,13 @@ import pytest
 import xlnb
 from xlnb import artifacts
 from xlnb.commands import cli
-from xlnb.corpora import fingerprint
 from xlnb.errors import RequestError
-from xlnb.methods import METHODS
 from xlnb.studies import committing
 from xlnb.studies import study as study_module
+from xlnb.studies.experiments import BASE, BY_SHOTS, FIRST_SWAP, Ask
 from xlnb.studies.outcomes import COLUMNS, KEYS, load_outcomes, load_scores, select
 from xlnb.studies.profiles import named_profile
-from xlnb.studies.study import CommittedStudy, Study, open_study
+from xlnb.studies.study import Study, open_study
 from xlnb.training import sft
 from xlnb.weights.partitions import COMPLEMENT
 
@@ -61,7 +60,7 @@ def nothing_to_compute(monkeypatch):
         raise AssertionError("something was computed again")
 
     monkeypatch.setattr(study_module, "evaluate", fail)
-    monkeypatch.setattr(sft, "_fit", fail)
+    monkeypatch.setattr(sft, "fit", fail)
 
 
 def told(capsys, *arguments):
@@ -78,7 +77,8 @@ def test_outcomes_of_all_methods(here):
     outcomes = Study(SMOKE).outcomes()
     assert list(outcomes.columns) == COLUMNS
     cells = outcomes.groupby(["method", "partition", "test_language", "metric"])["problem"].nunique()
-    expected = {(slug, p) for slug in METHODS for p in (("C", COMPLEMENT) if METHODS[slug].uses_partition else ("",))}
+    alone = ("base", "math-only", "language-only", "soup", "task-arithmetic")
+    expected = {(slug, "") for slug in alone} | {("layer-swapping", "C"), ("layer-swapping", COMPLEMENT)}
     assert {key[:2] for key in cells.index} == expected
     assert {key[2] for key in cells.index} == {"en", "sw"}
     assert len(cells) == len(expected) * 2 * 6
@@ -93,15 +93,15 @@ def test_outcomes_of_all_methods(here):
 def test_methods_differ_in_outcomes(here):
     nll = select(Study(SMOKE).outcomes(), metric="nll", test_language="sw")
     means = nll.groupby(["method", "partition"])["outcome"].apply(tuple)
-    assert len(set(means)) == len(means) == len(METHODS) + 1
+    assert len(set(means)) == len(means) == 7
 
 
 def test_a_second_call_computes_nothing(here, nothing_to_compute):
     before = {path: path.stat().st_mtime_ns for path in (here / "runs").rglob("*")}
     for seed in (0, 1):
         study = Study(SMOKE, "sw", seed)
-        study.outcomes()
-        study.base_by_shots()
+        for ask in (FIRST_SWAP, *BY_SHOTS):
+            study.outcomes(ask)
         study.expert("math-only")
         study.history("language-only")
     assert {path: path.stat().st_mtime_ns for path in (here / "runs").rglob("*")} == before
@@ -109,7 +109,7 @@ def test_a_second_call_computes_nothing(here, nothing_to_compute):
 
 def test_the_same_seed_in_a_fresh_home_is_the_same(finished, own_home):
     fresh = Study(SMOKE, "sw", 1)
-    outcomes = fresh.outcomes(["base", "math-only", "layer-swapping"], partitions=["C"])
+    outcomes = fresh.outcomes(Ask(("base", "math-only", "layer-swapping")))
     published = load_outcomes(finished / "apart", method=["base", "math-only", "layer-swapping"], split="scored")
     published = select(published, seed=1, partition=["", "C"])
     again = outcomes[outcomes["method"] != "base"].reset_index(drop=True)
@@ -117,7 +117,7 @@ def test_the_same_seed_in_a_fresh_home_is_the_same(finished, own_home):
 
 
 def test_other_seeds_are_other_trainings(here):
-    nll = [select(Study(SMOKE, "sw", seed).outcomes(["math-only"]), metric="nll") for seed in (0, 1)]
+    nll = [select(Study(SMOKE, "sw", seed).outcomes(Ask(("math-only",))), metric="nll") for seed in (0, 1)]
     assert list(nll[0]["problem"]) == list(nll[1]["problem"])
     assert (nll[0]["outcome"] != nll[1]["outcome"]).all()
 
@@ -133,11 +133,12 @@ def test_experts_learn_what_they_are_for():
 
 def test_other_settings_are_other_outcomes(here):
     study = Study(SMOKE)
-    plain = study.outcomes(["base"], ["en"])
+    english = Ask(("base",), languages=("en",))
+    plain = study.outcomes(english)
     for change in ({"shots": 0}, {"split": "development"}, {"problem_seed": 1}, {"exemplar_seed": 1}):
-        other = study.outcomes(["base"], ["en"], **change)
+        other = study.outcomes(replace(english, changes=change))
         assert list(other["outcome"]) != list(plain["outcome"]), change
-    assert study.outcomes(["base"], ["en"]).equals(plain)
+    assert study.outcomes(english).equals(plain)
 
 
 def test_other_training_settings_are_other_experts(here):
@@ -150,7 +151,7 @@ def test_other_training_settings_are_other_experts(here):
 
 
 def test_the_base_by_number_of_worked_examples(here):
-    outcomes = Study(SMOKE).base_by_shots()
+    outcomes = pd.concat([Study(SMOKE).outcomes(ask) for ask in BY_SHOTS])
     assert set(outcomes["shots"]) == {0, 1, 2}
     assert set(outcomes["split"]) == {"development"}
     assert set(outcomes["method"]) == {"base"}
@@ -170,13 +171,13 @@ def test_the_history_of_an_expert(here):
     [
         (lambda: Study(SMOKE, "xx"), "No study of language 'xx': choose one of .*sw"),
         (lambda: Study(SMOKE, "en"), "No study of language 'en'"),
-        (lambda: Study(SMOKE, "sw", -1), "seed is -1"),
+        (lambda: Study(SMOKE, "sw", -1), "seed must be a whole number from 0 on"),
         (lambda: named_profile("huge"), "No profile 'huge': choose one of smoke, pocket"),
         (lambda: Study(SMOKE).expert("soup"), "No expert 'soup': choose one of math-only, language-only"),
-        (lambda: Study(SMOKE).outcomes(["ties"]), "No method 'ties'"),
-        (lambda: Study(SMOKE).outcomes(["layer-swapping"], partitions=["Z"]), "No partition 'Z'"),
-        (lambda: Study(SMOKE).outcomes(["base"], ["xx"]), "xx"),
-        (lambda: open_study("smoke", "sw", 0, live=False), "No results in"),
+        (lambda: Ask(("tie",)), "No method 'tie'.*Did you mean ties"),
+        (lambda: Study(SMOKE).outcomes(Ask(("layer-swapping",), ("Z",))), "No partition 'Z'"),
+        (lambda: Study(SMOKE).outcomes(Ask(("base",), languages=("xx",))), "xx"),
+        (lambda: open_study("smoke", "sw", 0, live=False), "No committed result of profile smoke"),
     ],
 )
 def test_wrong_requests(make, words):
@@ -259,7 +260,7 @@ def test_published_results_have_the_documented_columns(here):
     outcomes, scores = load_outcomes(), load_scores()
     assert list(outcomes.columns) == [
         "profile", "setting", "model", "language", "test_language", "paradigm", "seed", "partition", "method", "expert",
-        "split", "benchmark", "shots", "metric", "problem", "outcome", "text",
+        "split", "benchmark", "shots", "metric", "corpora", "trained", "asked", "problem", "outcome", "text",
     ]  # fmt: skip
     assert list(scores.columns) == [*KEYS, "value", "low", "high", "n"]
     assert len(scores) == len(outcomes.groupby(KEYS))
@@ -310,11 +311,8 @@ def test_no_results_are_told(own_home):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_committed_study_says_the_same_as_the_live_one(here, seed, nothing_to_compute):
     live, committed = open_study("smoke", "sw", seed, live=True), open_study("smoke", "sw", seed, live=False)
-    assert isinstance(committed, CommittedStudy)
-    for arguments in ((), (["base", "soup"],), (["layer-swapping"], ["sw"])):
-        pd.testing.assert_frame_equal(committed.outcomes(*arguments), live.outcomes(*arguments), check_exact=True)
-    pd.testing.assert_frame_equal(committed.base_by_shots(), live.base_by_shots(), check_exact=True)
-    pd.testing.assert_frame_equal(committed.base_by_shots([0]), live.base_by_shots([0]), check_exact=True)
+    for ask in (FIRST_SWAP, BASE, Ask(("base", "soup")), Ask(("layer-swapping",), languages=("sw",)), *BY_SHOTS):
+        pd.testing.assert_frame_equal(committed.outcomes(ask), live.outcomes(ask), check_exact=True)
     for slug in ("math-only", "language-only"):
         history = committed.history(slug)
         shared = list(live.history(slug).columns)
@@ -322,12 +320,12 @@ def test_a_committed_study_says_the_same_as_the_live_one(here, seed, nothing_to_
     assert committed.depth == live.depth == 8
 
 
-@pytest.mark.parametrize("wrong", [("smoke", "sw", 7), ("pocket", "sw", 0), ("smoke", "xx", 0)])
+@pytest.mark.parametrize("wrong", [("smoke", "sw", 7), ("pocket", "sw", 0), ("smoke", "bn", 0)])
 def test_a_study_that_was_not_committed_is_told(here, wrong):
     with pytest.raises(
         RequestError, match=f"No committed result of profile {wrong[0]}, language {wrong[1]}, seed {wrong[2]}"
     ):
-        CommittedStudy(*wrong)
+        Study(named_profile(wrong[0]), *wrong[1:], live=False)
 
 
 def test_stored_answers_are_read_again(here, capsys, nothing_to_compute):
@@ -376,9 +374,10 @@ def test_an_expert_of_another_corpus(own_home, parallel_text):
     assert study.training_examples("math-only") == usual.training_examples("math-only")
     assert study.home != usual.home and "templates+ntrex" in str(study.home)
     folder = study.expert("language-only")
-    assert artifacts.read_json(folder / "provenance.json")["spec"]["data"] == fingerprint(examples)
+    (stream,) = artifacts.read_json(folder / "provenance.json")["spec"]["streams"]
+    assert stream["source"] == "ntrex" and stream["corpus"] == "language"
     assert folder.name != usual.expert("language-only").name
-    outcomes = study.outcomes(["language-only"], ["sw"], generated=0)
+    outcomes = study.outcomes(Ask(("language-only",), languages=("sw",), changes={"generated": 0}))
     assert set(outcomes["setting"]) == {"real"}
 
 
@@ -452,7 +451,7 @@ def test_evaluate_an_adapter_and_the_base(here, capsys):
         assert lines[0].split() == ["metric", "value", "low", "high", "n"]
         outs.append({line.split()[0]: line.split()[1:] for line in lines[1:] if line})
     for found, slug in zip(outs, ("base", "math-only"), strict=True):
-        nll = select(Study(SMOKE).outcomes([slug], ["en"]), metric="nll")["outcome"]
+        nll = select(Study(SMOKE).outcomes(Ask((slug,), languages=("en",))), metric="nll")["outcome"]
         assert float(found["nll"][0]) == pytest.approx(nll.mean(), abs=1e-4)
         assert found["nll"][-1] == "6"
 

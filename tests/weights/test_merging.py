@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from xlnb.errors import RequestError
-from xlnb.methods import METHODS, method
+from xlnb.methods import METHODS
 from xlnb.models import miniatures
 from xlnb.models.base import load_base
 from xlnb.models.miniatures import MINIATURES
@@ -24,7 +24,6 @@ from xlnb.weights.kernels import (
     kth_magnitude_streamed,
     slerp_weights,
     trim_count,
-    trimmed,
 )
 from xlnb.weights.merging import applied, dare, layer_swapping, slerp, soup, task_arithmetic, ties
 from xlnb.weights.partitions import Partition, named_partition, outer_layers, partition_c, uniform
@@ -221,6 +220,12 @@ def test_norm_and_cosine():
 
 
 # --- TIES ------------------------------------------------------------------------------------------------
+
+
+def trimmed(delta, density):
+    """What TIES leaves of one update."""
+    return ties([TaskVector.of({NAME: delta})], density=density)[NAME]
+
 
 # Small whole numbers make every sum exact, and equal magnitudes and elections that end in a tie frequent.
 NAME = "model.layers.0.mlp.up_proj.weight"
@@ -631,22 +636,21 @@ def test_the_recipes_say_what_they_do():
     }
     assert set(METHODS) >= set(expected)
     for slug, tensors in expected.items():
-        chosen = method(slug)
+        chosen = METHODS[slug]
         given_vectors = {expert: vectors[expert] for expert in chosen.experts}  # what it says it needs suffices
-        assert close(chosen.recipe(given_vectors, partition_c(DEPTH)), tensors), slug
+        others = {"M": partition_c(DEPTH)} if "M" in chosen.needs else {}
+        assert close(chosen.merged(given_vectors, **others), tensors), slug
 
 
 def test_whose_training_a_method_uses():
-    experts = {slug: method(slug).expert for slug in METHODS}
+    experts = {slug: chosen.expert for slug, chosen in METHODS.items()}
     assert experts["base"] == "none"
     assert (experts["math-only"], experts["language-only"]) == ("math", "language")
     assert {experts[slug] for slug in ("soup", "task-arithmetic", "layer-swapping")} == {"both"}
-    assert [slug for slug in METHODS if method(slug).uses_partition] == ["layer-swapping"]
-
-
-def test_an_unknown_method_is_refused():
-    with pytest.raises(RequestError, match="No method 'ties': choose one of base, math-only"):
-        method("ties")
+    assert {slug for slug, chosen in METHODS.items() if chosen.uses_partition} == {
+        "layer-swapping", "train-then-revert", "freeze-then-train", "frozen-experts", "frozen-math", "frozen-language",
+        "simultaneous",
+    }  # fmt: skip
 
 
 # --- applied ---------------------------------------------------------------------------------------------

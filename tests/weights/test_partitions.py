@@ -1,5 +1,6 @@
 """Partitions: who owns which layer, by name, by count and from files, and how many parameters that makes."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -10,8 +11,8 @@ from xlnb.errors import RequestError
 from xlnb.weights.partitions import (
     COMPLEMENT,
     NAMES,
+    Choice,
     Partition,
-    chosen_partition,
     half_and_half,
     named_partition,
     outer_layers,
@@ -73,6 +74,13 @@ def test_shares_that_are_no_numbers_from_0_to_1_are_refused(share):
         Partition("wrong", (0.5, share))
     with pytest.raises(RequestError, match=r"between 0 \(language\) and 1 \(math\)"):
         Partition("wrong", (0.5, 0.5), (0.5, share))
+
+
+def test_shares_are_plain_json_that_tells_all_blends_apart():
+    partition = Partition("blend", (0, 0.25, 1), (1, 0.5, 0))
+    assert json.dumps(partition.shares) == '{"attention": [0.0, 0.25, 1.0], "ffn": [1.0, 0.5, 0.0]}'
+    assert Partition("again", **partition.shares).shares == partition.shares
+    assert Partition("by layer", (0, 1)).shares == {"attention": [0.0, 1.0], "ffn": [0.0, 1.0]}
 
 
 @pytest.mark.parametrize(("attention", "ffn"), [((), ()), ((1, 0), (1,)), ((), (1, 0))])
@@ -448,13 +456,13 @@ def test_the_choice_may_be_an_object_a_name_a_file_or_counts(tmp_path):
     mine = Partition("mine", (0, 1, 1, 0), (1, 1, 1, 1))
     for suffix in ("yaml", "yml"):
         path = mine.to_yaml(tmp_path / f"mine.{suffix}")
-        assert chosen_partition(4, path) == chosen_partition(4, str(path)) == mine
-    assert chosen_partition(4, mine) is mine
-    assert chosen_partition(8) == chosen_partition(8, "C") == partition_c(8)
-    assert chosen_partition(8, "B") == partition_b(8)
-    assert chosen_partition(8, bottom=2, top=0) == outer_layers(2, 0, 8)
-    assert chosen_partition(8, bottom=0, top=0) == outer_layers(0, 0, 8)
-    assert chosen_partition(8, bottom=2, top=1, transition=1) == outer_layers(2, 1, 8, transition=1)
+        assert Choice(path).on(4) == Choice(str(path)).on(4) == mine
+    assert Choice(mine).on(4) is mine
+    assert Choice().on(8) == Choice("C").on(8) == partition_c(8)
+    assert Choice("B").on(8) == partition_b(8)
+    assert Choice(bottom=2, top=0).on(8) == outer_layers(2, 0, 8)
+    assert Choice(bottom=0, top=0).on(8) == outer_layers(0, 0, 8)
+    assert Choice(bottom=2, top=1, transition=1).on(8) == outer_layers(2, 1, 8, transition=1)
 
 
 @pytest.mark.parametrize(
@@ -476,13 +484,13 @@ def test_the_choice_may_be_an_object_a_name_a_file_or_counts(tmp_path):
 )
 def test_choices_that_contradict_themselves_are_refused(choice, said):
     with pytest.raises(RequestError, match=said):
-        chosen_partition(8, **choice)
+        Choice(**choice).on(8)
 
 
 def test_a_file_of_another_depth_is_refused(tmp_path):
     path = Partition("short", (0, 1)).to_yaml(tmp_path / "short.yaml")
     with pytest.raises(RequestError, match="Partition short is of 2 layers, but the model has 8"):
-        chosen_partition(8, path)
+        Choice(path).on(8)
 
 
 # --- ownership -------------------------------------------------------------------------------------------

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, _subplots, axis_label
-from xlnb.chapters.words import amount
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, axis_label, dot, subplots
+from xlnb.chapters.words import amount, bullets, table
 from xlnb.corpora import templates
+from xlnb.corpora.sources import SOURCES
 from xlnb.evaluation.readings import READINGS, SHOTS_READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import mean_interval, paired_difference
-from xlnb.studies.comparisons import verdict
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, verdict
 from xlnb.studies.outcomes import select
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 
 def difficulty_figure(steps: pd.DataFrame) -> Figure:
@@ -24,15 +25,12 @@ def difficulty_figure(steps: pd.DataFrame) -> Figure:
 
     ``steps`` has a row a split and a column a number of steps, holding shares.
     """
-    import seaborn as sns
-
-    figure, axis = _subplots(1, 1, 2.4)
+    figure, ((axis,),) = subplots(1, 1, 2.4)
     left = 0 * steps.iloc[:, 0]
     for colour, count in zip(sns.color_palette("crest", len(steps.columns)), steps.columns, strict=True):
-        axis.barh(
-            steps.index, 100 * steps[count], left=left, color=colour, label=f"{count} step{'s' if count > 1 else ''}"
-        )
-        left = left + 100 * steps[count]
+        name, width = f"{count} step{'s' if count > 1 else ''}", 100 * steps[count]
+        axis.barh(steps.index, width, left=left, color=colour, label=name)
+        left = left + width
     axis.set(xlabel="problems of the split (%)", xlim=(0, 100))
     axis.invert_yaxis()
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -41,7 +39,7 @@ def difficulty_figure(steps: pd.DataFrame) -> Figure:
 
 def shots_figure(scores: pd.DataFrame, metrics: Sequence[str] = SHOTS_READINGS[:3]) -> Figure:
     """Draw scores by the number of worked examples, a column a metric, a line a test language."""
-    figure, axes = _subplots(1, len(metrics), 2.8, squeeze=False)
+    figure, axes = subplots(1, len(metrics), 2.8)
     languages = sorted(scores["test_language"].unique(), key=lambda code: code != "en")
     colours = dict(zip(languages, (MATH_COLOUR, LANGUAGE_COLOUR), strict=False))
     for axis, metric in zip(axes[0], metrics, strict=True):
@@ -49,8 +47,9 @@ def shots_figure(scores: pd.DataFrame, metrics: Sequence[str] = SHOTS_READINGS[:
         for offset, (code, colour) in zip((-0.04, 0.04), colours.items(), strict=True):
             part = scores[(scores["test_language"] == code) & (scores["metric"] == metric)].sort_values("shots")
             x = part["shots"] + offset  # beside each other, so that intervals do not hide one another
-            axis.vlines(x, factor * part["low"], factor * part["high"], color=colour, linewidth=2)
-            axis.plot(x, factor * part["value"], "o-", color=colour, label=LANGUAGE_NAMES.get(code, code), linewidth=1)
+            ends = [factor * part[column] for column in ("value", "low", "high")]
+            name = LANGUAGE_NAMES.get(code, code)
+            dot(axis, x, ends, colour, upright=True, linestyle="-", linewidth=1, label=name)
         axis.set(xlabel="worked examples", ylabel=axis_label(metric), xticks=sorted(scores["shots"].unique()))
         axis.set_ylim(bottom=0)
     axes[0, -1].legend(frameon=False)
@@ -62,81 +61,54 @@ _COUNTED = 400  # problems a split on which shares are counted; few-shot has few
 
 def parallel_problems(language: str, split: str, n: int) -> Any:
     """Return a table of ``n`` problems of different frames with their solutions, in English beside ``language``."""
-    import pandas as pd
-    from great_tables import GT
-
-    pairs = zip(templates.problems("en", split, n), templates.problems(language, split, n), strict=True)
     rows = []
-    for english, target in pairs:
+    for english, target in zip(*(templates.problems(code, split, n) for code in ("en", language)), strict=True):
         rows.append((english.frame, "problem", english.question, target.question))
         rows.append((english.frame, "solution", english.solution, target.solution))
-    columns = ["frame", "", LANGUAGE_NAMES["en"], LANGUAGE_NAMES[language]]
-    return GT(pd.DataFrame(rows, columns=columns), groupname_col="frame", rowname_col="").tab_options(
-        table_font_size="85%"
-    )
+    return table(rows, ["frame", "", LANGUAGE_NAMES["en"], LANGUAGE_NAMES[language]], size=85, group="frame")
 
 
 def one_problem_everywhere(split: str, index: int = 0) -> Any:
     """Return a table of one problem and its solution in every language of the corpus."""
-    import pandas as pd
-    from great_tables import GT
-
     found = [templates.problems(code, split, index + 1)[index] for code in templates.LANGUAGES]
     rows = [(LANGUAGE_NAMES[p.language], p.question, p.solution) for p in found]
-    return GT(pd.DataFrame(rows, columns=["", "problem", "solution"]), rowname_col="").tab_options(
-        table_font_size="85%"
-    )
+    return table(rows, ["", "problem", "solution"], size=85)
 
 
 def weaknesses(language: str) -> str:
     """Return, as Markdown bullets, the known weaknesses that a language's file of word problems names at its head.
 
-    A sentence where it names none, as the English one. Raises :class:`~xlnb.errors.RequestError` for an unknown language.
+    A sentence where it names none, as the English one.
     """
     lines = templates.file_head(language)
     start = next((i for i, line in enumerate(lines) if line.startswith("Known weaknesses")), len(lines))
-    bullets: list[str] = []
+    known: list[str] = []
     for line in lines[start + 1 :]:
         if line.startswith("- "):
-            bullets.append(line)
-        elif line and bullets:
-            bullets[-1] += f" {line}"
-        elif not line and bullets:
+            known.append(line)
+        elif line and known:
+            known[-1] += f" {line}"
+        elif not line and known:
             break
     why = ": it is the original from which the others were translated" if language == "en" else ""
-    return "\n".join(bullets) or f"The {LANGUAGE_NAMES[language]} file names no weaknesses{why}."
+    return "\n".join(known) or f"The {LANGUAGE_NAMES[language]} file names no weaknesses{why}."
 
 
 def generic_table() -> Any:
     """Return a table of the generic language sets: language, how many kinds of instruction, which."""
-    import pandas as pd
-    from great_tables import GT
-
-    rows = []
-    for code in templates.GENERIC_LANGUAGES:
-        kinds = templates.generic_kinds(code)
-        rows.append((LANGUAGE_NAMES[code], len(kinds), ", ".join(kinds)))
-    table = GT(pd.DataFrame(rows, columns=["language", "kinds", "which"]), rowname_col="language")
-    return table.tab_options(table_font_size="80%")
+    kinds = {code: templates.generic_kinds(code) for code in templates.GENERIC_LANGUAGES}
+    rows = [(LANGUAGE_NAMES[code], len(found), ", ".join(found)) for code, found in kinds.items()]
+    return table(rows, ["language", "kinds", "which"])
 
 
 def corpora_table() -> Any:
     """Return a table of the corpora that xlnb reads by name: kind, languages, hub repository, licence."""
-    import pandas as pd
-    from great_tables import GT
-
-    from xlnb.corpora.sources import SOURCES
-
     rows = [(s.name, s.kind, " ".join(s.languages), s.hub or "ships with xlnb", s.licence) for s in SOURCES.values()]
-    columns = ["name", "kind", "languages", "on the Hugging Face hub", "licence"]
-    return GT(pd.DataFrame(rows, columns=columns), rowname_col="name").tab_options(table_font_size="80%")
+    return table(rows, ["name", "kind", "languages", "on the Hugging Face hub", "licence"])
 
 
 def splits_table() -> Any:
     """Return a table of what each split holds: frames, people's names, things, and what it is for."""
-    import pandas as pd
-    from great_tables import GT
-
     uses = {
         "train": "math expert (English only)",
         "few-shot": "worked examples before each problem",
@@ -144,17 +116,14 @@ def splits_table() -> Any:
         "scored": "the results",
     }
     rows = [(split, *templates.inventory(split), use) for split, use in uses.items()]
-    table = pd.DataFrame(rows, columns=["split", "frames", "names", "things", "used for"])
-    return GT(table, rowname_col="split").tab_options(table_font_size="85%")
+    return table(rows, ["split", "frames", "names", "things", "used for"], size=85)
 
 
 def step_shares() -> pd.DataFrame:
     """Return the share of problems by number of steps: a row a split, a column a number of steps."""
-    import pandas as pd
-
     counts = {split: templates.difficulty(split, _COUNTED)["steps"] for split in templates.SPLITS}
-    table = pd.DataFrame(counts).T.fillna(0)
-    return table[sorted(table.columns)] / _COUNTED
+    found = pd.DataFrame(counts).T.fillna(0)
+    return found[sorted(found.columns)] / _COUNTED
 
 
 def difficulty_sentence() -> str:
@@ -172,44 +141,26 @@ def difficulty_sentence() -> str:
 
 def language_samples(language: str, seed: int, n: int = 5) -> Any:
     """Return a table of ``n`` examples of the generic language set, of different kinds."""
-    import pandas as pd
-    from great_tables import GT
-
     examples = templates.language_examples(language, n, seed)
     rows = [(e.kind, e.prompt.replace("\n", " ⏎ "), e.completion) for e in examples]
-    return GT(pd.DataFrame(rows, columns=["kind", "prompt", "completion"]), rowname_col="kind").tab_options(
-        table_font_size="80%"
-    )
+    return table(rows, ["kind", "prompt", "completion"])
 
 
 def by_steps_table(outcomes: pd.DataFrame) -> Any:
     """Return a table of the share of problems with right calculations, by number of steps, with 95 % intervals."""
-    import pandas as pd
-    from great_tables import GT
-
     found = select(outcomes, metric="expression")
-    problems = templates.problems("en", found["split"].iloc[0], 1 + _index(found["problem"].max()))
-    steps = {p.id: len(p.expressions) for p in problems}
+    last = int(found["problem"].max().rpartition("-")[2])
+    steps = {p.id: len(p.expressions) for p in templates.problems("en", found["split"].iloc[0], last + 1)}
     rows = []
     for (code, count), part in found.groupby(["test_language", found["problem"].map(steps)]):
         i = mean_interval(part["outcome"].to_numpy())
-        rows.append(
-            (LANGUAGE_NAMES[code], count, i.n, f"{100 * i.value:.0f} % [{100 * i.low:.0f}, {100 * i.high:.0f}]")
-        )
-    return GT(pd.DataFrame(rows, columns=["language", "steps", "problems", "calculations right"])).tab_options(
-        table_font_size="85%"
-    )
-
-
-def _index(problem: str) -> int:
-    return int(problem.rpartition("-")[2])
+        right = f"{100 * i.value:.0f} % [{100 * i.low:.0f}, {100 * i.high:.0f}]"
+        rows.append((LANGUAGE_NAMES[code], count, i.n, right))
+    return table(rows, ["language", "steps", "problems", "calculations right"], size=85, heads=False)
 
 
 def answer_samples(outcomes: pd.DataFrame, language: str, n: int) -> Any:
     """Return a table of the first ``n`` problems with the model's answer, the right one, and what was counted right."""
-    import pandas as pd
-    from great_tables import GT
-
     found = select(outcomes, metric="expression", test_language=language)
     problems = {p.id: p for p in templates.problems(language, found["split"].iloc[0], n)}
     rows = [
@@ -217,24 +168,22 @@ def answer_samples(outcomes: pd.DataFrame, language: str, n: int) -> Any:
         for row in found.sort_values("problem").itertuples()
         if row.problem in problems
     ]
-    columns = ["problem", "the model's answer", "right solution", "calculations right"]
-    return GT(pd.DataFrame(rows[:n], columns=columns)).tab_options(table_font_size="80%")
+    return table(rows[:n], ["problem", "the model's answer", "right solution", "calculations right"], heads=False)
 
 
 def shots_reading(outcomes: pd.DataFrame, language: str) -> str:
     """Return, as Markdown bullets, what worked examples do to the base: each number of shots against none, paired."""
-    bullets = []
+    lines = []
     for code in ("en", language):
         for shots in sorted(set(outcomes["shots"]) - {0}):
             told = []
             for metric in SHOTS_READINGS:
                 few, none = (select(outcomes, metric=metric, test_language=code, shots=n) for n in (shots, 0))
                 d = paired_difference(few, none)
-                told.append(
-                    f"{READINGS[metric].title} {amount(d.value, d.low, d.high, metric, signed=True)} **{verdict(d, metric)}**"
-                )
-            bullets.append(f"- {LANGUAGE_NAMES[code]}, {shots} worked examples minus none: " + "; ".join(told) + ".")
-    return "\n".join(bullets)
+                shown = amount(d.value, d.low, d.high, metric, signed=True)
+                told.append(f"{READINGS[metric].title} {shown} **{verdict(d, metric)}**")
+            lines.append(f"{LANGUAGE_NAMES[code]}, {shots} worked examples minus none: {'; '.join(told)}.")
+    return bullets(lines)
 
 
 def base_summary(base: pd.DataFrame, language: str) -> str:
@@ -245,14 +194,14 @@ def base_summary(base: pd.DataFrame, language: str) -> str:
         for metric in ("expression", "exact-match"):
             i = mean_interval(select(base, metric=metric, test_language=code)["outcome"].to_numpy())
             told.append(f"{READINGS[metric].title} {amount(i.value, i.low, i.high, metric)}")
-        lines.append(f"- {LANGUAGE_NAMES[code]}, two worked examples, scored problems: " + "; ".join(told) + ".")
+        lines.append(f"{LANGUAGE_NAMES[code]}, two worked examples, scored problems: {'; '.join(told)}.")
     calculations = [select(base, metric="expression", test_language=code) for code in ("en", language)]
     gap = paired_difference(*calculations)
-    shown = {"better": "it does better in English", "worse": "it does worse in English", "not shown": "no gap is shown"}
+    shown = {BETTER: "it does better in English", WORSE: "it does worse in English", NOT_SHOWN: "no gap is shown"}
     lines.append(
-        f"- The same problems, English minus {LANGUAGE_NAMES[language]}: "
+        f"The same problems, English minus {LANGUAGE_NAMES[language]}: "
         f"{amount(gap.value, gap.low, gap.high, 'expression', signed=True)}; {shown[verdict(gap, 'expression')]}."
     )
     low = mean_interval(calculations[0]["outcome"].to_numpy()).low
     can = "The base can do the task at times" if low > 0.02 else "The base hardly does the task at all"
-    return "\n".join([f"- **{can}**, which leaves room for an expert in either language.", *lines])
+    return bullets([f"**{can}**, which leaves room for an expert in either language.", *lines])

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from xlnb.chapters.words import Naming, pair_name
 from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, PRIMARY, READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS, label
+from xlnb.studies.comparisons import ARMS, BASE, NOT_SHOWN, arms_of, target_first
 from xlnb.weights.partitions import Partition
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
 
 SHOWN = (PRIMARY, EXPRESSION_NLL, EXPRESSION)
 WIDTH = 7.5  # inches: readable at the book's text width
 MATH_COLOUR, LANGUAGE_COLOUR, OTHER_COLOUR = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito
-_EXPERT_COLOURS = {"math": MATH_COLOUR, "language": LANGUAGE_COLOUR, "both": "#009E73", "none": OTHER_COLOUR}
+EXPERT_COLOURS = {"math": MATH_COLOUR, "language": LANGUAGE_COLOUR, "both": "#009E73", "none": OTHER_COLOUR}
 
 
 def axis_label(metric: str) -> str:
@@ -34,15 +39,23 @@ def axis_label(metric: str) -> str:
     return f"{reading.title}\n(nats per token,\n{'higher' if reading.higher_is_better else 'lower'} is better)"
 
 
-def _subplots(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, Any]:
-    """Figure and axes in the book's style, whatever a reader's matplotlib settings are."""
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
+def subplots(rows: int, columns: int, height: float, title: str = "", **kwargs: Any) -> tuple[Figure, Any]:
+    """Return a figure and its array of axes (rows x columns) in the book's style, whatever a reader's matplotlib settings are."""
     sns.set_theme(
         context="notebook", style="whitegrid", font_scale=0.85, rc={"figure.dpi": 110, "axes.titleweight": "bold"}
     )
-    return plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", **kwargs)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False, **kwargs)
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure, axes
+
+
+def dot(axis: Any, place: Any, ends: Any, colour: str, upright: bool = False, **style: Any) -> None:
+    """Draw ``ends`` (value, low, high) as a dot with its interval, at a place of the other axis; ``style`` is the dot's."""
+    value, low, high = ends
+    (axis.vlines if upright else axis.hlines)(place, low, high, color=colour, linewidth=2)
+    at = (place, value) if upright else (value, place)
+    axis.plot(*at, **{"marker": "o", "linestyle": "", "markersize": 6, "color": colour} | style)
 
 
 def partition_figure(partitions: Sequence[Partition]) -> Figure:
@@ -50,10 +63,6 @@ def partition_figure(partitions: Sequence[Partition]) -> Figure:
 
     A row a partition; two, attention and FFN, where the partition divides layers by block.
     """
-    import numpy as np
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.patches import Patch
-
     rows: list[tuple[str, tuple[float, ...]]] = []
     for one in partitions:
         if one.is_by_layer:
@@ -61,7 +70,7 @@ def partition_figure(partitions: Sequence[Partition]) -> Figure:
         else:
             rows += [(f"{one.name}, attention", one.attention), (f"{one.name}, FFN", one.ffn)]
     depth = max(one.depth for one in partitions)
-    figure, axis = _subplots(1, 1, 0.9 + 0.4 * len(rows))
+    figure, ((axis,),) = subplots(1, 1, 0.9 + 0.4 * len(rows))
     colours = LinearSegmentedColormap.from_list("share", [LANGUAGE_COLOUR, "#DDDDDD", MATH_COLOUR])
     axis.pcolormesh(
         np.array([shares for _, shares in rows]), cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=2
@@ -84,92 +93,80 @@ def scores_figure(scores: pd.DataFrame, metrics: Sequence[str] = SHOWN, title: s
 
     ``scores`` has the columns of :func:`xlnb.load_scores`, one row a method, test language and metric.
     """
-    languages = sorted(scores["test_language"].unique(), key=lambda code: code == "en")
-    methods = list(dict.fromkeys(zip(scores["method"], scores["partition"], strict=True)))
-    figure, axes = _subplots(
-        len(languages),
-        len(metrics),
-        0.6 + len(languages) * (0.75 + 0.27 * len(methods)),
-        squeeze=False,
-        sharey=True,
-        sharex="col",
-    )
+    languages, arms = target_first(scores["test_language"]), arms_of(scores)
+    height = 0.6 + len(languages) * (0.75 + 0.27 * len(arms))
+    figure, axes = subplots(len(languages), len(metrics), height, title, sharey=True, sharex="col")
     for row, language in zip(axes, languages, strict=True):
         for axis, metric in zip(row, metrics, strict=True):
             part = scores[(scores["test_language"] == language) & (scores["metric"] == metric)]
+            by_arm = part.set_index(["method", "partition"])
             factor = READINGS[metric].scale
-            for height, (method, partition) in enumerate(methods):
-                score = part[(part["method"] == method) & (part["partition"] == partition)].iloc[0]
-                colour = _EXPERT_COLOURS[score["expert"]]
-                axis.hlines(height, factor * score["low"], factor * score["high"], color=colour, linewidth=2)
-                axis.plot(factor * score["value"], height, "o", color=colour, markersize=6)
-            base = part[part["method"] == "base"]
-            if len(base):
-                axis.axvline(factor * base["value"].iloc[0], color=OTHER_COLOUR, linestyle=":", linewidth=1)
+            for place, arm in enumerate(arms):
+                found = by_arm.loc[arm]
+                dot(axis, place, factor * found[["value", "low", "high"]], EXPERT_COLOURS[found["expert"]])
+            if BASE in by_arm.index:
+                axis.axvline(factor * by_arm.loc[BASE, "value"], color=OTHER_COLOUR, linestyle=":", linewidth=1)
             axis.set_title(LANGUAGE_NAMES.get(language, language))
             if language == languages[-1]:
                 axis.set_xlabel(axis_label(metric))
-        row[0].set_yticks(range(len(methods)), [label(*method).replace(" (", "\n(") for method in methods])
+        row[0].set_yticks(range(len(arms)), [label(*arm).replace(" (", "\n(") for arm in arms])
     axes[0, 0].invert_yaxis()
-    if title:
-        figure.suptitle(title, fontsize="medium")
     return figure
 
 
 def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = PRIMARY) -> Figure:
-    """Draw each method's paired difference to the base, a panel a test language; right of the line is better.
+    """Draw each arm's paired difference to the base, a panel a test language; right of the line is better.
 
-    ``gains`` has the columns of :func:`xlnb.telling.contrasts` and test_language, method and partition.
+    ``gains`` are of :func:`xlnb.studies.comparisons.against_base`.
     """
     chosen = gains[gains["metric"] == metric]
-    languages = list(dict.fromkeys(chosen["test_language"]))
-    figure, axes = _subplots(1, len(languages), 3.2, squeeze=False, sharey=True)
+    languages = target_first(chosen["test_language"])
+    reading = READINGS[metric]
+    figure, axes = subplots(1, len(languages), 3.2, title, sharey=True)
     for axis, language in zip(axes[0], languages, strict=True):
-        part = chosen[chosen["test_language"] == language].reset_index()
-        for height, row in part.iterrows():
-            colour = _EXPERT_COLOURS[METHODS[row["method"]].expert]
-            axis.hlines(height, row["low"], row["high"], color=colour, linewidth=2)
-            axis.plot(row["difference"], height, "o", color=colour, markersize=6)
-        axis.axvline(0, color="black", linewidth=1)
+        rows = list(chosen[chosen["test_language"] == language].itertuples())
+        for place, row in enumerate(rows):
+            dot(axis, place, (row.difference, row.low, row.high), EXPERT_COLOURS[METHODS[row.method_a].expert])
         axis.set_title(LANGUAGE_NAMES.get(language, language))
-        reading = READINGS[metric]
         turned = "" if reading.higher_is_better else ", reversed"
         axis.set_xlabel(f"{reading.title}, minus the base's\n({reading.unit_in_words}{turned}:\nright is better)")
-        axis.set_yticks(range(len(part)), [label(m, p) for m, p in zip(part["method"], part["partition"], strict=True)])
-        if not reading.higher_is_better:
-            axis.invert_xaxis()
+        axis.set_yticks(range(len(rows)), [label(row.method_a, row.partition_a) for row in rows])
+        _right_is_better(axis, metric)
     axes[0, 0].invert_yaxis()
-    if title:
-        figure.suptitle(title, fontsize="medium")
     return figure
 
 
-def differences_figure(contrasts: pd.DataFrame, title: str = "", metrics: Sequence[str] = SHOWN) -> Figure:
+def _right_is_better(axis: Any, metric: str) -> None:
+    axis.axvline(0, color="black", linewidth=1)
+    if not READINGS[metric].higher_is_better:
+        axis.invert_xaxis()
+
+
+def differences_figure(
+    contrasts: pd.DataFrame, title: str = "", metrics: Sequence[str] = SHOWN, naming: Naming = label
+) -> Figure:
     """Draw paired differences with their 95 % intervals, a column a metric; right of the line is better.
 
-    ``contrasts`` has the columns of :func:`xlnb.telling.contrasts`; where less is better the axis is reversed. Filled dots are
+    ``contrasts`` are of :func:`xlnb.studies.comparisons.contrasts`; where less is better the axis is reversed. Filled dots are
     differences that are shown (the column verdict).
     """
-    names = list(dict.fromkeys(contrasts["name"]))
-    figure, axes = _subplots(1, len(metrics), 1.4 + 0.45 * len(names), squeeze=False, sharey=True)
+    pairs = contrasts.drop_duplicates(ARMS)
+    figure, axes = subplots(1, len(metrics), 1.4 + 0.45 * len(pairs), title, sharey=True)
     for axis, metric in zip(axes[0], metrics, strict=True):
-        better_up, factor = READINGS[metric].higher_is_better, READINGS[metric].scale
-        part = contrasts[contrasts["metric"] == metric].set_index("name").loc[names]
-        for height, row in enumerate(part.itertuples()):
-            colour = OTHER_COLOUR if row.verdict == "not shown" else _EXPERT_COLOURS["both"]
-            filled = "white" if row.verdict == "not shown" else colour
-            axis.hlines(height, factor * row.low, factor * row.high, color=colour, linewidth=2)
-            axis.plot(factor * row.difference, height, "o", color=colour, markerfacecolor=filled, markersize=6)
-        axis.axvline(0, color="black", linewidth=1)
+        factor = READINGS[metric].scale
+        part = pairs[ARMS].merge(contrasts[contrasts["metric"] == metric], "left", ARMS)
+        for place, row in enumerate(part.itertuples()):
+            colour = OTHER_COLOUR if row.verdict == NOT_SHOWN else EXPERT_COLOURS["both"]
+            filled = "white" if row.verdict == NOT_SHOWN else colour
+            ends = [factor * value for value in (row.difference, row.low, row.high)]
+            dot(axis, place, ends, colour, markerfacecolor=filled)
         unit = "percentage points" if factor == 100 else "nats per token"
-        unit += "" if better_up else ",\nreversed: right\nis better"
+        unit += "" if READINGS[metric].higher_is_better else ",\nreversed: right\nis better"
         axis.set_xlabel(f"{READINGS[metric].title}\n({unit})")
-        if not better_up:
-            axis.invert_xaxis()
+        _right_is_better(axis, metric)
+    names = [pair_name(row, naming) for row in pairs.itertuples()]
     axes[0, 0].set_yticks(
         range(len(names)), [name.replace(" − ", "\n− ") if len(name) > 28 else name for name in names]
     )
     axes[0, 0].invert_yaxis()
-    if title:
-        figure.suptitle(title, fontsize="medium")
     return figure

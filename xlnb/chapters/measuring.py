@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
 from xlnb import stats
-from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, OTHER_COLOUR, _subplots
+from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, OTHER_COLOUR, dot, subplots
+from xlnb.chapters.words import bracketed, bullets, capital, number, table, trainings
 from xlnb.corpora import templates
 from xlnb.errors import RequestError
 from xlnb.evaluation import harness
@@ -15,18 +21,15 @@ from xlnb.evaluation.readings import COST_GROUPS, PRIMARY, READINGS, VALIDATED
 from xlnb.evaluation.solutions import calculation_variants
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO, label
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, verdict
 from xlnb.studies.outcomes import select
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-
-CANDIDATES = tuple(metric for metric in READINGS if any(metric in group for group in VALIDATED))
+CANDIDATES = tuple(metric for metric in READINGS if metric in VALIDATED)
 TRAININGS = 3  # for which problems are counted in the choice of the primary reading
 SHARE_SEEN = 0.25  # of the oracle's gain: the difference that should be seen
 MOST_FORMAT = 0.25  # the placebo may gain at most this share of what the oracle gains
 
+_FILTERS = {harness.STRICT: "harness, strict", harness.FLEXIBLE: "harness, flexible"}
 # How the same answers may be written, in several languages; all say 18, but for the last two (-5 and 2125).
 WAYS_TO_ANSWER = (
     ("en", "She earns 9 * 2 = 18 dollars. The answer is 18.", 18),
@@ -49,17 +52,13 @@ WAYS_TO_ANSWER = (
 
 def ways_table() -> Any:
     """Return a table of answers as models write them, with what we and the harness's two filters read, right ones marked."""
-    import pandas as pd
-    from great_tables import GT
-
     rows = []
-    for language, text, number in WAYS_TO_ANSWER:
-        theirs, right = harness.harness_reads(text, language), harness.harness_counts_right(text, number, language)
+    for language, text, right in WAYS_TO_ANSWER:
+        theirs, counted = harness.harness_reads(text, language), harness.harness_counts_right(text, right, language)
         ours = extract_number(text, language)
-        shown = [f"{theirs[name]} {_mark(right[name])}" for name in (harness.STRICT, harness.FLEXIBLE)]
-        rows.append((LANGUAGE_NAMES[language], text, number, f"{ours} {_mark(ours == number)}", *shown))
-    columns = ["language", "answer", "right", "xlnb", "harness, strict", "harness, flexible"]
-    return GT(pd.DataFrame(rows, columns=columns)).tab_options(table_font_size="80%")
+        shown = [f"{theirs[name]} {_mark(counted[name])}" for name in _FILTERS]
+        rows.append((LANGUAGE_NAMES[language], text, right, f"{ours} {_mark(ours == right)}", *shown))
+    return table(rows, ["language", "answer", "right", "xlnb", *_FILTERS.values()], heads=False)
 
 
 def _mark(right: bool) -> str:
@@ -71,26 +70,20 @@ def gold_readings(n: int = 200, split: str = "scored") -> pd.DataFrame:
 
     Columns: language, problems, xlnb, strict-match, flexible-extract.
     """
-    import pandas as pd
-
     rows = []
     for language in templates.LANGUAGES:
         problems = templates.problems(language, split, n)
         ours = [extract_number(p.solution, language) == p.answer for p in problems]
         theirs = [harness.harness_counts_right(p.solution, p.answer, language) for p in problems]
-        shares = [sum(one[name] for one in theirs) / n for name in (harness.STRICT, harness.FLEXIBLE)]
+        shares = [sum(one[name] for one in theirs) / n for name in _FILTERS]
         rows.append((language, n, sum(ours) / n, *shares))
-    return pd.DataFrame(rows, columns=["language", "problems", "xlnb", harness.STRICT, harness.FLEXIBLE])
+    return pd.DataFrame(rows, columns=["language", "problems", "xlnb", *_FILTERS])
 
 
 def gold_table(readings: pd.DataFrame) -> Any:
     """Return :func:`gold_readings` as a table in percent."""
-    from great_tables import GT
-
-    shown = readings.assign(language=readings["language"].map(LANGUAGE_NAMES))
-    shown = shown.rename(columns={harness.STRICT: "harness, strict", harness.FLEXIBLE: "harness, flexible"})
-    table = GT(shown, rowname_col="language").fmt_percent(columns=list(shown.columns[2:]), decimals=0)
-    return table.tab_options(table_font_size="85%")
+    shown = readings.assign(language=readings["language"].map(LANGUAGE_NAMES)).rename(columns=_FILTERS)
+    return table(shown, size=85).fmt_percent(columns=list(shown.columns[2:]), decimals=0)
 
 
 def reread(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -108,31 +101,30 @@ def reread(outcomes: pd.DataFrame) -> pd.DataFrame:
     right = [harness.harness_counts_right(row.text, row.gold, row.test_language) for row in rows]
     return answers.assign(
         xlnb=[extract_number(row.text, row.test_language) == row.gold for row in rows],
-        **{name: [one[name] for one in right] for name in (harness.STRICT, harness.FLEXIBLE)},
+        **{name: [one[name] for one in right] for name in _FILTERS},
     )
 
 
 def referee_reading(answers: pd.DataFrame) -> str:
     """Return in words how our reading of :func:`reread` answers and the harness's differ, and on which answers."""
-    n = len(answers)
-    lines = [f"Of {n} answers we count {int(answers['xlnb'].sum())} right."]
-    for name in (harness.STRICT, harness.FLEXIBLE):
+    lines = [f"Of {len(answers)} answers we count {int(answers['xlnb'].sum())} right.", ""]
+    for name in _FILTERS:
         more = answers[answers["xlnb"] & ~answers[name]]
         less = answers[~answers["xlnb"] & answers[name]]
-        told = f"- The harness's *{name}* counts {int(answers[name].sum())}: "
-        told += f"{len(more)} that we count it does not, {len(less)} that it counts we do not."
-        lines.append(told)
+        lines.append(
+            f"- The harness's *{name}* counts {int(answers[name].sum())}: {len(more)} that we count it does not, {len(less)} "
+            "that it counts we do not."
+        )
         for what, part in (("we count, it does not", more), ("it counts, we do not", less)):
             lines += [f"  - {what} (right is {row.gold}): `{_ending(row.text)}`" for row in part.head(2).itertuples()]
-    return "\n".join([lines[0], "", *lines[1:]])
+    return "\n".join(lines)
 
 
 def referee_by_language(answers: pd.DataFrame) -> str:
     """Return :func:`referee_reading` of the answers in each language, under the language's name."""
     told = [
         f"**{LANGUAGE_NAMES[code]}.** {referee_reading(select(answers, test_language=code))}"
-        for code in LANGUAGE_NAMES
-        if code in set(answers["test_language"])
+        for code in _in_order(answers["test_language"])
     ]
     return "\n\n".join(told)
 
@@ -146,21 +138,11 @@ def _ending(text: str, length: int = 90) -> str:
 
 def readings_table() -> Any:
     """Return a table of the readings: name, what an outcome means, unit, which way is better, whether answers are generated."""
-    import pandas as pd
-    from great_tables import GT
-
-    rows = [
-        (
-            r.title,
-            r.meaning,
-            r.unit_in_words,
-            "higher" if r.higher_is_better else "lower",
-            "yes" if r.generates else "no",
-        )
-        for r in (READINGS[metric] for metric in CANDIDATES)
-    ]
-    columns = ["reading", "an outcome is", "unit", "better", "generates"]
-    return GT(pd.DataFrame(rows, columns=columns), rowname_col="reading").tab_options(table_font_size="80%")
+    rows = []
+    for r in (READINGS[metric] for metric in CANDIDATES):
+        better, generates = "higher" if r.higher_is_better else "lower", "yes" if r.generates else "no"
+        rows.append((r.title, r.meaning, r.unit_in_words, better, generates))
+    return table(rows, ["reading", "an outcome is", "unit", "better", "generates"])
 
 
 def choices_example(language: str) -> str:
@@ -174,8 +156,6 @@ def choices_example(language: str) -> str:
 
 def validation_means(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return mean and interval of each arm on each reading: metric, method, value, low, high, n, seeds, in units."""
-    import pandas as pd
-
     rows = []
     for (metric, method), part in outcomes.groupby(["metric", "method"], sort=False):
         i = stats.crossed_interval(part.pivot(index="seed", columns="problem", values="outcome").to_numpy())
@@ -193,18 +173,14 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     deviations of it over problems; ``problems``: how many show a quarter of the gain with three trainings (80 % power; NaN
     where no number does); ``seconds`` a 100 problems and model; ``minutes``: for that many problems. Source: ours.
     """
-    import pandas as pd
-
     rows = []
     seconds = _seconds_by_metric(costs)
     for metric in CANDIDATES:
         part = select(outcomes, metric=metric)
         sign = 1 if READINGS[metric].higher_is_better else -1
-        gains = {
-            arm: sign * stats.paired_table(_arm(part, arm), _arm(part, "base")) for arm in (*ORACLE_BUDGETS, PLACEBO)
-        }
+        gains = {arm: sign * _gains(part, arm) for arm in (*ORACLE_BUDGETS, PLACEBO)}
         gain, placebo = gains[ORACLE].mean(), gains[PLACEBO].mean()
-        shown = stats.crossed_interval(gains[ORACLE]).low > 0
+        shown = _gain_is_shown(part, metric)
         spread = gains[ORACLE].mean(axis=0).std(ddof=1)
         components = stats.variance_components(gains[ORACLE])
         seen = stats.needed_problems(SHARE_SEEN * gain, components, TRAININGS) if shown else None
@@ -224,8 +200,13 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _arm(part: pd.DataFrame, arm: str) -> pd.DataFrame:
-    return part[part["method"] == arm]
+def _gains(part: pd.DataFrame, arm: str) -> np.ndarray:
+    """Return the (seeds x problems) table of an arm minus the base, on one reading."""
+    return stats.paired_table(*(part[part["method"] == method] for method in (arm, "base")))
+
+
+def _gain_is_shown(part: pd.DataFrame, metric: str) -> bool:
+    return verdict(stats.crossed_interval(_gains(part, ORACLE)), metric) == BETTER
 
 
 def _seconds_by_metric(costs: pd.DataFrame) -> dict[str, float]:
@@ -238,8 +219,6 @@ def _seconds_by_metric(costs: pd.DataFrame) -> dict[str, float]:
 
 def _share_in_order(gains: Sequence[Any]) -> float:
     """Return the share of trainings in which 0 (the base) and the gains of longer and longer trainings rise."""
-    import numpy as np
-
     steps = np.diff(np.vstack([np.zeros_like(gains[0]), *gains]), axis=0)
     return float((steps > 0).all(axis=0).mean())
 
@@ -257,55 +236,39 @@ def best_reading(worth: pd.DataFrame) -> str | None:
 
 def validation_table(worth: pd.DataFrame) -> Any:
     """Return :func:`validation` as a table."""
-    from great_tables import GT
-
-    def number(value: float, form: str) -> str:
-        return "–" if value != value else format(value, form).replace("-", "−")
-
-    shown = worth.assign(
-        reading=[READINGS[metric].title for metric in worth["metric"]],
-        **{"in order": [f"{share:.0%}" for share in worth["ordered"]]},
-        **{"placebo’s share": [number(value, ".0%") for value in worth["placebo"]]},
-        retest=[number(value, ".2f") for value in worth["retest"]],
-        **{"effect (sd)": [number(value, ".2f") for value in worth["effect"]]},
-        **{"problems needed": [number(value, ",.0f") for value in worth["problems"]]},
-        **{"seconds a 100": [number(value, ".0f") for value in worth["seconds"]]},
-        **{"minutes needed": [number(value, ",.2f") for value in worth["minutes"]]},
-    )
-    columns = [
-        "in order",
-        "placebo’s share",
-        "retest",
-        "effect (sd)",
-        "problems needed",
-        "seconds a 100",
-        "minutes needed",
+    forms = {
+        "ordered": ("in order", ".0%"),
+        "placebo": ("placebo’s share", ".0%"),
+        "retest": ("retest", ".2f"),
+        "effect": ("effect (sd)", ".2f"),
+        "problems": ("problems needed", ",.0f"),
+        "seconds": ("seconds a 100", ".0f"),
+        "minutes": ("minutes needed", ",.2f"),
+    }
+    rows = [
+        (READINGS[row["metric"]].title, *(number(row[column], form) for column, (_, form) in forms.items()))
+        for _, row in worth.iterrows()
     ]
-    return GT(shown[["reading", *columns]], rowname_col="reading").tab_options(table_font_size="80%")
+    return table(rows, ["reading", *(head for head, _ in forms.values())])
 
 
 def validation_reading(worth: pd.DataFrame) -> str:
     """Return in words which readings are in order, which measure the format, and which is named."""
-    by_metric = worth.set_index("metric")
-    names = {metric: READINGS[metric].title for metric in by_metric.index}
-    disordered = [names[m] for m, row in by_metric.iterrows() if row["ordered"] < 1]
-    format_too = [
-        f"{names[m]} ({row['placebo']:.0%})" for m, row in by_metric.iterrows() if row["placebo"] > MOST_FORMAT
-    ]
-    lines = [
-        "- Not in order in every training: " + (", ".join(disordered) or "none") + ".",
-        "- The placebo has more than a quarter of the oracle's gain: " + (", ".join(format_too) or "none") + ".",
-    ]
-    chosen = best_reading(worth)
-    if chosen is None:
-        lines.append("- No reading qualifies: here the rule names none.")
-    else:
-        row = by_metric.loc[chosen]
-        lines.append(
-            f"- Of those that pass both, **{names[chosen]}** takes the least time: {row['problems']:,.0f} problems for a "
+    disordered = [_title(row.metric) for row in worth.itertuples() if row.ordered < 1]
+    fooled = [row for row in worth.itertuples() if row.placebo > MOST_FORMAT]
+    format_too = [f"{_title(row.metric)} ({row.placebo:.0%})" for row in fooled]
+    told = "No reading qualifies: here the rule names none."
+    if chosen := best_reading(worth):
+        row = worth.set_index("metric").loc[chosen]
+        told = (
+            f"Of those that pass both, **{_title(chosen)}** takes the least time: {row['problems']:,.0f} problems for a "
             f"quarter of the oracle's gain, {row['minutes']:.2f} minutes a model."
         )
-    return "\n".join(lines)
+    return bullets([
+        f"Not in order in every training: {', '.join(disordered) or 'none'}.",
+        f"The placebo has more than a quarter of the oracle's gain: {', '.join(format_too) or 'none'}.",
+        told,
+    ])  # fmt: skip
 
 
 def primary_sentence(worth: pd.DataFrame) -> str:
@@ -313,8 +276,12 @@ def primary_sentence(worth: pd.DataFrame) -> str:
     named, title = best_reading(worth), READINGS[PRIMARY].title
     if named == PRIMARY:
         return f"- **Primary reading: {title}**, {READINGS[PRIMARY].meaning}. The rule names it on these outcomes."
-    other = READINGS[named].title if named else "none"
-    return f"- **Primary reading: {title}** by the committed trainings; on these outcomes the rule would name {other}."
+    rule = f"the rule would name {_title(named)}"
+    return f"- **Primary reading: {title}** by the committed trainings; on these outcomes {rule}."
+
+
+def _title(metric: str | None) -> str:
+    return READINGS[metric].title if metric else "none"
 
 
 def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMARY) -> pd.DataFrame:
@@ -322,13 +289,11 @@ def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMA
 
     language; trainings; ``ordered`` and ``problems`` as :func:`validation` has them; what oracle and placebo gain over the base,
     each with its interval, in units (``gain``, ``gain_low``, ``gain_high``, ``placebo``, ``placebo_low``, ``placebo_high``);
-    ``named``: the reading that the rule names there, empty for none. Source: ours.
+    ``shown``: whether the oracle's gain is; ``named``: the reading that the rule names there, empty for none. Source: ours.
     """
-    import pandas as pd
-
     sign = READINGS[metric].scale * (1 if READINGS[metric].higher_is_better else -1)
     rows = []
-    for language in (code for code in LANGUAGE_NAMES if code in set(outcomes["language"])):
+    for language in _in_order(outcomes["language"]):
         mine = select(outcomes, language=language)
         worth = validation(mine, select(costs, language=language))
         row = worth.set_index("metric").loc[metric]
@@ -336,40 +301,40 @@ def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMA
         found: dict[str, Any] = {
             "language": language,
             "trainings": part.loc[part["method"] == ORACLE, "seed"].nunique(),
+            **row[["ordered", "problems"]],
+            "shown": _gain_is_shown(part, metric),
+            "named": best_reading(worth) or "",
         }
-        found |= {"ordered": row["ordered"], "problems": row["problems"]}
         for name, arm in (("gain", ORACLE), ("placebo", PLACEBO)):
-            i = stats.crossed_interval(sign * stats.paired_table(_arm(part, arm), _arm(part, "base")))
+            i = stats.crossed_interval(sign * _gains(part, arm))
             found |= {name: i.value, f"{name}_low": i.low, f"{name}_high": i.high}
-        rows.append(found | {"named": best_reading(worth) or ""})
+        rows.append(found)
     return pd.DataFrame(rows)
+
+
+def _in_order(languages: pd.Series) -> list[str]:
+    """Return the languages of a column in the order of the book."""
+    return [code for code in LANGUAGE_NAMES if code in set(languages)]
 
 
 def by_language_table(found: pd.DataFrame, metric: str = PRIMARY) -> Any:
     """Return :func:`by_language` as a table."""
-    import pandas as pd
-    from great_tables import GT
-
-    def gained(row: Any, name: str) -> str:
-        value, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
-        return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
-
     rows = [
         (
             LANGUAGE_NAMES[row.language],
             row.trainings,
             f"{row.ordered:.0%}",
-            gained(row, "gain"),
-            gained(row, "placebo"),
-            "–" if row.problems != row.problems else f"{row.problems:,.0f}",
-            READINGS[row.named].title if row.named else "none",
+            bracketed(row.gain, row.gain_low, row.gain_high, "+.2f"),
+            bracketed(row.placebo, row.placebo_low, row.placebo_high, "+.2f"),
+            number(row.problems, ",.0f"),
+            _title(row.named),
         )
         for row in found.itertuples()
     ]
     unit = READINGS[metric].unit_in_words.replace("%", "points")
     columns = ["language", "trainings", "in order", f"oracle gains ({unit})", f"placebo gains ({unit})", "problems needed",
                "the rule names"]  # fmt: skip
-    return GT(pd.DataFrame(rows, columns=columns), rowname_col="language").tab_options(table_font_size="80%")
+    return table(rows, columns)
 
 
 def _faults(row: Any) -> list[str]:
@@ -377,7 +342,7 @@ def _faults(row: Any) -> list[str]:
     faults = []
     if row.ordered < 1:
         faults.append("base and oracles are not in order in every training")
-    if row.gain_low <= 0:
+    if not row.shown:
         faults.append("no gain of the oracle is shown")
     elif row.placebo > MOST_FORMAT * row.gain:
         faults.append(f"the placebo has {row.placebo / row.gain:.0%} of the oracle's gain")
@@ -386,17 +351,14 @@ def _faults(row: Any) -> list[str]:
 
 def by_language_reading(found: pd.DataFrame, metric: str = PRIMARY) -> str:
     """Return in words in which languages a reading passes what is asked of it, and in which the rule names another."""
-    bullets = []
+    lines = []
     for row in found.itertuples():
         faults = _faults(row)
-        passed = "passes" if not faults else "does **not** pass: " + ", ".join(faults)
-        trainings = "one training" if row.trainings == 1 else f"{row.trainings} trainings"
-        named = READINGS[row.named].title if row.named else "none"
-        rule = "names it" if row.named == metric else f"would name {named}"
-        bullets.append(
-            f"- {LANGUAGE_NAMES[row.language]} ({trainings}): {READINGS[metric].title} {passed}; the rule {rule}."
-        )
-    return "\n".join(bullets)
+        passed = "passes" if not faults else f"does **not** pass: {', '.join(faults)}"
+        rule = "names it" if row.named == metric else f"would name {_title(row.named)}"
+        who = f"{LANGUAGE_NAMES[row.language]} ({trainings(row.trainings)})"
+        lines.append(f"{who}: {READINGS[metric].title} {passed}; the rule {rule}.")
+    return bullets(lines)
 
 
 def by_language_summary(found: pd.DataFrame, answers: pd.DataFrame, metric: str = PRIMARY) -> str:
@@ -405,18 +367,18 @@ def by_language_summary(found: pd.DataFrame, answers: pd.DataFrame, metric: str 
     passed = [LANGUAGE_NAMES[row.language] for row in rows if not _faults(row)]
     failed = [LANGUAGE_NAMES[row.language] for row in rows if _faults(row)]
     lines = [
-        f"- {READINGS[metric].title[0].upper()}{READINGS[metric].title[1:]} passes what is asked of a primary reading in "
+        f"{capital(READINGS[metric].title)} passes what is asked of a primary reading in "
         f"{', '.join(passed) or 'no language'}"
         + (f", and not in {', '.join(failed)}." if failed else " (all that were tried).")
     ]
-    for code in (code for code in LANGUAGE_NAMES if code in set(answers["test_language"])):
+    for code in _in_order(answers["test_language"]):
         right = answers[(answers["test_language"] == code) & answers["xlnb"]]
+        strict, flexible = (int(right[name].sum()) for name in _FILTERS)
         lines.append(
-            f"- Of the {len(right)} answers of these models in {LANGUAGE_NAMES[code]} that we count right, the harness counts "
-            f"{int(right[harness.STRICT].sum())} by its strict filter, "
-            f"{int(right[harness.FLEXIBLE].sum())} by the flexible one."
+            f"Of the {len(right)} answers of these models in {LANGUAGE_NAMES[code]} that we count right, the harness counts "
+            f"{strict} by its strict filter, {flexible} by the flexible one."
         )
-    return "\n".join(lines)
+    return bullets(lines)
 
 
 # ------------------------------------------------------------------------------------------------ noise and power
@@ -424,8 +386,7 @@ def by_language_summary(found: pd.DataFrame, answers: pd.DataFrame, metric: str 
 
 def noise(outcomes: pd.DataFrame, metric: str, arm: str = ORACLE) -> stats.Components:
     """Return the variance components of an arm's paired differences to the base."""
-    part = select(outcomes, metric=metric)
-    return stats.variance_components(stats.paired_table(_arm(part, arm), _arm(part, "base")))
+    return stats.variance_components(_gains(select(outcomes, metric=metric), arm))
 
 
 def noise_sentence(components: stats.Components, metric: str, problems: int, arm: str = ORACLE) -> str:
@@ -436,12 +397,9 @@ def noise_sentence(components: stats.Components, metric: str, problems: int, arm
     scale, unit = READINGS[metric].scale, "points" if READINGS[metric].unit == "%" else "nats"
     shares = [value / total if total else 0.0 for value in (components.seed, components.problem, components.residual)]
     single = scale * (components.seed + (components.problem + components.residual) / problems) ** 0.5
-    measured = (
-        f"{components.seeds} trainings" if components.seeds > 1 else "one training, so that of trainings is unknown"
-    )
-    title = READINGS[metric].title
+    measured = trainings(components.seeds) + ", so that of trainings is unknown" * (components.seeds == 1)
     return (
-        f"{title[0].upper()}{title[1:]}, {label(arm)} minus base ({measured}): of the variance of a single difference "
+        f"{capital(READINGS[metric].title)}, {label(arm)} minus base ({measured}): of the variance of a single difference "
         f"{shares[0]:.0%} lies between trainings, {shares[1]:.0%} between problems, {shares[2]:.0%} in what neither explains. "
         f"The standard error of the mean over {problems} problems of one training is {single:.3g} {unit}."
     )
@@ -451,32 +409,21 @@ def power_table(
     components: stats.Components, difference: float, title: str, problems: Sequence[int], seeds: Sequence[int]
 ) -> Any:
     """Return a table of the power to see a difference: a row a number of problems, a column a number of trainings."""
-    from great_tables import GT
-
-    table = stats.power_table(components, difference, problems, seeds)
-    columns = {n: "one training" if n == 1 else f"{n} trainings" for n in seeds}
-    shown = table.rename(columns=columns).reset_index()
+    columns = {n: trainings(n) for n in seeds}
+    shown = stats.power_table(components, difference, problems, seeds).rename(columns=columns).reset_index()
     shown["problems"] = [f"{n:,} problems" for n in shown["problems"]]
-    built = GT(shown, rowname_col="problems").fmt_percent(columns=list(columns.values()), decimals=0)
-    return built.tab_header(title=title).tab_options(table_font_size="85%")
+    return table(shown, size=85, title=title).fmt_percent(columns=list(columns.values()), decimals=0)
 
 
 def needed_sentence(components: stats.Components, difference: float, seeds: Sequence[int], what: str) -> str:
     """Return how many problems show a difference with 80 % power, for each number of trainings."""
-    told = []
-    for count in seeds:
-        n = stats.needed_problems(difference, components, count)
-        who = "one training" if count == 1 else f"{count} trainings"
-        told.append(f"{who}: " + ("no number is enough" if n is None else f"{n:,}"))
+    needed = {count: stats.needed_problems(difference, components, count) for count in seeds}
+    told = [f"{trainings(count)}: {'no number is enough' if n is None else f'{n:,}'}" for count, n in needed.items()]
     return f"Problems needed {what}, with 80 % power, by {'; '.join(told)}."
 
 
 def mcnemar_sentence(outcomes: pd.DataFrame, metric: str, a: str, b: str, test_language: str, seed: int) -> str:
-    """Return McNemar's exact test of two arms of one training on a 0/1 reading, in words.
-
-    Raises :class:`~xlnb.errors.RequestError` for a reading, language, arm or training of which there are no outcomes, and as
-    :func:`xlnb.stats.mcnemar` does.
-    """
+    """Return McNemar's exact test of two arms of one training on a 0/1 reading, in words."""
     part = _there(outcomes, metric=metric, test_language=test_language)
     left, right = (_there(part, method=arm, seed=0 if arm == "base" else seed) for arm in (a, b))  # the base has seed 0
     found = stats.mcnemar(left.assign(seed=seed), right.assign(seed=seed))
@@ -488,7 +435,7 @@ def mcnemar_sentence(outcomes: pd.DataFrame, metric: str, a: str, b: str, test_l
 
 
 def _there(outcomes: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
-    """Select rows as :func:`xlnb.results.select` does, column by column; RequestError where a column leaves none."""
+    """Select rows column by column; refused where a column leaves none."""
     for column, value in wanted.items():
         found = select(outcomes, **{column: value})
         if found.empty:
@@ -499,25 +446,19 @@ def _there(outcomes: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
 
 
 def corrected_sentence(differences: pd.DataFrame) -> str:
-    """Return how many differences of :func:`xlnb.telling.contrasts` are shown with and without Holm's correction."""
-    alone = int(((differences["low"] > 0) | (differences["high"] < 0)).sum())
-    shown = int((differences["verdict"] != "not shown").sum())
-    return (
-        f"Of {len(differences)} comparisons {alone} have an interval that excludes zero; after Holm's correction {shown} are "
-        "shown."
-    )
+    """Return how many contrasts are shown with and without Holm's correction."""
+    alone = ((differences["low"] > 0) | (differences["high"] < 0)).sum()
+    told = f"Of {len(differences)} comparisons {alone} have an interval that excludes zero; after Holm's correction"
+    return f"{told} {(differences['verdict'] != NOT_SHOWN).sum()} are shown."
 
 
 def error_rate_sentence(seeds: Sequence[int], components: stats.Components, problems: int) -> str:
     """Return how often the crossed bootstrap cries wolf at 5 %, simulated with these components, for each number of seeds."""
-    told = []
-    for count in seeds:
-        rate = stats.simulated_error_rate(components, problems, count, trials=400)
-        told.append(f"{count} trainings {rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]")
+    rates = {count: stats.simulated_error_rate(components, problems, count, trials=400) for count in seeds}
+    told = [f"{count} trainings {bracketed(rate.value, rate.low, rate.high, '.0%')}" for count, rate in rates.items()]
     return (
         f"Simulated with {problems} problems and these components, where nothing differs, a 95 % interval excludes zero in: "
-        + "; ".join(told)
-        + " of the cases. Nominal is 5 %."
+        f"{'; '.join(told)} of the cases. Nominal is 5 %."
     )
 
 
@@ -528,29 +469,28 @@ def measuring_summary(worth: pd.DataFrame, gold: pd.DataFrame) -> str:
     worst = gold.sort_values(harness.FLEXIBLE).iloc[0]
     needed = primary["problems"]
     seen = "no number of problems shows" if needed != needed else f"{needed:,.0f} problems show"
-    return "\n".join([
-        f"- By the committed trainings the placebo has {_share(primary['placebo'])} of the oracle's gain on the primary reading "
-        f"and {_share(wording['placebo'])} on the NLL of the whole solution.",
-        f"- With three trainings {seen} a quarter of the oracle's gain on the primary reading.",
-        f"- Of right answers in {LANGUAGE_NAMES[worst['language']]} the harness's flexible filter counts "
+    shares = [_share(row["placebo"]) for row in (primary, wording)]
+    return bullets([
+        f"By the committed trainings the placebo has {shares[0]} of the oracle's gain on the primary reading and {shares[1]} on "
+        "the NLL of the whole solution.",
+        f"With three trainings {seen} a quarter of the oracle's gain on the primary reading.",
+        f"Of right answers in {LANGUAGE_NAMES[worst['language']]} the harness's flexible filter counts "
         f"{worst[harness.FLEXIBLE]:.0%} and its strict one {worst[harness.STRICT]:.0%}; ours counts {worst['xlnb']:.0%}.",
     ])  # fmt: skip
 
 
 def _share(value: float) -> str:
-    return "no telling share" if value != value else f"{value:.0%}".replace("-", "−")
+    return "no telling share" if value != value else number(value, ".0%")
 
 
 def validation_figure(means: pd.DataFrame, title: str = "") -> Figure:
     """Draw each reading of base, placebo and oracles with its 95 % interval, a panel a reading; the oracles are joined.
 
-    ``means`` has the columns of :func:`xlnb.measuring.validation_means`.
+    ``means`` are of :func:`validation_means`.
     """
-    from textwrap import fill
-
     metrics = [metric for metric in READINGS if metric in set(means["metric"])]
     rows = -(-len(metrics) // 3)
-    figure, axes = _subplots(rows, 3, 2.4 * rows + 0.4, squeeze=False)
+    figure, axes = subplots(rows, 3, 2.4 * rows + 0.4, title)
     names = {"base": "base", "placebo": "placebo", "oracle-quarter": "¼", "oracle-half": "½", "oracle": "oracle"}
     for axis, metric in zip(axes.flat, metrics, strict=False):
         part = means[means["metric"] == metric].set_index("method")
@@ -558,8 +498,7 @@ def validation_figure(means: pd.DataFrame, title: str = "") -> Figure:
         for place, arm in enumerate(arms):
             row = part.loc[arm]
             colour = {"base": OTHER_COLOUR, "placebo": LANGUAGE_COLOUR}.get(arm, MATH_COLOUR)
-            axis.vlines(place, row["low"], row["high"], color=colour, linewidth=2)
-            axis.plot(place, row["value"], "o", color=colour, markersize=5)
+            dot(axis, place, row[["value", "low", "high"]], colour, upright=True, markersize=5)
         trained = [(place, part.loc[arm, "value"]) for place, arm in enumerate(arms) if arm.startswith("oracle")]
         axis.plot(*zip(*trained, strict=True), color=MATH_COLOUR, linewidth=1)
         axis.axhline(part.loc["base", "value"], color=OTHER_COLOUR, linestyle=":", linewidth=1)
@@ -571,15 +510,12 @@ def validation_figure(means: pd.DataFrame, title: str = "") -> Figure:
         axis.set_ylabel("% of problems" if READINGS[metric].unit == "%" else "nats per token", fontsize="small")
     for axis in axes.flat[len(metrics) :]:
         axis.set_visible(False)
-    if title:
-        figure.suptitle(title, fontsize="medium")
     return figure
 
 
 def validation_title(outcomes: pd.DataFrame) -> str:
     """Return what a reader of the readings' figure must know: model, language, problems, trainings."""
     n = outcomes.groupby("metric")["problem"].nunique()
-    trained = outcomes[outcomes["method"] != "base"]["seed"].nunique()
+    trained = trainings(outcomes[outcomes["method"] != "base"]["seed"].nunique())
     language = LANGUAGE_NAMES[outcomes["test_language"].iloc[0]]
-    trainings = f"{trained} trainings" if trained > 1 else "one training"
-    return f"{outcomes['model'].iloc[0]}, {language}, development: {n.max()} problems ({n.min()} by answer); {trainings} of each"
+    return f"{outcomes['model'].iloc[0]}, {language}, development: {n.max()} problems ({n.min()} by answer); {trained} of each"

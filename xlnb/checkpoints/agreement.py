@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xlnb.errors import RequestError
+from xlnb.weights.partitions import SIDES, check_embeddings
 from xlnb.weights.sites import EMBEDDING, HEAD
 from xlnb.weights.tensor_files import FLOATS, Checkpoint, same_bytes, sample
 
@@ -26,7 +27,7 @@ def check_agreement(one: Checkpoint, other: Checkpoint, roles: tuple[str, str], 
     """Refuse two full checkpoints that cannot be merged, saying the first thing that differs.
 
     ``roles`` are the names of the two in messages; ``dtypes`` are the choices to offer where stored dtypes differ and none was
-    made, empty where one was. Raises :class:`~xlnb.errors.RequestError`.
+    made, empty where one was.
     """
     labels = [f"{role} ({checkpoint.folder})" for role, checkpoint in zip(roles, (one, other), strict=True)]
     both = " and ".join(labels)
@@ -71,14 +72,26 @@ def check_unquantized(checkpoint: Checkpoint, role: str) -> None:
         raise RequestError(f"{role} ({checkpoint.folder}) is quantized: merge the unquantized weights.")
 
 
-def check_same_outside(math: Checkpoint, language: Checkpoint) -> None:
-    """Refuse two experts whose embeddings, final norm or head differ: somebody must say whose to take."""
-    for name, site in math.sites.of.items():
-        if site.layer is None and not same_bytes(math.tensors[name], language.tensors[name]):
+def owner_outside(found: Mapping[str, Checkpoint], embeddings: str | None) -> str:
+    """Return whose embeddings, final norm and head are taken: ``base``, ``math`` or ``language``.
+
+    ``found`` has the checkpoints by these names; where nothing is said it is the base, or either expert if both have the same.
+    """
+    if embeddings is not None:
+        check_embeddings(embeddings)
+        if embeddings == "base" and "base" not in found:
+            raise RequestError("embeddings=base, but no base is given: say --base as well.")
+    if embeddings in found:
+        return str(embeddings)
+    if "base" in found:
+        return "base"
+    for name, site in found["math"].sites.of.items():
+        if site.layer is None and not same_bytes(*(found[side].tensors[name] for side in SIDES)):
             raise RequestError(
                 f"{name!r} lies outside the layers and differs between the experts: say whose to take, --embeddings math or "
                 "--embeddings language, or give the --base."
             )
+    return "math"
 
 
 def check_whole(checkpoint: Checkpoint, role: str) -> None:

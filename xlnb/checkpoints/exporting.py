@@ -6,10 +6,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from xlnb.checkpoints.agreement import check_agreement, check_same_outside
+from xlnb.checkpoints.agreement import check_agreement, owner_outside
 from xlnb.errors import RequestError
-from xlnb.weights.partitions import Partition, chosen_partition
-from xlnb.weights.sites import ATTENTION, FFN
+from xlnb.weights.partitions import SIDES, Choice, Partition
 from xlnb.weights.tensor_files import DTYPE_NAMES, DTYPES, Checkpoint, open_checkpoint
 
 
@@ -27,9 +26,8 @@ def export_mergekit(
     """Return a mergekit configuration (YAML) that gives the same tensors as ``xlnb merge layer-swapping`` of these arguments.
 
     Whole layers are passed through, to the last bit. Transition layers and partitions by block need mergekit's ``linear`` with
-    weights of 1 and 0: equal too, but for the sign of zeros. Raises :class:`~xlnb.errors.RequestError` where the checkpoints
-    do not fit together, for adapters (mergekit swaps none), and where the embeddings of the experts differ and neither
-    ``embeddings`` nor ``base`` says which to take. Source: ours; read back by mergekit 0.1.5 in the tests.
+    weights of 1 and 0: equal too, but for the sign of zeros. Adapters are refused: mergekit swaps none. Source: ours; read back
+    by mergekit 0.1.5 in the tests.
     """
     folders = {"math": math, "language": language} | ({"base": base} if base else {})
     found = {role: open_checkpoint(folder) for role, folder in folders.items()}
@@ -41,8 +39,8 @@ def export_mergekit(
         if role != "math":
             check_agreement(found["math"], checkpoint, ("math", role), DTYPES)
     sites = found["math"].sites
-    shares = chosen_partition(sites.depth, partition, bottom, top, transition)
-    owner = _embeddings_owner(found, embeddings)
+    shares = Choice(partition, bottom, top, transition).on(sites.depth)
+    owner = owner_outside(found, embeddings)
     dtype = DTYPE_NAMES[_common_dtype(found["math"])]
     names = {role: str(folder) for role, folder in folders.items()}
     whole = shares.is_by_layer and set(shares.attention) <= {0, 1}
@@ -52,19 +50,6 @@ def export_mergekit(
         )
     config = _passthrough(shares, owner, names) if whole else _linear(shares, owner, names)
     return _as_yaml(shares, owner, {**config, "dtype": dtype})
-
-
-def _embeddings_owner(found: dict[str, Checkpoint], embeddings: str | None) -> str:
-    if embeddings is not None:
-        if embeddings not in ("base", "math", "language"):
-            raise RequestError(f"embeddings={embeddings!r}: choose one of base, math, language.")
-        if embeddings not in found:
-            raise RequestError("embeddings=base, but no base is given: say --base as well.")
-        return embeddings
-    if "base" in found:
-        return "base"
-    check_same_outside(found["math"], found["language"])
-    return "math"
 
 
 def _common_dtype(checkpoint: Checkpoint) -> str:
@@ -96,13 +81,11 @@ def _linear(shares: Partition, owner: str, names: dict[str, str]) -> dict[str, A
     models = []
     for role, folder in names.items():
         rules: list[dict[str, Any]] = []
-        for layer in range(shares.depth):
-            if role != "base":
-                math = {ATTENTION: shares.attention[layer], FFN: shares.ffn[layer]}
-                mine = {block: share if role == "math" else 1 - share for block, share in math.items()}
-                if mine[ATTENTION] != mine[FFN]:
-                    rules += [{"filter": f"layers.{layer}.{part}", "value": mine[FFN]} for part in _FFN_PARTS]
-                rules.append({"filter": f"layers.{layer}.", "value": mine[ATTENTION]})
+        mine = shares if role == "math" else shares.complement()
+        for layer in range(shares.depth if role in SIDES else 0):
+            if mine.attention[layer] != mine.ffn[layer]:
+                rules += [{"filter": f"layers.{layer}.{part}", "value": mine.ffn[layer]} for part in _FFN_PARTS]
+            rules.append({"filter": f"layers.{layer}.", "value": mine.attention[layer]})
         rules.append({"filter": ".layers.", "value": 0.0})  # the base's layers
         rules.append({"value": float(role == owner)})
         models.append({"model": folder, "parameters": {"weight": rules}})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from xlnb.weights.kernels import Options
 from xlnb.weights.tensor_files import Stored
 
 
@@ -18,15 +19,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one tensor of the output comes about: ``copy`` byte for byte, ``cast``, ``linear`` (weighted sum of the sources,
-    divided by ``total``), ``deltas`` (base plus weighted sum of updates), ``ties``, ``dare`` or ``slerp``."""
+    """How one tensor of the output comes about: ``copy`` byte for byte, ``cast``, or by the kernel of a merge's slug."""
 
     name: str
     kind: str
     sources: tuple[Source, ...]
-    weights: tuple[float, ...] = ()
+    options: Options = field(default_factory=Options)
     base: Source | None = None
-    total: float = 1.0
-    density: float = 1.0
-    seed: int = 0
-    t: float = 0.5

@@ -14,15 +14,9 @@ from xlnb.checkpoints.agreement import check_agreement, check_unquantized, check
 from xlnb.checkpoints.recipes import Source
 from xlnb.errors import RequestError
 from xlnb.weights.adapters import Adapter, open_adapter
-from xlnb.weights.kernels import DARE_DENSITY, TIES_DENSITY, check_density, check_t
+from xlnb.weights.kernels import Merge
 from xlnb.weights.sites import Sites, locate_all
 from xlnb.weights.tensor_files import DTYPES, Checkpoint, open_checkpoint
-
-SWAP, SOUP, ARITHMETIC, TIES, DARE, SLERP = "layer-swapping", "soup", "task-arithmetic", "ties", "dare", "slerp"
-MERGES = (SWAP, SOUP, ARITHMETIC, TIES, DARE, SLERP)
-REVERT = "revert"
-EMBEDDINGS = ("base", "math", "language")
-_STAYS_ADAPTER = (SWAP, SOUP, ARITHMETIC, REVERT)
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class Expert:
 class Job:
     """A request that was checked: who takes part, what the output looks like, and where it goes."""
 
-    method: str
+    merge: Merge
     experts: tuple[Expert, ...]
     base: Expert | None
     reference: Expert  # whose files the output's are like
@@ -63,45 +57,8 @@ class Job:
     out: Path
 
 
-@dataclass(frozen=True)
-class Options:
-    """What an arithmetic merge is told beside its experts; the weights of a soup are shares of their ``total``."""
-
-    weights: tuple[float, ...] = ()
-    total: float = 1.0
-    density: float = 1.0
-    seed: int = 0
-    t: float = 0.5
-
-
-def _options(
-    method: str, n: int, weights: Sequence[float | None] | None, density: float | None, seed: int, t: float
-) -> Options:
-    given = [None] * n if weights is None else list(weights)
-    if len(given) != n:
-        raise RequestError(f"{n} experts and {len(given)} weights: give one weight for each, or none at all.")
-    if any(weight is not None for weight in given) and method in (SWAP, SLERP):
-        raise RequestError(f"{method} takes no weights" + ("; say --t." if method == SLERP else "."))
-    if any(weight is not None and not -1e6 < weight < 1e6 for weight in given):
-        raise RequestError(f"A weight is a number, not one of {given}.")
-    numbers = [1.0 if weight is None else float(weight) for weight in given]
-    total = sum(numbers) if method == SOUP else 1.0
-    if abs(total) < 1e-6:
-        raise RequestError("The weights of a soup add up to 0: they are shares, so give others.")
-    if density is not None and method not in (TIES, DARE):
-        raise RequestError(f"{method} takes no density.")
-    kept = {TIES: TIES_DENSITY, DARE: DARE_DENSITY}.get(method, 1.0) if density is None else density
-    check_density(kept)
-    check_t(t)
-    if method == SLERP and n != 2:
-        raise RequestError(f"SLERP goes between two experts, not {n}.")
-    if seed < 0:
-        raise RequestError(f"The seed is {seed}: it must be 0 or more.")
-    return Options(tuple(numbers), total, kept, seed, t)
-
-
 def _open(
-    method: str,
+    merge: Merge,
     folders: Mapping[str, str | Path],
     base: str | Path | None,
     dtype: str | None,
@@ -119,10 +76,10 @@ def _open(
         raise RequestError(f"The base {base} is an adapter: give the checkpoint that it was trained on.")
     found = [expert.adapter for expert in experts]
     low_rank = [adapter for adapter in found if adapter is not None]
-    stays = len(low_rank) == len(experts) and method in _STAYS_ADAPTER and not as_checkpoint
+    stays = len(low_rank) == len(experts) and merge.linear and not as_checkpoint
     if low_rank and not stays and origin is None:
         raise RequestError(
-            f"{_first_adapter(experts).role} is an adapter, and {method} "
+            f"{_first_adapter(experts).role} is an adapter, and {merge.slug} "
             + (
                 "of adapters and checkpoints together"
                 if len(low_rank) < len(experts)
@@ -130,8 +87,8 @@ def _open(
             )
             + " needs the model it was trained on: say --base."
         )
-    if method in (ARITHMETIC, TIES, DARE) and origin is None and not stays:
-        raise RequestError(f"{method} adds updates to the base: say --base.")
+    if merge.updates and origin is None and not stays:
+        raise RequestError(f"{merge.slug} adds updates to the base: say --base.")
     _check_base_names(low_rank, same_base)
     _check_shapes(experts)
     full = [expert for expert in [origin, *experts] if expert and not expert.checkpoint.is_adapter]
@@ -145,7 +102,7 @@ def _open(
         if expert.adapter is not None and origin:
             _check_fit(expert, expert.adapter, origin)
     reference = full[0] if full and not stays else experts[0]
-    return Job(method, experts, origin, reference, sites, DTYPES.get(dtype or ""), stays, out)
+    return Job(merge, experts, origin, reference, sites, DTYPES.get(dtype or ""), stays, out)
 
 
 def _first_adapter(experts: Sequence[Expert]) -> Expert:
@@ -222,7 +179,5 @@ def _picks_layers(config: Mapping[str, Any]) -> bool:
 
 
 def _title(job: Job) -> str:
-    names = {SWAP: "Layer-Swapping", REVERT: "Revert", SOUP: "Soup", ARITHMETIC: "Task arithmetic", TIES: "TIES", DARE: "DARE",
-             SLERP: "SLERP"}  # fmt: skip
     who = ", ".join(f"{e.role} {e.checkpoint.folder}" for e in [*job.experts, *([job.base] if job.base else [])])
-    return f"{names[job.method]} of {who}"
+    return f"{job.merge.title} of {who}"

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, partial, reduce
 from operator import add
-from threading import local
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 
 _CHUNK = 1 << 19  # elements at a time: so few that they stay in a processor's cache
-_HELD = 1 << 24  # elements of an update that TIES, which looks at it several times, keeps in memory
 
 
 @dataclass
@@ -89,16 +87,16 @@ def _compute_one(recipe: Recipe, place: Stored, descriptor: int) -> Rounding:
     for merged, before in _merged(recipe):
         rounded = merged.to(stored)
         if before is not None and stored != torch.float32:
-            rounding.error += _squared_distance(rounded.float(), merged)
-            rounding.change += _squared_distance(before, merged)
+            difference = rounded.float().sub_(merged)
+            rounding.error += _squared_norm(difference)
+            rounding.change += _squared_norm(torch.sub(before, merged, out=difference))
         at += _write(descriptor, rounded, at)
     return rounding
 
 
-def _squared_distance(a: Tensor, b: Tensor) -> float:
-    """Return the squared distance of two tensors; ``a`` is overwritten."""
-    difference = a.sub_(b).flatten()
-    return float(torch.dot(difference, difference))
+def _squared_norm(difference: Tensor) -> float:
+    flat = difference.flatten()
+    return float(torch.dot(flat, flat))
 
 
 def _merged(recipe: Recipe) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -106,73 +104,35 @@ def _merged(recipe: Recipe) -> Iterator[tuple[Tensor, Tensor | None]]:
 
     Nothing stood there before a tensor that only changes its dtype.
     """
-    chunks = list(_chunks(recipe.sources[0].stored.shape))
-    if recipe.kind == "ties":
-        yield from _ties(recipe, chunks)
+    first = recipe.sources[0].stored
+    chunks = list(_chunks(first.shape))
+    if recipe.kind == "cast":
+        yield from ((load(first, rows), None) for rows in chunks)
         return
-    weights = recipe.weights
-    if recipe.kind == "slerp":
-        pairs = ((values(recipe.sources[0], rows), values(recipe.sources[1], rows)) for rows in chunks)
-        weights = kernels.slerp_weights(*kernels.dot_and_norms(pairs), recipe.t)
-    drops = [kernels.dare_generator(recipe.seed, i, recipe.name) for i in range(len(recipe.sources))]
-    for rows in chunks:
-        if recipe.kind == "cast":
-            yield load(recipe.sources[0].stored, rows), None
-            continue
-        experts = [values(source, rows) for source in recipe.sources]
-        before = values(recipe.base, rows) if recipe.base else experts[0]
-        if recipe.kind in ("linear", "slerp"):
-            # A mean is divided once at the end: so it rounds as it should where the shares, such as a third, cannot be stored.
-            merged = kernels.weighted_sum(experts, weights)
-            yield merged if recipe.total == 1 else merged.div_(recipe.total), before
-            continue
-        changes = [expert.sub_(before) for expert in experts]
-        if recipe.kind == "dare":
-            changes = [kernels.dropped(c, recipe.density, drop) for c, drop in zip(changes, drops, strict=True)]
-        yield before + reduce(add, (w * change for change, w in zip(changes, weights, strict=True))), before
+    merge = kernels.MERGES[recipe.kind]
+    origin = recipe.base or recipe.sources[0]
+    before = lru_cache(maxsize=1)(partial(values, origin))  # the experts' updates of the same rows need it, too
+
+    def read(source: Source) -> Iterator[Tensor]:
+        if merge.updates:
+            return (values(source, rows).sub_(before(rows)) for rows in chunks)
+        return map(before if source == origin else partial(values, source), chunks)
+
+    reads: list[kernels.Read] = [partial(read, source) for source in recipe.sources]
+    if merge.looks_again and 0 < first.size <= kernels.HELD:
+        reads = [_held(i, one, first, chunks) for i, one in enumerate(reads)]
+    merged = merge.kernel(kernels.Seen(recipe.name, first.size, reads), recipe.options)
+    for rows, chunk in zip(chunks, merged, strict=True):
+        yield before(rows) + chunk if merge.updates else chunk, before(rows)
 
 
-def _ties(recipe: Recipe, chunks: Sequence[Rows | None]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the TIES merge and the base chunk by chunk; updates that are not too large are held in memory meanwhile."""
-    assert recipe.base is not None
-    base, size = recipe.base, recipe.sources[0].stored.size
-    k = kernels.trim_count(recipe.density, size)
-
-    def update(source: Source, rows: Rows | None) -> Tensor:
-        return values(source, rows).sub_(values(base, rows))
-
-    held, trims = [], []
-    for i, source in enumerate(recipe.sources):
-        if 0 < size <= _HELD:
-            held.append(_scratch(i, size).view(recipe.sources[0].stored.shape))
-            for rows in chunks:
-                held[i][slice(*rows) if rows else ...] = update(source, rows)
-            magnitudes = torch.abs(held[i].view(-1), out=_scratch(-1, size)).numpy()
-            trims.append(kernels.Trim(*kernels.kth_magnitude(magnitudes, k)))
-        else:
-            parts = lambda source=source: (update(source, rows) for rows in chunks)  # noqa: E731
-            trims.append(kernels.Trim(*kernels.kth_magnitude_streamed(parts, k)))
-    for rows in chunks:
-        updates = [
-            held[i][slice(*rows) if rows else ...] if held else update(s, rows) for i, s in enumerate(recipe.sources)
-        ]
-        before = values(base, rows)
-        yield (
-            before + kernels.elected([trim(u) for trim, u in zip(trims, updates, strict=True)], recipe.weights),
-            before,
-        )
-
-
-_mine = local()
-
-
-def _scratch(key: int, size: int) -> Tensor:
-    """Return memory of this thread that its last tensor used: fresh memory costs more than the arithmetic on it."""
-    if not hasattr(_mine, "scratch"):
-        _mine.scratch = {}
-    if key not in _mine.scratch:
-        _mine.scratch[key] = torch.empty(_HELD)
-    return _mine.scratch[key][:size]
+def _held(key: int, read: kernels.Read, like: Stored, chunks: Sequence[Rows | None]) -> kernels.Read:
+    """Read a tensor once, into memory, and return how to read it again from there."""
+    whole = kernels.scratch(key, like.size).view(like.shape)
+    parts = [whole[slice(*rows)] if rows else whole for rows in chunks]
+    for part, chunk in zip(parts, read(), strict=True):
+        part.copy_(chunk)
+    return lambda: parts
 
 
 def _chunks(shape: tuple[int, ...]) -> Iterator[Rows | None]:

@@ -1,8 +1,8 @@
 """Merges straight from disk to disk: checks first, then bytes.
 
 A swap copies byte ranges between safetensors files and loads no tensor; what needs arithmetic is streamed some rows at a time
-(:mod:`xlnb.streaming`). Everything that can be wrong with a request is found before the first byte is written, and a merge
-that is killed leaves no output behind.
+(:mod:`~xlnb.checkpoints.streaming`). Everything that can be wrong with a request is found before the first byte is written,
+and a merge that is killed leaves no output behind.
 """
 
 from __future__ import annotations
@@ -13,31 +13,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlnb.checkpoints.agreement import check_same_outside
+from xlnb.checkpoints.agreement import owner_outside
 from xlnb.checkpoints.recipes import Recipe, Source
-from xlnb.checkpoints.requests import (
-    ARITHMETIC,
-    DARE,
-    EMBEDDINGS,
-    MERGES,
-    REVERT,
-    SLERP,
-    SOUP,
-    SWAP,
-    TIES,
-    _open,
-    _options,
-    _title,
-)
+from xlnb.checkpoints.requests import _open, _title
 from xlnb.checkpoints.writing import Merged, _check_room, _copy_companions, _output, _write, _write_provenance
 from xlnb.errors import RequestError
 from xlnb.weights import adapters
-from xlnb.weights.partitions import Partition, chosen_partition
+from xlnb.weights.kernels import MERGES, REVERT, Options
+from xlnb.weights.partitions import SIDES, Choice, Partition, check_embeddings, check_side
 from xlnb.weights.sites import locate_all
 from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, companions, same_bytes
 
 if TYPE_CHECKING:
-    from xlnb.checkpoints.requests import Expert, Job, Options
+    from xlnb.checkpoints.requests import Expert, Job
 
 
 # ------------------------------------------------------------------------------------------------------------- the verbs
@@ -75,28 +63,28 @@ def merge(
     Experts are checkpoint folders or LoRA adapters. Merges of adapters stay an adapter where their update has low rank (not
     after TIES, DARE, SLERP, or with ``as_checkpoint``); all else needs the ``base`` as well. ``dtype`` is float32, bfloat16 or
     float16; as the inputs have it where nothing is said. ``same_base`` says that adapters whose configs name different bases
-    have the same one. Returns what was written. Raises :class:`~xlnb.errors.RequestError` before anything is written for
-    everything that does not fit, :class:`~xlnb.errors.WorkError` where the work fails. Source: the methods' papers; ours.
+    have the same one. Returns what was written. What does not fit is refused before anything is written. Source: the methods'
+    papers; ours.
     """
     started = time.time()
     if method not in MERGES:
         raise RequestError(f"No merge {method!r}: choose one of {', '.join(MERGES)}.")
-    if method == SWAP:
+    asked, choice = MERGES[method], Choice(partition, bottom, top, transition)
+    if asked.by_partition:
         if math is None or language is None or experts:
-            raise RequestError("Layer-Swapping takes one math and one language expert.")
+            raise RequestError(f"{asked.title} takes one math and one language expert.")
         folders = {"math": math, "language": language}
     else:
         if math is not None or language is not None or len(experts) < 2:
             raise RequestError(f"{method} takes at least two experts, each with --expert.")
-        if any(option is not None for option in (partition, bottom, top, transition, embeddings)):
+        if choice != Choice() or embeddings is not None:
             raise RequestError(f"{method} takes no partition and no embeddings: it merges all parameters alike.")
         folders = {f"expert {i}": folder for i, folder in enumerate(experts, 1)}
-    chosen = _options(method, len(folders), weights, density, seed, t)
-    job = _open(method, folders, base, dtype, as_checkpoint, same_base, out)
-    if method == SWAP:
-        shares = chosen_partition(job.sites.depth, partition, bottom, top, transition)
-        return _swap(job, shares, embeddings, started)
-    return _arithmetic(job, chosen, started)
+    options = asked.options(len(folders), weights, density, seed, t)
+    job = _open(asked, folders, base, dtype, as_checkpoint, same_base, out)
+    if asked.by_partition:
+        return _by_partition(job, choice.on(job.sites.depth), embeddings, started)
+    return _alike(job, options, started)
 
 
 def revert(
@@ -115,47 +103,50 @@ def revert(
 ) -> Merged:
     """Write the expert with its update kept only on the share that ``keep`` (math or language) owns; all else is the base.
 
-    The partition is chosen as in :func:`merge`. An adapter stays an adapter unless ``as_checkpoint``. Raises as
-    :func:`merge`. Source: train-then-revert of arXiv 2505.18356.
+    The partition is chosen as in :func:`merge`. An adapter stays an adapter unless ``as_checkpoint``. Source: train-then-revert
+    of arXiv 2505.18356.
     """
     started = time.time()
-    if keep not in ("math", "language"):
-        raise RequestError(f"keep={keep!r}: say 'math' or 'language'.")
+    check_side(keep)
     job = _open(REVERT, {keep: expert}, base, dtype, as_checkpoint, True, out)
-    shares = chosen_partition(job.sites.depth, partition, bottom, top, transition)
-    return _swap(job, shares, embeddings or "base", started)
+    shares = Choice(partition, bottom, top, transition).on(job.sites.depth)
+    return _by_partition(job, shares, embeddings or "base", started)
 
 
 # ------------------------------------------------------------------------------------------------------------- planning
 
 
-def _swap(job: Job, shares: Partition, embeddings: str | None, started: float) -> Merged:
+def _by_partition(job: Job, shares: Partition, embeddings: str | None, started: float) -> Merged:
     """Plan and write Layer-Swapping, or a revert (which is a swap with the base)."""
-    if embeddings is not None and embeddings not in EMBEDDINGS:
-        raise RequestError(f"embeddings={embeddings!r}: choose one of {', '.join(EMBEDDINGS)}.")
+    if embeddings is not None:
+        check_embeddings(embeddings)
     by_role = {expert.role: expert for expert in job.experts}
     if job.stays_adapter:
-        return _swap_adapters(job, shares, by_role, started)
-    sides = [by_role.get(side, job.base) for side in ("math", "language")]
-    math, language = (side for side in sides if side is not None)
-    outside, whose = _outside(job, by_role, embeddings)
+        return _adapter_by_partition(job, shares, by_role, started)
+    everyone = by_role | ({"base": job.base} if job.base else {})
+    owner = owner_outside({role: expert.checkpoint for role, expert in everyone.items()}, embeddings)
+    outside = everyone[owner]
+    sides = {side: by_role.get(side, job.base) for side in SIDES}
 
     def recipe(name: str) -> Recipe:
         site = job.sites.of[name]
         if site.layer is None:
             return _taken(outside, name, job)
-        share = shares.share(site)
-        if share in (0, 1):
-            return _taken(math if share else language, name, job)
-        sources = tuple(_source(side, name, job) for side in (math, language))
-        if sources[0].stored.dtype not in FLOATS:
-            return _equal(name, sources)
-        if job.method == REVERT:
-            kept, weight = (0, share) if by_role.get("math") else (1, 1 - share)
-            return Recipe(name, "deltas", (sources[kept],), (weight,), base=sources[1 - kept])
+        held = {side: share for side in SIDES if (share := shares.share(site, side))}
+        if len(held) == 1:
+            return _taken(sides[next(iter(held))], name, job)
+        sources = {side: _source(expert, name, job) for side, expert in sides.items()}
         base = _source(job.base, name, job) if job.base else None
-        return Recipe(name, "linear", sources, (share, 1 - share), base)
+        if sources["math"].stored.dtype not in FLOATS:
+            return _equal(name, list(sources.values()))
+        if len(by_role) == 2:
+            return Recipe(name, "soup", tuple(sources.values()), Options(tuple(held.values())), base)
+        (kept,) = by_role
+        return Recipe(name, "task-arithmetic", (sources[kept],), Options((held[kept],)), base)
 
+    whose = "the base's" if owner == "base" else f"the {owner} expert's"
+    if embeddings is None and owner != "base":
+        whose += " (the language expert has the same embeddings, final norm and head)"
     told = (
         f"{_title(job)} by partition {shares}",
         f"Layers located by {job.sites.by}. Embeddings, final norm and head, configuration and tokenizer: {whose}.",
@@ -165,49 +156,36 @@ def _swap(job: Job, shares: Partition, embeddings: str | None, started: float) -
     return _write(job, recipe, files, {"partition": str(shares), "embeddings": whose}, told, started)
 
 
-def _outside(job: Job, by_role: Mapping[str, Expert], embeddings: str | None) -> tuple[Expert, str]:
-    """Return who gives what lies outside the layers, and that in words."""
-    if embeddings == "base" and job.base is None:
-        raise RequestError("embeddings=base, but no base is given: say --base as well.")
-    if embeddings in by_role:
-        return by_role[str(embeddings)], f"the {embeddings} expert's"
-    if job.base is not None:
-        return job.base, "the base's"
-    math, language = by_role["math"], by_role["language"]
-    check_same_outside(math.checkpoint, language.checkpoint)
-    return math, "the math expert's (the language expert has the same embeddings, final norm and head)"
-
-
 def _source(expert: Expert | None, name: str, job: Job) -> Source:
     assert expert is not None
     return expert.source(name, job.base)
 
 
-def _taken(expert: Expert, name: str, job: Job) -> Recipe:
+def _taken(expert: Expert | None, name: str, job: Job) -> Recipe:
     """Return the recipe that takes one expert's tensor as it is."""
     source = _source(expert, name, job)
     if source.pair:
-        return Recipe(name, "deltas", (source,), (1.0,), base=Source(source.stored))
+        return Recipe(name, "task-arithmetic", (source,), Options((1.0,)), base=Source(source.stored))
     return Recipe(name, "copy", (source,))
 
 
 def _equal(name: str, sources: Sequence[Source]) -> Recipe:
-    """Return the recipe that copies a tensor of whole numbers, which must be the same everywhere. Raises where it is not."""
+    """Return the recipe that copies a tensor of whole numbers, which must be the same everywhere."""
     first = sources[0].stored
     if not all(same_bytes(first, source.stored) for source in sources[1:]):
         raise RequestError(f"{name!r} is stored as {first.dtype} and differs between the experts: it has no mean.")
     return Recipe(name, "copy", (sources[0],))
 
 
-def _arithmetic(job: Job, options: Options, started: float) -> Merged:
-    shares = [weight / options.total for weight in options.weights]
-    weights = ", ".join(f"{share:g}" for share in shares)
+def _alike(job: Job, options: Options, started: float) -> Merged:
+    """Plan and write a merge that treats all parameters alike."""
     if job.stays_adapter:
-        chosen = [e.adapter for e in job.experts if e.adapter is not None]
+        chosen = [expert.adapter for expert in job.experts if expert.adapter is not None]
         names = dict.fromkeys(name for adapter in chosen for name in adapter.pairs)
+        shares = [weight / options.total for weight in options.weights]
         terms = list(zip(shares, chosen, strict=True))
-        return _write_adapter(job, dict.fromkeys(names, terms), {"weights": weights}, started)
-    kinds = {SOUP: "linear", ARITHMETIC: "deltas", TIES: "ties", DARE: "dare", SLERP: "slerp"}
+        told = {"weights": ", ".join(f"{share:g}" for share in shares)}
+        return _write_adapter(job, dict.fromkeys(names, terms), told, started)
 
     def recipe(name: str) -> Recipe:
         sources = tuple(expert.source(name, job.base) for expert in job.experts)
@@ -217,46 +195,44 @@ def _arithmetic(job: Job, options: Options, started: float) -> Merged:
         if sources[0].stored.dtype not in FLOATS:
             return _equal(name, sources)
         base = Source(job.base.checkpoint.tensors[name]) if job.base else None
-        return Recipe(name, kinds[job.method], sources, options.weights, base, options.total, options.density, options.seed,
-                      options.t)  # fmt: skip
+        return Recipe(name, job.merge.slug, sources, options, base)
 
-    extra = {TIES: f"density {options.density:g}", SLERP: f"t {options.t:g}", SOUP: "", ARITHMETIC: "",
-             DARE: f"density {options.density:g}, seed {options.seed}"}[job.method]  # fmt: skip
-    settings = "; ".join(part for part in ("" if job.method == SLERP else f"weights {weights}", extra) if part)
-    told = (
+    settings = job.merge.told(options)
+    lines = (
         f"{_title(job)}; {settings}",
         f"All parameters are merged, embeddings and head too. Configuration and tokenizer: the {job.reference.role}'s.",
     )
-    return _write(job, recipe, job.reference, {"settings": settings}, told, started)
+    return _write(job, recipe, job.reference, {"settings": settings}, lines, started)
 
 
 # ------------------------------------------------------------------------------------------------------------- adapters
 
 
-def _swap_adapters(job: Job, shares: Partition, by_role: Mapping[str, Expert], started: float) -> Merged:
+def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Expert], started: float) -> Merged:
     chosen = {role: expert.adapter for role, expert in by_role.items() if expert.adapter is not None}
     spec = {"partition": str(shares)}
-    told = (
-        f"{_title(job)} by partition {shares}",
-        f"Layers located by {job.sites.by}. The result is an adapter again.",
-    )
+    math_shares = {name: shares.share(site) for name, site in job.sites.of.items()}
+    if (
+        len(chosen) == 2
+        and {*math_shares.values()} <= {0, 1}
+        and not job.dtype
+        and adapters.pickable([*chosen.values()])
+    ):
+        told = (
+            f"{_title(job)} by partition {shares}",
+            f"Layers located by {job.sites.by}. The result is an adapter again.",
+        )
 
-    def owner_share(name: str, role: str) -> float:
-        share = shares.share(job.sites.of[name])
-        return share if role == "math" else 1 - share
+        def picked(name: str) -> Recipe:
+            owner = by_role["math" if math_shares[name] else "language"]
+            return Recipe(name, "copy", (Source(owner.checkpoint.tensors[name]),))
 
-    names = list(job.experts[0].checkpoint.tensors)
-    whole = all(owner_share(name, "math") in (0, 1) for name in job.sites.of)
-    if len(chosen) == 2 and whole and job.dtype is None and adapters.pickable(list(chosen.values())):
-        owners = {name: by_role["math" if owner_share(name, "math") else "language"] for name in names}
-        return _write(job, lambda name: Recipe(name, "copy", (Source(owners[name].checkpoint.tensors[name]),)),
-                      job.reference, spec, told, started)  # fmt: skip
-    by_parameter = locate_all({n for a in chosen.values() for n in a.pairs}).of
+        return _write(job, picked, job.reference, spec, told, started)
+    by_parameter = locate_all({name for adapter in chosen.values() for name in adapter.pairs}).of
     terms = {
-        name: [(weight, adapter) for role, adapter in chosen.items()
-               if (weight := shares.share(site) if role == "math" else 1 - shares.share(site))]
+        name: [(share, adapter) for role, adapter in chosen.items() if (share := shares.share(site, role))]
         for name, site in by_parameter.items()
-    }  # fmt: skip
+    }
     return _write_adapter(job, terms, spec, started)
 
 

@@ -223,5 +223,5 @@ def _adjust_config(folder: Path, dtype: str | None) -> None:
 
 def _write_provenance(folder: Path, job: Job, spec: Mapping[str, Any], started: float) -> None:
     inputs = {e.role: e.checkpoint.folder.name for e in [*job.experts, *([job.base] if job.base else [])]}
-    told = artifacts.provenance({"method": job.method, "inputs": inputs, **spec}, started)
+    told = artifacts.provenance({"method": job.merge.slug, "inputs": inputs, **spec}, started)
     (folder / "provenance.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -127,27 +127,37 @@ def doctor() -> None:
 
 
 Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
-Seed = Annotated[int, typer.Option(help="Decides LoRA's initialisation and the training examples.")]
+Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
 MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
 LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
+Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
 
 
 @app.command()
 def train(
-    expert: Annotated[str, typer.Argument(help="math-only or language-only (oracle, placebo: to check readings by).")],
+    expert: Annotated[
+        str, typer.Argument(help="math-only, language-only, data-mixing, simultaneous, frozen-math, ...")
+    ],
     language: Language = "sw",
     seed: Seed = 0,
     profile: ProfileName = "pocket",
+    paradigm: Paradigm = "lora",
+    partition: Annotated[str, typer.Option(help="Who owns what, where the expert is trained under a mask.")] = "C",
     math_data: MathData = "templates",
     language_data: LanguageData = "templates-generic",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
-    """Train an expert, or find the one that is there; print its adapter folder."""
+    """Train an expert, or find the one that is there; print its folder."""
     from xlnb.studies.profiles import named_profile
     from xlnb.studies.study import Study
 
-    study = Study(named_profile(profile), language, seed, math_data=math_data, language_data=language_data)
-    print(study.expert(expert))
+    study = Study(named_profile(profile), language, seed, math_data=math_data, language_data=language_data,
+                  paradigm=paradigm, device=device, dtype=dtype)  # fmt: skip
+    print(study.expert(expert, partition))
 
 
 @app.command()
@@ -166,6 +176,8 @@ def evaluate(
         str, typer.Option(help="MGSM's worked examples: native, english, cross (English solutions).")
     ] = "native",
     path: Annotated[Path | None, typer.Option(help="A local copy of another benchmark; the hub otherwise.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
     """Evaluate an adapter (or the base) by few-shot problems; print scores with 95 % intervals."""
     from xlnb.studies.study import evaluate_adapter
@@ -174,7 +186,7 @@ def evaluate(
         raise RequestError("--mgsm FOLDER goes with --benchmark mgsm, and without --path.")
     place = mgsm or path
     table = evaluate_adapter(
-        profile, adapter, language, problems, benchmark=benchmark, shots=shots, exemplars=exemplars,
+        profile, adapter, language, problems, device, dtype, benchmark=benchmark, shots=shots, exemplars=exemplars,
         path=str(place) if place else None, reference=str(reference) if reference else None,
     )  # fmt: skip
     print(table.to_string(index=False, float_format="%.4f"))
@@ -182,7 +194,7 @@ def evaluate(
 
 @app.command()
 def study(
-    language: Language = "sw",
+    language: Annotated[str, typer.Option(help="The target languages, with commas between.")] = "sw",
     seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0",
     profile: ProfileName = "pocket",
     experiment: Annotated[
@@ -190,45 +202,57 @@ def study(
         typer.Option(help="What is compared: first-swap (methods), layer-swapping (partitions), measuring (readings)."),
     ] = "first-swap",
     publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what is made, what is committed and what is missing.")
+    ] = False,
+    paradigm: Paradigm = "lora",
     math_data: MathData = "templates",
     language_data: LanguageData = "templates-generic",
+    vocabulary: Annotated[
+        str, typer.Option(help="The languages of a trimmed vocabulary, with commas between. [default: the profile's]")
+    ] = "",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
-    """Train the experts of each seed, evaluate all methods, and show or publish the outcomes; goes on where it stopped."""
-    import pandas as pd
-
-    from xlnb.studies import committing
-    from xlnb.studies import outcomes as results
+    """Train the experts of each seed, evaluate what is compared, and show or publish the outcomes; goes on where it stopped."""
+    from xlnb.studies.experiments import named_experiment
     from xlnb.studies.profiles import named_profile
     from xlnb.studies.study import Study
 
+    chosen, what = named_profile(profile), named_experiment(experiment)
+    studies = [
+        Study(chosen, code, seed, math_data=math_data, language_data=language_data, paradigm=paradigm, device=device,
+              dtype=dtype, vocabulary=tuple(filter(None, vocabulary.split(","))), committed=not publish)
+        for code in language.split(",") for seed in _numbers(seeds)
+    ]  # fmt: skip
+    if dry_run:
+        from xlnb.studies.grid import survey_text
+
+        print(survey_text(studies, what))
+        return
+    if publish:
+        from xlnb.studies.committing import publish as write
+
+        print(write(studies, publish, experiment=experiment))
+        return
+    import pandas as pd
+
+    from xlnb.studies import outcomes as results
+
+    outcomes = pd.concat([one.outcomes(*what.asks) for one in studies], ignore_index=True)
+    table = results.scores(results.distinct(outcomes))
+    shown = ["seed", "method", "partition", "split", "shots", "test_language", "metric", "value", "low", "high", "n"]
+    print(table[shown].to_string(index=False, float_format="%.4f"))
+
+
+def _numbers(seeds: str) -> list[int]:
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise RequestError(f"--seeds takes whole numbers with commas between, not {seeds!r}.") from None
     if len(set(numbers)) < len(numbers):
         raise RequestError(f"--seeds names a seed twice: {seeds}.")
-    chosen = named_profile(profile)
-    studies = [Study(chosen, language, seed, math_data=math_data, language_data=language_data) for seed in numbers]
-    if publish:
-        print(committing.publish(studies, publish, experiment=experiment))
-    else:
-        parts = [part for one in studies for part in committing.named_experiment(experiment).outcomes(one)]
-        outcomes = pd.concat(parts, ignore_index=True)
-        table = results.scores(results.distinct(outcomes))
-        shown = [
-            "seed",
-            "method",
-            "partition",
-            "split",
-            "shots",
-            "test_language",
-            "metric",
-            "value",
-            "low",
-            "high",
-            "n",
-        ]
-        print(table[shown].to_string(index=False, float_format="%.4f"))
+    return numbers
 
 
 @app.command()

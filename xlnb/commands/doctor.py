@@ -10,17 +10,7 @@ from xlnb.errors import RequestError, WorkError
 from xlnb.models.pocket import HOW_TO_GET_POCKET, cached_pocket, pocket_sources
 from xlnb.paths import cache_folder, project_root, results_folder, runs_folder
 
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "jupyterlab",
-    "jupytext",
-    "papermill",
-    "jupyter-book",
-    "matplotlib",
-    "seaborn",
-)
+_BOOK = ("jupyterlab", "jupytext", "papermill", "jupyter-book", "matplotlib", "seaborn")
 
 
 def report() -> str:
@@ -35,17 +25,11 @@ def report() -> str:
 
 
 def _packages() -> list[str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    lines = [f"{name} {number}" for name, number in artifacts.versions().items()]
-    for name in _PACKAGES:
-        try:
-            found = f"{name} {version(name)}"
-        except PackageNotFoundError:
-            found = f"{name}: not installed (pip install 'xlnb[book]')"
-        if found not in lines:
-            lines.append(found)
-    return lines
+    found = artifacts.versions() | artifacts.versions(_BOOK)
+    return [
+        f"{name}: not installed (pip install 'xlnb[book]')" if version == "not installed" else f"{name} {version}"
+        for name, version in found.items()
+    ]
 
 
 def _machine() -> list[str]:

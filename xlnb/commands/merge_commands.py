@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from xlnb.errors import RequestError
+from xlnb.weights.kernels import MERGES, Merge
 
 _SETTINGS: dict[str, Any] = {"rich_markup_mode": None}
 merge_app = typer.Typer(help="Merge experts from disk to disk; inputs are never changed.", **_SETTINGS)
@@ -40,23 +43,46 @@ Experts = Annotated[
 ]
 TwoExperts = Annotated[list[str], typer.Option("--expert", metavar="DIR", help="An expert; say it twice.")]
 Density = Annotated[float | None, typer.Option(help="The share of each update that is kept.")]
+Seed = Annotated[int, typer.Option(help="Decides what is dropped.")]
+T = Annotated[float, typer.Option("--t", help="0 is the first expert, 1 the second.")]
+
+Save = Annotated[Path | None, typer.Option(help="Write the partition to this YAML file as well.")]
+File = Annotated[Path | None, typer.Option(help="The file to write; printed where none is said.")]
+
+COUNTS = {"bottom": (Bottom, None), "top": (Top, None), "transition": (Transition, None)}
+CHOICE = {"partition": (PartitionName, None), **COUNTS, "embeddings": (Embeddings, None)}
+OUTPUT = {"dtype": (Dtype, None), "as_checkpoint": (AsCheckpoint, False)}
+ONE_BASE = {"same_base": (SameBase, False)}
+ALIKE = {
+    "expert": (Experts, Parameter.empty),
+    "out": (Out, Parameter.empty),
+    "base": (Base, None),
+    "density": (Density, None),
+    "seed": (Seed, 0),
+    "t": (T, 0.5),
+    **OUTPUT,
+    **ONE_BASE,
+}
+
+
+def _with_options(options: dict[str, tuple[Any, Any]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command's ``**options`` these names, types and defaults, as typer wants to see them."""
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in signature(command, eval_str=True).parameters.values() if p.kind != Parameter.VAR_KEYWORD]
+        more = [
+            Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+            for name, (annotation, default) in options.items()
+        ]
+        command.__signature__ = Signature([*own, *more])  # type: ignore[attr-defined]
+        return command
+
+    return decorated
 
 
 @merge_app.command("layer-swapping")
-def _layer_swapping(
-    math: Math,
-    language: Language,
-    out: Out,
-    base: Base = None,
-    partition: PartitionName = None,
-    bottom: Bottom = None,
-    top: Top = None,
-    transition: Transition = None,
-    embeddings: Embeddings = None,
-    dtype: Dtype = None,
-    as_checkpoint: AsCheckpoint = False,
-    same_base: SameBase = False,
-) -> None:
+@_with_options(CHOICE | OUTPUT | ONE_BASE)
+def _layer_swapping(math: Math, language: Language, out: Out, base: Base = None, **options: Any) -> None:
     """Take each layer from the expert who owns it.
 
     By partition C the outer layers come from the language expert, the middle from the math expert. Without --base the
@@ -64,92 +90,30 @@ def _layer_swapping(
     """
     from xlnb.checkpoints.verbs import merge
 
-    print(merge("layer-swapping", out, math=math, language=language, base=base, partition=partition, bottom=bottom, top=top,
-                transition=transition, embeddings=embeddings, dtype=dtype, as_checkpoint=as_checkpoint,
-                same_base=same_base))  # fmt: skip
+    print(merge("layer-swapping", out, math=math, language=language, base=base, **options))
 
 
-@merge_app.command("soup")
-def _soup(
-    expert: Experts,
-    out: Out,
-    base: Base = None,
-    dtype: Dtype = None,
-    as_checkpoint: AsCheckpoint = False,
-    same_base: SameBase = False,
-) -> None:
-    """Average the experts; weights are shares and are divided by their sum."""
-    _merge("soup", expert, out, base, dtype, as_checkpoint, same_base)
+def _alike(asked: Merge) -> Callable[..., None]:
+    """Return the command of a merge that treats all parameters alike."""
+    takes = {"density": asked.density, "seed": asked.seed, "t": asked.t, "as_checkpoint": asked.linear}
+    shown = {name: option for name, option in ALIKE.items() if takes.get(name, True)}
+    if asked.pair:
+        shown["expert"] = (TwoExperts, Parameter.empty)
+
+    @_with_options(shown)
+    def command(**options: Any) -> None:
+        from xlnb.checkpoints.verbs import merge
+
+        folders, weights = zip(*(split_weight(text) for text in options.pop("expert")), strict=True)
+        print(merge(asked.slug, experts=folders, weights=weights, **options))
+
+    command.__doc__ = asked.kernel.__doc__
+    return command
 
 
-@merge_app.command("task-arithmetic")
-def _task_arithmetic(
-    expert: Experts,
-    out: Out,
-    base: Base = None,
-    dtype: Dtype = None,
-    as_checkpoint: AsCheckpoint = False,
-    same_base: SameBase = False,
-) -> None:
-    """Add the experts' updates to the base, each times its weight (1 where none is said)."""
-    _merge("task-arithmetic", expert, out, base, dtype, as_checkpoint, same_base)
-
-
-@merge_app.command("ties")
-def _ties(
-    expert: Experts,
-    out: Out,
-    base: Base = None,
-    density: Density = None,
-    dtype: Dtype = None,
-    same_base: SameBase = False,
-) -> None:
-    """Trim each update to its largest elements (--density, 0.2 where nothing is said), elect signs, average those that agree."""
-    _merge("ties", expert, out, base, dtype, False, same_base, density=density)
-
-
-@merge_app.command("dare")
-def _dare(
-    expert: Experts,
-    out: Out,
-    base: Base = None,
-    density: Density = None,
-    seed: Annotated[int, typer.Option(help="Decides what is dropped.")] = 0,
-    dtype: Dtype = None,
-    same_base: SameBase = False,
-) -> None:
-    """Drop elements of each update at random (--density are kept, 0.1 where nothing is said), rescale the rest, add all."""
-    _merge("dare", expert, out, base, dtype, False, same_base, density=density, seed=seed)
-
-
-@merge_app.command("slerp")
-def _slerp(
-    expert: TwoExperts,
-    out: Out,
-    base: Base = None,
-    t: Annotated[float, typer.Option("--t", help="0 is the first expert, 1 the second.")] = 0.5,
-    dtype: Dtype = None,
-    same_base: SameBase = False,
-) -> None:
-    """Interpolate between two experts along the sphere, tensor by tensor."""
-    _merge("slerp", expert, out, base, dtype, False, same_base, t=t)
-
-
-def _merge(
-    method: str,
-    experts: list[str],
-    out: Path,
-    base: Path | None,
-    dtype: str | None,
-    as_checkpoint: bool,
-    same_base: bool,
-    **options: Any,
-) -> None:
-    from xlnb.checkpoints.verbs import merge
-
-    folders, weights = zip(*(split_weight(text) for text in experts), strict=True)
-    print(merge(method, out, experts=folders, weights=weights, base=base, dtype=dtype, as_checkpoint=as_checkpoint,
-                same_base=same_base, **options))  # fmt: skip
+for _asked in MERGES.values():
+    if not _asked.by_partition:
+        merge_app.command(_asked.slug)(_alike(_asked))
 
 
 def split_weight(text: str) -> tuple[str, float | None]:
@@ -157,8 +121,6 @@ def split_weight(text: str) -> tuple[str, float | None]:
 
     >>> split_weight("experts/math:0.3"), split_weight("experts/math")
     (('experts/math', 0.3), ('experts/math', None))
-
-    Raises RequestError where what follows the last colon is no number.
     """
     folder, colon, weight = text.rpartition(":")
     if not colon or Path(text).exists():
@@ -169,41 +131,34 @@ def split_weight(text: str) -> tuple[str, float | None]:
         raise RequestError(f"An expert is written DIR or DIR:WEIGHT with a number, not {text!r}.") from None
 
 
+@_with_options(CHOICE | OUTPUT)
 def revert_command(
     base: Annotated[Path, typer.Option(help="The base model's folder.")],
     expert: Annotated[Path, typer.Option(help="A checkpoint or adapter folder.")],
     keep: Annotated[str, typer.Option(help="Whose share of the update stays: math or language.")],
     out: Out,
-    partition: PartitionName = None,
-    bottom: Bottom = None,
-    top: Top = None,
-    transition: Transition = None,
-    embeddings: Embeddings = None,
-    dtype: Dtype = None,
-    as_checkpoint: AsCheckpoint = False,
+    **options: Any,
 ) -> None:
     """Keep an expert's update on the share that one side owns; all else goes back to the base."""
     from xlnb.checkpoints.verbs import revert
 
-    print(revert(base, expert, keep, out, partition=partition, bottom=bottom, top=top, transition=transition,
-                 embeddings=embeddings, dtype=dtype, as_checkpoint=as_checkpoint))  # fmt: skip
+    print(revert(base, expert, keep, out, **options))
 
 
 @partition_app.command("show")
+@_with_options(COUNTS | {"save": (Save, None)})
 def _show(
     model: Annotated[str, typer.Option(help="A checkpoint folder, or a model's name on the Hugging Face hub.")],
     partition: Annotated[str | None, typer.Argument(help="A name or a YAML file. [default: C]")] = None,
-    bottom: Bottom = None,
-    top: Top = None,
-    transition: Transition = None,
-    save: Annotated[Path | None, typer.Option(help="Write the partition to this YAML file as well.")] = None,
+    **options: Any,
 ) -> None:
     """Draw a partition of a model and count the parameters that each side owns."""
     from xlnb.weights.ownership import partition as ownership
 
+    save = options.pop("save")
     if save and (save.exists() or save.suffix not in (".yaml", ".yml")):
         raise RequestError(f"--save {save}: give a .yaml file that does not exist yet.")
-    found = ownership(partition, model, bottom=bottom, top=top, transition=transition)
+    found = ownership(partition, model, **options)
     print(found)
     if save:
         print(f"\nWritten to {found.partition.to_yaml(save)}")
@@ -222,23 +177,14 @@ def _list() -> None:
 
 
 @export_app.command("mergekit")
-def _mergekit(
-    math: Math,
-    language: Language,
-    base: Base = None,
-    partition: PartitionName = None,
-    bottom: Bottom = None,
-    top: Top = None,
-    transition: Transition = None,
-    embeddings: Embeddings = None,
-    out: Annotated[Path | None, typer.Option(help="The file to write; printed where none is said.")] = None,
-) -> None:
+@_with_options(CHOICE | {"out": (File, None)})
+def _mergekit(math: Math, language: Language, base: Base = None, **options: Any) -> None:
     """Write a mergekit configuration that gives the same tensors as `xlnb merge layer-swapping`."""
     from xlnb.artifacts import whole_file
     from xlnb.checkpoints.exporting import export_mergekit
 
-    text = export_mergekit(math, language, base, partition=partition, bottom=bottom, top=top, transition=transition,
-                           embeddings=embeddings)  # fmt: skip
+    out = options.pop("out")
+    text = export_mergekit(math, language, base, **options)
     if out is None:
         print(text, end="")
         return

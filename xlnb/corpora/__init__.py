@@ -8,14 +8,10 @@ from dataclasses import dataclass, replace
 
 from xlnb.errors import RequestError
 
-__all__ = ["Example", "fingerprint", "mismatched", "strangers"]
-
 
 @dataclass(frozen=True)
 class Example:
     """One training example; loss is taken on the completion alone.
-
-    Source: ours.
 
     >>> Example("Swali: ...\\nJibu:", " Jibu ni 17.").kind
     ''
@@ -29,7 +25,7 @@ class Example:
 def fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256 over prompts and completions in their order, as 64 hex digits.
 
-    Kinds do not count: they are labels, not training text. Source: ours.
+    Kinds do not count: they are labels, not training text.
 
     >>> a, b = Example("p", "q"), Example("r", "s")
     >>> fingerprint([a, b]) == fingerprint((a, b)), fingerprint([a, b]) == fingerprint([b, a])
@@ -48,7 +44,7 @@ def fingerprint(examples: Iterable[Example]) -> str:
 def strangers(groups: Sequence[str]) -> list[int]:
     """For each item the place of another one, of another group where there is one: what shares nothing with it but the format.
 
-    The nearest one at half the list's length or after. Raises RequestError for a single item. Source: ours.
+    The nearest one at half the list's length or after. A single item has none and is refused. Source: ours.
 
     >>> strangers(["a", "b", "a", "b"])
     [3, 0, 1, 2]
@@ -64,9 +60,7 @@ def strangers(groups: Sequence[str]) -> list[int]:
 
 
 def mismatched(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """Each prompt with the completion of an example of another kind: the format of a task without the task.
-
-    Errors as in `strangers`. Source: ours.
+    """Each prompt with the completion of an example of another kind: the format of a task without the task. Source: ours.
 
     >>> [e.completion for e in mismatched([Example("p", "a", "x"), Example("q", "b", "y")])]
     ['b', 'a']

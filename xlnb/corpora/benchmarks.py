@@ -24,12 +24,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xlnb.corpora import templates
+from xlnb.corpora import files, templates
 from xlnb.corpora.grammar import sample
-from xlnb.errors import RequestError, WorkError
+from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.languages import LANGUAGE_NAMES
-
-__all__ = ["Benchmark", "Item", "belebele", "global_mmlu", "load_benchmark", "mgsm", "templates_benchmark"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Item:
     ('' where there is none), `answer` the final number, `expressions` the calculations "a op b" of the gold
     solution in order, `closing` the answer sentence of the language, scored apart. `options` are completions
     to choose among and `gold` is the index of the right one. `group` is what items share: frame, subject,
-    passage. Completion, closing and options start with a space. Source: ours.
+    passage. Completion, closing and options start with a space.
 
     >>> Item("scored-000003", "en", "Question: ...\\nAnswer:", " The answer is 5.", Decimal(5)).options
     ()
@@ -63,7 +61,6 @@ class Benchmark:
     """Items of one language, and the few-shot text that stands before every prompt ('' without shots).
 
     `note` is one sentence for the reader: shots, language of the exemplars, where the data came from.
-    Source: ours.
     """
 
     name: str
@@ -76,7 +73,7 @@ class Benchmark:
     def fingerprint(self) -> str:
         """SHA-256 over all that a model reads and is scored by, as 64 hex digits.
 
-        Name, note, ids and groups do not count: they are labels. Source: ours.
+        Name, note, ids and groups do not count: they are labels.
 
         >>> a, b = templates_benchmark("sw", n=2), templates_benchmark("sw", n=2)
         >>> a.fingerprint == b.fingerprint, len(a.fingerprint)
@@ -105,18 +102,13 @@ def _plain(number: Decimal) -> str:
     return format(number.normalize(), "f")
 
 
-# --- requests --------------------------------------------------------------------------------------------
+# --- requests and files ----------------------------------------------------------------------------------
 
 
-def _check(value: Any, what: str, allowed: Iterable[str]) -> None:
-    if value not in allowed:
-        raise RequestError(f"{what} {value!r} is not there; choose from: {', '.join(allowed)}")
-
-
-def _check_counts(shots: Any, n: Any) -> None:
-    for what, value, least in (("shots", shots, 0), ("n", 1 if n is None else n, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise RequestError(f"{what} must be a whole number from {least} on, not {value!r}")
+def _check_counts(shots: int, n: int | None) -> None:
+    whole_number("shots", shots)
+    if n is not None:
+        whole_number("n", n, 1)
 
 
 def _check_enough(n: int | None, there: int, name: str) -> None:
@@ -129,30 +121,10 @@ def _shuffled(items: Iterable[Item]) -> list[Item]:
     return sorted(items, key=lambda item: _digest(item.id))
 
 
-# --- files -----------------------------------------------------------------------------------------------
-
-
-def _hub_folder(repository: str, patterns: Sequence[str]) -> Path:
-    """A local copy of the files of a hub data set that match; the only place that uses the network."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(str(snapshot_download(repository, repo_type="dataset", allow_patterns=list(patterns))))
-    except Exception as error:  # network, access and cache errors share no class
-        raise WorkError(
-            f"{repository} could not be fetched from the Hugging Face hub ({type(error).__name__}: {error}). "
-            "Check the network, or give a local copy."
-        ) from error
-
-
 def _files(path: str | Path | None, repository: str, *patterns: str, needed: bool = True) -> list[Path]:
     """The files of the first pattern that matches any, in a folder or, without one, in the hub's copy."""
-    folder = _hub_folder(repository, patterns) if path is None else Path(path)
-    if path is not None and not folder.is_dir():
-        raise RequestError(
-            f"path {folder} is not a folder; it should hold {patterns[0]}, as the hub's {repository} does"
-        )
-    found = next((files for pattern in patterns if (files := sorted(folder.glob(pattern)))), [])
+    folder = files.local_copy(path, repository, patterns)
+    found = next((matching for pattern in patterns if (matching := sorted(folder.glob(pattern)))), [])
     if needed and not found and path is None:
         raise WorkError(f"the hub's {repository} has no file {patterns[0]} any more: give a local copy that has it")
     if needed and not found:
@@ -160,47 +132,14 @@ def _files(path: str | Path | None, repository: str, *patterns: str, needed: boo
     return found
 
 
-def _lines(file: Path) -> list[tuple[str, str]]:
-    """Lines that are not empty, each with its place for messages; Unicode line separators do not end a line."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{file} cannot be read as UTF-8 text: {error}") from error
-    return [(f"{file}, line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-
-
-def _rows(files: Iterable[Path], columns: Sequence[str]) -> list[dict[str, str]]:
-    """The named columns of JSON-lines or Parquet files, as text."""
+def _rows(found: Iterable[Path], columns: Sequence[str]) -> list[dict[str, str]]:
+    """The named columns of rows that have them all, as text."""
     rows = []
-    for file in files:
-        for where, row in _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file):
-            gaps = [column for column in columns if not isinstance(row, dict) or row.get(column) is None]
-            if gaps:
-                raise RequestError(f"{where}: no {gaps[0]!r}; a row needs {', '.join(columns)}")
-            rows.append({column: str(row[column]) for column in columns})
+    for place, row in (pair for file in found for pair in files.rows(file, columns, RequestError)):
+        if gaps := [column for column in columns if row[column] is None]:
+            raise RequestError(f"{place}: no {gaps[0]!r}; a row needs {', '.join(columns)}")
+        rows.append({column: str(row[column]) for column in columns})
     return rows
-
-
-def _json_rows(file: Path) -> list[tuple[str, Any]]:
-    return [(where, _json(line, where)) for where, line in _lines(file)]
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{where}: not JSON ({error})") from error
-
-
-def _parquet_rows(file: Path) -> list[tuple[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows = pyarrow.parquet.read_table(file).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise RequestError(f"{file} cannot be read as Parquet: {error}") from error
-    return [(f"{file}, row {i}", row) for i, row in enumerate(rows)]
 
 
 def _number(text: str, where: str) -> Decimal:
@@ -244,8 +183,7 @@ def templates_benchmark(
 ) -> Benchmark:
     """The first n template problems of a split, after solved problems of the split `few-shot`.
 
-    The i-th item is the same problem in every language. Raises RequestError for an unknown language or
-    split, and for more problems or shots than there are. Source: ours.
+    The i-th item is the same problem in every language.
 
     >>> items = templates_benchmark("en", n=2, shots=0).items
     >>> [item.group for item in items] == [p.frame for p in templates.problems("en", "scored", 2)]
@@ -313,12 +251,11 @@ def mgsm(
     a reference there is no completion. `closing` is the last sentence of the language's exemplars with the
     item's number in plain digits, '' where there are no exemplars.
 
-    Raises RequestError for what is not there, a file that is not in its format, and a reference whose answers
-    (in English: whose questions too) are not MGSM's; WorkError where the hub cannot be reached. Source: Shi et
-    al., "Language Models are Multilingual Chain-of-Thought Reasoners", 2023; Cobbe et al., 2021 (GSM8K).
+    A reference whose answers (in English: whose questions too) are not MGSM's is refused. Source: Shi et al.,
+    "Language Models are Multilingual Chain-of-Thought Reasoners", 2023; Cobbe et al., 2021 (GSM8K).
     """
-    _check(language, "MGSM's language", LANGUAGE_NAMES)
-    _check(exemplars, "exemplars", EXEMPLARS)
+    known("language of MGSM", language, LANGUAGE_NAMES)
+    known("exemplars", exemplars, EXEMPLARS)
     _check_counts(shots, n)
     problems = _mgsm_problems(_files(path, MGSM, f"mgsm_{language}.tsv")[0])
     _check_enough(n, len(problems), f"MGSM ({language})")
@@ -346,8 +283,11 @@ def mgsm(
 
 def _mgsm_problems(file: Path) -> list[tuple[str, Decimal]]:
     problems = []
-    for where, line in _lines(file):
+    for i, line in enumerate(files.text(file, RequestError).split("\n"), 1):
+        where = f"{file}, line {i}"
         question, tab, answer = line.rpartition("\t")
+        if not line.strip():
+            continue
         if not tab:
             raise RequestError(f"{where}: no tab; a line is question, tab, answer, without a header")
         problems.append((question.strip(), _number(answer, where)))
@@ -364,17 +304,13 @@ def _mgsm_note(asked: str, solved: str, shots: int, reference: str | Path | None
     return f"MGSM, {_source(path, MGSM)}, {_told(shots, which)}{gold}."
 
 
-def _exemplars(files: Sequence[Path]) -> dict[str, _Exemplars]:
+def _exemplars(found: Sequence[Path]) -> dict[str, _Exemplars]:
     """The exemplars of each language; none where there is no file."""
-    if not files:
+    if not found:
         return {}
-    file = files[0]
-    text = "\n".join(line for _, line in _lines(file))
-    if file.suffix == ".json":
-        content = _json(text, str(file))
-        raw: Any = content.get("exemplars") if isinstance(content, dict) else None
-    else:
-        raw = _literal(text, "MGSM_EXEMPLARS", file)
+    file = found[0]
+    text = files.text(file, RequestError)
+    raw = _literal(text, "MGSM_EXEMPLARS", file) if file.suffix == ".py" else _json(text, file)
     try:
         return {language: _unlabelled(entries) for language, entries in raw.items()}
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -382,6 +318,14 @@ def _exemplars(files: Sequence[Path]) -> dict[str, _Exemplars]:
             f"{file}: exemplars should be, for each language, numbers with a question q and an answer a, each after "
             f"a label with a colon, as MGSM's are ({error})"
         ) from error
+
+
+def _json(text: str, file: Path) -> Any:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{file}: not JSON ({error})") from error
+    return content.get("exemplars") if isinstance(content, dict) else None
 
 
 def _literal(source: str, name: str, file: Path) -> Any:
@@ -475,10 +419,10 @@ def _references(
     reference: str | Path, problems: Sequence[tuple[str, Decimal]], language: str
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Completion and expressions of each problem, from the GSM8K row with its number."""
-    files = _files(None, GSM8K, "main/test-*.parquet") if reference == "hub" else [Path(reference)]
-    if not files[0].is_file():
+    found = _files(None, GSM8K, "main/test-*.parquet") if reference == "hub" else [Path(reference)]
+    if not found[0].is_file():
         raise RequestError(f"reference {reference} is not a file; give GSM8K's test file (JSON lines), or 'hub'")
-    rows = _rows(files, ("question", "answer"))
+    rows = _rows(found, ("question", "answer"))
     wrong = f"the reference should be GSM8K's test set in its order, whose first rows are MGSM's problems ({reference})"
     if len(rows) < len(problems):
         raise RequestError(f"{wrong}: it has {len(rows)} rows for {len(problems)} problems")
@@ -532,18 +476,9 @@ def _solved(items: Iterable[Item]) -> str:
 
 BELEBELE = "facebook/belebele"
 _FLORES = {
-    "en": "eng_Latn",
-    "sw": "swh_Latn",
-    "bn": "ben_Beng",
-    "te": "tel_Telu",
-    "de": "deu_Latn",
-    "es": "spa_Latn",
-    "fr": "fra_Latn",
-    "ja": "jpn_Jpan",
-    "ru": "rus_Cyrl",
-    "th": "tha_Thai",
-    "zh": "zho_Hans",
-}
+    "en": "eng_Latn", "sw": "swh_Latn", "bn": "ben_Beng", "te": "tel_Telu", "de": "deu_Latn", "es": "spa_Latn",
+    "fr": "fra_Latn", "ja": "jpn_Jpan", "ru": "rus_Cyrl", "th": "tha_Thai", "zh": "zho_Hans",
+}  # fmt: skip
 _ANSWERS = ("mc_answer1", "mc_answer2", "mc_answer3", "mc_answer4")
 
 
@@ -565,12 +500,10 @@ def belebele(
     texts. The hub's files list their rows in different orders; here items are ordered by a hash of their id, which
     is made of link and question_number, so the i-th is the same in every language. `n` takes the first of them.
     The set has no training split: shots are questions on the last passages in that order, and no item is on these.
-
-    Raises RequestError for what is not there or not in this format; WorkError where the hub cannot be reached.
     Source: Bandarkar et al., "The Belebele Benchmark", 2024.
     """
-    _check(language, "Belebele's language", _FLORES)
-    _check(scored, "scored", SCORED)
+    known("language of Belebele", language, _FLORES)
+    known("way to score", scored, SCORED)
     _check_counts(shots, n)
     code = _FLORES[language]
     columns = ("link", "question_number", "flores_passage", "question", *_ANSWERS, "correct_answer_num")
@@ -625,21 +558,18 @@ def global_mmlu(
 
     The shots are the first development questions of an item's own subject. They differ between subjects, so they
     stand at the start of each prompt, and the benchmark's prefix is empty. Items, of all subjects or those named,
-    are ordered by a hash of their sample_id; `n` takes the first of them.
-
-    Raises RequestError for what is not there or not in this format; WorkError where the hub cannot be reached.
-    Source: Singh et al., "Global MMLU", 2024; Hendrycks et al., "Measuring Massive Multitask Language
-    Understanding", 2021.
+    are ordered by a hash of their sample_id; `n` takes the first of them. Source: Singh et al., "Global MMLU", 2024;
+    Hendrycks et al., "Measuring Massive Multitask Language Understanding", 2021.
     """
-    _check(language, "Global-MMLU's language", _MMLU_LANGUAGES)
-    _check(scored, "scored", SCORED)
+    known("language of Global-MMLU", language, _MMLU_LANGUAGES)
+    known("way to score", scored, SCORED)
     _check_counts(shots, n)
     items = _shuffled(_mmlu_items(path, language, "test", scored))
     if subjects is not None:
         there = sorted({item.group for item in items})
         wanted = (subjects,) if isinstance(subjects, str) else tuple(subjects)
         for subject in wanted:
-            _check(subject, "subject", there)
+            known("subject", subject, there)
         items = [item for item in items if item.group in wanted]
     _check_enough(n, len(items), f"Global-MMLU ({language})")
     items = items[:n]
@@ -652,9 +582,9 @@ def global_mmlu(
 
 def _mmlu_items(path: str | Path | None, language: str, split: str, scored: str) -> list[Item]:
     names = tuple(f"option_{letter.lower()}" for letter in LETTERS)
-    files = _files(path, GLOBAL_MMLU, f"{language}/{split}-*.parquet")
+    found = _files(path, GLOBAL_MMLU, f"{language}/{split}-*.parquet")
     items = []
-    for row in _rows(files, ("sample_id", "subject", "question", *names, "answer")):
+    for row in _rows(found, ("sample_id", "subject", "question", *names, "answer")):
         if row["answer"] not in tuple(LETTERS):
             raise RequestError(f"Global-MMLU, {row['sample_id']}: the answer {row['answer']!r} is none of A, B, C, D")
         listed, options = _options([row[name] for name in names], scored, ". ")
@@ -691,16 +621,15 @@ def load_benchmark(name: str, language: str, path: str | Path | None = None, **o
     """A benchmark by its name: templates, mgsm, belebele or global-mmlu.
 
     `path` is a local copy (the hub's where there is none; the templates ship with the package), `options` are
-    the arguments of the benchmark's function. Raises RequestError for names and options that are not there,
-    and what that function raises. Source: ours.
+    the arguments of the benchmark's function.
 
     >>> len(load_benchmark("templates", "sw", n=5, shots=0).items)
     5
     """
-    _check(name, "benchmark", BENCHMARKS)
+    known("benchmark", name, BENCHMARKS)
     parameters = inspect.signature(BENCHMARKS[name]).parameters
     for option in options:
-        _check(option, f"option of the benchmark {name}:", [each for each in parameters if each != "language"])
+        known(f"option of the benchmark {name}", option, [each for each in parameters if each != "language"])
     if path is not None and "path" not in parameters:
         raise RequestError(f"the benchmark {name} ships with the package: leave its path out (it is {path})")
     return BENCHMARKS[name](language, **({} if path is None else {"path": path}), **options)

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, known
 
 T = TypeVar("T")
 Forms = Mapping[str, str]
@@ -32,8 +32,6 @@ class Template:
 
 def compile_template(text: str) -> Template:
     """Cut a text at its slots; a slot without a form has the form "".
-
-    Raises RequestError for braces that are no slot. Source: ours.
 
     >>> compile_template("{p} has {n} {t.many}.").keys
     (('p', ''), ('n', ''), ('t', 'many'))
@@ -59,7 +57,6 @@ def inflect(row: Any, classes: Mapping[str, Forms], base: str = "") -> dict[str,
 
     A plain string is a row with the base form alone. `class: ki-vi` adds the forms of that class;
     the row's own forms win. The capital of form `many` is called `Many`, of the base form `Base`.
-    Raises RequestError for a class that is not there. Source: ours.
 
     >>> forms = inflect({"many": "vitabu", "class": "ki-vi"}, {"ki-vi": {"how_many": "vingapi"}})
     >>> forms["many"], forms["Many"], forms["how_many"]
@@ -67,9 +64,8 @@ def inflect(row: Any, classes: Mapping[str, Forms], base: str = "") -> dict[str,
     """
     own = {"": row} if isinstance(row, str) else dict(row or {})
     name = own.pop("class", None)
-    if name is not None and name not in classes:
-        raise RequestError(f"class {name!r} is not there; there are: {', '.join(classes)}")
-    forms = {"": own.get("base", base), **(classes[name] if name else {}), **own}
+    of_class = classes[known("class", name, classes)] if name is not None else {}
+    forms = {"": own.get("base", base), **of_class, **own}
     bad = [form for form, text in forms.items() if not isinstance(text, str)]
     if bad:  # YAML reads a bare `yes` or `1` as something else than text
         raise RequestError(f"form {bad[0]!r} of {row!r} must be text, put it in quotes")

@@ -6,59 +6,29 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import heapq
-import json
 import re
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from xlnb.corpora import Example, fingerprint, templates
-from xlnb.errors import RequestError, WorkError
+from xlnb.corpora import Example, files, fingerprint, templates
+from xlnb.corpora.files import Row
+from xlnb.errors import RequestError, WorkError, known, whole_number
+from xlnb.languages import LANGUAGE_NAMES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["REASONS", "SOURCES", "Corpus", "Source", "formatted", "load_corpus", "name_and_path"]
-
-Row = Mapping[str, Any]
 ToExamples = Callable[[Row, str], Iterable[Example]]  # of a row and the language
 # Why an example is dropped, asked in this order.
 REASONS = ("empty", "too long", "other script", "arithmetic", "duplicate")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A row of the table of corpora: where it lies and how one of its rows becomes examples.
-
-    ``names`` maps our language codes to what the set calls them; ``{}`` in ``files`` (patterns of paths inside the
-    repository) and ``columns`` stands for that name. A column that ends in ``?`` may be missing.
-    """
-
-    name: str
-    kind: str  # math or language
-    names: Mapping[str, str]
-    licence: str
-    known: str  # how well the layout is known, and from where
-    hub: str = ""  # the dataset repository; "" for a corpus that the package makes itself
-    revision: str | None = None
-    files: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    examples: ToExamples = lambda row, language: ()
-    all_splits: bool = False  # files named test or validation belong to the training text, too
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The codes of its languages."""
-        return tuple(self.names)
 
 
 @dataclass(frozen=True)
@@ -97,34 +67,29 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).replace("\r\n", "\n").strip()
 
 
-def _columns(asked: Sequence[str], answered: str, solved: Callable[[str], str] = str) -> ToExamples:
-    """Make a function from a row to its one example: what is asked, a column a line, and the answer."""
-
-    def examples(row: Row, language: str) -> Iterable[Example]:
-        prompt = "\n".join(filter(None, (_text(row.get(column)) for column in asked)))
-        yield Example(prompt, solved(_text(row.get(answered))))
-
-    return examples
+def _instruction(row: Row, language: str) -> Iterable[Example]:
+    """Yield what is asked, a column a line, and the answer, which is the last column."""
+    *asked, answered = map(_text, row.values())
+    yield Example("\n".join(filter(None, asked)), answered)
 
 
-def _marks_removed(answer: str) -> str:
-    """Remove GSM8K's calculator marks and say its last line in words.
-
-    >>> _marks_removed("He has 2+3 = <<2+3=5>>5 cats.\\n#### 5")
-    'He has 2+3 = 5 cats.\\nThe answer is 5.'
-    """
-    return re.sub(r"^#### *(.+?)\s*$", r"The answer is \1.", re.sub(r"<<[^<>]*>>", "", answer), flags=re.MULTILINE)
+def _word_problem(row: Row, language: str) -> Iterable[Example]:
+    question, answer = map(_text, row.values())
+    yield Example(question, _one_line(answer))
 
 
 def _one_line(answer: str) -> str:
     """Put a solution on one line, as MGSM's own exemplars are: the evaluation reads up to the first line break.
 
-    A line that ends like a sentence, or in the midst of one (a comma, say), gets no full stop.
+    GSM8K's calculator marks go, and its last line is said in words. A line that ends like a sentence, or in the midst of one (a
+    comma, say), gets no full stop.
 
     >>> _one_line("So, with 3 cats,\\nshe adds:\\n\\n3 + 4 = <<3+4=7>>7\\n#### 7")
     'So, with 3 cats, she adds: 3 + 4 = 7. The answer is 7.'
     """
-    lines = [line.strip() for line in _marks_removed(answer).split("\n") if line.strip()]
+    unmarked = re.sub(r"<<[^<>]*>>", "", answer)
+    told = re.sub(r"^#### *(.+?)\s*$", r"The answer is \1.", unmarked, flags=re.MULTILINE)
+    lines = [line.strip() for line in told.split("\n") if line.strip()]
     return " ".join(line if line[-1] in ".!?:;,([{\\=" else f"{line}." for line in lines)
 
 
@@ -161,18 +126,17 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "continuation": ("ఈ వాక్యాన్ని పూర్తి చేయండి: {text}", "కింది వాక్యాన్ని పూర్తి చేయండి:\n{text}"),
     },
 }
-_NAMES = {"sw": "Swahili", "bn": "Bengali", "te": "Telugu"}
 _SHORTEST = 6  # words of a sentence that is worth cutting in two
 
 
 def _asked(kind: str, text: str, language: str) -> str:
     wordings = _ENGLISH[kind] + _OWN[language][kind]
     wording = wordings[zlib.crc32(text.encode()) % len(wordings)]  # the text decides, so that no order of lines matters
-    return wording.format(name=_NAMES[language], text=text) if text else ""
+    return wording.format(name=LANGUAGE_NAMES[language], text=text) if text else ""
 
 
 def _parallel(row: Row, language: str) -> Iterable[Example]:
-    """Yield a sentence pair as translation both ways and, where it is long enough, as a continuation. Source: ours."""
+    """Yield a sentence pair as translation both ways and, where it is long enough, as a continuation. Ours."""
     english, target = _text(row["english"]), _text(row["target"])
     yield Example(_asked("to-target", english, language), target, "to-target")
     yield Example(_asked("to-english", target, language), english, "to-english")
@@ -184,134 +148,80 @@ def _parallel(row: Row, language: str) -> Iterable[Example]:
 
 # --- the table -------------------------------------------------------------------------------------------
 
+
+@dataclass(frozen=True)
+class Source:
+    """A row of the table of corpora: where it lies and how one of its rows becomes examples.
+
+    ``names`` maps our language codes to what the set calls them; ``{}`` in ``files`` (patterns of paths inside the
+    repository) and ``columns`` stands for that name. A column that ends in ``?`` may be missing.
+    """
+
+    name: str
+    kind: str  # math or language
+    names: Mapping[str, str]
+    licence: str
+    known: str  # how well the layout is known, and from where
+    hub: str = ""  # the dataset repository; "" for a corpus that the package makes itself
+    files: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    examples: ToExamples = _instruction
+    revision: str | None = None
+    all_splits: bool = False  # files named test or validation belong to the training text, too
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of its languages."""
+        return tuple(self.names)
+
+    def patterns(self, language: str) -> list[str]:
+        """Return the patterns of a language's files in the repository."""
+        return [pattern.format(self.names[language]) for pattern in self.files]
+
+
 # Nothing could be downloaded where this was written. `known` says what was seen instead: a hub page (its list of files, its
 # card), or code of others that reads the set.
-SOURCES: Mapping[str, Source] = {
-    source.name: source
-    for source in (
-        Source(
-            "templates",
-            "math",
-            {code: code for code in templates.LANGUAGES},
-            "Apache-2.0",
-            "this package's own word problems",
-        ),
-        Source(
-            "templates-generic",
-            "language",
-            {code: code for code in templates.GENERIC_LANGUAGES},
-            "Apache-2.0",
-            "this package's own instructions without arithmetic",
-        ),
-        Source(
-            "gsm8k",
-            "math",
-            {"en": "main"},
-            "MIT",
-            "files and columns: hub page and card; the same rows as JSON lines: read in tests",
-            "openai/gsm8k",
-            files=("{}/train-*.parquet",),
-            columns=("question", "answer"),
-            examples=_columns(["question"], "answer", _one_line),
-        ),
-        Source(
-            "orca-math",
-            "math",
-            {"en": "en"},
-            "MIT",
-            "files: hub page; columns: code of others",
-            "microsoft/orca-math-word-problems-200k",
-            files=("data/train-*.parquet",),
-            columns=("question", "answer"),
-            examples=_columns(["question"], "answer", _one_line),
-        ),
-        Source(
-            "aya",
-            "language",
-            {"sw": "swahili", "bn": "bengali", "te": "telugu"},
-            "Apache-2.0",
-            "files (Swahili): hub page; columns: hub card of the collection it splits, and code of others",
-            "CohereLabs/aya_collection_language_split",
-            files=("{}/train-*.parquet",),
-            columns=("inputs", "targets"),
-            examples=_columns(["inputs"], "targets"),
-        ),
-        Source(
-            "inkuba",
-            "language",
-            {"sw": "swahili"},
-            "CC BY-NC 4.0 (its sister set's)",
-            "format (parquet): hub page; columns: code of others, and the card of another set of its makers; folder: a guess",
-            "lelapa/Inkuba-instruct",
-            files=("*{}_train-*.parquet",),
-            columns=("instruction?", "inputs", "targets"),
-            examples=_columns(["instruction", "inputs"], "targets"),
-        ),
-        Source(
-            "xp3mt",
-            "language",
-            {"sw": "sw", "bn": "bn", "te": "te"},
-            "Apache-2.0",
-            "JSON lines on main, parquet on the converted branch: hub pages; columns: code of others. Main has a loading "
-            "script, which the datasets library runs no more, so the converted branch is read",
-            "bigscience/xP3mt",
-            revision="refs/convert/parquet",
-            files=("{}/*.parquet", "{}/*.jsonl"),
-            columns=("inputs", "targets"),
-            examples=_columns(["inputs"], "targets"),
-            all_splits=True,  # its files are named after the splits of the many sets that it draws on
-        ),
-        Source(
-            "bongchat",
-            "language",
-            {"bn": "bn"},
-            "CC (which one was not seen)",
-            "files: as on the hub page of its smaller version; columns: code of others alone",
-            "lumatic-ai/BongChat-v1-253k",
-            files=("data/train-*.parquet",),
-            columns=("instruction", "input?", "output"),
-            examples=_columns(["instruction", "input"], "output"),
-        ),
-        Source(
-            "indic-align",
-            "language",
-            {"bn": "ben_Beng", "te": "tel_Telu"},
-            "CC BY 4.0",
-            "file: hub page; columns and nesting: code of others that asserts them",
-            "ai4bharat/indic-align",
-            files=("indicalign-instruct/indicsharellama/*.parquet",),
-            columns=("{}",),
-            examples=_first_turn,
-        ),
-        Source(
-            "telugu-alpaca",
-            "language",
-            {"te": "telugu"},
-            "CC BY 4.0",
-            "file (one CSV): hub page; columns: code of others",
-            "Telugu-LLM-Labs/telugu_alpaca_yahma_cleaned_filtered_romanized",
-            files=("*.csv",),
-            columns=("telugu_instruction", "telugu_input?", "telugu_output"),
-            examples=_columns(["telugu_instruction", "telugu_input"], "telugu_output"),
-        ),
-        Source(
-            "ntrex",
-            "language",
-            {"sw": "swa", "bn": "ben", "te": "tel"},
-            "CC BY-SA 4.0",
-            "GitHub's files (MicrosoftTranslator/NTREX): read in tests; the hub's copy of them: hub pages of other languages",
-            "davidstap/NTREX",
-            files=("*newstest2019-*.eng.txt", "*newstest2019-*.{}.txt"),
-            examples=_parallel,
-        ),
-    )
-}
+SOURCES: Mapping[str, Source] = {source.name: source for source in (
+    Source("templates", "math", {code: code for code in templates.LANGUAGES}, "Apache-2.0",
+           "this package's own word problems"),
+    Source("templates-generic", "language", {code: code for code in templates.GENERIC_LANGUAGES}, "Apache-2.0",
+           "this package's own instructions without arithmetic"),
+    Source("gsm8k", "math", {"en": "main"}, "MIT",
+           "files and columns: hub page and card; the same rows as JSON lines: read in tests",
+           "openai/gsm8k", ("{}/train-*.parquet",), ("question", "answer"), _word_problem),
+    Source("orca-math", "math", {"en": "en"}, "MIT",
+           "files: hub page; columns: code of others",
+           "microsoft/orca-math-word-problems-200k", ("data/train-*.parquet",), ("question", "answer"), _word_problem),
+    Source("aya", "language", {"sw": "swahili", "bn": "bengali", "te": "telugu"}, "Apache-2.0",
+           "files (Swahili): hub page; columns: hub card of the collection it splits, and code of others",
+           "CohereLabs/aya_collection_language_split", ("{}/train-*.parquet",), ("inputs", "targets")),
+    Source("inkuba", "language", {"sw": "swahili"}, "CC BY-NC 4.0 (its sister set's)",
+           "format (parquet): hub page; columns: code of others, and the card of another set of its makers; folder: a guess",
+           "lelapa/Inkuba-instruct", ("*{}_train-*.parquet",), ("instruction?", "inputs", "targets")),
+    Source("xp3mt", "language", {"sw": "sw", "bn": "bn", "te": "te"}, "Apache-2.0",
+           "JSON lines on main, parquet on the converted branch: hub pages; columns: code of others. Main has a loading "
+           "script, which the datasets library runs no more, so the converted branch is read",
+           "bigscience/xP3mt", ("{}/*.parquet", "{}/*.jsonl"), ("inputs", "targets"),
+           # Its files are named after the splits of the many sets that it draws on.
+           revision="refs/convert/parquet", all_splits=True),
+    Source("bongchat", "language", {"bn": "bn"}, "CC (which one was not seen)",
+           "files: as on the hub page of its smaller version; columns: code of others alone",
+           "lumatic-ai/BongChat-v1-253k", ("data/train-*.parquet",), ("instruction", "input?", "output")),
+    Source("indic-align", "language", {"bn": "ben_Beng", "te": "tel_Telu"}, "CC BY 4.0",
+           "file: hub page; columns and nesting: code of others that asserts them",
+           "ai4bharat/indic-align", ("indicalign-instruct/indicsharellama/*.parquet",), ("{}",), _first_turn),
+    Source("telugu-alpaca", "language", {"te": "telugu"}, "CC BY 4.0",
+           "file (one CSV): hub page; columns: code of others",
+           "Telugu-LLM-Labs/telugu_alpaca_yahma_cleaned_filtered_romanized", ("*.csv",),
+           ("telugu_instruction", "telugu_input?", "telugu_output")),
+    Source("ntrex", "language", {"sw": "swa", "bn": "ben", "te": "tel"}, "CC BY-SA 4.0",
+           "GitHub's files (MicrosoftTranslator/NTREX): read in tests; the hub's copy of them: hub pages of other languages",
+           "davidstap/NTREX", ("*newstest2019-*.eng.txt", "*newstest2019-*.{}.txt"), (), _parallel),
+)}  # fmt: skip
 
 
 def _source(name: str, language: str) -> Source:
-    if name not in SOURCES:
-        raise RequestError(f"There is no corpus {name!r}; choose from: {', '.join(SOURCES)}.")
-    source = SOURCES[name]
+    source = SOURCES[known("corpus", name, SOURCES)]
     if language not in source.names:
         have = [other.name for other in SOURCES.values() if language in other.names]
         hint = f" In {language!r} there are: {', '.join(have)}." if have else ""
@@ -327,11 +237,8 @@ def check_source(text: str, language: str, kind: str) -> None:
     name, _ = name_and_path(text)
     source = _source(name, language)
     if source.kind != kind:
-        raise RequestError(f"{name} is {source.kind} data: choose {kind} data, {', '.join(_named(kind))}.")
-
-
-def _named(kind: str) -> list[str]:
-    return [name for name, source in SOURCES.items() if source.kind == kind]
+        others = [other.name for other in SOURCES.values() if other.kind == kind]
+        raise RequestError(f"{name} is {source.kind} data: choose {kind} data, {', '.join(others)}.")
 
 
 def name_and_path(text: str) -> tuple[str, Path | None]:
@@ -339,8 +246,6 @@ def name_and_path(text: str) -> tuple[str, Path | None]:
 
     >>> name_and_path("aya"), name_and_path("ntrex:data/ntrex")[0]
     (('aya', None), 'ntrex')
-
-    Raises RequestError for NAME: with nothing behind it.
     """
     name, colon, path = text.partition(":")
     if colon and not path:
@@ -350,173 +255,50 @@ def name_and_path(text: str) -> tuple[str, Path | None]:
 
 # --- files -----------------------------------------------------------------------------------------------
 
-# Parquet and CSV by pyarrow, JSON by the standard library: `datasets` would first write an Arrow copy of every set, and infers
-# the types of a JSON or CSV column from its first rows, which fails on rows of another type ("5" read as a number, say).
-_FORMATS = (".parquet", ".jsonl", ".json", ".csv")
 _NOT_DATA = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 _HELD_OUT = re.compile(r"(?<![a-z])(test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
-_BATCH = 2048  # rows of Parquet read at a time
-_BLOCK = 1 << 24  # bytes of CSV read at a time; no row may be longer
-
-
-def _format(file: Path) -> str:
-    return Path(file.name.removesuffix(".gz")).suffix
 
 
 def _files(source: Source, language: str, root: Path) -> list[Path]:
-    """Return the files of a language below ``root``: those where the hub has them, otherwise all data but held-out splits.
-
-    Raises RequestError where there are none.
-    """
+    """Return the files of a language below ``root``: those where the hub has them, otherwise all data but held-out splits."""
     folder = root.parent if root.is_file() else root
     inside = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
     names = {file: file.relative_to(folder).as_posix() for file in inside}
-    patterns = [pattern.format(source.names[language]) for pattern in source.files]
+    patterns = source.patterns(language)
     if as_on_hub := [file for file in inside if any(fnmatch(names[file], pattern) for pattern in patterns)]:
         return as_on_hub
-    data = [file for file in inside if _format(file) in _FORMATS and file.name not in _NOT_DATA]
-    files = [file for file in data if source.all_splits or not _HELD_OUT.search(names[file])]
-    if files:
-        return files
+    data = [file for file in inside if files.suffix(file) in files.FORMATS and file.name not in _NOT_DATA]
+    if training := [file for file in data if source.all_splits or not _HELD_OUT.search(names[file])]:
+        return training
     if data:
         raise RequestError(
             f"{data[0]} is by its name a test or validation split, which is not for training: give the training files of "
             f"{source.name}."
         )
     raise RequestError(
-        f"{root} has no files of {source.name}: it needs {' or '.join(patterns)}, or files ending in {', '.join(_FORMATS)} "
-        "(.gz as well)."
+        f"{root} has no files of {source.name}: it needs {' or '.join(patterns)}, or files ending in "
+        f"{', '.join(files.FORMATS)} (.gz as well)."
     )
 
 
-def _parallel_files(source: Source, language: str, root: Path) -> tuple[Path, Path]:
-    """Return the English and the target text of a line-aligned corpus, or raise RequestError."""
+def _aligned_rows(source: Source, language: str, root: Path) -> Iterator[Row]:
+    """Yield the lines of an English text and of its translation, pair by pair."""
     found = []
-    for pattern in (pattern.format(source.names[language]) for pattern in source.files):
-        files = sorted(file for file in root.rglob("*.txt") if fnmatch(file.name, pattern))
-        if len(files) != 1:
+    for pattern in source.patterns(language):
+        texts = sorted(file for file in root.rglob("*.txt") if fnmatch(file.name, pattern))
+        if len(texts) != 1:
             raise RequestError(
-                f"{root} has {len(files)} files like {pattern.lstrip('*')}, not one: give the folder of {source.name} that "
-                f"holds English and {_NAMES[language]}."
+                f"{root} has {len(texts)} files like {pattern.lstrip('*')}, not one: give the folder of {source.name} that "
+                f"holds English and {LANGUAGE_NAMES[language]}."
             )
-        found += files
-    return found[0], found[1]
-
-
-def _aligned_rows(english: Path, target: Path) -> Iterator[Row]:
-    # Split at line feeds alone: a break at any other character would put all lines after it out of step.
-    texts = [_read_text(file).removesuffix("\n").split("\n") for file in (english, target)]
-    if len(texts[0]) != len(texts[1]):
+        found += texts
+    english, target = (files.text(file).removesuffix("\n").split("\n") for file in found)
+    if len(english) != len(target):
         raise RequestError(
-            f"{english.name} has {len(texts[0])} lines and {target.name} {len(texts[1])}: they must be translations line by line."
+            f"{found[0].name} has {len(english)} lines and {found[1].name} {len(target)}: they must be translations line by line."
         )
-    for pair in zip(*texts, strict=True):
+    for pair in zip(english, target, strict=True):
         yield dict(zip(("english", "target"), pair, strict=True))
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except ValueError as error:
-        raise WorkError(f"{file} cannot be read: it is not UTF-8 ({error}).") from None
-
-
-def _open(file: Path) -> IO[str]:
-    if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8-sig", newline="\n")
-    return file.open(encoding="utf-8-sig", newline="\n")
-
-
-def _rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows of a file, of each the wanted columns alone.
-
-    Raises RequestError where a column is missing that may not be, WorkError where the file is damaged.
-    """
-    import pyarrow
-
-    read: Callable[[Path, Sequence[str]], Iterator[Row]] = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(
-        _format(file), _json_rows
-    )
-    count = 0
-    try:
-        for count, row in enumerate(read(file, columns), 1):  # noqa: B007
-            yield row
-    except RequestError:
-        raise
-    except (pyarrow.ArrowException, ValueError, OSError, EOFError, csv.Error, zlib.error) as error:
-        raise WorkError(f"{file} cannot be read after row {count}: {' '.join(str(error).split())}") from None
-
-
-def _wanted(file: Path, columns: Sequence[str], found: Sequence[str]) -> list[str]:
-    """Return the columns that a file has of the wanted ones."""
-    missing = [column for column in columns if not column.endswith("?") and column not in found]
-    if missing:
-        raise RequestError(f"{file} has no column {', '.join(missing)}; it has: {', '.join(found) or 'none'}.")
-    return [name for name in (column.removesuffix("?") for column in columns) if name in found]
-
-
-def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    from pyarrow.parquet import ParquetFile
-
-    with ParquetFile(file) as parquet:
-        wanted = _wanted(file, columns, parquet.schema_arrow.names)
-        for batch in parquet.iter_batches(_BATCH, columns=wanted):
-            yield from batch.to_pylist()
-
-
-def _csv_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    import pyarrow
-    from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
-
-    with _open(file) as lines:
-        wanted = _wanted(file, columns, next(csv.reader(lines), []))
-    options = {
-        "read_options": ReadOptions(block_size=_BLOCK),
-        "parse_options": ParseOptions(newlines_in_values=True),
-        # Text as it stands: no column of digits is a number, no "null" is nothing.
-        "convert_options": ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pyarrow.string())),
-    }
-    with pyarrow.input_stream(file) as stream, open_csv(stream, **options) as reader:
-        for batch in reader:
-            yield from batch.to_pylist()
-
-
-def _json_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    wanted: list[str] = []
-    for number, row in enumerate(_json_values(file), 1):
-        if not isinstance(row, dict):
-            raise RequestError(f"{file}: row {number} is a {type(row).__name__}, where an object of columns is needed.")
-        if number == 1:  # later rows may leave out what is empty
-            _wanted(file, columns, list(row))
-            wanted = [column.removesuffix("?") for column in columns]
-        yield {column: row.get(column) for column in wanted}
-
-
-def _json_values(file: Path) -> Iterator[Any]:
-    with _open(file) as lines:
-        first = next((line for line in lines if line.strip()), "")
-        if first.lstrip().startswith("["):
-            yield from json.loads(first + lines.read())
-        elif first:
-            yield json.loads(first)
-            yield from (json.loads(line) for line in lines if line.strip())
-
-
-def _downloaded(source: Source, language: str) -> Path:
-    """Return the folder of a set's files in the local hub cache, downloading what is not there."""
-    from huggingface_hub import snapshot_download
-
-    patterns = [pattern.format(source.names[language]) for pattern in source.files]
-    try:
-        return Path(
-            snapshot_download(source.hub, repo_type="dataset", revision=source.revision, allow_patterns=patterns)
-        )
-    except Exception as error:
-        raise WorkError(
-            f"{source.hub} cannot be had from the Hugging Face hub ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            f"Where there is no network, download {' and '.join(patterns)} of it elsewhere and give their folder as the path: "
-            f"{source.name}:FOLDER."
-        ) from error
 
 
 # --- filters ---------------------------------------------------------------------------------------------
@@ -618,20 +400,18 @@ def load_corpus(
     duplicates; of language corpora also those with no side mostly in the language's script and, ``without_arithmetic``, those
     that calculate: a sign between numbers, an equals sign at a number, LaTeX arithmetic. Word problems without signs stay.
 
-    Raises RequestError for an unknown corpus or language, a path without its files or columns, and where there are fewer than
-    n examples; WorkError where the hub cannot be reached or a file is damaged. Source: ours.
+    Fewer examples than n, or a path without the set's files or columns, are wrong requests; a hub that cannot be reached or a
+    damaged file is failed work. Source: ours.
 
     >>> load_corpus("templates", "sw", 3).examples == load_corpus("templates", "sw", 5).examples[:3]
     True
     """
     source = _source(name, language)
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-        raise RequestError(f"n must be a whole number from 1 on, or None for all examples, not {n!r}.")
+    if n is not None:
+        whole_number("n", n, 1)
     if not source.hub:
         return _generated(source, language, n, seed, path)
-    root = _downloaded(source, language) if path is None else Path(path).expanduser()
-    if not root.exists():
-        raise RequestError(f"{root} does not exist: give a folder or a file of {name}.")
+    root = files.local_copy(path, source.hub, source.patterns(language), source.revision, f": {name}:FOLDER")
     where = f"{source.hub}, {root.name[:12]} (Hugging Face hub)" if path is None else str(path)
     counts: Counter[str] = Counter()
 
@@ -656,11 +436,12 @@ def load_corpus(
 
 
 def _read(source: Source, language: str, root: Path) -> Iterator[Example]:
-    if not source.columns:
-        rows: Iterable[Row] = _aligned_rows(*_parallel_files(source, language, root))
+    columns = [column.format(source.names[language]) for column in source.columns]
+    rows: Iterable[Row]
+    if columns:
+        rows = (row for file in _files(source, language, root) for _, row in files.rows(file, columns))
     else:
-        columns = [column.format(source.names[language]) for column in source.columns]
-        rows = (row for file in _files(source, language, root) for row in _rows(file, columns))
+        rows = _aligned_rows(source, language, root)
     return (example for row in rows for example in source.examples(row, language))
 
 
@@ -707,7 +488,7 @@ def formatted(corpus: Corpus, tokenizer: PreTrainedTokenizerBase | None = None) 
     training adds itself: the token that begins a sequence, and the one that ends it where that is what ends the turn
     (``<|im_end|>`` of Qwen), with the line break behind it. Another end-of-turn marker stays in the completion.
 
-    Raises RequestError for a template that does not continue its own generation prompt. Source: ours.
+    A template that does not continue its own generation prompt is refused. Source: ours.
 
     >>> formatted(load_corpus("templates", "sw", 2)) == templates.math_examples("sw", "train", 2)
     True

@@ -24,50 +24,17 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from xlnb.corpora import Example
-from xlnb.corpora.grammar import (
-    Forms,
-    Template,
-    below,
-    compile_template,
-    data_names,
-    inflect,
-    missing,
-    pick,
-    read,
-    render,
-    sample,
-    text_of,
-)
-from xlnb.errors import RequestError
-
-__all__ = [
-    "GENERIC_LANGUAGES",
-    "LANGUAGES",
-    "SPLITS",
-    "Problem",
-    "completion",
-    "difficulty",
-    "few_shot_prefix",
-    "file_head",
-    "generic_kinds",
-    "language_examples",
-    "math_examples",
-    "numbers_split",
-    "problems",
-    "prompt",
-]
+from xlnb.corpora import Example, grammar
+from xlnb.corpora.grammar import Forms, Template
+from xlnb.errors import RequestError, known, whole_number
 
 SPLITS = ("train", "few-shot", "development", "scored")
 
 
-def _languages() -> tuple[str, ...]:
-    """Codes of the data files that are languages, English (the source) first."""
-    codes = [m[1] for name in data_names() if (m := re.fullmatch(r"([a-z]{2,3})\.yaml", name))]
-    return tuple(sorted(codes, key=lambda code: (code != "en", code)))
-
-
-LANGUAGES: tuple[str, ...] = _languages()
+# Codes of the data files that are languages, English (the source) first.
+_CODES = [match[1] for name in grammar.data_names() if (match := re.fullmatch(r"([a-z]{2,3})\.yaml", name))]
+LANGUAGES: tuple[str, ...] = tuple(sorted(_CODES, key=lambda code: (code != "en", code)))
+GENERIC_LANGUAGES: tuple[str, ...] = tuple(code for code in LANGUAGES if f"generic-{code}.yaml" in grammar.data_names())
 
 # Limits that hold for every frame. Numbers and results of a problem all differ, so that neither copying a
 # number nor mixing up two of them is right by accident.
@@ -100,7 +67,7 @@ class Problem:
     """A word problem in one language; `id`, `frame`, `answer`, `expressions`, `numbers` are the same in all.
 
     `expressions` has one entry a step, `numbers` are those the question states, in the order the steps
-    use them. Source: ours.
+    use them.
     """
 
     id: str
@@ -160,16 +127,6 @@ class _Language(NamedTuple):
     wordings: Mapping[str, _Wording]
 
 
-def _check(value: Any, what: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise RequestError(f"{what} {value!r} is not there; choose from: {', '.join(allowed)}")
-
-
-def _check_count(value: Any, what: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise RequestError(f"{what} must be a whole number from 0 on, not {value!r}")
-
-
 # --- frames ----------------------------------------------------------------------------------------------
 
 
@@ -211,7 +168,7 @@ def _step(text: str, result: str) -> _Step:
 
 def _frame(entry: Mapping[str, Any], things: Mapping[str, Any]) -> _Frame:
     split = entry["split"]
-    _check(split, f"frame {entry['id']}: split", SPLITS)
+    known(f"split of frame {entry['id']}", split, SPLITS)
     steps = tuple(_step(text, f"s{i}") for i, text in enumerate(entry["steps"], 1))
     results = {step.result for step in steps}
     operands = (name for step in steps for name in (step.left, step.right))
@@ -234,7 +191,7 @@ def _frame(entry: Mapping[str, Any], things: Mapping[str, Any]) -> _Frame:
 
 @cache
 def _frames(split: str) -> tuple[_Frame, ...]:
-    raw = read("frames.yaml")
+    raw = grammar.read("frames.yaml")
     return tuple(_frame(entry, raw["things"]) for entry in raw["frames"] if entry["split"] == split)
 
 
@@ -243,7 +200,7 @@ def numbers_split(numbers: tuple[int, ...]) -> str:
 
     The sorted numbers, written in decimal with commas between, are hashed with SHA-256; the first four
     bytes as a big-endian integer modulo 100 choose train (0 to 49), few-shot (to 59), development (to 74)
-    or scored. Source: ours.
+    or scored.
 
     >>> numbers_split((12, 5)) == numbers_split((5, 12))
     True
@@ -283,12 +240,6 @@ def _complete(frame: _Frame, values: Values) -> bool:
     return result in _ANSWERS
 
 
-def _numbers(frame: _Frame, rng: random.Random) -> Values | None:
-    """Variables and results of one problem, or None where this draw makes none."""
-    values = {name: low + below(rng, count) for name, low, count in frame.draw}
-    return values if _complete(frame, values) else None
-
-
 @cache
 def _capacity(frame: _Frame) -> int:
     """How many different problems a frame can give in its split."""
@@ -299,7 +250,7 @@ def _capacity(frame: _Frame) -> int:
         values = dict(zip(names, drawn, strict=True))
         if _complete(frame, values):
             tuples.add(tuple(values[name] for name in frame.stated))
-    people = math.perm(len(read("frames.yaml")["names"][frame.split]), len(frame.people))
+    people = math.perm(len(grammar.read("frames.yaml")["names"][frame.split]), len(frame.people))
     choices = itertools.product(*(things for _, things in frame.things))
     things = sum(len(set(choice)) == len(choice) for choice in choices)
     return len(tuples) * people * things
@@ -324,14 +275,14 @@ def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
     if n > 10_000 * len(frames) and n > _at_most(split):
         raise _too_many(split, n)
     rng = random.Random(f"xlnb templates {split} {seed}")
-    names = tuple(read("frames.yaml")["names"][split])
+    names = tuple(grammar.read("frames.yaml")["names"][split])
     seen: set[tuple] = set()
     found = 0
     while found < n:
         if not frames:
             raise _too_many(split, n)
         # The whole round is shuffled even if n ends within it: that keeps prefixes stable.
-        for frame in sample(rng, frames, len(frames)):
+        for frame in grammar.sample(rng, frames, len(frames)):
             if found == n:
                 return
             deal = _deal(frame, names, seen, rng)
@@ -344,11 +295,11 @@ def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
 
 def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.Random) -> _Deal | None:
     for _ in range(_TRIES):
-        values = _numbers(frame, rng)
-        if values is None:
+        values = {name: low + grammar.below(rng, count) for name, low, count in frame.draw}
+        if not _complete(frame, values):
             continue
-        people = sample(rng, names, len(frame.people))
-        things = tuple(pick(rng, allowed) for _, allowed in frame.things)
+        people = grammar.sample(rng, names, len(frame.people))
+        things = tuple(grammar.pick(rng, allowed) for _, allowed in frame.things)
         key = (frame.id, people, things, tuple(values[name] for name in frame.stated))
         if len(set(things)) == len(things) and key not in seen:
             seen.add(key)
@@ -362,14 +313,14 @@ def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.R
 @cache
 def _language(code: str) -> _Language:
     """A language file compiled and checked: every slot of every frame must be fillable."""
-    _check(code, "language", LANGUAGES)
-    raw, shared = read(f"{code}.yaml"), read("frames.yaml")
+    known("language", code, LANGUAGES)
+    raw, shared = grammar.read(f"{code}.yaml"), grammar.read("frames.yaml")
     classes = raw.get("classes") or {}
     ids = [name for split in SPLITS for name in shared["names"][split]]
     # `as written`: the names of frames.yaml are good in this language too.
     rows = dict.fromkeys(ids) if raw["names"] == "as written" else raw["names"]
-    names = {name: inflect(row, classes, base=name) for name, row in rows.items()}
-    things = {thing: inflect(row, classes) for thing, row in raw["things"].items()}
+    names = {name: grammar.inflect(row, classes, base=name) for name, row in rows.items()}
+    things = {thing: grammar.inflect(row, classes) for thing, row in raw["things"].items()}
     wordings = {frame: _wording(entry, raw["final"]) for frame, entry in raw["frames"].items()}
     language = _Language(raw["labels"], names, things, wordings)
     for split in SPLITS:
@@ -379,7 +330,9 @@ def _language(code: str) -> _Language:
 
 
 def _wording(entry: Mapping[str, Any], final: str) -> _Wording:
-    return _Wording(compile_template(entry["question"]), compile_template(" ".join([*entry["steps"], final])))
+    return _Wording(
+        grammar.compile_template(entry["question"]), grammar.compile_template(" ".join([*entry["steps"], final]))
+    )
 
 
 def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[str, ...]) -> None:
@@ -403,7 +356,7 @@ def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[s
                 raise RequestError(f"{where}: slot {slot} may be {name}, which the file does not have")
     for i in range(max([len(ids) for _, _, ids in fillers], default=1)):
         binding = numbers | {slot: rows[ids[i % len(ids)]] for slot, rows, ids in fillers}
-        gap = missing(question, binding) or missing(solution, binding)
+        gap = grammar.missing(question, binding) or grammar.missing(solution, binding)
         if gap:
             who = {slot: ids[i % len(ids)] for slot, _, ids in fillers}
             raise RequestError(f"{where}: nothing to put in {{{gap}}} (with {who})")
@@ -427,8 +380,8 @@ def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem
         frame=frame.id,
         language=code,
         split=frame.split,
-        question=render(wording.question, binding),
-        solution=render(wording.solution, binding),
+        question=grammar.render(wording.question, binding),
+        solution=grammar.render(wording.solution, binding),
         answer=answer,
         expressions=expressions,
         numbers=tuple([values[name] for name in frame.stated]),
@@ -442,16 +395,15 @@ def problems(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem,
     """The first n problems of a split; the i-th is the same problem in every language.
 
     Frames come in balanced rotation, shuffled in each round, each as long as it has new problems. No question
-    comes twice. Raises RequestError for an unknown language or split, and where the split has fewer than n
-    problems. Source: ours.
+    comes twice; more problems than the split has are refused. Source: ours.
 
     >>> a, b = problems("sw", "train", 3), problems("sw", "train", 5)
     >>> a == b[:3], a[0].id
     (True, 'train-000000')
     """
-    _check(language, "language", LANGUAGES)
-    _check(split, "split", SPLITS)
-    _check_count(n, "n")
+    known("language", language, LANGUAGES)
+    known("split", split, SPLITS)
+    whole_number("n", n)
     words = _language(language)
     return tuple(_problem(i, deal, language, words) for i, deal in enumerate(_deals(split, n, seed)))
 
@@ -477,7 +429,7 @@ def completion(problem: Problem) -> str:
 
 
 def math_examples(language: str, split: str, n: int, seed: int = 0) -> tuple[Example, ...]:
-    """Problems as examples, the frame as their kind; errors as in `problems`.
+    """Problems as examples, the frame as their kind.
 
     >>> math_examples("en", "train", 1)[0].prompt.endswith("Answer:")
     True
@@ -489,13 +441,12 @@ def few_shot_prefix(language: str, shots: int = 2, seed: int = 0) -> str:
     """Solved problems to put before a prompt, each followed by an empty line; '' for no shots.
 
     All of different frames of the split `few-shot`; from two shots on at least one has two steps or more.
-    Raises RequestError for more shots than the split has frames. Source: ours.
 
     >>> few_shot_prefix("sw", 2).count("Swali: "), few_shot_prefix("sw", 0)
     (2, '')
     """
-    _check(language, "language", LANGUAGES)
-    _check_count(shots, "shots")
+    known("language", language, LANGUAGES)
+    whole_number("shots", shots)
     frames = len(_frames("few-shot"))
     if shots > frames:
         raise RequestError(f"shots = {shots}: there are {frames} few-shot frames, so at most {frames} shots")
@@ -510,13 +461,13 @@ def difficulty(split: str, n: int = 1000, seed: int = 0) -> dict[str, dict]:
     """Counts over the first n problems of a split: steps a problem, operations, digits of the answer.
 
     {"problems": {"n": n, "frames": ...}, "steps": {1: ...}, "operations": {"+": ...}, "digits": {1: ...}};
-    operations count steps, the others count problems. The language does not matter. Source: ours.
+    operations count steps, the others count problems. The language does not matter.
 
     >>> sum(difficulty("scored", 24)["steps"].values())
     24
     """
-    _check(split, "split", SPLITS)
-    _check_count(n, "n")
+    known("split", split, SPLITS)
+    whole_number("n", n)
     deals = tuple(_deals(split, n, seed))
     steps = Counter(len(deal.frame.steps) for deal in deals)
     signs = Counter(step.sign for deal in deals for step in deal.frame.steps)
@@ -535,8 +486,8 @@ def inventory(split: str) -> tuple[int, int, int]:
     >>> all(count > 0 for count in inventory("scored"))
     True
     """
-    _check(split, "split", SPLITS)
-    raw = read("frames.yaml")
+    known("split", split, SPLITS)
+    raw = grammar.read("frames.yaml")
     return len(_frames(split)), len(raw["names"][split]), len(raw["things"][split])
 
 
@@ -546,8 +497,8 @@ def file_head(language: str) -> list[str]:
     >>> any(line.startswith("Known weaknesses") for line in file_head("sw"))
     True
     """
-    _check(language, "language", LANGUAGES)
-    lines = text_of(f"{language}.yaml").splitlines()
+    known("language", language, LANGUAGES)
+    lines = grammar.text_of(f"{language}.yaml").splitlines()
     return [line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
 
 
@@ -576,29 +527,22 @@ class _Generic(NamedTuple):
     kinds: tuple[_Kind, ...]
 
 
-def _generic_languages() -> tuple[str, ...]:
-    return tuple(m[1] for name in data_names() if (m := re.fullmatch(r"generic-([a-z]{2,3})\.yaml", name)))
-
-
-GENERIC_LANGUAGES: tuple[str, ...] = tuple(code for code in LANGUAGES if code in _generic_languages())
-
-
 def generic_kinds(language: str) -> tuple[str, ...]:
-    """The kinds of instruction in a language's generic set; errors as in `language_examples`.
+    """The kinds of instruction in a language's generic set.
 
     >>> "summary" in generic_kinds("sw")
     True
     """
-    _check(language, "generic set for language", GENERIC_LANGUAGES)
+    known("generic set for language", language, GENERIC_LANGUAGES)
     return tuple(kind.id for kind in _generic(language).kinds)
 
 
 @cache
 def _generic(code: str) -> _Generic:
     name = f"generic-{code}.yaml"
-    raw = read(name)
+    raw = grammar.read(name)
     classes = raw.get("classes") or {}
-    tables = {table: tuple(inflect(row, classes) for row in rows) for table, rows in raw["tables"].items()}
+    tables = {table: tuple(grammar.inflect(row, classes) for row in rows) for table, rows in raw["tables"].items()}
     kinds = tuple(
         _Kind(kind, tuple(entry["instructions"]), tuple(_variant(variant) for variant in entry["variants"]))
         for kind, entry in raw["kinds"].items()
@@ -611,7 +555,7 @@ def _generic(code: str) -> _Generic:
 
 def _variant(entry: Mapping[str, Any]) -> _Variant:
     slots = tuple(entry["draw"].items())
-    return _Variant(slots, compile_template(entry["text"]), compile_template(entry["completion"]))
+    return _Variant(slots, grammar.compile_template(entry["text"]), grammar.compile_template(entry["completion"]))
 
 
 def _check_variant(where: str, variant: _Variant, tables: Mapping[str, tuple[Forms, ...]]) -> None:
@@ -620,28 +564,28 @@ def _check_variant(where: str, variant: _Variant, tables: Mapping[str, tuple[For
             raise RequestError(f"{where}: no table {table} for slot {slot}; there are: {', '.join(tables)}")
     for i in range(max(len(tables[table]) for _, table in variant.slots)):
         binding = {slot: tables[table][i % len(tables[table])] for slot, table in variant.slots}
-        gap = missing(variant.text, binding) or missing(variant.completion, binding)
+        gap = grammar.missing(variant.text, binding) or grammar.missing(variant.completion, binding)
         if gap:
             raise RequestError(f"{where}: nothing to put in {{{gap}}} in row {i}")
 
 
 def _bind(variant: _Variant, tables: Mapping[str, tuple[Forms, ...]], rng: random.Random) -> dict[str, Forms]:
     wanted = Counter(table for _, table in variant.slots)
-    rows = {table: iter(sample(rng, tables[table], count)) for table, count in wanted.items()}
+    rows = {table: iter(grammar.sample(rng, tables[table], count)) for table, count in wanted.items()}
     return {slot: next(rows[table]) for slot, table in variant.slots}
 
 
 def _generic_example(kind: _Kind, generic: _Generic, seen: set[str], rng: random.Random) -> Example | None:
     for _ in range(_TRIES):
-        variant = pick(rng, kind.variants)
+        variant = grammar.pick(rng, kind.variants)
         binding = _bind(variant, generic.tables, rng)
-        text = render(variant.text, binding)
-        instruction = pick(rng, kind.instructions)
+        text = grammar.render(variant.text, binding)
+        instruction = grammar.pick(rng, kind.instructions)
         # The text decides, not the wording of the instruction: the same task asked otherwise is no new one.
         if text not in seen:
             seen.add(text)
             filled = generic.layout.format(instruction=instruction, text=text)
-            return Example(filled, render(variant.completion, binding), kind.id)
+            return Example(filled, grammar.render(variant.completion, binding), kind.id)
     return None
 
 
@@ -649,20 +593,19 @@ def language_examples(language: str, n: int, seed: int = 0) -> tuple[Example, ..
     """The first n examples of the generic set: instructions of many kinds, no arithmetic, no digits.
 
     Kinds come in balanced rotation, and no task comes twice. The prompt's format is not that of the word
-    problems: language data in the evaluation's own format teaches a model not to calculate. Raises
-    RequestError for a language without a generic set and where n is too much. Source: ours.
+    problems: language data in the evaluation's own format teaches a model not to calculate. Source: ours.
 
     >>> len({example.kind for example in language_examples("sw", 20)}) >= 12
     True
     """
-    _check(language, "generic set for language", GENERIC_LANGUAGES)
-    _check_count(n, "n")
+    known("generic set for language", language, GENERIC_LANGUAGES)
+    whole_number("n", n)
     generic = _generic(language)
     rng = random.Random(f"xlnb generic {language} {seed}")
     seen: dict[str, set[str]] = {kind.id: set() for kind in generic.kinds}
     out: list[Example] = []
     while len(out) < n:
-        for kind in sample(rng, generic.kinds, len(generic.kinds))[: n - len(out)]:
+        for kind in grammar.sample(rng, generic.kinds, len(generic.kinds))[: n - len(out)]:
             example = _generic_example(kind, generic, seen[kind.id], rng)
             if example is None:
                 raise RequestError(

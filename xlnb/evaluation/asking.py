@@ -59,5 +59,8 @@ class Evaluation:
         return load_benchmark(self.benchmark, language, self.path, **options)
 
     def spec(self) -> dict[str, Any]:
-        """Return the fields that may change an outcome; where the data lie does not, their fingerprint stands elsewhere."""
-        return {name: value for name, value in asdict(self).items() if name not in ("path", "reference")}
+        """Return the fields that may change an outcome: neither which others are read, nor where the data lie.
+
+        A field that is added later belongs here only where it is not at its default: else all that is committed is asked anew.
+        """
+        return {name: value for name, value in asdict(self).items() if name not in ("readings", "path", "reference")}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
-from xlnb.errors import RequestError
+from xlnb.errors import known
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,14 +23,13 @@ def miniature(folder: str | Path, family: str = "gemma3", seed: int = 0) -> Path
     8 layers of width 32, 260 tokens; the same ``seed`` gives the same bytes. Raises
     :class:`~xlnb.errors.RequestError` for an unknown family. Source: ours.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if family not in MINIATURES:
-        raise RequestError(f"No miniature of {family!r}: choose one of {', '.join(MINIATURES)}.")
+    known("miniature", family, MINIATURES)
     folder = Path(folder)
     if folder.is_dir():
         return folder
+    import torch
+    from transformers import AutoModelForCausalLM
+
     tokenizer = _byte_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from xlnb.errors import RequestError, WorkError
+from xlnb.errors import RequestError, WorkError, known
 from xlnb.paths import project_root
 from xlnb.publishing.notebooks import notebook_parameters, notebook_paths, run_notebook
 
@@ -33,38 +33,25 @@ def chapters(root: Path | None = None) -> dict[str, Path]:
 
 
 def chapter_path(name: str, root: Path | None = None) -> Path:
-    """Return the notebook that a number, a name or a path means. Raises RequestError where there is none."""
-    found = chapters(root)
-    for path in found.values():
-        if name in (path.name[:2], path.stem, path.name):
-            return path
-    if Path(name).is_file():
+    """Return the notebook that a number, a name or a path means."""
+    found = {key: path for number, path in chapters(root).items() for key in (number, path.stem)}
+    key = name.removesuffix(".ipynb")
+    if key not in found and Path(name).is_file():
         return Path(name)
-    listed = ", ".join(path.stem for path in found.values())
-    raise RequestError(
-        f"There is no notebook {name}. " + (f"The chapters are {listed}." if found else "No chapters either.")
-    )
+    return found[known("notebook", key, found)]
 
 
-def live_chapters(live: str | Collection[str], known: Collection[str]) -> set[str]:
+def live_chapters(live: str | Collection[str], there: Collection[str]) -> set[str]:
     """Return the numbers of the chapters to run live.
 
     >>> sorted(live_chapters("00,1", ["00", "01", "02"])), live_chapters("none", ["00"])
     (['00', '01'], set())
-
-    Raises RequestError on a chapter that isn't there.
     """
-    if live == "all":
-        return set(known)
-    if live == "none":
-        return set()
+    if live in ("all", "none"):
+        return set(there) if live == "all" else set()
     given = live.split(",") if isinstance(live, str) else live
-    numbers = {part.strip().zfill(2) for part in given if part.strip()}
-    if unknown := sorted(numbers - set(known)):
-        raise RequestError(
-            f"There is no chapter {', '.join(unknown)}; say all, none, or numbers out of {', '.join(known)}."
-        )
-    return numbers
+    numbers = sorted({part.strip().zfill(2) for part in given if part.strip()})
+    return {known("chapter", number, [*there, "all", "none"]) for number in numbers}
 
 
 def toc_pages(toc: Path) -> list[str]:
@@ -75,15 +62,11 @@ def toc_pages(toc: Path) -> list[str]:
 
 
 def _files(node: Any) -> Iterator[str]:
-    if isinstance(node, list):
-        for item in node:
-            yield from _files(item)
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("root", "file"):
-                yield value
-            elif isinstance(value, list):
-                yield from _files(value)
+    if isinstance(node, dict):
+        yield from (node[key] for key in ("root", "file") if key in node)
+        node = list(node.values())
+    for item in node if isinstance(node, list) else ():
+        yield from _files(item)
 
 
 def minutes_live(numbers: Collection[str], profile: str, root: Path) -> float | None:
@@ -113,12 +96,11 @@ def build(
     out: where the site goes; book/_build/html where nothing is said
     root: the project's folder; for tests
 
-    Raises RequestError on a wrong chapter or profile; WorkError where a chapter or the rendering fails. An older site stays then.
+    Where a chapter or the rendering fails, an older site stays.
     """
     root = Path(root) if root else project_root()
     out = Path(out) if out else root / "book" / "_build" / "html"
-    if profile not in PROFILES:
-        raise RequestError(f"There is no profile {profile}; say {', '.join(PROFILES)}.")
+    known("profile", profile, PROFILES)
     _require_tools()
     notebooks = chapters(root)
     numbers = live_chapters(live, notebooks)
@@ -214,8 +196,8 @@ def assemble(book: Path, executed: list[Path], source: Path) -> None:
 
 def _ran_with_defaults(path: Path, notebook: Any) -> bool:
     used = notebook.metadata.get("papermill", {}).get("parameters", {})
-    known = notebook_parameters(path)
-    return all(name in known and known[name]["default"] == value for name, value in used.items())
+    defaults = {name: info["default"] for name, info in notebook_parameters(path).items()}
+    return all(name in defaults and defaults[name] == value for name, value in used.items())
 
 
 def _put_in_place(html: Path, out: Path) -> None:

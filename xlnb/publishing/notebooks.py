@@ -13,11 +13,11 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from xlnb.artifacts import whole_file
 from xlnb.errors import RequestError, WorkError
 
 # As jupytext.toml has it, and as JupyterLab writes it into both halves when it saves.
@@ -33,10 +33,7 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 
 def notebook_parameters(path: str | Path) -> dict[str, dict[str, Any]]:
-    """Return the parameters of a notebook by name, each with its ``default`` (a value) and its ``help`` (the comment beside it).
-
-    Raises RequestError where the file is no notebook.
-    """
+    """Return the parameters of a notebook by name, each with its ``default`` (a value) and its ``help`` (a comment)."""
     import papermill
 
     try:
@@ -47,10 +44,7 @@ def notebook_parameters(path: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def checked_parameters(path: str | Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given parameters with strings turned into the type of the notebook's default.
-
-    Raises RequestError on a name the notebook doesn't have (it lists those it has) and on a value of another type.
-    """
+    """Return the given parameters with strings turned into the type of the notebook's default."""
     known = notebook_parameters(path)
     if unknown := [name for name in given if name not in known]:
         close = difflib.get_close_matches(unknown[0], known, n=1)
@@ -65,8 +59,6 @@ def coerced(name: str, value: Any, default: Any) -> Any:
 
     >>> coerced("steps", "40", 10), coerced("live", "no", True), coerced("languages", "sw,bn", ["te"])
     (40, False, ['sw', 'bn'])
-
-    Raises RequestError where it can't be read so.
     """
     if default is None:
         return _literal(value) if isinstance(value, str) else value
@@ -128,8 +120,8 @@ def run_notebook(
     cwd: where its code runs; the notebook's own folder where nothing is said
     show_progress: let what the cells write to stderr (progress bars) through; where stderr is a terminal if nothing is said
 
-    Raises RequestError on unknown parameters before anything runs; WorkError where a cell fails: the notebook up to there is then
-    kept beside ``out`` as NAME.failed.ipynb, and an older ``out`` stays as it was.
+    Unknown parameters are refused before anything runs. Where a cell fails, the notebook up to there is kept beside ``out`` as
+    NAME.failed.ipynb, and an older ``out`` stays as it was.
     """
     path, out = _notebook(path), Path(out)
     shown = sys.stderr.isatty() if show_progress is None else show_progress
@@ -147,18 +139,17 @@ def _run(path: Path, out: Path, values: dict[str, Any], cwd: Path, progress: Any
 
     partial, failed = out.with_name(f".{out.stem}.partial.ipynb"), out.with_name(f"{out.stem}.failed.ipynb")
     try:
-        with _quiet_kernel():
-            notebook = papermill.execute_notebook(
-                str(path),
-                str(partial),
-                parameters=values,
-                kernel_name=KERNEL["name"],
-                cwd=str(cwd),
-                progress_bar=False,
-                stderr_file=progress,
-                kernel_manager_class=_kernel_manager(words),
-                extra_arguments=["--log-level=ERROR"],  # or the kernel warns, each time, that it talks over localhost
-            )
+        notebook = papermill.execute_notebook(
+            str(path),
+            str(partial),
+            parameters=values,
+            kernel_name=KERNEL["name"],
+            cwd=str(cwd),
+            progress_bar=False,
+            stderr_file=progress,
+            kernel_manager_class=_kernel_manager(words),
+            extra_arguments=["--log-level=ERROR"],  # or the kernel warns, each time, that it talks over localhost
+        )
         nbformat.write(_settled(notebook), partial)
         os.replace(partial, out)
     except PapermillExecutionError as error:
@@ -186,12 +177,14 @@ def _run(path: Path, out: Path, values: dict[str, Any], cwd: Path, progress: Any
 def _kernel_manager(words: IO[bytes]) -> type:
     """Return a class of kernel managers whose kernels' own stderr goes to ``words``, apart from what their cells write.
 
-    A kernel that leaves may stumble over its own sockets ("Assertion failed: ... (src/signaler.cpp)") when everything is done.
+    A kernel that leaves may stumble over its own sockets ("Assertion failed: ... (src/signaler.cpp)") when everything is done,
+    and without the variable those of Python 3.11 greet every notebook with a warning of the debugger.
     """
     from jupyter_client import AsyncKernelManager
 
     class KernelManager(AsyncKernelManager):
         async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+            options["env"] = {**options["env"], "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
             await super()._async_launch_kernel(kernel_cmd, **{**options, "stderr": words})
 
     return KernelManager
@@ -201,20 +194,6 @@ def _last_words(words: IO[bytes]) -> str:
     words.seek(0)
     lines = [line.strip() for line in words.read().decode(errors="replace").splitlines() if line.strip()]
     return f" Its last words: {lines[-1]}." if lines else ""
-
-
-@contextmanager
-def _quiet_kernel() -> Iterator[None]:
-    # Without this, kernels of Python 3.11 greet every notebook with a warning of the debugger.
-    name = "PYDEVD_DISABLE_FILE_VALIDATION"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
 
 
 def _settled(notebook: Any) -> Any:
@@ -325,11 +304,9 @@ def write_ipynb_from_py(py: str | Path) -> Path:
 
 
 def _write_if_changed(path: Path, text: str) -> None:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def _stable_ids(old: list[Any], new: list[Any]) -> list[str]:

@@ -1,19 +1,16 @@
-"""Experiments, and how their outcomes become committed results."""
+"""How the outcomes of experiments become committed results, and how stored answers are read again."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import INFORMATIONS
-from xlnb.methods import LANGUAGE, MATH, ORACLE_BUDGETS, PLACEBO
 from xlnb.paths import results_folder
-from xlnb.studies.experiments import MEASURING, SWAP
+from xlnb.studies.experiments import Experiment, named_experiment
 from xlnb.studies.outcomes import _is_of, distinct
 
 if TYPE_CHECKING:
@@ -22,44 +19,13 @@ if TYPE_CHECKING:
     from xlnb.studies.study import Study
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """What is computed and published together: the experts trained for it, their outcomes, and tables besides."""
-
-    experts: tuple[str, ...]
-    outcomes: Callable[[Study], list[pd.DataFrame]]
-    tables: Mapping[str, Callable[[Study], pd.DataFrame]] = field(default_factory=dict)
-
-
-EXPERIMENTS: dict[str, Experiment] = {
-    "first-swap": Experiment((MATH, LANGUAGE), lambda study: [study.outcomes(), study.base_by_shots()]),
-    # What the outcomes of first-swap were published without: the readings that chapter 02 added.
-    "first-swap-information": Experiment(
-        (MATH, LANGUAGE),
-        lambda study: [study.outcomes(readings=INFORMATIONS, generated=0)],
-    ),
-    SWAP: Experiment((MATH, LANGUAGE), lambda study: [study.sweep(), study.swap_controls()]),
-    MEASURING: Experiment(
-        (PLACEBO, *ORACLE_BUDGETS), lambda study: [study.validation()], {"costs": lambda study: study.costs()}
-    ),
-}
-
-
-def named_experiment(name: str) -> Experiment:
-    """Return an experiment by its name. Raises :class:`~xlnb.errors.RequestError` for an unknown one."""
-    if name not in EXPERIMENTS:
-        raise RequestError(f"No experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}.")
-    return EXPERIMENTS[name]
-
-
 def publish(
     studies: Iterable[Study], name: str, folder: str | Path | None = None, experiment: str = "first-swap"
 ) -> Path:
     """Write an experiment's outcomes of studies, finishing those that are not, as the committed result ``name``.
 
-    Returns its folder, which receives outcomes.parquet, training.parquet (loss by step of each expert), the experiment's other
-    tables and provenance.json.
-    Raises :class:`~xlnb.errors.RequestError` for a name that is none and an unknown experiment.
+    Returns its folder, which receives outcomes.parquet, training.parquet (loss by step of each expert), costs.parquet where the
+    experiment has them, and provenance.json.
     """
     import time
 
@@ -71,15 +37,15 @@ def publish(
     if not _is_of(name, experiment):
         raise RequestError(f"A result of {experiment} is named {experiment} or {experiment}-SOMETHING, not {name!r}.")
     started = time.time()
-    parts: dict[str, list[pd.DataFrame]] = {"outcomes": [], "training": [], **{table: [] for table in chosen.tables}}
+    parts: dict[str, list[pd.DataFrame]] = {"outcomes": [], "training": []} | ({"costs": []} if chosen.costs else {})
     specs = []
     for study in studies:
-        parts["outcomes"] += chosen.outcomes(study)
+        parts["outcomes"].append(study.outcomes(*chosen.asks))
         keys = {"profile": study.profile.name, "language": study.language, "seed": study.seed}
         parts["training"] += [study.history(slug).assign(**keys, expert=slug) for slug in chosen.experts]
-        for table, make in chosen.tables.items():
-            parts[table].append(make(study))
-        specs.append(study.spec(chosen.experts))
+        if chosen.costs:
+            parts["costs"].append(study.costs())
+        specs.append(study.spec(chosen.experts) | {"cells": _made(study, chosen)})
     out = Path(folder or results_folder()) / name
     for table, some in parts.items():
         whole = pd.concat(some, ignore_index=True)
@@ -90,6 +56,14 @@ def publish(
         out / "provenance.json", artifacts.provenance({"experiment": experiment, "studies": specs}, started)
     )
     return out
+
+
+def _made(study: Study, experiment: Experiment) -> dict[str, Any]:
+    """Return when, in how many seconds, by which commits and on which devices a study's cells were computed."""
+    files = [cell.path.with_suffix(".json") for ask in experiment.asks for cell in study.cells(ask)]
+    told = [artifacts.read_json(file) for file in dict.fromkeys(files) if file.is_file()]
+    several = {what: sorted({str(one.get(what)) for one in told}) for what in ("commit", "device", "when")}
+    return {"seconds": round(sum(one["seconds"] for one in told), 1), "computed": len(told), **several}
 
 
 def reread(name: str, folder: str | Path | None = None) -> int:

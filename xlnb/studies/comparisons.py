@@ -1,12 +1,12 @@
-"""Paired differences between methods, with intervals, Holm's correction and verdicts."""
+"""Paired differences between arms, with intervals, Holm's correction and verdicts. Arms are keys; their titles are made where
+something is drawn or printed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xlnb.evaluation.readings import METRICS, READINGS
-from xlnb.methods import label
 from xlnb.stats import ALPHA, Interval, holm, paired_difference
 from xlnb.studies.outcomes import select
 
@@ -14,12 +14,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_VERDICTS = ("better", "worse", "not shown")
 Arm = tuple[str, str]  # method and partition ("" where the method uses none)
+BASE: Arm = ("base", "")
+BETTER, WORSE, NOT_SHOWN = VERDICTS = ("better", "worse", "not shown")
+ARMS = ["method_a", "partition_a", "method_b", "partition_b"]
+FAMILY = ["test_language", "metric"]  # rows of one table that agree in these are corrected together
+_COLUMNS = [*ARMS, *FAMILY, "difference", "low", "high", "n", "seeds", "p"]
+
+
+def arms_of(outcomes: pd.DataFrame) -> list[Arm]:
+    """Return the arms that outcomes or scores are of, in the order in which they first come."""
+    return list(dict.fromkeys(zip(outcomes["method"], outcomes["partition"], strict=True)))
+
+
+def target_first(languages: pd.Series) -> list[str]:
+    """Return the test languages of a column, English last."""
+    return sorted(languages.unique(), key=lambda code: code == "en")
 
 
 def contrast(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language: str) -> Interval:
-    """Return the paired difference a minus b of two methods, each (slug, partition), with its interval."""
+    """Return the paired difference a minus b of two arms with its interval."""
     chosen = select(outcomes, metric=metric, test_language=test_language)
     left, right = (select(chosen, method=method, partition=partition) for method, partition in (a, b))
     return paired_difference(left, right)
@@ -28,45 +42,38 @@ def contrast(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language:
 def contrasts(
     outcomes: pd.DataFrame, pairs: Sequence[tuple[Arm, Arm]], test_language: str, metrics: Sequence[str] = METRICS
 ) -> pd.DataFrame:
-    """Return a row a pair and metric: name, metric, difference, low, high, n (problems), seeds, p, verdict.
+    """Return a row a pair (a minus b) and metric, with Holm's p and the verdict by it as :func:`corrected` gives them.
 
-    ``p`` is Holm's, corrected for the pairs of this table on each metric, and decides the verdict; intervals are not corrected.
+    Columns: method_a, partition_a, method_b, partition_b, test_language, metric, difference, low, high, n (problems), seeds, p,
+    verdict. Intervals are not corrected.
     """
     import pandas as pd
 
-    tables = []
-    for metric in metrics:
-        found = {f"{label(*a)} − {label(*b)}": contrast(outcomes, a, b, metric, test_language) for a, b in pairs}
-        tables.append(corrected(found, metric))
-    table = pd.concat(tables, ignore_index=True)
-    order = {name: place for place, name in enumerate(dict.fromkeys(table["name"]))}
-    return table.sort_values("name", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    rows = []
+    for a, b in pairs:
+        for metric in metrics:
+            d = contrast(outcomes, a, b, metric, test_language)
+            p = 1.0 if d.p is None else d.p  # what was not tested counts as a comparison and is never shown
+            rows.append((*a, *b, test_language, metric, d.value, d.low, d.high, d.n, d.seeds, p))
+    return corrected(pd.DataFrame(rows, columns=_COLUMNS))
 
 
-def corrected(differences: Mapping[str, Interval], metric: str) -> pd.DataFrame:
-    """Return a row a difference with Holm's p over all of them, and the verdict by it; columns as :func:`contrasts`."""
-    import pandas as pd
-
-    adjusted = holm([1.0 if d.p is None else d.p for d in differences.values()])
-    rows = [
-        (name, metric, d.value, d.low, d.high, d.n, d.seeds, p, verdict(d, metric, p))
-        for (name, d), p in zip(differences.items(), adjusted, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["name", "metric", "difference", "low", "high", "n", "seeds", "p", "verdict"])
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Return contrasts with Holm's p in place of each one's own, a ``FAMILY`` at a time, and the verdicts by it."""
+    adjusted = table["p"].copy()
+    for _, part in table.groupby(FAMILY, sort=False):
+        adjusted[part.index] = holm(list(part["p"]))
+    table = table.assign(p=adjusted)
+    verdicts = [verdict(Interval(r.difference, r.low, r.high, r.n), r.metric, r.p) for r in table.itertuples()]
+    return table.assign(verdict=verdicts)
 
 
 def against_base(outcomes: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
-    """Return every method's contrast to the base in each test language, with its method and partition."""
+    """Return every arm's contrast to the base in each test language, each a family of its own."""
     import pandas as pd
 
-    arms = [
-        arm for arm in dict.fromkeys(zip(outcomes["method"], outcomes["partition"], strict=True)) if arm[0] != "base"
-    ]
-    tables = []
-    for language in sorted(outcomes["test_language"].unique(), key=lambda code: code == "en"):
-        for method, partition in arms:
-            table = contrasts(outcomes, [((method, partition), ("base", ""))], language, metrics)
-            tables.append(table.assign(method=method, partition=partition, test_language=language))
+    languages, others = target_first(outcomes["test_language"]), [arm for arm in arms_of(outcomes) if arm != BASE]
+    tables = [contrasts(outcomes, [(arm, BASE)], language, metrics) for language in languages for arm in others]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -79,5 +86,5 @@ def verdict(difference: Interval, metric: str, p: float | None = None) -> str:
     'not shown'
     """
     if not difference.excludes_zero or (p is not None and p >= ALPHA):
-        return "not shown"
-    return "better" if (difference.value > 0) == READINGS[metric].higher_is_better else "worse"
+        return NOT_SHOWN
+    return BETTER if (difference.value > 0) == READINGS[metric].higher_is_better else WORSE

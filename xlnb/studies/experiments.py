@@ -1,26 +1,97 @@
-"""What the chapters compare, as names of methods and partitions."""
+"""What is compared, as data: which methods, under which partitions, in which languages, asked how."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from xlnb.errors import known
+from xlnb.evaluation.asking import Evaluation
+from xlnb.evaluation.readings import LIKELIHOODS, SHOTS_READINGS, VALIDATED
+from xlnb.methods import LANGUAGE, MATH, METHODS, ORACLE_BUDGETS, PLACEBO
+from xlnb.studies.profiles import Profile
 from xlnb.weights.partitions import COMPLEMENT
 
-# What the chapter on Layer-Swapping compares, live or from committed results.
-SWAP = "layer-swapping"
-SINGLE_EXPERTS = ("base", "math-only", "language-only")
-SWEEP_BOTTOMS, SWEEP_TOPS = (0, 1, 2, 3, 4, 6), (0, 1, 2, 4)
+TARGET = "target"  # stands for a study's own language
+SWAP, MEASURING = "layer-swapping", "measuring"
+SINGLE_EXPERTS = ("base", MATH, LANGUAGE)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Methods, each under every partition if it uses one, tested in languages; ``changes`` are made to the profile's Evaluation.
+
+    A number among the changes may be the name of one of the profile's (``development``). Partitions that do not fit a model's
+    depth are left out where ``fitting``.
+    """
+
+    methods: tuple[str, ...]
+    partitions: tuple[str, ...] = ("C",)
+    languages: tuple[str, ...] = ("en", TARGET)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    fitting: bool = False
+
+    def __post_init__(self) -> None:
+        for slug in self.methods:
+            known("method", slug, METHODS)
+
+    def evaluation(self, profile: Profile) -> Evaluation:
+        """Return what is asked of each model of a profile."""
+        numbers = {
+            name: getattr(profile, value) if name in ("problems", "generated") and isinstance(value, str) else value
+            for name, value in self.changes.items()
+        }
+        return replace(profile.evaluation, **numbers)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is computed and published together: what is asked, and the experts whose training is told."""
+
+    asks: tuple[Ask, ...]
+    experts: tuple[str, ...]
+    costs: bool = False  # whether the time that groups of readings take is measured, too
+
+
+def _development(**changes: Any) -> dict[str, Any]:
+    return {"split": "development", "problems": "development", **changes}
+
+
+# The first chapter: what the two experts give alone, merged, and by the same layers exchanged.
+FIRST_SWAP = Ask((*SINGLE_EXPERTS, "soup", "task-arithmetic", SWAP), ("C", COMPLEMENT))
+BASE = Ask(("base",))
+# The base with 0, 1 and 2 worked examples.
+BY_SHOTS = tuple(
+    Ask(("base",), changes=_development(shots=shots, generated="answered", readings=SHOTS_READINGS))
+    for shots in range(3)
+)
+# Every pair of counts of first and last layers given to the language: a description, on problems by which nothing is chosen.
+SWEEP = Ask(
+    (*SINGLE_EXPERTS, SWAP),
+    tuple(f"outer {bottom}+{top}" for bottom in (0, 1, 2, 3, 4, 6) for top in (0, 1, 2, 4)),
+    (TARGET,),
+    _development(readings=LIKELIHOODS),
+    fitting=True,
+)
 RANDOM_CONTROLS = tuple(f"random {seed} of C" for seed in range(5))
 SWAP_CONTROLS = ("C", COMPLEMENT, *RANDOM_CONTROLS, "half and half", "predecessor", "A", "complement of A", "B")
+CONTROLS = Ask((*SINGLE_EXPERTS, "soup", SWAP), SWAP_CONTROLS, changes={"readings": LIKELIHOODS})
+# What a reading is worth: the oracle should come first, a longer training before a shorter one, and the placebo, which learned
+# the format alone, no better than the base. No merge is among them.
+VALIDATION = Ask(
+    ("base", PLACEBO, *ORACLE_BUDGETS),
+    languages=(TARGET,),
+    changes={"split": "development", "generated": "development", "readings": VALIDATED},
+)
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "first-swap": Experiment((FIRST_SWAP, *BY_SHOTS), (MATH, LANGUAGE)),
+    SWAP: Experiment((SWEEP, CONTROLS), (MATH, LANGUAGE)),
+    MEASURING: Experiment((VALIDATION,), (PLACEBO, *ORACLE_BUDGETS), costs=True),
+}
 
 
-def sweep_partitions(bottoms: Sequence[int], tops: Sequence[int], depth: int) -> list[str]:
-    """Return the names of the partitions with so many first and last layers to the language, those that fit ``depth``.
-
-    >>> sweep_partitions([0, 2], [0, 1], 2)
-    ['outer 0+0', 'outer 0+1', 'outer 2+0']
-    """
-    return [f"outer {bottom}+{top}" for bottom in bottoms for top in tops if bottom + top <= depth]
-
-
-MEASURING = "measuring"
+def named_experiment(name: str) -> Experiment:
+    """Return an experiment by its name."""
+    return EXPERIMENTS[known("experiment", name, EXPERIMENTS)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# ``corpora`` names what was learned from; ``trained`` and ``asked`` are digests of all that made the model and of all that it was
+# asked: rows of different data never count as one.
 KEYS = ["profile", "setting", "model", "language", "test_language", "paradigm", "seed", "partition", "method", "expert",
-        "split", "benchmark", "shots", "metric"]  # fmt: skip
+        "split", "benchmark", "shots", "metric", "corpora", "trained", "asked"]  # fmt: skip
 COLUMNS = [*KEYS, "problem", "outcome", "text"]
 
 
@@ -23,9 +27,10 @@ def load_outcomes(folder: str | Path | None = None, experiment: str | None = Non
     """Return the per-problem outcomes behind all committed results, or those of one ``experiment``.
 
     Columns: profile, setting (templates or real), model, language (the study's), test_language, paradigm, seed, partition,
-    method, expert (math, language, both, none), split, benchmark, shots, metric, problem, outcome, text (the generated answer,
-    if any). ``filters`` keep the rows whose column equals a value or is in a list of them. Raises
-    :class:`~xlnb.errors.RequestError` for an unknown column and where there are no results.
+    method, expert (math, language, both, none), split, benchmark, shots, metric, corpora (what was learned from), trained and
+    asked (digests of all that made the model, and of all that it was asked), problem, outcome, text (the generated answer, if
+    any). ``filters`` keep the rows whose column equals a value or is in a list of them. Raises RequestError for an unknown column
+    and where there are no results.
     """
     import pandas as pd
 
@@ -59,6 +64,54 @@ def load_costs(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame
     if not files:
         raise RequestError(f"No costs of readings in {home}: it holds no {MEASURING} with a costs.parquet.")
     return select(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), **filters)
+
+
+@lru_cache(maxsize=8)
+def _groups(files: tuple[tuple[Path, int], ...], columns: tuple[str, ...]) -> dict[tuple[Any, ...], pd.DataFrame]:
+    import pandas as pd
+
+    table = pd.concat([pd.read_parquet(path) for path, _ in files], ignore_index=True)
+    return dict(list(table.groupby(list(columns), sort=False))) if set(columns) <= set(table) else {}
+
+
+def committed_rows(folder: Path, wanted: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Return the committed rows whose columns have these values, by metric; none where there are no results.
+
+    Raises RequestError where they are of models that were not made alike.
+    """
+    files = tuple((path, path.stat().st_mtime_ns) for path in sorted(folder.glob("*/outcomes.parquet")))
+    rows = _groups(files, tuple(wanted)).get(tuple(wanted.values())) if files else None
+    if rows is None:
+        return {}
+    found = {}
+    for metric, part in rows.groupby("metric", sort=False):
+        if "method" in wanted and part["trained"].nunique() > 1:
+            raise RequestError(
+                f"{folder} holds two results of {wanted['method']} that were not made alike (seed {wanted['seed']}, {metric}): "
+                "their base, data or training differs. Remove one, or run live."
+            )
+        found[str(metric)] = part.drop_duplicates("problem")
+    return found
+
+
+def made_readings(path: Path) -> set[str]:
+    """Return the readings that a cell's file has; none where it isn't there."""
+    from pyarrow import compute, parquet
+
+    if not path.is_file():
+        return set()
+    return set(compute.unique(parquet.read_table(path, columns=["metric"])["metric"]).to_pylist())
+
+
+def committed_training(folder: Path, profile: str, language: str, seed: int, expert: str) -> pd.DataFrame:
+    """Return the committed loss by step of an expert; that of one result, where several experiments trained it alike."""
+    import pandas as pd
+
+    for path in sorted(folder.glob("*/training.parquet")):
+        table = select(pd.read_parquet(path), profile=profile, language=language, seed=seed, expert=expert)
+        if len(table):
+            return table
+    raise RequestError(f"No committed training of {expert} (profile {profile}, language {language}, seed {seed}).")
 
 
 def _is_of(name: str, experiment: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xlnb.errors import RequestError
+from xlnb.errors import known
 from xlnb.evaluation.asking import Evaluation
 from xlnb.models.miniatures import miniature
 from xlnb.models.pocket import pocket_checkpoint
@@ -16,44 +16,56 @@ from xlnb.training.sft import Training
 
 @dataclass(frozen=True)
 class Profile:
-    """A size of everything: which model, how much training and how much evaluation."""
+    """A size of everything: which model, which languages, how much training and how much evaluation."""
 
     name: str
     model: str
+    depth: int  # the model's transformer layers, for whoever has no weights at hand
     checkpoint: Callable[[], Path]
+    languages: tuple[str, ...]  # of the studies; a trimmed vocabulary is that of English and all of these
+    trimmed: bool
     examples: int  # in each expert's training set
     training: Training
     evaluation: Evaluation
-    development: int  # problems of the development split on which the base is tried out
-    trimmed: bool
+    development: int  # problems of the development split on which models are tried out
+    answered: int  # of these, the first so many are answered where the base is tried out
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The languages whose tokens are kept; none where the vocabulary is not trimmed."""
+        return ("en", *self.languages) if self.trimmed else ()
 
 
 PROFILES = {
     "smoke": Profile(
         name="smoke",
         model="gemma3-miniature",
+        depth=8,
         checkpoint=lambda: miniature(runs_folder() / "smoke" / "gemma3-miniature" / "checkpoint"),
+        languages=("sw", "bn", "te"),
+        trimmed=False,
         examples=8,
         training=Training(steps=3, batch_size=2, rank=4, max_length=1024, checkpoint_every=1),
         evaluation=Evaluation(problems=6, generated=3, max_new_tokens=8, batch_size=4),
         development=4,
-        trimmed=False,
+        answered=2,
     ),
     "pocket": Profile(
         name="pocket",
         model="gemma-3-270m",
+        depth=18,
         checkpoint=pocket_checkpoint,
+        languages=("sw", "bn", "te"),
+        trimmed=True,
         examples=480,
         training=Training(),
         evaluation=Evaluation(),
         development=96,
-        trimmed=True,
+        answered=48,
     ),
 }
 
 
 def named_profile(name: str) -> Profile:
-    """Return a profile by name. Raises :class:`~xlnb.errors.RequestError` for an unknown one."""
-    if name not in PROFILES:
-        raise RequestError(f"No profile {name!r}: choose one of {', '.join(PROFILES)}.")
-    return PROFILES[name]
+    """Return a profile by name."""
+    return PROFILES[known("profile", name, PROFILES)]

@@ -1,148 +1,59 @@
-"""A study: one cell of the grid (profile, language, seed). It knows where its artifacts lie, makes what is missing, reuses
-what is there."""
+"""A study: one profile, language, paradigm and seed. It looks in the committed results, then in runs/, then computes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
-from xlnb.corpora import Example, mismatched, templates
-from xlnb.corpora.sources import check_source, formatted, load_corpus, name_and_path
-from xlnb.errors import RequestError
-from xlnb.evaluation.asking import Evaluation
-from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, COST_GROUPS, LIKELIHOODS, SHOTS_READINGS, VALIDATED
+from xlnb.corpora import Example, templates
+from xlnb.corpora.sources import Corpus, check_source, formatted, load_corpus, name_and_path
+from xlnb.errors import RequestError, known, whole_number
+from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, COST_GROUPS
 from xlnb.evaluation.scoring import evaluate
-from xlnb.methods import LANGUAGE, MATH, METHODS, ORACLE_BUDGETS, PLACEBO, method
-from xlnb.models.base import Base, load_base
+from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, all_streams
+from xlnb.models.base import Base, Identity, device_name, identity, load_base
 from xlnb.paths import results_folder, runs_folder
-from xlnb.studies.experiments import (
-    MEASURING,
-    SINGLE_EXPERTS,
-    SWAP,
-    SWAP_CONTROLS,
-    SWEEP_BOTTOMS,
-    SWEEP_TOPS,
-    sweep_partitions,
-)
-from xlnb.studies.outcomes import COLUMNS, load_costs, load_outcomes, select
-from xlnb.studies.profiles import named_profile
-from xlnb.training.sft import Training, train_expert, training_spec
+from xlnb.studies.cells import Cell
+from xlnb.studies.experiments import FIRST_SWAP, TARGET, Ask
+from xlnb.studies.outcomes import COLUMNS, committed_rows, committed_training, load_costs, made_readings
+from xlnb.studies.profiles import Profile, named_profile
+from xlnb.studies.vocabulary import kept_of, vocabulary_spec
+from xlnb.training.experts import IN_LANGUAGE
+from xlnb.training.paradigms import PARADIGMS
+from xlnb.training.sft import Training, train_expert
 from xlnb.weights.merging import applied
-from xlnb.weights.partitions import COMPLEMENT, Partition, named_partition
+from xlnb.weights.partitions import Partition, named_partition
 from xlnb.weights.task_vectors import TaskVector
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xlnb.studies.profiles import Profile
-
-
-@dataclass(frozen=True)
-class CommittedStudy:
-    """A study read from the committed results: the same questions as :class:`xlnb.Study` answers, without a model.
-
-    Raises :class:`~xlnb.errors.RequestError` where no committed result has this profile, language and seed.
-    """
-
-    profile: str
-    language: str
-    seed: int
-    folder: Path = field(default_factory=results_folder)
-
-    def __post_init__(self) -> None:
-        self._result(None)
-
-    def _rows(self) -> pd.DataFrame:
-        return self._result("first-swap")
-
-    def _result(self, experiment: str | None) -> pd.DataFrame:
-        """Return this study's rows of an experiment (of all for None); RequestError where it has no trained model in them."""
-        found = load_outcomes(self.folder, experiment=experiment, profile=self.profile, language=self.language)
-        rows = found[(found["seed"] == self.seed) | (found["method"] == "base")]
-        if not (rows["method"] != "base").any():  # the base belongs to every seed
-            of = f" of {experiment}" if experiment else ""
-            raise RequestError(
-                f"No committed result{of} of profile {self.profile}, language {self.language}, seed {self.seed}: run live, or "
-                "choose a seed that book/results has."
-            )
-        return rows
-
-    @property
-    def depth(self) -> int:
-        """The number of transformer layers of the base."""
-        for file in sorted(self.folder.glob("*/provenance.json")):
-            for spec in artifacts.read_json(file)["spec"]["studies"]:
-                if (spec["language"], spec["seed"]) == (self.language, self.seed):
-                    return spec["depth"]
-        raise RequestError(f"No provenance in {self.folder} has language {self.language} and seed {self.seed}.")
-
-    def outcomes(
-        self, methods: Iterable[str] | None = None, test_languages: Sequence[str] | None = None, **filters: Any
-    ) -> pd.DataFrame:
-        """Return this study's committed outcomes, as :meth:`xlnb.Study.outcomes` does; on scored problems, 2-shot by default."""
-        filters = {"split": "scored", "shots": 2, **filters}
-        if methods:
-            filters["method"] = list(methods)
-        if test_languages:
-            filters["test_language"] = list(test_languages)
-        return select(self._rows(), **filters)
-
-    def sweep(self, bottoms: Sequence[int] = SWEEP_BOTTOMS, tops: Sequence[int] = SWEEP_TOPS) -> pd.DataFrame:
-        """Return the committed outcomes that :meth:`xlnb.Study.sweep` computes."""
-        return self._swaps(["", *sweep_partitions(bottoms, tops, self.depth)], SINGLE_EXPERTS, "development")
-
-    def swap_controls(self) -> pd.DataFrame:
-        """Return the committed outcomes that :meth:`xlnb.Study.swap_controls` computes."""
-        return self._swaps(["", *SWAP_CONTROLS], [*SINGLE_EXPERTS, "soup"], "scored")
-
-    def _swaps(self, partitions: list[str], others: Sequence[str], split: str) -> pd.DataFrame:
-        return select(self._result(SWAP), split=split, method=[*others, SWAP], partition=partitions)
-
-    def validation(self) -> pd.DataFrame:
-        """Return the committed outcomes that :meth:`xlnb.Study.validation` computes."""
-        return self._result(MEASURING)
-
-    def costs(self) -> pd.DataFrame:
-        """Return the committed costs of readings, as :meth:`xlnb.Study.costs` measures them."""
-        return load_costs(self.folder, profile=self.profile, language=self.language)
-
-    def base_by_shots(self, shots: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
-        """Return the base's outcomes on development problems with different numbers of worked examples."""
-        return select(self._rows(), split="development", method="base", shots=list(shots))
-
-    def history(self, slug: str) -> pd.DataFrame:
-        """Return loss, learning rate and tokens of each training step of an expert."""
-        import pandas as pd
-
-        table = pd.concat([pd.read_parquet(file) for file in sorted(self.folder.glob("first-swap*/training.parquet"))])
-        return select(table, profile=self.profile, language=self.language, seed=self.seed, expert=slug)
-
-
-PARADIGM = "lora"
 MATH_DATA, LANGUAGE_DATA = "templates", "templates-generic"
 
 
-def open_study(profile: str, language: str, seed: int, live: bool) -> Study | CommittedStudy:
-    """Return a study that computes what is missing (``live``), or one that reads the committed results.
-
-    Raises :class:`~xlnb.errors.RequestError` for an unknown profile or language, or where nothing is committed.
+def open_study(
+    profile: str, language: str, seed: int, live: bool, device: str = "auto", dtype: str = "float32"
+) -> Study:
+    """Return a study that computes what is missing and looks at nothing committed (``live``), or one that reads what is
+    committed and needs no model.
     """
-    return Study(named_profile(profile), language, seed) if live else CommittedStudy(profile, language, seed)
+    chosen = named_profile(profile)
+    return Study(chosen, language, seed, device=device, dtype=dtype, live=live, committed=not live)
 
 
 @dataclass(frozen=True)
 class Study:
-    """Math expert, language expert and merges of one profile, language and seed, evaluated in English and that language.
+    """Experts and merges of one profile, language, paradigm and seed, evaluated in English and that language.
 
-    ``language`` is the target language's code (a language of the templates corpus that has a generic set); ``seed`` decides
-    the LoRA initialisation, the training examples and their order. ``math_data`` and ``language_data`` are corpora by name, or
-    NAME:PATH for a local copy (see :mod:`xlnb.corpora.sources`). Raises :class:`~xlnb.errors.RequestError` for an unknown
-    language or corpus, or a negative seed.
+    ``seed`` decides the initialisation, the training examples and their order. ``math_data`` and ``language_data`` are corpora
+    by name, or NAME:PATH for a local copy (see :mod:`xlnb.corpora.sources`). ``vocabulary`` lists the languages whose tokens a
+    trimmed model keeps: the profile's where nothing is said, so that one math expert serves all its languages. ``committed`` and
+    ``live`` say whether committed results count as made, and whether what is missing is computed.
     """
 
     profile: Profile
@@ -151,213 +62,287 @@ class Study:
     folder: Path = field(default_factory=runs_folder)
     math_data: str = MATH_DATA
     language_data: str = LANGUAGE_DATA
+    paradigm: str = "lora"
+    vocabulary: tuple[str, ...] = ()
+    device: str = "auto"
+    dtype: str = "float32"
+    live: bool = True
+    committed: bool = True
+    results: Path = field(default_factory=results_folder)
+    _specs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.language not in templates.LANGUAGES or self.language == "en":
-            others = [code for code in templates.LANGUAGES if code != "en"]
-            raise RequestError(f"No study of language {self.language!r}: choose one of {', '.join(others)}.")
-        if self.seed < 0:
-            raise RequestError(f"The seed is {self.seed}: it must be 0 or more.")
+        known("study of language", self.language, [code for code in templates.LANGUAGES if code != "en"])
+        whole_number("seed", self.seed, 0)
+        known("paradigm", self.paradigm, PARADIGMS)
+        for code in self.vocabulary:
+            known("language of a vocabulary", code, templates.LANGUAGES)
         check_source(self.math_data, "en", "math")
         check_source(self.language_data, self.language, "language")
+        mine = {"profile": self.profile.name, "language": self.language, "paradigm": self.paradigm, "seed": self.seed}
+        if not self.live and not committed_rows(self.results, mine):
+            raise RequestError(
+                f"No committed result of profile {self.profile.name}, language {self.language}, seed {self.seed}: run live, or "
+                "choose a seed that book/results has."
+            )
 
-    # -- the models
-
-    experts: ClassVar[tuple[str, ...]] = (MATH, LANGUAGE, *ORACLE_BUDGETS, PLACEBO)  # the slugs of what can be trained
-
-    @cached_property
-    def base(self) -> Base:
-        """The base model, loaded when first asked for; with the whole vocabulary where the data are not our own."""
-        trimmed = self.profile.trimmed and self._own_data
-        return _shared_base(self.profile.checkpoint(), ("en", self.language) if trimmed else None)
+    # -- what there is without a model
 
     @property
-    def _own_data(self) -> bool:
+    def own_data(self) -> bool:
+        """Whether the experts learn from what ships with the package."""
         return (self.math_data, self.language_data) == (MATH_DATA, LANGUAGE_DATA)
 
-    @property
-    def home(self) -> Path:
-        """The folder of this study's artifacts."""
-        names = [name_and_path(data)[0] for data in (self.math_data, self.language_data)]
-        data = () if self._own_data else ("+".join(names),)
-        place = self.folder / self.profile.name / self.profile.model / self.language / PARADIGM
-        return place.joinpath(*data, f"seed-{self.seed}")
-
-    def training_examples(self, expert: str) -> tuple[Example, ...]:
-        """Return the training set of an expert: English word problems, generic text of the language without arithmetic, or
-        (for oracle and placebo alone) word problems in the language, the placebo's with the solutions of other problems."""
-        n = self.profile.examples
-        if expert in (MATH, LANGUAGE):
-            text, language = (self.math_data, "en") if expert == MATH else (self.language_data, self.language)
-            return _formatted_corpus(
-                text, language, n, self.seed, self.profile.training.max_length, self.base.tokenizer
-            )
-        examples = templates.math_examples(self.language, "train", n, self.seed)
-        return mismatched(examples) if expert == PLACEBO else examples
-
-    def training(self, expert: str) -> Training:
-        """Return how an expert is trained: as the profile says, an oracle on a smaller budget with fewer steps."""
-        full = self.profile.training
-        return replace(full, steps=max(1, round(ORACLE_BUDGETS.get(expert, 1.0) * full.steps)))
-
-    def expert(self, slug: str) -> Path:
-        """Return the adapter folder of an expert (math, language or an oracle), training it where it is missing."""
-        if slug not in self.experts:
-            raise RequestError(f"No expert {slug!r}: choose one of {', '.join(self.experts)}.")
-        spec = self.expert_spec(slug)
-        out = self.home / "experts" / f"{slug}-{artifacts.digest(spec)[:8]}"
-        return train_expert(self.base, self.training_examples(slug), self.training(slug), self.seed, out, title=slug)
-
-    def expert_spec(self, slug: str) -> dict[str, Any]:
-        """Return what determines an expert: base, data, hyperparameters and seed."""
-        return training_spec(self.base, self.training_examples(slug), self.training(slug), self.seed)
-
-    def history(self, slug: str) -> pd.DataFrame:
-        """Return loss, learning rate and tokens of each training step of an expert."""
-        import pandas as pd
-
-        return pd.DataFrame(artifacts.read_json(self.expert(slug) / "history.json"))
-
-    def task_vector(self, slug: str) -> TaskVector:
-        """Return the task vector of ``math-only`` or ``language-only``."""
-        return TaskVector.from_adapter(self.expert(slug))
-
-    def merged(self, slug: str, partition: str = "C") -> TaskVector:
-        """Return what a method adds to the base."""
-        chosen = method(slug)
-        vectors = {expert: self.task_vector(expert) for expert in chosen.experts}
-        return chosen.recipe(vectors, self.partition(partition))
+    @cached_property
+    def _identity(self) -> Identity:
+        return identity(self.profile.checkpoint())
 
     @property
     def depth(self) -> int:
-        """The number of transformer layers of the base."""
-        return self.base.depth
+        """The number of transformer layers: of the weights at hand, or of the profile's model where nothing is computed."""
+        return self._identity.depth if self.live else self.profile.depth
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The languages of the trimmed vocabulary; none where it is whole, as with data that are not our own."""
+        return (self.vocabulary or self.profile.vocabulary) if self.profile.trimmed and self.own_data else ()
+
+    @cached_property
+    def base_spec(self) -> dict[str, Any]:
+        """What determines the base: its weights, its vocabulary, its chat template, and the precision that it is called in."""
+        folder = self.profile.checkpoint()
+        chat = [artifacts.file_digest(file)[:16] for file in sorted(folder.glob("*.jinja"))]
+        return {
+            "weights": self._identity.fingerprint,
+            "vocabulary": vocabulary_spec(self.kept),
+            "chat": chat,
+            "dtype": self.dtype,
+        }
+
+    def place(self, experts: Sequence[str]) -> Path:
+        """Return the folder of what is made with these experts: the same for all languages where they saw but English."""
+        home = self.folder / self.profile.name / self.profile.model
+        if not experts:
+            return home / "base"
+        english = all(stream.is_english for slug in experts for stream in all_streams(slug))
+        used = [self.math_data] if english else [self.math_data, self.language_data]
+        names = [name_and_path(text)[0] for text in used]
+        data = ["+".join(names)] if used != [MATH_DATA, LANGUAGE_DATA][: len(used)] else []
+        return home.joinpath(self.paradigm, "en" if english else self.language, *data, f"seed-{self.seed}")
+
+    @property
+    def home(self) -> Path:
+        """The folder of what is made of both experts."""
+        return self.place((MATH, LANGUAGE))
+
+    def _source(self, stream: str) -> tuple[str, str]:
+        """Return the corpus (NAME or NAME:PATH) and the language that a stream reads."""
+        data = {"math": (self.math_data, "en"), "language": (self.language_data, self.language)}
+        return data.get(stream, (MATH_DATA, self.language))
+
+    def corpora(self, experts: Sequence[str]) -> str:
+        """Return the names of the corpora that experts learned from, such as ``templates + ntrex``."""
+        sources = [self._source(stream.source)[0] for slug in experts for stream in all_streams(slug)]
+        return " + ".join(dict.fromkeys(name_and_path(text)[0] for text in sources))
+
+    def _corpus(self, stream: str) -> Corpus:
+        return _corpus(*self._source(stream), self.profile.examples, self.seed, self.profile.training.max_length)
+
+    def training_examples(self, slug: str) -> tuple[Example, ...]:
+        """Return what an expert learns from, as its model reads it."""
+        lessons = EXPERTS[known("expert", slug, EXPERTS)].lessons(self._formatted, self.profile.training.steps)
+        return tuple(example for lesson in lessons for example in lesson.examples)
+
+    def _formatted(self, stream: str) -> tuple[Example, ...]:
+        return formatted(self._corpus(stream), None if stream == IN_LANGUAGE else self.base.tokenizer)
+
+    def training(self, slug: str) -> Training:
+        """Return how an expert is trained: as the profile says, with its budget of steps a stream."""
+        full = self.profile.training
+        return replace(full, steps=max(1, round(EXPERTS[slug].budget * full.steps)))
+
+    def expert_spec(self, slug: str, partition: str = "C") -> dict[str, Any]:
+        """Return what determines an expert: base, data, hyperparameters, seed, and the partition where its streams are masked."""
+        expert = EXPERTS[known("expert", slug, EXPERTS)]
+        key = slug, partition or "C"
+        if key not in self._specs:
+            streams = [
+                {
+                    "corpus": stream.corpus,
+                    "source": name_and_path(self._source(stream.source)[0])[0],
+                    "data": self._corpus(stream.source).fingerprint,
+                    "moves": stream.moves,
+                }
+                for stream in expert.streams
+            ]
+            self._specs[key] = {
+                "base": self.base_spec,
+                "paradigm": self.paradigm,
+                "streams": streams,
+                "examples": self.profile.examples,
+                "partition": self.partition(key[1]).shares if expert.is_masked else None,
+                "start": self.expert_spec(expert.start, key[1]) if expert.start else None,
+                "seed": self.seed,
+                "training": self.training(slug).spec(),
+            }
+        return self._specs[key]
+
+    def expert_folder(self, slug: str, partition: str = "C") -> Path:
+        """Return where an expert lies, or will."""
+        digest = artifacts.digest(self.expert_spec(slug, partition))[:8]
+        return self.place((slug,)) / "experts" / f"{slug}-{digest}"
 
     def partition(self, name: str = "C") -> Partition:
-        """Return a partition, by name, of the base's layers. Raises :class:`~xlnb.errors.RequestError` for an unknown one."""
-        return named_partition(name, self.depth)
+        """Return a partition, by name, of the base's layers."""
+        return named_partition(name or "C", self.depth)
+
+    # -- the models
+
+    @cached_property
+    def base(self) -> Base:
+        """The base model, loaded when first asked for."""
+        return _shared_base(self.profile.checkpoint(), self.kept, self.device, self.dtype)
+
+    def expert(self, slug: str, partition: str = "C") -> Path:
+        """Return the folder of an expert, training it (and the one that it goes on from) where it is missing."""
+        expert = EXPERTS[known("expert", slug, EXPERTS)]
+        return train_expert(
+            self.base,
+            expert.lessons(self._formatted, self.profile.training.steps),
+            self.training(slug),
+            self.seed,
+            self.expert_folder(slug, partition),
+            self.expert_spec(slug, partition),
+            paradigm=self.paradigm,
+            partition=self.partition(partition) if expert.is_masked else None,
+            start=self.expert(expert.start, partition) if expert.start else None,
+            title=slug,
+        )
+
+    def history(self, slug: str, partition: str = "C") -> pd.DataFrame:
+        """Return loss, learning rate and tokens of each training step of an expert."""
+        import pandas as pd
+
+        if not self.live:
+            return committed_training(self.results, self.profile.name, self.language, self.seed, slug)
+        return pd.DataFrame(artifacts.read_json(self.expert(slug, partition) / "history.json"))
+
+    def task_vector(self, slug: str, partition: str = "C") -> TaskVector:
+        """Return the task vector of an expert."""
+        return TaskVector.of_expert(self.expert(slug, partition), self.base.folder)
+
+    def merged(self, slug: str, partition: str = "C") -> TaskVector:
+        """Return what a method adds to the base."""
+        method = METHODS[known("method", slug, METHODS)]
+        vectors = {expert: self.task_vector(expert, partition) for expert in method.experts}
+        return method.merged(vectors, M=self.partition(partition), base=dict(self.base.model.named_parameters()))
 
     # -- the outcomes
 
-    def outcomes(
-        self,
-        methods: Iterable[str] | None = None,
-        test_languages: Sequence[str] | None = None,
-        partitions: Sequence[str] = ("C", COMPLEMENT),
-        **changes: Any,
-    ) -> pd.DataFrame:
-        """Return the per-problem outcomes of the methods (all of them by default), computing those that are missing.
+    def cells(self, ask: Ask = FIRST_SWAP) -> list[Cell]:
+        """Return the cells of what is asked."""
+        names = [name for name in ask.partitions if not ask.fitting or _fits(name, self.depth)]
+        evaluation = ask.evaluation(self.profile)
+        return [
+            Cell(self, slug, partition, self.language if language == TARGET else language, evaluation)
+            for slug in ask.methods
+            for partition in (names if METHODS[slug].uses_partition else ("",))
+            for language in ask.languages
+        ]
 
-        Columns as :func:`xlnb.load_outcomes` has them. A method that uses a partition is evaluated under each of ``partitions``.
-        ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`, such as split or shots.
+    def outcomes(self, *asks: Ask) -> pd.DataFrame:
+        """Return the per-problem outcomes of what is asked (the first chapter's where nothing is), columns as in
+        :func:`xlnb.load_outcomes`.
+
+        What is committed or made is read, what is missing is computed, as the study's ``committed`` and ``live`` allow. Raises
+        RequestError where something is missing that may not be computed.
         """
         import pandas as pd
 
-        evaluation = replace(self.profile.evaluation, **changes)
-        cells = [
-            (slug, partition, test_language)
-            for slug in methods or METHODS
-            for partition in (partitions if method(slug).uses_partition else ("",))
-            for test_language in (test_languages or ("en", self.language))
-        ]
-        return pd.concat([self._cell(*cell, evaluation) for cell in cells], ignore_index=True)
+        cells = [cell for ask in asks or (FIRST_SWAP,) for cell in self.cells(ask)]
+        return pd.concat([self._rows(cell) for cell in cells], ignore_index=True)
 
-    def sweep(self, bottoms: Sequence[int] = SWEEP_BOTTOMS, tops: Sequence[int] = SWEEP_TOPS) -> pd.DataFrame:
-        """Return the outcomes of Layer-Swapping with the first ``bottoms`` and last ``tops`` layers to the language.
+    def state(self, cell: Cell) -> str:
+        """Say whether a cell is committed, made or missing, from files' columns alone."""
+        wanted = set(cell.readings)
+        for word, have in (("committed", set(self._committed(cell))), ("made", made_readings(cell.path))):
+            if wanted <= have:
+                return word
+            wanted -= have
+        return "missing"
 
-        Every pair of counts that fits the depth, read by likelihood on the development problems of the target language, with
-        base and single experts beside them: a description, on problems by which nothing is chosen.
-        """
-        names = sweep_partitions(bottoms, tops, self.depth)
-        return self.outcomes([*SINGLE_EXPERTS, SWAP], [self.language], names, split="development", readings=LIKELIHOODS,
-                             problems=self.profile.development, generated=0)  # fmt: skip
+    def _committed(self, cell: Cell) -> dict[str, pd.DataFrame]:
+        """Return the committed rows of a cell by reading: by all that made the model, or, without weights, by its names."""
+        if not self.committed:
+            return {}
+        wanted = {"trained": cell.trained, "asked": cell.asked} if self.live else cell.names
+        return committed_rows(self.results, wanted)
 
-    def swap_controls(self) -> pd.DataFrame:
-        """Return the outcomes of Layer-Swapping by the named partitions and their controls, on the scored problems by
-        likelihood, with base, single experts and soup beside them."""
-        arms = [*SINGLE_EXPERTS, "soup", SWAP]
-        return self.outcomes(arms, partitions=SWAP_CONTROLS, readings=LIKELIHOODS, generated=0)
-
-    def validation(self) -> pd.DataFrame:
-        """Return the outcomes, by every reading, of base, placebo and oracles on development problems of the target language.
-
-        They tell what a reading is worth: the oracle should come first, a longer training before a shorter one, and the
-        placebo, which learned the format alone, no better than the base. No merge is among them.
-        """
+    def _rows(self, cell: Cell) -> pd.DataFrame:
         import pandas as pd
 
-        arms, generated = (
-            ["base", PLACEBO, *ORACLE_BUDGETS],
-            min(self.profile.evaluation.problems, self.profile.development),
-        )
-        parts = [
-            self.outcomes(arms, [self.language], split="development", readings=readings, generated=generated)
-            for readings in VALIDATED
-        ]
-        return pd.concat(parts, ignore_index=True)
+        found = self._committed(cell)
+        if missing := [reading for reading in cell.readings if reading not in found]:
+            if not self.live:
+                raise RequestError(
+                    f"{cell.method}{' by ' + cell.partition if cell.partition else ''} in {cell.test_language} is not committed "
+                    f"with {', '.join(missing)} (profile {self.profile.name}, language {self.language}, seed {self.seed}): run "
+                    "live."
+                )
+            made = self._made(cell, missing).assign(trained=cell.trained)
+            found |= {reading: made[made["metric"] == reading] for reading in missing}
+        rows = pd.concat([found[reading] for reading in cell.readings], ignore_index=True)
+        return rows.assign(**cell.names)[COLUMNS]
+
+    def _made(self, cell: Cell, readings: Sequence[str]) -> pd.DataFrame:
+        """Return a cell's outcomes from its file, which first gets those of ``readings`` that it does not have."""
+        import pandas as pd
+
+        path = cell.path
+        have = made_readings(path)
+        missing = tuple(reading for reading in readings if reading not in have)
+        if not missing:
+            return pd.read_parquet(path)
+        merged = self.merged(cell.method, cell.partition)  # may train first, which has a provenance of its own
+        started = time.time()
+        with applied(self.base.model, merged):
+            evaluation = replace(cell.evaluation, readings=missing)
+            rows = evaluate(self.base, cell.benchmark, evaluation, title=f"{cell.method} {cell.test_language}")
+        told = artifacts.provenance(cell.spec, started) | {"device": device_name(self.base), "readings": list(missing)}
+        earlier = []
+        if have:
+            rows = pd.concat([pd.read_parquet(path), rows], ignore_index=True)
+            earlier = [artifacts.read_json(path.with_suffix(".json"))]
+        artifacts.write_json(path.with_suffix(".json"), told | ({"before": earlier} if earlier else {}))
+        with artifacts.whole_file(path) as partial:  # last: its presence says that the cell is done
+            rows.to_parquet(partial, index=False)
+        return pd.read_parquet(path)
 
     def costs(self) -> pd.DataFrame:
         """Return what each group of readings costs the base on development problems: readings, problems, seconds.
 
-        Columns also profile, language; seconds are of this machine, and were measured when the outcomes were computed.
+        Columns also profile, language; seconds are of this machine, and measured once.
         """
         import pandas as pd
 
-        rows = []
-        n = min(self.profile.development, self.profile.evaluation.problems)
-        for name, readings in COST_GROUPS.items():
-            usual = self.profile.evaluation
-            evaluation = replace(usual, split="development", readings=readings, problems=n, generated=n)
-            self._cell("base", "", self.language, evaluation)
-            made = self._cell_path("base", "", self.language, evaluation).with_suffix(".json")
-            rows.append((self.profile.name, self.language, name, n, artifacts.read_json(made)["seconds"]))
-        return pd.DataFrame(rows, columns=["profile", "language", "readings", "problems", "seconds"])
-
-    def base_by_shots(self, shots: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
-        """Return the base's outcomes on development problems with different numbers of worked examples."""
-        import pandas as pd
-
+        if not self.live:
+            return load_costs(self.results, profile=self.profile.name, language=self.language)
         n = self.profile.development
-        parts = [
-            self.outcomes(["base"], shots=k, split="development", problems=n, generated=n // 2, readings=SHOTS_READINGS)
-            for k in shots
-        ]
-        return pd.concat(parts, ignore_index=True)
-
-    def _cell(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> pd.DataFrame:
-        import pandas as pd
-
-        path = self._cell_path(slug, partition, test_language, evaluation)
+        usual = replace(self.profile.evaluation, split="development", problems=n, generated=n)
+        digest = artifacts.digest([self.base_spec, usual.spec(), usual.asked(self.language).fingerprint])[:8]
+        path = self.place(()) / "costs" / f"{self.language}-{digest}.parquet"
         if not path.is_file():
-            spec = self._cell_spec(slug, partition, test_language, evaluation)
-            merged = self.merged(slug, partition or "C")  # may train first, which has a provenance of its own
-            started = time.time()
-            with applied(self.base.model, merged):
-                asked = evaluation.asked(test_language)
-                rows = evaluate(self.base, asked, evaluation, title=f"{slug} {test_language}")
-            artifacts.write_json(path.with_suffix(".json"), artifacts.provenance(spec, started))
-            with artifacts.whole_file(path) as partial:  # last: its presence says that the cell is done
-                rows.to_parquet(partial, index=False)
-        rows = pd.read_parquet(path)
-        return rows.assign(**self._keys(slug, partition, test_language, evaluation))[COLUMNS]
-
-    def _cell_path(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> Path:
-        spec = self._cell_spec(slug, partition, test_language, evaluation)
-        # The base has no seed: one evaluation serves all studies of the same vocabulary.
-        home = self.home if method(slug).experts else self.home.parent / "base"
-        name = "--".join(part.replace(" ", "-") for part in (slug, partition, test_language) if part)
-        return home / "outcomes" / f"{name}-{artifacts.digest(spec)[:8]}.parquet"
-
-    def _cell_spec(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> dict[str, Any]:
-        return {
-            "base": self.base.fingerprint,
-            "method": slug,
-            "partition": str(self.partition(partition)) if partition else "",
-            "experts": {expert: self.expert_spec(expert) for expert in method(slug).experts},
-            "test_language": test_language,
-            "evaluation": evaluation.spec(),
-            "data": evaluation.asked(test_language).fingerprint,
-        }
+            rows = []
+            for name, readings in COST_GROUPS.items():
+                started = time.perf_counter()
+                evaluate(
+                    self.base, usual.asked(self.language), replace(usual, readings=readings), title=f"cost of {name}"
+                )
+                rows.append((self.profile.name, self.language, name, n, round(time.perf_counter() - started, 1)))
+            table = pd.DataFrame(rows, columns=["profile", "language", "readings", "problems", "seconds"])
+            with artifacts.whole_file(path) as partial:
+                table.to_parquet(partial, index=False)
+        return pd.read_parquet(path)
 
     def spec(self, experts: Sequence[str] = (MATH, LANGUAGE)) -> dict[str, Any]:
         """Return what determines this study's results with these experts: model, data, training and evaluation."""
@@ -365,41 +350,46 @@ class Study:
             "seed": self.seed,
             "depth": self.depth,
             "language": self.language,
-            "base": {
-                "folder": self.base.folder.name,
-                "fingerprint": self.base.fingerprint,
-                "trimmed": self.profile.trimmed,
-            },
+            "paradigm": self.paradigm,
+            "base": {"folder": self.profile.checkpoint().name, **self.base_spec},
             "experts": {expert: self.expert_spec(expert) for expert in experts},
             "evaluation": self.profile.evaluation.spec(),
         }
 
-    def _keys(self, slug: str, partition: str, test_language: str, evaluation: Evaluation) -> dict[str, Any]:
-        return {
-            "profile": self.profile.name,
-            "setting": "templates" if evaluation.benchmark == "templates" and self._own_data else "real",
-            "model": self.profile.model,
-            "language": self.language,
-            "test_language": test_language,
-            "paradigm": PARADIGM,
-            "seed": self.seed if method(slug).experts else 0,
-            "partition": partition,
-            "method": slug,
-            "expert": method(slug).expert,
-            "split": evaluation.split,
-            "benchmark": evaluation.benchmark,
-            "shots": evaluation.shots,
-        }
+
+@lru_cache(maxsize=64)
+def _corpus(text: str, language: str, n: int, seed: int, max_length: int) -> Corpus:
+    # Two characters a token is fewer than any of our languages has: what is kept fits the training's length.
+    name, path = name_and_path(text)
+    return load_corpus(name, language, n, seed, path, max_characters=2 * max_length)
+
+
+@lru_cache(maxsize=1)
+def _shared_base(checkpoint: Path, languages: tuple[str, ...], device: str, dtype: str) -> Base:
+    # One model in memory for studies that differ in their seed alone: training and merging leave the base as it was.
+    return load_base(checkpoint, kept=kept_of(checkpoint, languages), device=device, dtype=dtype)
+
+
+def _fits(partition: str, depth: int) -> bool:
+    try:
+        return bool(named_partition(partition, depth))
+    except RequestError:
+        return False
 
 
 def evaluate_adapter(
-    profile_name: str, adapter: Path | None, language: str, problems: int | None = None, **changes: Any
+    profile_name: str,
+    adapter: Path | None,
+    language: str,
+    problems: int | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    **changes: Any,
 ) -> pd.DataFrame:
     """Return the scores of an adapter (None: the base) on a benchmark: metric, value, low, high, n.
 
     ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`, such as benchmark, shots or path. The whole vocabulary
-    is kept where the profile does not trim or the problems are not our own. Raises :class:`~xlnb.errors.RequestError` for an
-    unknown profile, benchmark or language, an unusable adapter folder and a wrong number of problems.
+    is kept where the profile does not trim or the problems are not our own.
     """
     import pandas as pd
 
@@ -416,43 +406,11 @@ def evaluate_adapter(
         evaluation = replace(evaluation, problems=problems, generated=min(problems, evaluation.generated))
     asked = evaluation.asked(language)
     vector = TaskVector.from_adapter(adapter) if adapter else TaskVector({})
-    own = chosen.trimmed and evaluation.benchmark == "templates"
-    kept_languages = tuple(dict.fromkeys(("en", language))) if own else None
-    base = _shared_base(chosen.checkpoint(), kept_languages)
+    own = evaluation.benchmark == "templates"
+    base = _shared_base(chosen.checkpoint(), chosen.vocabulary if own else (), device, dtype)
     with applied(base.model, vector):
         rows = evaluate(base, asked, evaluation)
     found = {metric: mean_interval(part["outcome"].to_numpy()) for metric, part in rows.groupby("metric", sort=False)}
     return pd.DataFrame(
         [(m, i.value, i.low, i.high, i.n) for m, i in found.items()], columns=["metric", "value", "low", "high", "n"]
     )
-
-
-@lru_cache(maxsize=8)
-def _formatted_corpus(
-    text: str, language: str, n: int, seed: int, max_length: int, tokenizer: Any
-) -> tuple[Example, ...]:
-    # Two characters a token is fewer than any of our languages has: what is kept fits the training's length.
-    name, path = name_and_path(text)
-    return formatted(load_corpus(name, language, n, seed, path, max_characters=2 * max_length), tokenizer)
-
-
-@lru_cache(maxsize=1)
-def _shared_base(checkpoint: Path, kept_languages: tuple[str, ...] | None) -> Base:
-    # One model in memory for studies that differ in their seed alone: training and merging leave the base as it was.
-    return load_base(checkpoint, _vocabulary_texts(kept_languages) if kept_languages else None)
-
-
-def _vocabulary_texts(languages: Sequence[str]) -> list[str]:
-    """Return the texts whose tokens a trimmed vocabulary keeps: so large a sample of the corpora that no word is missing.
-
-    It does not depend on a study's seed, so that all seeds share one vocabulary and one base.
-    """
-    texts: list[str] = []
-    for code in languages:
-        for split in templates.SPLITS:
-            n = 400 if split == "few-shot" else 1000  # few-shot has no more than some 430 problems
-            texts += [e.prompt + e.completion for e in templates.math_examples(code, split, n, seed=1000)]
-        if code != "en":
-            for seed in range(1000, 1005):
-                texts += [e.prompt + e.completion for e in templates.language_examples(code, 4000, seed)]
-    return [*texts, "\n\n"]

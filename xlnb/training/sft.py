@@ -1,6 +1,6 @@
-"""Supervised fine-tuning of experts: LoRA on completions, resumable to the bit.
+"""Supervised fine-tuning of experts on completions, by LoRA or whole, under masks, resumable to the bit.
 
-Our own loop and not a Trainer: a run killed at any moment goes on from its last checkpoint to the very same adapter, the loss
+Our own loop and not a Trainer: a run killed at any moment goes on from its last checkpoint to the very same expert, the loss
 needs logits of completion positions alone, and the modular methods update different parameters batch by batch.
 """
 
@@ -9,19 +9,27 @@ from __future__ import annotations
 import io
 import random
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import cos, pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
-from xlnb.corpora import Example, fingerprint
-from xlnb.errors import RequestError, WorkError
+from xlnb.corpora import Example
+from xlnb.errors import RequestError, WorkError, known
+from xlnb.models.base import device_name
 from xlnb.models.engine import IGNORED, Row, completion_nll, right_aligned
+from xlnb.training.experts import ALL, Lesson
+from xlnb.training.masks import rates
+from xlnb.training.paradigms import PARADIGMS, Trainee
 
 if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import AdamW
+
     from xlnb.models.base import Base
+    from xlnb.weights.partitions import Partition
 
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -38,6 +46,7 @@ class Training:
     steps: int = 60  # optimizer steps
     batch_size: int = 8  # examples a step
     learning_rate: float = 7e-5  # at its peak; chosen on development problems
+    full_learning_rate: float = 1e-5  # the same for full fine-tuning; not tuned (the paper's: about 1e-6, recalled)
     warmup: float = 0.1  # share of the steps in which the rate rises from 0; then a cosine down to 0
     weight_decay: float = 0.0
     clip: float = 1.0  # largest norm of the gradient
@@ -49,7 +58,16 @@ class Training:
     checkpoint_every: int = 10  # steps between resumable checkpoints; does not change the result
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "rank", "alpha", "max_length", "checkpoint_every"):
+        for name in (
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "full_learning_rate",
+            "rank",
+            "alpha",
+            "max_length",
+            "checkpoint_every",
+        ):
             if not getattr(self, name) > 0:
                 raise RequestError(f"Training.{name} is {getattr(self, name)}: it must be above 0.")
         if not 0 <= self.warmup <= 1:
@@ -62,49 +80,71 @@ class Training:
             return self.learning_rate * (step + 1) / warm
         return self.learning_rate * 0.5 * (1 + cos(pi * (step - warm) / max(1, self.steps - warm)))
 
+    def spec(self) -> dict[str, Any]:
+        """Return the hyperparameters that may change an expert, as plain values."""
+        fields = {name: value for name, value in asdict(self).items() if name != "checkpoint_every"}
+        return fields | {"projections": list(self.projections)}
 
-def training_spec(base: Base, examples: Sequence[Example], training: Training, seed: int) -> dict[str, Any]:
-    """Return what determines an expert: equal specifications give equal adapters on the same machine."""
-    hyperparameters = {k: v for k, v in asdict(training).items() if k != "checkpoint_every"}
-    return {
-        "base": base.fingerprint,
-        "data": fingerprint(examples),
-        "examples": len(examples),
-        "seed": seed,
-        "training": {**hyperparameters, "projections": list(training.projections)},
-    }
+
+@dataclass(frozen=True)
+class Lane:
+    """Steps of one kind: the rows their batches come from, how many, and each moving parameter's share of the learning rate."""
+
+    rows: list[Row]
+    steps: int
+    rates: Mapping[str, float]
+    title: str = ""
 
 
 def train_expert(
-    base: Base, examples: Sequence[Example], training: Training, seed: int, out: str | Path, title: str = "expert"
+    base: Base,
+    lessons: Sequence[Lesson],
+    training: Training,
+    seed: int,
+    out: str | Path,
+    spec: Mapping[str, Any],
+    *,
+    paradigm: str = "lora",
+    partition: Partition | None = None,
+    start: Path | None = None,
+    title: str = "expert",
 ) -> Path:
-    """Fine-tune a LoRA expert of ``base`` on ``examples`` and return its adapter folder; reuse it when it is there.
+    """Fine-tune an expert of ``base`` on lessons and return its folder; reuse it when it is there.
 
-    ``out`` receives what PEFT's save_pretrained writes, history.json (loss and rate by step) and provenance.json. An
-    interrupted run goes on from ``<out>.checkpoint.pt``. ``base.model`` is left as it was. Raises
-    :class:`~xlnb.errors.RequestError` for too few or too long examples and where ``out`` holds another expert,
-    :class:`~xlnb.errors.WorkError` where the loss is no number.
+    ``spec`` is what determines the expert: equal ones give equal experts on the same machine. ``partition`` says what a masked
+    lesson may move; ``start`` is the folder of the expert that this one goes on from. ``out`` receives an adapter as PEFT's
+    save_pretrained writes it, or a checkpoint, with history.json (loss and rate by step) and provenance.json. An interrupted run
+    goes on from ``<out>.checkpoint.pt``. ``base.model`` is left as it was. Raises RequestError for too few or too long examples,
+    where nothing may move, and where ``out`` holds another expert; WorkError where the loss is no number.
     """
     out = Path(out)
-    spec = training_spec(base, examples, training, seed)
     checkpoint = out.with_name(f"{out.name}.checkpoint.pt")
     if out.is_dir():
         if artifacts.read_json(out / "provenance.json")["spec"] != spec:
             raise RequestError(f"{out} holds an expert of another specification: choose another folder or remove it.")
         checkpoint.unlink(missing_ok=True)  # left where a run was killed between the last two lines below
         return out
+    known("paradigm", paradigm, PARADIGMS)
+    if partition is None and any(lesson.moves != ALL for lesson in lessons):
+        raise RequestError(f"{title} is trained under a mask: say the partition.")
     started = time.time()
-    rows = _rows(base, examples, training)
-    model = _with_lora(base, training, seed)
-    try:
-        history = _fit(model, base, rows, training, seed, checkpoint, spec, title)
+    encoded = [(lesson, _rows(base, lesson.examples, training)) for lesson in lessons]
+    with PARADIGMS[paradigm].attached(base, training, seed, start) as trainee:
+        masks = [rates(trainee.weights, partition, lesson.moves) for lesson in lessons]
+        lanes = [
+            Lane(rows, lesson.steps, mask, lesson.moves)
+            for (lesson, rows), mask in zip(encoded, masks, strict=True)
+            if mask
+        ]
+        if not lanes:
+            raise RequestError(f"Nothing of the model may move in the training of {title} under partition {partition}.")
+        peak = training.learning_rate if paradigm == "lora" else training.full_learning_rate
+        history = fit(trainee, lanes, replace(training, learning_rate=peak), seed, checkpoint, spec, title)
         with artifacts.whole_folder(out) as partial:
-            model.save_pretrained(partial, save_embedding_layers=False)  # the adapter fits the untrimmed base
+            PARADIGMS[paradigm].save(trainee, partial)
             artifacts.write_json(partial / "history.json", history)
-            artifacts.write_json(partial / "provenance.json", artifacts.provenance(spec, started))
-    finally:
-        model.unload()
-        base.model.eval()
+            told = artifacts.provenance(spec, started) | {"device": device_name(base)}
+            artifacts.write_json(partial / "provenance.json", told)
     checkpoint.unlink(missing_ok=True)
     return out
 
@@ -120,27 +160,6 @@ def _rows(base: Base, examples: Sequence[Example], training: Training) -> list[R
             "Leave long examples out or raise max_length."
         )
     return rows
-
-
-def _with_lora(base: Base, training: Training, seed: int) -> Any:
-    import warnings
-
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=training.rank,
-        lora_alpha=training.alpha,
-        use_rslora=training.rank_stabilised,
-        target_modules=list(training.projections),
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # A is drawn at random, B starts at zero
-        with warnings.catch_warnings():
-            # PEFT asks transformers for a name that is about to change; not the reader's business
-            warnings.simplefilter("ignore", FutureWarning)
-            return get_peft_model(base.model, config)
 
 
 def batch_order(n: int, batch_size: int, steps: int, seed: int) -> list[list[int]]:
@@ -159,59 +178,96 @@ def batch_order(n: int, batch_size: int, steps: int, seed: int) -> list[list[int
     return [stream[i * batch_size : (i + 1) * batch_size] for i in range(steps)]
 
 
-def _fit(
-    model: Any, base: Base, rows: list[Row], training: Training, seed: int, checkpoint: Path, spec: dict, title: str
-) -> list[dict[str, float]]:
-    """Run the optimizer from the last checkpoint (or the start) to the end; return loss, rate and tokens of each step."""
+def alternation(steps: Sequence[int]) -> list[tuple[int, int]]:
+    """Return in which order lanes of so many steps take turns, as (lane, step of the lane), each spread over the whole.
+
+    >>> alternation([2, 2]), alternation([1, 3])
+    ([(0, 0), (1, 0), (0, 1), (1, 1)], [(1, 0), (0, 0), (1, 1), (1, 2)])
+    """
+    turns = [(lane, step) for lane, count in enumerate(steps) for step in range(count)]
+    return sorted(turns, key=lambda turn: ((2 * turn[1] + 1) / steps[turn[0]], turn[0]))
+
+
+def _optimizer(lane: Lane, weights: Mapping[str, Parameter], training: Training) -> AdamW:
+    """Return the optimizer of a lane, which holds nothing but what the lane moves: the rest has no moments and no decay."""
+    from torch.optim import AdamW
+
+    shares = sorted(set(lane.rates.values()), reverse=True)
+    groups = [
+        {"params": [weights[n] for n in weights if lane.rates.get(n) == share], "share": share} for share in shares
+    ]
+    return AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+
+
+def fit(
+    trainee: Trainee,
+    lanes: Sequence[Lane],
+    training: Training,
+    seed: int,
+    checkpoint: Path,
+    spec: Mapping[str, Any],
+    title: str = "",
+) -> list[dict[str, Any]]:
+    """Run the optimizers from the last checkpoint (or the start) to the end; return loss, rate and tokens of each step.
+
+    Lanes take turns. Each has its own optimizer and schedule: alternating with a lane that moves other parameters changes nothing
+    in its own steps but the model that it sees.
+    """
     import torch
     from tqdm import tqdm
 
-    weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(weights.values(), lr=training.learning_rate, weight_decay=training.weight_decay)
-    history = _resume(checkpoint, spec, weights, optimizer)
-    order = batch_order(len(rows), training.batch_size, training.steps, seed)
+    weights, model, base = trainee.weights, trainee.model, trainee.base
+    optimizers = [_optimizer(lane, weights, training) for lane in lanes]
+    plans = [replace(training, steps=lane.steps) for lane in lanes]
+    orders = [batch_order(len(lane.rows), training.batch_size, lane.steps, seed) for lane in lanes]
+    turns = alternation([lane.steps for lane in lanes])
+    history = _resume(checkpoint, spec, weights, optimizers)
     model.train()
-    bar = tqdm(total=training.steps, initial=len(history), desc=title, unit="step", mininterval=1)
+    bar = tqdm(total=len(turns), initial=len(history), desc=title, unit="step", mininterval=1)
     began, tokens_done = time.time(), 0
-    for step in range(len(history), training.steps):
+    for turn, (i, step) in list(enumerate(turns))[len(history) :]:
+        lane, optimizer, rate = lanes[i], optimizers[i], plans[i].rate(step)
         for group in optimizer.param_groups:
-            group["lr"] = training.rate(step)
-        batch = right_aligned([rows[i] for i in order[step]], base.pad_id, device=base.device)
+            group["lr"] = group["share"] * rate
+        for name, parameter in weights.items():  # said anew each time: PEFT sets it at a whim
+            parameter.requires_grad_(name in lane.rates)
+        batch = right_aligned([lane.rows[j] for j in orders[i][step]], base.pad_id, device=base.device)
         counted = int((batch.labels != IGNORED).sum())
         with base.autocast():
             loss = completion_nll(model, batch).sum() / counted
         if not torch.isfinite(loss):
             raise WorkError(
-                f"Training of {title} failed at step {step}: the loss is {loss.item()}. Lower the learning rate."
+                f"Training of {title} failed at step {turn}: the loss is {loss.item()}. Lower the learning rate."
             )
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights.values(), training.clip)
+        torch.nn.utils.clip_grad_norm_([weights[name] for name in weights if name in lane.rates], training.clip)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)  # of all: what strayed must not wait for another lane's turn
         tokens = int(batch.attention_mask.sum())
         tokens_done += tokens
-        history.append({"step": step, "loss": loss.item(), "rate": training.rate(step), "tokens": tokens})
+        told = {"step": turn, "loss": loss.item(), "rate": rate, "tokens": tokens}
+        history.append(told | ({"moves": lane.title} if len(lanes) > 1 else {}))
         bar.set_postfix_str(
             f"loss {loss.item():.3f}, {tokens_done / (time.time() - began):.0f} tokens/s", refresh=False
         )
         bar.update()
-        if (step + 1) % training.checkpoint_every == 0 and step + 1 < training.steps:
-            _save(checkpoint, spec, weights, optimizer, history)
+        if (turn + 1) % training.checkpoint_every == 0 and turn + 1 < len(turns):
+            _save(checkpoint, spec, weights, optimizers, history)
     bar.close()
     return history
 
 
-def _save(path: Path, spec: dict, weights: dict, optimizer: Any, history: list) -> None:
+def _save(path: Path, spec: Mapping[str, Any], weights: dict, optimizers: Sequence[Any], history: list) -> None:
     import torch
 
-    state = {"weights": {k: p.detach() for k, p in weights.items()}, "optimizer": optimizer.state_dict()}
+    state = {"weights": {k: p.detach() for k, p in weights.items()}, "optimizers": [o.state_dict() for o in optimizers]}
     buffer = io.BytesIO()  # torch.save to a path does not say why it failed where the disk is full
     torch.save({**state, "history": history, "spec": artifacts.digest(spec)}, buffer)
     with artifacts.whole_file(path) as partial:
         partial.write_bytes(buffer.getbuffer())
 
 
-def _resume(path: Path, spec: dict, weights: dict, optimizer: Any) -> list[dict[str, float]]:
+def _resume(path: Path, spec: Mapping[str, Any], weights: dict, optimizers: Sequence[Any]) -> list[dict[str, Any]]:
     """Load a checkpoint of the same specification, in place, and return its history; [] where there is none."""
     import torch
 
@@ -223,5 +279,6 @@ def _resume(path: Path, spec: dict, weights: dict, optimizer: Any) -> list[dict[
     with torch.no_grad():
         for name, parameter in weights.items():
             parameter.copy_(saved["weights"][name])
-    optimizer.load_state_dict(saved["optimizer"])
+    for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(state)
     return saved["history"]

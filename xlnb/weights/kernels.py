@@ -1,11 +1,16 @@
-"""The arithmetic of merging on plain tensors."""
+"""The arithmetic of merging, one tensor at a time: a merge is one function and one row of ``MERGES``, in memory and on disk.
+
+A kernel reads the experts' values of a tensor chunk by chunk, as often as it likes, and yields the merged chunks. It changes
+nothing that it reads, and works on the device where that lies. Nothing heavy is imported before a kernel runs.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from math import acos, sin
+from threading import local
 from typing import TYPE_CHECKING
 
 from xlnb.errors import RequestError
@@ -17,38 +22,171 @@ if TYPE_CHECKING:
 
 
 TIES_DENSITY, DARE_DENSITY = 0.2, 0.1  # kept of each task vector: the defaults of the two papers
+HELD = 1 << 24  # elements of an update that a merge which looks at it several times keeps in memory
 _SAME_DIRECTION = 0.9995  # where |cosine| is larger, SLERP is linear interpolation, as everywhere
+Read = Callable[[], Iterable["Tensor"]]  # float32 chunks, the same each time
 
 
-def check_density(density: float) -> None:
-    """Raise :class:`~xlnb.errors.RequestError` unless ``density`` is in (0, 1]."""
-    if not 0 < density <= 1:
-        raise RequestError(f"density={density}: the share that is kept is larger than 0 and at most 1.")
+@dataclass(frozen=True)
+class Seen:
+    """A tensor as a kernel sees it: its name, its number of elements, and how to read each expert's chunks."""
+
+    name: str
+    size: int
+    experts: Sequence[Read]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Go through the chunks of all experts side by side."""
+        return zip(*(read() for read in self.experts), strict=True)
 
 
-def check_t(t: float) -> None:
-    """Raise :class:`~xlnb.errors.RequestError` unless ``t`` is in [0, 1]."""
-    if not 0 <= t <= 1:
-        raise RequestError(f"t={t}: it lies between 0 (the first expert) and 1 (the second).")
+@dataclass(frozen=True)
+class Options:
+    """What a merge is told beside its experts; the weights of a soup are shares of their ``total``."""
+
+    weights: tuple[float, ...] = ()
+    total: float = 1.0
+    density: float = 1.0
+    seed: int = 0
+    t: float = 0.5
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A merge: its kernel, whose first line is the command's help, and what it takes.
+
+    The kernel sees the experts' whole values, or their ``updates``, to which the base is added afterwards. Where it is
+    ``linear``, the updates of what it merges are merged in the same way, so that adapters can stay adapters.
+    """
+
+    slug: str
+    title: str
+    kernel: Callable[[Seen, Options], Iterator[Tensor]]
+    updates: bool = False
+    linear: bool = False
+    looks_again: bool = False  # at its updates, which are held in memory if they are not too large
+    by_partition: bool = False
+    pair: bool = False  # of two experts only
+    weights: bool = True
+    shares: bool = False  # the weights are divided by their sum
+    density: float | None = None  # the default, where it takes one
+    seed: bool = False
+    t: bool = False
+
+    def options(
+        self,
+        n: int,
+        weights: Sequence[float | None] | None = None,
+        density: float | None = None,
+        seed: int = 0,
+        t: float = 0.5,
+    ) -> Options:
+        """Return the checked options for ``n`` experts; what is None has its default."""
+        given = [None] * n if weights is None else list(weights)
+        if not n or len(given) != n:
+            raise RequestError(
+                f"{n} experts and {len(given)} weights: give one weight for each of at least one expert."
+            )
+        if any(weight is not None for weight in given) and not self.weights:
+            raise RequestError(f"{self.slug} takes no weights" + ("; say --t." if self.t else "."))
+        if any(weight is not None and not -1e6 < weight < 1e6 for weight in given):
+            raise RequestError(f"A weight is a number, not one of {given}.")
+        numbers = tuple(1.0 if weight is None else float(weight) for weight in given)
+        total = sum(numbers) if self.shares else 1.0
+        if abs(total) < 1e-6:
+            raise RequestError("The weights of a soup add up to 0: they are shares, so give others.")
+        if density is not None and self.density is None:
+            raise RequestError(f"{self.slug} takes no density.")
+        kept = (self.density or 1.0) if density is None else density
+        if not 0 < kept <= 1:
+            raise RequestError(f"density={kept}: the share that is kept is larger than 0 and at most 1.")
+        if not 0 <= t <= 1:
+            raise RequestError(f"t={t}: it lies between 0 (the first expert) and 1 (the second).")
+        if self.pair and n != 2:
+            raise RequestError(f"{self.title} goes between two experts, not {n}.")
+        if seed < 0:
+            raise RequestError(f"The seed is {seed}: it must be 0 or more.")
+        return Options(numbers, total, kept, seed, t)
+
+    def told(self, options: Options) -> str:
+        """Return the options that it takes, in words."""
+        shares = ", ".join(f"{weight / options.total:g}" for weight in options.weights)
+        chosen = [f"density {options.density:g}"] if self.density else []
+        chosen += [f"seed {options.seed}"] if self.seed else []
+        chosen += [f"t {options.t:g}"] if self.t else []
+        return "; ".join(part for part in (f"weights {shares}" if self.weights else "", ", ".join(chosen)) if part)
+
+
+# ------------------------------------------------------------------------------------------------------- the kernels
+
+
+def soup(tensor: Seen, options: Options) -> Iterator[Tensor]:
+    """Average the experts; weights are shares and are divided by their sum."""
+    for values in tensor:
+        # A mean is divided once at the end: so it rounds as it should where the shares, such as a third, cannot be stored.
+        merged = weighted_sum(values, options.weights)
+        yield merged if options.total == 1 else merged.div_(options.total)
+
+
+def task_arithmetic(tensor: Seen, options: Options) -> Iterator[Tensor]:
+    """Add the experts' updates to the base, each times its weight (1 where none is said)."""
+    return (_added(updates, options.weights) for updates in tensor)
+
+
+def ties(tensor: Seen, options: Options) -> Iterator[Tensor]:
+    """Trim each update to its largest elements (--density, 0.2 where nothing is said), elect signs, average those that agree."""
+    k = trim_count(options.density, tensor.size)
+    trims = [Trim(*_threshold(read, k, tensor.size)) for read in tensor.experts]
+    for updates in tensor:
+        yield elected([trim(update) for trim, update in zip(trims, updates, strict=True)], options.weights)
+
+
+def dare(tensor: Seen, options: Options) -> Iterator[Tensor]:
+    """Drop elements of each update at random (--density are kept, 0.1 where nothing is said), rescale the rest, add all."""
+    drops = [dare_generator(options.seed, i, tensor.name) for i in range(len(tensor.experts))]
+    for updates in tensor:
+        kept = [dropped(update, options.density, drop) for update, drop in zip(updates, drops, strict=True)]
+        yield _added(kept, options.weights)
+
+
+def slerp(tensor: Seen, options: Options) -> Iterator[Tensor]:
+    """Interpolate between two experts along the sphere, tensor by tensor."""
+    weights = slerp_weights(*dot_and_norms(tensor), options.t)
+    return (weighted_sum(values, weights) for values in tensor)
+
+
+# A layer that two sides share is a soup of both by their shares; one that goes back to the base in part is task arithmetic.
+MERGES = {
+    merge.slug: merge
+    for merge in (
+        Merge("layer-swapping", "Layer-Swapping", soup, linear=True, by_partition=True, weights=False),
+        Merge("soup", "Soup", soup, linear=True, shares=True),
+        Merge("task-arithmetic", "Task arithmetic", task_arithmetic, updates=True, linear=True),
+        Merge("ties", "TIES", ties, updates=True, looks_again=True, density=TIES_DENSITY),
+        Merge("dare", "DARE", dare, updates=True, density=DARE_DENSITY, seed=True),
+        Merge("slerp", "SLERP", slerp, pair=True, weights=False, t=True),
+    )
+}
+REVERT = Merge("revert", "Revert", task_arithmetic, updates=True, linear=True, by_partition=True, weights=False)
 
 
 # -------------------------------------------------------------------------------------------------------- on tensors
 
 
 def weighted_sum(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Return the weighted sum of float32 tensors, added up in the order given."""
+    """Return the weighted sum of float32 tensors, added up in the order given, each product and sum rounded at once."""
     total = values[0] * weights[0]
     for value, weight in zip(values[1:], weights[1:], strict=True):
         total.add_(value, alpha=weight)
     return total
 
 
-def trimmed(delta: Tensor, density: float) -> Tensor:
-    """Return ``delta`` with all but its ``density`` largest elements, by magnitude, set to zero."""
-    if not delta.numel():
-        return delta.clone()
-    magnitudes = delta.detach().abs().flatten().numpy()
-    return Trim(*kth_magnitude(magnitudes, trim_count(density, delta.numel())))(delta)
+def _added(updates: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the weighted sum with each product rounded before it is added."""
+    total = weights[0] * updates[0]
+    for update, weight in zip(updates[1:], weights[1:], strict=True):
+        total.add_(weight * update)
+    return total
 
 
 def trim_count(density: float, n: int) -> int:
@@ -68,19 +206,33 @@ class Trim:
     def __call__(self, delta: Tensor) -> Tensor:
         """Return the next chunk, trimmed."""
         import numpy as np
-        import torch
         from torch.nn.functional import hardshrink
 
         if self.threshold == 0:
             return delta.clone()  # what is left is zero anyway
         if self.ties is None:
-            below = torch.nextafter(torch.tensor(self.threshold), torch.tensor(0.0))
-            return hardshrink(delta, below.item())
-        kept = hardshrink(delta, self.threshold)
-        first = np.flatnonzero(delta.abs().numpy() == np.float32(self.threshold))[: self.ties]
+            return hardshrink(delta, float(np.nextafter(np.float32(self.threshold), np.float32(0))))
+        kept = hardshrink(delta.contiguous(), self.threshold)
+        # numpy finds them in a third of the time
+        first = np.flatnonzero((delta.abs() == self.threshold).cpu().numpy())[: self.ties]
         kept.view(-1)[first] = delta.flatten()[first]
         self.ties -= len(first)
         return kept
+
+
+def _threshold(read: Read, k: int, size: int) -> tuple[float, int | None]:
+    """Return the k-th largest magnitude of all chunks together, and how many equal to it are among the k largest."""
+    import torch
+
+    if not size:
+        return 0.0, None
+    if size > HELD or next(iter(read())).device.type != "cpu":
+        return kth_magnitude_streamed(read, k)
+    magnitudes, at = scratch("magnitudes", size), 0
+    for chunk in read():
+        torch.abs(chunk.detach().flatten(), out=magnitudes[at : at + chunk.numel()])
+        at += chunk.numel()
+    return kth_magnitude(magnitudes.numpy(), k)
 
 
 def kth_magnitude(magnitudes: NDArray[float32], k: int) -> tuple[float, int | None]:
@@ -94,25 +246,19 @@ def kth_magnitude(magnitudes: NDArray[float32], k: int) -> tuple[float, int | No
     return float(magnitude), int((largest == magnitude).sum()) if (smaller == magnitude).any() else None
 
 
-def kth_magnitude_streamed(chunks: Callable[[], Iterable[Tensor]], k: int) -> tuple[float, int | None]:
+def kth_magnitude_streamed(read: Read, k: int) -> tuple[float, int | None]:
     """Return what :func:`kth_magnitude` does for the elements of all chunks together, holding one at a time.
 
-    ``chunks`` gives the same float32 tensors each time it is called. Exact, by two histograms over the bits of the numbers
-    instead of a sort: the bits of positive floats are ordered as the floats are.
+    Exact, by two histograms over the bits of the numbers instead of a sort: the bits of positive floats are ordered as the
+    floats are.
     """
-    import torch
+    import numpy as np
 
-    upper = torch.zeros(1 << 15, dtype=torch.int64)
-    for chunk in chunks():
-        upper += torch.bincount(_magnitude_bits(chunk) >> 16, minlength=1 << 15)
-    high, left = _bin_from_the_top(upper, k)
-    lower = torch.zeros(1 << 16, dtype=torch.int64)
-    for chunk in chunks():
-        bits = _magnitude_bits(chunk)
-        lower += torch.bincount(bits[(bits >> 16) == high] & 0xFFFF, minlength=1 << 16)
-    low, ties = _bin_from_the_top(lower, left)
-    magnitude = torch.tensor((high << 16) | low, dtype=torch.int32).view(torch.float32).item()
-    return magnitude, None if ties == lower[low] else ties
+    high, left, _ = _bin_from_the_top((bits >> 16 for bits in map(_magnitude_bits, read())), 1 << 15, k)
+    lower = (bits[(bits >> 16) == high] & 0xFFFF for bits in map(_magnitude_bits, read()))
+    low, ties, equal = _bin_from_the_top(lower, 1 << 16, left)
+    magnitude = np.array((high << 16) | low, dtype=np.int32).view(np.float32)
+    return float(magnitude), None if ties == equal else ties
 
 
 def _magnitude_bits(chunk: Tensor) -> Tensor:
@@ -121,14 +267,15 @@ def _magnitude_bits(chunk: Tensor) -> Tensor:
     return chunk.detach().abs().contiguous().view(torch.int32).flatten()
 
 
-def _bin_from_the_top(counts: Tensor, k: int) -> tuple[int, int]:
-    """Return the bin in which the k-th element from the top lies, and its rank within the bin."""
+def _bin_from_the_top(numbers: Iterable[Tensor], bins: int, k: int) -> tuple[int, int, int]:
+    """Return the bin in which the k-th number from the top lies, its rank within the bin, and how many are in it."""
     import torch
 
+    counts = reduce(torch.Tensor.add_, (torch.bincount(some, minlength=bins) for some in numbers))
     from_top = counts.flip(0).cumsum(0)
-    place = int(torch.searchsorted(from_top, torch.tensor(k)))
+    place = int((from_top < k).sum())
     above = int(from_top[place - 1]) if place else 0
-    return len(counts) - 1 - place, k - above
+    return bins - 1 - place, k - above, int(from_top[place]) - above
 
 
 def elected(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -142,10 +289,8 @@ def elected(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     # Signs are multiplied in and clamped away, in place: torch's `where` takes ten times as long, and so does fresh memory.
     scaled = [delta if weight == 1 else delta.mul_(weight) for delta, weight in zip(deltas, weights, strict=True)]
     total = reduce(Tensor.add_, scaled[1:], scaled[0].clone())
-    sign = torch.copysign(torch.tensor(1.0), total)
-    agreeing = [
-        delta.mul_(sign).clamp_(min=0) for delta in scaled
-    ]  # seen from the elected side the others are negative
+    sign = torch.copysign(total.new_ones(()), total)
+    agreeing = [delta.mul_(sign).clamp_(min=0) for delta in scaled]  # from the elected side the others are negative
     total = reduce(Tensor.add_, agreeing[1:], total.copy_(agreeing[0]))
     parts = [
         one.sign_() if weight == 1 else one.sign_().mul_(weight) for one, weight in zip(agreeing, weights, strict=True)
@@ -160,21 +305,26 @@ def elected(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 def dare_generator(seed: int, expert: int, name: str) -> Generator:
     """Return the random numbers that decide what DARE drops of one tensor of one expert (0, 1, ...)."""
+    from hashlib import sha256
+
     import torch
 
-    digest = hashlib.sha256(f"{seed}/{expert}/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    digest = sha256(f"{seed}/{expert}/{name}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def dropped(delta: Tensor, density: float, generator: Generator) -> Tensor:
-    """Return ``delta`` with elements kept with probability ``density`` and divided by it, the others zero."""
+    """Return ``delta`` with elements kept with probability ``density`` and divided by it, the others zero.
+
+    They are drawn on the CPU, so that the same ones are kept on every device.
+    """
     import torch
 
-    kept = torch.rand(delta.numel(), generator=generator).view_as(delta) < density
-    return delta * kept / density
+    kept = torch.rand(delta.numel(), generator=generator, device="cpu").view(delta.shape) < density
+    return delta * kept.to(delta.device) / density
 
 
-def dot_and_norms(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
+def dot_and_norms(pairs: Iterable[Sequence[Tensor]]) -> tuple[float, float, float]:
     """Return the dot product and the two norms of tensors given in chunks, summed in float64."""
     dot = first = second = 0.0
     for a, b in pairs:
@@ -196,3 +346,16 @@ def slerp_weights(dot: float, first_norm: float, second_norm: float, t: float) -
         return 1 - t, t
     angle = acos(cosine)
     return sin((1 - t) * angle) / sin(angle), sin(t * angle) / sin(angle)
+
+
+_mine = local()
+
+
+def scratch(key: object, size: int) -> Tensor:
+    """Return memory of this thread that its last tensor used: fresh memory costs more than the arithmetic on it."""
+    import torch
+
+    held: dict[object, Tensor] = _mine.__dict__.setdefault("scratch", {})
+    if key not in held:
+        held[key] = torch.empty(HELD, dtype=torch.float32, device="cpu")
+    return held[key][:size]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlnb.errors import RequestError, WorkError
-from xlnb.weights.partitions import Partition, chosen_partition, owned
-from xlnb.weights.sites import Sites, locate_all
+from xlnb.weights.partitions import Choice, Partition, owned
+from xlnb.weights.sites import locate_all
 from xlnb.weights.tensor_files import open_checkpoint
 
 
@@ -23,8 +23,7 @@ class Ownership:
     def __str__(self) -> str:
         shares = self.partition
         ruler = "".join(str(layer // 10 % 10) if layer % 10 == 0 else "." for layer in range(shares.depth))
-        rows = {"attention": shares.attention, "ffn": shares.ffn}
-        marks = {name: "".join({0.0: "L", 1.0: "M"}.get(share, "t") for share in row) for name, row in rows.items()}
+        marks = shares.marks
         lines = [
             f"Partition {shares.name} of {self.model}: {shares.depth} layers, located by {self.located_by}",
             f"{'layer':12}{ruler}",
@@ -54,13 +53,12 @@ def partition(
 ) -> Ownership:
     """Return who owns how many parameters of ``model`` (a checkpoint folder, or a model's name on the Hugging Face hub).
 
-    The partition is chosen as in :func:`xlnb.merge`. Only headers are read; from the hub, only headers are downloaded. Raises
-    :class:`~xlnb.errors.RequestError` for what is no decoder or does not fit, :class:`~xlnb.errors.WorkError` where the hub
-    cannot be reached. Source: ours.
+    The partition is chosen as in :func:`xlnb.merge`. Only headers are read; from the hub, only headers are downloaded. Source:
+    ours.
     """
     sizes = _sizes(model)
-    sites: Sites = locate_all(sizes)
-    shares = chosen_partition(sites.depth, choice, bottom, top, transition)
+    sites = locate_all(sizes)
+    shares = Choice(choice, bottom, top, transition).on(sites.depth)
     return Ownership(str(model), shares, sites.by, owned(shares, sites, sizes))
 
 

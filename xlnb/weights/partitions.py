@@ -8,7 +8,7 @@ post-attention norm with attention, the norms around the FFN with the FFN. Sourc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
@@ -21,18 +21,17 @@ _C_BOTTOM, _C_TOP = 6, 2  # paper, reported: the first six and the last two tran
 _B_BOTTOM, _B_TOP = 8, 4  # recalled, ours: the attention of the first eight and the last four
 _PREDECESSOR = (5, 1, 2)  # reported (arXiv 2410.01335): bottom, transition on each side, top
 COMPLEMENT = "complement of C"  # the control: the same layers, given to the other side
+SIDES = ("math", "language")
+OWNERS = ("base", *SIDES)  # of what lies outside the layers, where somebody says so
 _STATED_DEPTHS = range(28, 33)  # on the paper's own depths the counts stand as given
 _FFN_NORM = re.compile(r"ffn|mlp|feed_?forward")  # how the norms around the FFN are called, in known and other decoders
-NAMES = ("A", "B", "C", "predecessor", "half and half", "outer B+T", "outer B+T, N transition", "all math", "all language",
-         "complement of NAME", "random SEED of NAME")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Partition:
     """Shares by layer: math owns ``attention[i]`` of layer i's attention and ``ffn[i]`` of its FFN (the same if not given).
 
-    Sites outside the layers belong to neither side. Raises :class:`~xlnb.errors.RequestError` for a share outside [0, 1] and
-    for rows of unequal length.
+    Sites outside the layers belong to neither side.
 
     >>> print(Partition("mine", (0, 0.5, 1, 1)))
     mine: LtMM
@@ -62,16 +61,22 @@ class Partition:
         return len(self.attention)
 
     @property
+    def shares(self) -> dict[str, list[float]]:
+        """The shares as plain JSON, which digests and tables hold: ``{"attention": [...], "ffn": [...]}``."""
+        return {"attention": [float(share) for share in self.attention], "ffn": [float(share) for share in self.ffn]}
+
+    @property
     def is_by_layer(self) -> bool:
         """Whether every layer belongs to one side as a whole (or is shared evenly by its blocks)."""
         return self.attention == self.ffn
 
-    def share(self, site: Site) -> float:
-        """Return the share of ``site`` that math owns.
+    def share(self, site: Site, side: str = "math") -> float:
+        """Return the share of ``site`` that a side (``math`` or ``language``) owns.
 
-        Raises :class:`~xlnb.errors.RequestError` for a site outside the layers, which neither side owns (recalled of the
-        paper: embeddings, head and final norm stay the base's), and for a layer that the partition does not have.
+        A site outside the layers is refused, since neither side owns it (recalled of the paper: embeddings, head and final norm
+        stay the base's), and so is a layer that the partition does not have.
         """
+        check_side(side, "side")
         if site.layer is None:
             raise RequestError(
                 f"The {site.block} belongs to neither side: a partition divides transformer layers only."
@@ -79,7 +84,8 @@ class Partition:
         if site.layer >= self.depth:
             raise RequestError(f"Partition {self.name} has {self.depth} layers, but layer {site.layer} was asked for.")
         with_ffn = site.block == FFN or (site.block == NORM and _FFN_NORM.search(site.projection) is not None)
-        return (self.ffn if with_ffn else self.attention)[site.layer]
+        share = (self.ffn if with_ffn else self.attention)[site.layer]
+        return share if side == "math" else 1 - share
 
     def complement(self) -> Partition:
         """Return the partition with the two sides exchanged (a control)."""
@@ -90,7 +96,7 @@ class Partition:
         """Return a random partition of equal size (a control): the same shares, given to other layers; never this one itself.
 
         Whole layers stay whole; otherwise attention and FFN are shuffled each for itself, so that the number of parameters of
-        each side stays what it is. Raises :class:`~xlnb.errors.RequestError` where every shuffle is the same partition.
+        each side stays what it is.
         """
         from random import Random
 
@@ -120,13 +126,27 @@ class Partition:
             )
         return Path(path)
 
+    @property
+    def marks(self) -> dict[str, str]:
+        """The rows as letters: M math, L language, t shared."""
+        letters = {0.0: "L", 1.0: "M"}
+        return {block: "".join(letters.get(share, "t") for share in row) for block, row in self.shares.items()}
+
     def __str__(self) -> str:
-        attention, ffn = (_marks(row) for row in (self.attention, self.ffn))
+        attention, ffn = self.marks.values()
         return f"{self.name}: " + (attention if self.is_by_layer else f"attention {attention}, FFN {ffn}")
 
 
-def _marks(row: tuple[float, ...]) -> str:
-    return "".join({0.0: "L", 1.0: "M"}.get(share, "t") for share in row)
+def check_side(side: str, what: str = "keep") -> None:
+    """Refuse a word that is no side."""
+    if side not in SIDES:
+        raise RequestError(f"{what}={side!r}: say 'math' or 'language'.")
+
+
+def check_embeddings(embeddings: str | None) -> None:
+    """Refuse a word that does not say whose embeddings, final norm and head are taken."""
+    if embeddings not in OWNERS:
+        raise RequestError(f"embeddings={embeddings!r}: say 'base', 'math' or 'language'.")
 
 
 # --------------------------------------------------------------------------------------------------- named partitions
@@ -146,8 +166,7 @@ def scaled_count(count: int, depth: int) -> int:
 def outer_layers(bottom: int, top: int, depth: int, name: str = "", transition: int = 0) -> Partition:
     """Return the partition that gives the first ``bottom`` and last ``top`` of ``depth`` layers to the language.
 
-    ``transition`` layers just inside the swapped ones, on each side that has any, are shared half and half. Raises
-    :class:`~xlnb.errors.RequestError` where the counts are negative or exceed the depth.
+    ``transition`` layers just inside the swapped ones, on each side that has any, are shared half and half.
 
     >>> print(outer_layers(1, 1, 4, "small"))
     small: LMML
@@ -223,7 +242,7 @@ def _scaled_outer(bottom: int, top: int, depth: int) -> tuple[int, int]:
     return scaled_count(bottom, depth), scaled_count(top, depth)
 
 
-_SIMPLE = {
+NAMED: dict[str, Callable[[int], Partition]] = {  # by the number of layers
     "A": partition_a,
     "B": partition_b,
     "C": partition_c,
@@ -232,20 +251,21 @@ _SIMPLE = {
     "all math": lambda depth: uniform(1, depth),
     "all language": lambda depth: uniform(0, depth),
 }
+NAMES = (*NAMED, "outer B+T", "outer B+T, N transition", "complement of NAME", "random SEED of NAME")
 _OUTER = re.compile(r"outer (\d{1,4})\+(\d{1,4})(?:, (\d{1,4}) transition)?")
 _RANDOM = re.compile(r"random (\d{1,9}) of (.+)")
 
 
 def named_partition(name: str, depth: int) -> Partition:
-    """Return the partition of a name on ``depth`` layers; names are listed in ``NAMES``. Raises for an unknown name.
+    """Return the partition of a name on ``depth`` layers; names are listed in ``NAMES``.
 
     >>> print(named_partition("complement of C", 8))
     complement of C: MMLLLLLM
     >>> print(named_partition("random 0 of outer 2+1", 8))
     random 0 of outer 2+1: MLMLMMLM
     """
-    if name in _SIMPLE:
-        return _SIMPLE[name](depth)
+    if name in NAMED:
+        return NAMED[name](depth)
     if match := _OUTER.fullmatch(name):
         return outer_layers(int(match[1]), int(match[2]), depth, transition=int(match[3] or 0))
     if name.startswith("complement of "):
@@ -255,42 +275,42 @@ def named_partition(name: str, depth: int) -> Partition:
     raise RequestError(f"No partition {name!r}: choose one of {', '.join(NAMES)}.")
 
 
-def chosen_partition(
-    depth: int,
-    partition: str | Path | Partition | None = None,
-    bottom: int | None = None,
-    top: int | None = None,
-    transition: int | None = None,
-) -> Partition:
-    """Return the partition that a user's choice means on ``depth`` layers: an object, a name, a YAML file, or counts; else C.
+@dataclass(frozen=True)
+class Choice:
+    """How a user says a partition: an object, a name or a YAML file, or counts of layers; C where nothing is said."""
 
-    Raises :class:`~xlnb.errors.RequestError` for both a partition and counts, one count alone, an unknown name or unreadable
-    file, and a partition of another depth.
-    """
-    if bottom is not None or top is not None:
-        if partition is not None:
-            raise RequestError("Say either a partition or --bottom and --top, not both.")
-        if bottom is None or top is None:
-            raise RequestError("--bottom and --top go together: say both (0 where a side is not swapped).")
-        return outer_layers(bottom, top, depth, transition=transition or 0)
-    if transition is not None:
-        raise RequestError("--transition goes with --bottom and --top; a partition says its own transition layers.")
-    if isinstance(partition, Partition):
-        found = partition
-    elif str(partition or "C").endswith((".yaml", ".yml")):
-        found = read_partition(str(partition))
-    else:
-        return named_partition(str(partition or "C"), depth)
-    if found.depth != depth:
-        raise RequestError(f"Partition {found.name} is of {found.depth} layers, but the model has {depth}.")
-    return found
+    partition: str | Path | Partition | None = None
+    bottom: int | None = None
+    top: int | None = None
+    transition: int | None = None
+
+    def on(self, depth: int) -> Partition:
+        """Return the partition of ``depth`` layers that is meant.
+
+        >>> print(Choice(bottom=1, top=2).on(5))
+        outer 1+2: LMMLL
+        """
+        if self.bottom is not None or self.top is not None:
+            if self.partition is not None:
+                raise RequestError("Say either a partition or --bottom and --top, not both.")
+            if self.bottom is None or self.top is None:
+                raise RequestError("--bottom and --top go together: say both (0 where a side is not swapped).")
+            return outer_layers(self.bottom, self.top, depth, transition=self.transition or 0)
+        if self.transition is not None:
+            raise RequestError("--transition goes with --bottom and --top; a partition says its own transition layers.")
+        found = self.partition
+        if not isinstance(found, Partition):
+            name = str(found or "C")
+            if not name.endswith((".yaml", ".yml")):
+                return named_partition(name, depth)
+            found = read_partition(name)
+        if found.depth != depth:
+            raise RequestError(f"Partition {found.name} is of {found.depth} layers, but the model has {depth}.")
+        return found
 
 
 def read_partition(path: str | Path) -> Partition:
-    """Read a partition from a YAML file: ``name``, and ``layers`` or both ``attention`` and ``ffn``, lists of shares.
-
-    Raises :class:`~xlnb.errors.RequestError` that says what is wrong with the file.
-    """
+    """Read a partition from a YAML file: ``name``, and ``layers`` or both ``attention`` and ``ffn``, lists of shares."""
     import yaml
 
     path = Path(path)
@@ -336,9 +356,8 @@ def owned(partition: Partition, sites: Sites, sizes: Mapping[str, int]) -> dict[
         if site.layer is None:
             row["neither"] += size
         else:
-            share = partition.share(site)
-            row["math"] += share * size
-            row["language"] += (1 - share) * size
+            for side in SIDES:
+                row[side] += partition.share(site, side) * size
     return {
         block: table[block]
         for block in (ATTENTION, FFN, NORM, *sorted(set(table) - {ATTENTION, FFN, NORM}))

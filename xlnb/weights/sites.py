@@ -79,10 +79,22 @@ def plain_name(name: str) -> str:
     return re.sub(r"\.lora_[AB](\.\w+)?(?=\.weight$)", "", name.removeprefix("base_model.model."))
 
 
+def outside_block(name: str) -> str | None:
+    """Return the block of a parameter outside the layers by its name alone, of whatever decoder; None for any other name.
+
+    >>> outside_block("transformer.wte.weight"), outside_block("lm_head.weight"), outside_block("h.0.attn.weight")
+    ('embedding', 'head', None)
+    """
+    plain = plain_name(name)
+    last = plain.rpartition(".")[0].rpartition(".")[2]
+    found = (block for block, words in _OUTSIDE_WORDS if words.search(last))
+    return None if _NUMBERED.match(plain) else next(found, None)
+
+
 def locate(name: str) -> Site:
     """Return the site of a parameter by its checkpoint name, full parameter or LoRA factor.
 
-    Raises :class:`~xlnb.errors.RequestError` for a name of no known decoder: nothing is guessed. Source: ours.
+    A name of no known decoder is refused: nothing is guessed. Source: ours.
 
     >>> locate("model.layers.3.mlp.gate_proj.weight")
     Site(layer=3, block='ffn', projection='gate')
@@ -101,8 +113,7 @@ def locate_all(names: Collection[str]) -> Sites:
     """Return the sites of all parameters of a model; a decoder that is not in the table is located by its structure.
 
     By structure means: one run of numbered layers 0, 1, 2, ... with the same parameters in each, whose children are called
-    norm, attention or FFN in one of the usual ways, and nothing outside but embeddings, a final norm and a head. Raises
-    :class:`~xlnb.errors.RequestError` that names the first parameter which does not fit. Source: ours.
+    norm, attention or FFN in one of the usual ways, and nothing outside but embeddings, a final norm and a head. Source: ours.
 
     >>> found = locate_all(["transformer.wte.weight", "transformer.h.0.attn.c_attn.weight", "transformer.h.1.attn.c_attn.weight"])
     >>> found.depth, found.by, found.of["transformer.h.1.attn.c_attn.weight"].block
@@ -168,10 +179,8 @@ def _child_site(name: str, match: re.Match[str]) -> Site:
 
 
 def _outside_site(name: str) -> Site:
-    last = name.rpartition(".")[0].rpartition(".")[2]
-    for block, words in _OUTSIDE_WORDS:
-        if words.search(last):
-            return Site(None, block, last)
+    if block := outside_block(name):
+        return Site(None, block, name.rpartition(".")[0].rpartition(".")[2])
     raise RequestError(
         f"The parameter {name!r} lies outside the layers and is no embedding, norm or head as far as its name tells: this "
         "decoder is not known here."

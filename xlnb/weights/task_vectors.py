@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xlnb.errors import RequestError
 from xlnb.weights.adapters import open_adapter
-from xlnb.weights.partitions import Partition
-from xlnb.weights.sites import Site, locate_all
-from xlnb.weights.tensor_files import FLOATS, Stored, open_checkpoint
+from xlnb.weights.partitions import Partition, check_embeddings, check_side
+from xlnb.weights.sites import EMBEDDING, HEAD, Site, locate_all, outside_block
+from xlnb.weights.tensor_files import FLOATS, Stored, open_checkpoint, same_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ class TaskVector(Mapping[str, "Tensor"]):
 
     @property
     def sites(self) -> Mapping[str, Site]:
-        """Where each parameter lives. Raises :class:`~xlnb.errors.RequestError` for a decoder that cannot be located."""
+        """Where each parameter lives."""
         if self._sites is None:
             self._sites = locate_all(self).of if self else {}
         return self._sites
@@ -40,12 +40,20 @@ class TaskVector(Mapping[str, "Tensor"]):
         return cls({name: lambda tensor=tensor: tensor.float() for name, tensor in tensors.items()})  # type: ignore[misc]
 
     @classmethod
+    def of_expert(cls, folder: str | Path, base: str | Path | None = None) -> TaskVector:
+        """Return the task vector of an expert's folder: of an adapter, or of a full checkpoint, which needs its ``base``."""
+        if open_checkpoint(folder).is_adapter:
+            return cls.from_adapter(folder)
+        if base is None:
+            raise RequestError(f"The expert {folder} is a full checkpoint: say which base it was trained from, too.")
+        return cls.from_checkpoint(folder, base)
+
+    @classmethod
     def from_adapter(cls, folder: str | Path) -> TaskVector:
         """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32.
 
-        ``folder`` holds adapter_config.json and adapter_model.safetensors. The scaling is alpha / r, or alpha / sqrt(r) if
-        rank-stabilised. Raises :class:`~xlnb.errors.RequestError` for a folder without these files and for adapters that
-        are more than LoRA pairs (DoRA, biases, whole modules, per-module ranks), whose update this would misstate.
+        ``folder`` holds adapter_config.json and adapter_model.safetensors. Adapters that are more than LoRA pairs are refused,
+        as :func:`~xlnb.weights.adapters.open_adapter` says.
         """
         from xlnb.weights.tensors import load
 
@@ -60,8 +68,8 @@ class TaskVector(Mapping[str, "Tensor"]):
     def from_checkpoint(cls, expert: str | Path, base: str | Path) -> TaskVector:
         """Return the task vector of a fully fine-tuned checkpoint folder: expert minus base, in float32.
 
-        Tensors are read from both folders when they are asked for. Raises :class:`~xlnb.errors.RequestError` where the two
-        are not of the same architecture, by names and shapes.
+        Tensors are read from both folders when they are asked for. Embeddings and a head that have the base's very bytes, since
+        they were frozen, are left out, so that such an expert is masked and merged as an adapter is.
         """
         from xlnb.weights.tensors import load
 
@@ -77,7 +85,10 @@ class TaskVector(Mapping[str, "Tensor"]):
         def update(name: str) -> Callable[[], Tensor]:
             return lambda: load(after[name]).float() - load(before[name]).float()
 
-        return cls({name: update(name) for name in after if after[name].dtype in FLOATS})
+        def is_frozen(name: str) -> bool:
+            return outside_block(name) in (EMBEDDING, HEAD) and same_bytes(after[name], before[name])
+
+        return cls({name: update(name) for name in after if after[name].dtype in FLOATS and not is_frozen(name)})
 
     def __getitem__(self, name: str) -> Tensor:
         return self._thunks[name]()
@@ -99,9 +110,8 @@ class TaskVector(Mapping[str, "Tensor"]):
                 return lambda: self[name] + other[name]
             return (self if name in self else other)._thunks[name]
 
-        known = {**(self._sites or {}), **(other._sites or {})}
         names = {**self._thunks, **other._thunks}
-        return TaskVector({name: total(name) for name in names}, known if len(known) == len(names) else None)
+        return TaskVector({name: total(name) for name in names}, known_sites([self, other], names))
 
     def __mul__(self, weight: float) -> TaskVector:
         """Return the task vector scaled by ``weight``."""
@@ -113,19 +123,13 @@ class TaskVector(Mapping[str, "Tensor"]):
         """Return the part of the update on the share that ``keep`` (``math`` or ``language``) owns; all else is zero.
 
         This is the paper's revert. A parameter outside the layers (embeddings, final norm, head) is owned by neither side and
-        dropped, unless ``embeddings`` gives them to ``keep``'s side. Raises :class:`~xlnb.errors.RequestError` for another word
-        than these, and where the partition does not fit the depth.
+        dropped, unless ``embeddings`` gives them to ``keep``'s side.
         """
-        if keep not in ("math", "language"):
-            raise RequestError(f"keep={keep!r}: say 'math' or 'language'.")
-        if embeddings not in ("base", "math", "language"):
-            raise RequestError(f"embeddings={embeddings!r}: say 'base', 'math' or 'language'.")
+        check_side(keep)
+        check_embeddings(embeddings)
         thunks: dict[str, Callable[[], Tensor]] = {}
         for name, site in self.sites.items():
-            if site.layer is None:
-                share = float(embeddings == keep)
-            else:
-                share = partition.share(site) if keep == "math" else 1 - partition.share(site)
+            share = float(embeddings == keep) if site.layer is None else partition.share(site, keep)
             if share == 1:  # the very same numbers, so that all-math is the math expert to the last bit
                 thunks[name] = self._thunks[name]
             elif share > 0:
@@ -155,3 +159,9 @@ class TaskVector(Mapping[str, "Tensor"]):
         dot = sum(float((self[name].double() * other[name].double()).sum()) for name in self if name in other)
         norms = self.norm() * other.norm()
         return dot / norms if norms else 0.0
+
+
+def known_sites(vectors: Sequence[TaskVector], names: Collection[str]) -> Mapping[str, Site] | None:
+    """Return where the parameters of several task vectors live, as far as they know it: None unless all ``names`` are known."""
+    known = {name: site for vector in vectors for name, site in (vector._sites or {}).items()}
+    return known if len(known) == len(names) else None

@@ -1,0 +1,324 @@
+"""Cells: their names and identities without a model, what is shared, what is joined, what must not be taken for another."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from xlnb import artifacts
+from xlnb.commands import cli
+from xlnb.errors import RequestError
+from xlnb.methods import EXPERTS, METHODS
+from xlnb.studies import study as study_module
+from xlnb.studies import vocabulary
+from xlnb.studies.committing import publish
+from xlnb.studies.experiments import BASE, FIRST_SWAP, SWAP, Ask
+from xlnb.studies.outcomes import distinct, load_outcomes, scores, select
+from xlnb.studies.profiles import PROFILES, named_profile
+from xlnb.studies.study import Study
+from xlnb.training import sft
+from xlnb.weights.partitions import Partition
+from xlnb.weights.task_vectors import TaskVector
+
+pytestmark = pytest.mark.usefixtures("own_home")
+SMOKE = named_profile("smoke")
+NLL = {"readings": ("nll",)}
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """The readings of each evaluation since."""
+    seen, plain = [], study_module.evaluate
+
+    def counted(base, benchmark, evaluation, **named):
+        seen.append(evaluation.readings)
+        return plain(base, benchmark, evaluation, **named)
+
+    monkeypatch.setattr(study_module, "evaluate", counted)
+    return seen
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def fail(*arguments, **named):
+        raise AssertionError("something was trained")
+
+    return lambda: monkeypatch.setattr(sft, "fit", fail)
+
+
+# --- without a model -------------------------------------------------------------------------------------
+
+
+def test_a_thousand_cells_are_listed_without_torch(own_home):
+    study = Study(SMOKE)
+    study.outcomes(Ask(("base", "math-only"), changes=NLL))
+    script = (
+        "import sys; from xlnb.commands.cli import exit_code; code = exit_code(sys.argv[1:]);"
+        "print(code, *sorted({'torch', 'transformers', 'peft'} & set(sys.modules)), file=sys.stderr)"
+    )
+    seeds = ",".join(map(str, range(22)))
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "study",
+        "--profile",
+        "smoke",
+        "--experiment",
+        SWAP,
+        "--seeds",
+        seeds,
+        "--dry-run",
+    ]
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - started)
+    assert run.stderr.split() == ["0"], "nothing of a model is imported"
+    cells, experts, *lines = run.stdout.splitlines()
+    count, committed, made, missing = map(int, re.findall(r"\d+", cells))
+    assert count == committed + made + missing == sum(".parquet" in line for line in lines) > 1000
+    assert made == 0, "the sweep and the controls ask on other problems or by more readings"
+    assert re.fullmatch(r"Missing cells need 44 experts: 1 made, 43 missing\.", experts)
+    assert min(times) < 2
+
+
+def test_what_is_listed_is_what_is_made(capsys):
+    study = Study(SMOKE)
+    ask = Ask(("base", "soup"), changes=NLL)
+    assert [study.state(cell) for cell in study.cells(ask)] == ["missing"] * 4
+    assert not any(folder.exists() for cell in study.cells(ask) for folder in cell.needs)
+    study.outcomes(ask)
+    assert [study.state(cell) for cell in study.cells(ask)] == ["made"] * 4
+    assert all(folder.is_dir() for cell in study.cells(ask) for folder in cell.needs)
+    assert all(cell.path.is_file() for cell in study.cells(ask))
+    capsys.readouterr()
+    assert cli.exit_code(["study", "--profile", "smoke", "--dry-run"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "20 cells: 0 committed, 0 made, 20 missing."  # they ask for more readings
+    assert told[1] == "Missing cells need 2 experts: 2 made, 0 missing."
+
+
+def test_the_depth_needs_no_weights_where_nothing_is_computed(tmp_path):
+    study = Study(SMOKE)
+    publish([study], "first-swap", tmp_path / "results")
+    smaller = replace(SMOKE, checkpoint=lambda: 1 / 0)
+    reader = Study(smaller, live=False, results=tmp_path / "results")
+    assert reader.depth == study.depth == 8
+    assert len(reader.outcomes(FIRST_SWAP)) == len(study.outcomes(FIRST_SWAP))
+    assert {name: p.depth for name, p in PROFILES.items()} == {"smoke": 8, "pocket": 18}
+
+
+# --- what is shared --------------------------------------------------------------------------------------
+
+
+def test_one_math_expert_and_one_english_score_serve_every_language(evaluated, no_training):
+    swahili, bengali = Study(SMOKE, "sw"), Study(SMOKE, "bn")
+    ask = Ask(("base", "math-only"), languages=("en",), changes=NLL)
+    first = swahili.outcomes(ask)
+    assert len(evaluated) == 2
+    no_training()
+    second = bengali.outcomes(ask)
+    assert len(evaluated) == 2, "nothing was scored again"
+    assert swahili.expert("math-only") == bengali.expert("math-only")
+    assert swahili.expert_folder("language-only") != bengali.expert_folder("language-only")
+    assert swahili.expert_folder("oracle") != bengali.expert_folder("oracle")
+    pd.testing.assert_frame_equal(first.drop(columns="language"), second.drop(columns="language"))
+    assert {*first["language"]} == {"sw"} and {*second["language"]} == {"bn"}
+
+
+def test_only_a_masked_expert_depends_on_the_partition():
+    study = Study(SMOKE)
+    for slug, expert in EXPERTS.items():
+        folders = {study.expert_folder(slug, name) for name in ("C", "A", "complement of C")}
+        assert len(folders) == (3 if expert.is_masked else 1), slug
+    assert len({study.expert_folder(slug) for slug in EXPERTS}) == len(EXPERTS)
+    assert study.expert_folder("math-only") != Study(SMOKE, paradigm="full").expert_folder("math-only")
+    assert study.expert_folder("math-only") != Study(SMOKE, seed=1).expert_folder("math-only")
+
+
+def test_a_vocabulary_is_part_of_an_experts_name(monkeypatch):
+    trimmed = replace(SMOKE, trimmed=True)
+    folders = {
+        Study(trimmed, "sw", vocabulary=kept).expert_folder("math-only") for kept in ((), ("en", "sw"), ("en", "bn"))
+    }
+    assert len(folders) == 3
+    assert Study(trimmed, "sw").kept == Study(trimmed, "te").kept == ("en", "sw", "bn", "te")
+    spec = Study(trimmed, "sw", vocabulary=("en", "sw")).expert_spec("math-only")
+    assert spec["base"]["vocabulary"]["languages"] == ["en", "sw"]
+    with pytest.raises(RequestError, match="No language of a vocabulary 'xx'"):
+        Study(trimmed, vocabulary=("en", "xx"))
+
+
+@pytest.mark.pocket
+def test_the_profiles_vocabulary_holds_that_of_each_language(monkeypatch, own_home, pocket_folder):
+    kept = {
+        languages: vocabulary.kept_of(pocket_folder, languages)
+        for languages in (("en", "sw"), ("en", "sw", "bn", "te"))
+    }
+    few, all_of_them = (set(ids) for ids in kept.values())
+    assert len(few) == 3422, "as the first results were computed with"
+    assert few < all_of_them and len(all_of_them) < 10_000
+    monkeypatch.setattr(vocabulary, "vocabulary_texts", lambda languages: 1 / 0)
+    assert vocabulary.kept_of(pocket_folder, ("en", "sw")) == kept["en", "sw"], "counted once"
+
+
+# --- what must not be taken for another ------------------------------------------------------------------
+
+
+def corpus_of(folder, words):
+    folder.mkdir()
+    pairs = [(f"The {i} {word}.", f"{word} {i} iko hapa karibu na mto.") for i in "abcdefghij" for word in words]
+    for name, side in (("newstest2019-src.eng.txt", 0), ("newstest2019-ref.swa.txt", 1)):
+        (folder / name).write_text("".join(f"{pair[side]}\n" for pair in pairs), encoding="utf-8")
+    return f"ntrex:{folder}"
+
+
+def test_two_studies_on_different_data_never_count_as_one(tmp_path):
+    texts = [
+        corpus_of(tmp_path / name, words) for name, words in (("one", ("taa", "gari")), ("two", ("ngoma", "nyumba")))
+    ]
+    studies = [Study(SMOKE, language_data=text) for text in texts]
+    ask = Ask(("language-only",), languages=("sw",), changes=NLL)
+    both = pd.concat([study.outcomes(ask) for study in studies])
+    assert set(both["setting"]) == {"real"} and set(both["corpora"]) == {"ntrex"}  # alike by every name
+    kept = distinct(both)
+    assert len(kept) == 2 * SMOKE.evaluation.problems
+    assert kept["trained"].nunique() == 2
+    assert len(scores(kept)) == 2
+    for number, study in enumerate(studies):
+        publish([study], f"first-swap-{number}", tmp_path / "results")
+    with pytest.raises(RequestError, match="two results of language-only that were not made alike"):
+        Study(SMOKE, language_data=texts[0], live=False, results=tmp_path / "results").outcomes(ask)
+
+
+def test_other_problems_are_not_the_same_outcomes():
+    study = Study(SMOKE)
+    changes = ({}, {"problems": 4, "generated": 2}, {"shots": 1}, {"problem_seed": 1}, {"batch_size": 3})
+    cells = [study.cells(Ask(("base",), languages=("en",), changes={**NLL, **change}))[0] for change in changes]
+    assert len({cell.asked for cell in cells}) == len({cell.path for cell in cells}) == len(changes)
+    assert len({cell.trained for cell in cells}) == 1
+
+
+def test_blends_that_print_alike_are_different_cells(monkeypatch):
+    blends = {f"blend {share}": Partition("blend", (share,) * 8) for share in (0.25, 0.75)}
+    assert len({str(one) for one in blends.values()}) == 1
+    monkeypatch.setattr(study_module, "named_partition", lambda name, depth: blends[name])
+    cells = Study(SMOKE).cells(Ask((SWAP,), tuple(blends), ("en",), NLL))
+    assert len({cell.trained for cell in cells}) == 2
+    assert len({Study(SMOKE).expert_folder("frozen-math", name) for name in blends}) == 2
+
+
+# --- what is joined --------------------------------------------------------------------------------------
+
+
+def test_a_reading_that_is_added_later_is_computed_alone_and_joined(evaluated):
+    study = Study(SMOKE)
+    ask = Ask(("base",), languages=("sw",), changes={"readings": ("nll", "expression")})
+    study.outcomes(ask)
+    (cell,) = study.cells(ask)
+    more = replace(ask, changes={"readings": ("nll", "choice", "expression", "exact-match")})
+    joined = study.outcomes(more)
+    assert evaluated == [("nll", "expression"), ("choice", "exact-match")]
+    assert [c.path for c in study.cells(more)] == [cell.path]
+    assert list(dict.fromkeys(joined["metric"])) == ["nll", "choice", "expression", "exact-match"]
+    together = Study(SMOKE, folder=study.folder / "elsewhere").outcomes(more)
+    for metric in ("expression", "exact-match", "choice"):
+        assert select(joined, metric=metric)["outcome"].equals(select(together, metric=metric)["outcome"])
+    study.outcomes(more)
+    assert len(evaluated) == 3, "one more for the other folder, none for what is there"
+    made = artifacts.read_json(cell.path.with_suffix(".json"))
+    assert made["readings"] == ["choice", "exact-match"] and made["before"][0]["readings"] == ["nll", "expression"]
+    assert made["device"]
+
+
+def test_what_is_committed_counts_as_made(own_home, evaluated, no_training):
+    study = Study(SMOKE)
+    publish([study], "first-swap")
+    shutil.rmtree(own_home / "runs" / "smoke" / "gemma3-miniature" / "lora")
+    shutil.rmtree(own_home / "runs" / "smoke" / "gemma3-miniature" / "base")
+    evaluated.clear()
+    no_training()
+    expected = load_outcomes(split="scored")
+    found = Study(SMOKE).outcomes()
+    assert not evaluated
+    pd.testing.assert_frame_equal(distinct(found), expected)
+    assert {Study(SMOKE).state(cell) for cell in Study(SMOKE).cells()} == {"committed"}
+    longer = Ask(("base",), languages=("en",), changes={"readings": ("nll", "choice")})
+    Study(SMOKE).outcomes(longer)
+    assert evaluated == [("choice",)], "of what is committed only the rest is computed"
+    changed = replace(SMOKE, training=replace(SMOKE.training, learning_rate=1e-4))
+    assert {Study(changed).state(cell) for cell in Study(changed).cells(Ask(("math-only",)))} == {"missing"}
+    assert {Study(SMOKE, committed=False).state(cell) for cell in Study(SMOKE, committed=False).cells(BASE)} == {
+        "missing"
+    }
+
+
+# --- every method, every expert --------------------------------------------------------------------------
+
+
+def test_every_method_is_evaluated(own_home):
+    study = Study(SMOKE)
+    outcomes = study.outcomes(Ask(tuple(METHODS), languages=("sw",), changes=NLL))
+    assert list(dict.fromkeys(outcomes["method"])) == list(METHODS)
+    values = outcomes.groupby("method", sort=False)["outcome"].apply(tuple)
+    same = {"frozen-math", "freeze-then-train"}  # the expert alone is the method
+    assert len(set(values)) == len(METHODS) - 1 and values["frozen-math"] == values["freeze-then-train"]
+    assert {m: METHODS[m].expert for m in ("base", "math-only", "language-only", "soup", "train-then-revert", "oracle")} == {
+        "base": "none", "math-only": "math", "language-only": "language", "soup": "both", "train-then-revert": "math",
+        "oracle": "both",
+    }  # fmt: skip
+    assert same <= set(METHODS)
+
+
+def test_methods_are_what_their_formulas_say():
+    study = Study(SMOKE)
+    shares = study.partition("C")
+    math, language = study.task_vector("math-only"), study.task_vector("language-only")
+    expected = {
+        "layer-swapping": math.mask(shares, "math") + language.mask(shares, "language"),
+        "train-then-revert": math.mask(shares, "math"),
+        "freeze-then-train": study.task_vector("frozen-math"),
+        "frozen-experts": study.task_vector("frozen-math") + study.task_vector("frozen-language"),
+        "task-arithmetic": math + language,
+        "soup": 0.5 * math + 0.5 * language,
+        "base": TaskVector({}),
+    }
+    for slug, vector in expected.items():
+        found = study.merged(slug)
+        names = {name for name in {*found, *vector} if not (name in found and name in vector)}
+        assert not any((found if name in found else vector)[name].any() for name in names), slug
+        assert all(float((found[name] - vector[name]).abs().max()) < 1e-7 for name in vector if name in found), slug
+    frozen = study.task_vector("frozen-math")
+    assert {name for name in frozen if frozen[name].any()} == set(frozen.mask(shares, "math"))
+
+
+@pytest.mark.parametrize("slug", EXPERTS)
+def test_every_expert_is_trained_by_the_command_line(own_home, capsys, slug):
+    assert cli.exit_code(["train", slug, "--profile", "smoke"]) == 0
+    folder = study_module.Path(capsys.readouterr().out.strip())
+    assert folder.name.startswith(f"{slug}-") and folder == Study(SMOKE).expert_folder(slug)
+    history = artifacts.read_json(folder / "history.json")
+    steps = SMOKE.training.steps * len(EXPERTS[slug].streams)
+    assert len(history) == max(1, round(EXPERTS[slug].budget * steps))
+    assert artifacts.read_json(folder / "provenance.json")["device"]
+
+
+def test_full_fine_tuning_by_the_command_line(own_home, capsys):
+    arguments = ["train", "simultaneous", "--profile", "smoke", "--paradigm", "full", "--partition", "A"]
+    assert cli.exit_code(arguments) == 0
+    out, err = capsys.readouterr()
+    folder = study_module.Path(out.strip())
+    assert (folder / "model.safetensors").is_file() and "Full fine-tuning of" in err
+    study = Study(SMOKE, paradigm="full")
+    assert study.expert("simultaneous", "A") == folder != study.expert_folder("simultaneous", "C")
+    outcomes = study.outcomes(Ask(("simultaneous", "layer-swapping", "slerp"), ("A",), ("sw",), NLL))
+    assert set(outcomes["paradigm"]) == {"full"} and outcomes["outcome"].notna().all()
+    assert cli.exit_code(["train", "math-only", "--profile", "smoke", "--paradigm", "prefix"]) == 2
+    assert cli.exit_code(["train", "frozen-math", "--profile", "smoke", "--partition", "D"]) == 2

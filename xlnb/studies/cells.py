@@ -1,0 +1,115 @@
+"""Cells: one method under one partition, asked one thing. A cell has a name, a place and an identity without a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlnb import artifacts
+from xlnb.corpora.benchmarks import Benchmark
+from xlnb.evaluation.asking import Evaluation
+from xlnb.evaluation.readings import READINGS
+from xlnb.evaluation.scoring import allowed
+from xlnb.methods import METHODS
+
+if TYPE_CHECKING:
+    from xlnb.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method of a study, its partition ("" where it uses none), and what it is asked in which language."""
+
+    study: Study
+    method: str
+    partition: str
+    test_language: str
+    evaluation: Evaluation
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """The problems."""
+        return _benchmark(replace(self.evaluation, readings=tuple(READINGS)), self.test_language)
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """The readings that are asked for and that the problems allow."""
+        return allowed(self.benchmark, self.evaluation.readings)
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """What determines the outcomes: everything that made the model, and everything that is asked but for the readings."""
+        method, study = METHODS[self.method], self.study
+        shares = study.partition(self.partition).shares if "M" in method.needs else None
+        return {
+            "model": {
+                "base": study.base_spec,
+                "method": self.method,
+                "partition": shares,
+                "experts": {slug: study.expert_spec(slug, self.partition) for slug in method.experts},
+            },
+            "asked": self._asked,
+        }
+
+    @cached_property
+    def _asked(self) -> dict[str, Any]:
+        data = _fingerprint(replace(self.evaluation, readings=tuple(READINGS)), self.test_language)
+        return {"language": self.test_language, "evaluation": self.evaluation.spec(), "data": data}
+
+    @cached_property
+    def trained(self) -> str:
+        """A digest of everything that made the model."""
+        return artifacts.digest(self.spec["model"])[:16]
+
+    @cached_property
+    def asked(self) -> str:
+        """A digest of what is asked; it takes no model, nor its weights."""
+        return artifacts.digest(self._asked)[:16]
+
+    @property
+    def path(self) -> Path:
+        """The file of the outcomes."""
+        shots = f"{self.evaluation.benchmark}-{self.evaluation.split}-{self.evaluation.shots}-shot"
+        parts = (self.method, self.partition, self.test_language, shots)
+        name = "--".join(part.replace(" ", "-").replace("/", "-") for part in parts if part)
+        digest = artifacts.digest([self.trained, self.asked])[:8]
+        return self.study.place(METHODS[self.method].experts) / "outcomes" / f"{name}-{digest}.parquet"
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """The folders of the experts that must be there first."""
+        return tuple(self.study.expert_folder(slug, self.partition) for slug in METHODS[self.method].experts)
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The columns of the outcomes that say what they are of, without a look at any weights."""
+        study, method, evaluation = self.study, METHODS[self.method], self.evaluation
+        return {
+            "profile": study.profile.name,
+            "setting": "templates" if evaluation.benchmark == "templates" and study.own_data else "real",
+            "model": study.profile.model,
+            "language": study.language,
+            "test_language": self.test_language,
+            "paradigm": study.paradigm,
+            "seed": study.seed if method.experts else 0,
+            "partition": self.partition,
+            "method": self.method,
+            "expert": method.expert,
+            "split": evaluation.split,
+            "benchmark": evaluation.benchmark,
+            "shots": evaluation.shots,
+            "corpora": study.corpora(method.experts),
+            "asked": self.asked,
+        }
+
+
+@lru_cache(maxsize=64)
+def _benchmark(evaluation: Evaluation, language: str) -> Benchmark:
+    return evaluation.asked(language)
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(evaluation: Evaluation, language: str) -> str:
+    return _benchmark(evaluation, language).fingerprint

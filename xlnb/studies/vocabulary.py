@@ -1,0 +1,52 @@
+"""A trimmed vocabulary, named by its languages: the tokens of so large a sample of the corpora that no word is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xlnb import artifacts
+from xlnb.corpora import templates
+from xlnb.corpora.grammar import data_names, text_of
+from xlnb.paths import cache_folder
+
+
+def vocabulary_spec(languages: Sequence[str]) -> dict[str, object] | None:
+    """Return what determines a vocabulary: its languages, and a digest of the files that hold their words; None for the whole."""
+    if not languages:
+        return None
+    names = [name for code in languages for name in (f"{code}.yaml", f"generic-{code}.yaml") if name in data_names()]
+    lines = [line for name in ("frames.yaml", *names) for line in text_of(name).splitlines()]
+    words = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]  # comments have no tokens
+    return {"languages": list(languages), "words": artifacts.digest(words)[:16]}
+
+
+def kept_of(checkpoint: Path, languages: Sequence[str]) -> list[int] | None:
+    """Return the ids that a checkpoint keeps of these languages, ascending; counted once and remembered. None for all."""
+    if not languages:
+        return None
+    tokenizer_files = [artifacts.file_digest(path) for path in sorted(checkpoint.glob("tokenizer*"))]
+    digest = artifacts.digest([vocabulary_spec(languages), tokenizer_files])[:16]
+    path = cache_folder() / f"vocabulary-{'-'.join(languages)}-{digest}.json"
+    if not path.is_file():
+        from transformers import AutoTokenizer
+
+        from xlnb.models.base import kept_ids
+
+        artifacts.write_json(
+            path, kept_ids(AutoTokenizer.from_pretrained(checkpoint), vocabulary_texts(languages)).tolist()
+        )
+    return artifacts.read_json(path)
+
+
+def vocabulary_texts(languages: Sequence[str]) -> list[str]:
+    """Return the texts whose tokens are kept. They depend on no study's seed, so that all seeds share one base."""
+    texts: list[str] = []
+    for code in languages:
+        for split in templates.SPLITS:
+            n = 400 if split == "few-shot" else 1000  # few-shot has no more than some 430 problems
+            texts += [e.prompt + e.completion for e in templates.math_examples(code, split, n, seed=1000)]
+        if code != "en":
+            for seed in range(1000, 1005):
+                texts += [e.prompt + e.completion for e in templates.language_examples(code, 4000, seed)]
+    return [*texts, "\n\n"]
