@@ -30,12 +30,8 @@ if TYPE_CHECKING:
     from xlnb.models.base import Base
     from xlnb.models.engine import Engine, Prefix
 
-
 OPERATIONS = "+-*/"
 _PARTS = re.compile(r"(\S+?)(\s*)([-+*/x×÷−])(\s*)(\S+)")
-
-
-# ------------------------------------------------------------------------------------------------------- likelihoods
 
 
 def solution_readings(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from xlnb.models.base import Base
 
-
 Row = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
 IGNORED = -100
 

@@ -13,7 +13,6 @@ from xlnb.studies.outcomes import select
 if TYPE_CHECKING:
     import pandas as pd
 
-
 Arm = tuple[str, str]  # method and partition ("" where the method uses none)
 BASE: Arm = ("base", "")
 BETTER, WORSE, NOT_SHOWN = VERDICTS = ("better", "worse", "not shown")

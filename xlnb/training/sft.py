@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from xlnb.models.base import Base
     from xlnb.weights.partitions import Partition
 
-
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
