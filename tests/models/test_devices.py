@@ -23,6 +23,7 @@ from xlnb.evaluation.scoring import evaluate
 from xlnb.models import base as base_module
 from xlnb.models.base import device_name, load_base, resolved_device
 from xlnb.models.engine import Engine
+from xlnb.training.experts import Lesson
 from xlnb.training.sft import Training, train_expert
 
 pytestmark = [pytest.mark.usefixtures("own_home"), pytest.mark.usefixtures("one_thread")]
@@ -60,7 +61,8 @@ def lively(base):
 
 def losses(base, folder, training):
     """The loss of each step of a training on a base."""
-    expert = train_expert(base, templates.math_examples("en", "train", 8), training, 0, folder)
+    lesson = Lesson(templates.math_examples("en", "train", 8), training.steps)
+    expert = train_expert(base, [lesson], training, 0, folder, {})
     return [step["loss"] for step in artifacts.read_json(expert / "history.json")]
 
 
