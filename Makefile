@@ -73,7 +73,7 @@ book-results: $(STAMP)  ## render all chapters from the committed results (train
 test: $(STAMP)  ## lint, then all tests (15 minutes or less)
 	@$(MAKE) --no-print-directory pocket || echo "The pocket weights cannot be had: tests of the real model will say what they do without them."
 	@$(MAKE) --no-print-directory lint
-	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy, the order of the rooms
 	@$(VENV)/bin/ruff check .

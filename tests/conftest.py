@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from xlnb.models import miniatures
+from xlnb.errors import WorkError
+from xlnb.models import miniatures, pocket
 
 
 @pytest.fixture
@@ -28,6 +29,23 @@ def miniature(tmp_path_factory):
     """A function from a family to the folder of its miniature; nobody may write there."""
     folder = tmp_path_factory.mktemp("miniatures")
     return lambda family="gemma3": miniatures.miniature(folder / family, family)
+
+
+def need_weights():
+    """Skip where the weights cannot be had, or fail where tests must not be skipped (CI=true); all else that is wrong fails."""
+    try:
+        pocket.found_pocket()
+    except WorkError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"With CI=true the pocket model must be tested. {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def pocket_folder():
+    """The folder of the real pocket model; nobody may write there."""
+    need_weights()
+    return pocket.pocket_checkpoint()
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-EXAMPLES = dict(
-    re.findall(r"^## An? (\w+)\n(?:(?!^## ).*\n)*?```python\n(.*?)```", TEXT, flags=re.MULTILINE | re.DOTALL)
-)
+EXAMPLES = {
+    section.partition("\n")[0].split()[-1]: section.split("```python\n")[1].split("```")[0]
+    for section in re.split("^## ", TEXT, flags=re.MULTILINE)
+    if "```python" in section
+}
 SHOWN = {
-    "method": "math-and-a-little-language  exact-match",
+    "method": "math-and-a-little-language",
     "expert": "short-language-after-math-",
     "partition": "complement of every other: MLMLMLML",
     "reading": "brief",

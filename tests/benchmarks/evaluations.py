@@ -21,7 +21,7 @@ from xlnb.evaluation.scoring import evaluate
 from xlnb.models import base as base_module
 from xlnb.models import pocket
 from xlnb.models.engine import Engine
-from xlnb.studies.study import _vocabulary_texts
+from xlnb.studies.vocabulary import vocabulary_texts
 
 GOALS = {"likelihood": 3.0, "generation": 2.0}
 TEMPLATES, SECONDS = 100_000, 5.0
@@ -116,7 +116,7 @@ def line(what, ours, other, goal=None):
 
 def compare(checkpoint, language, problems, batch_size, only):
     settings, benchmark = asked(language, problems)
-    kept = _vocabulary_texts(tuple(dict.fromkeys(("en", language))))
+    kept = vocabulary_texts(tuple(dict.fromkeys(("en", language))))
     bases = {
         "whole vocabulary": lambda: base_module.load_base(checkpoint),
         "trimmed vocabulary (the profile's)": lambda: base_module.load_base(checkpoint, kept),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
+from trainings import train_expert
 
 import xlnb
 from xlnb import artifacts
@@ -23,8 +24,7 @@ from xlnb.evaluation.scoring import evaluate
 from xlnb.models import base as base_module
 from xlnb.models.base import device_name, load_base, resolved_device
 from xlnb.models.engine import Engine
-from xlnb.training.experts import Lesson
-from xlnb.training.sft import Training, train_expert
+from xlnb.training.sft import Training
 
 pytestmark = [pytest.mark.usefixtures("own_home"), pytest.mark.usefixtures("one_thread")]
 PACKAGE = str(Path(xlnb.__file__).parent)

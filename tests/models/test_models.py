@@ -380,7 +380,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, miniature, family):
 
 
 def test_an_unknown_miniature_is_refused(tmp_path):
-    with pytest.raises(RequestError, match="No miniature of 'bert': choose one of gemma3, llama"):
+    with pytest.raises(RequestError, match="No miniature 'bert': choose one of gemma3, llama"):
         miniatures.miniature(tmp_path / "bert", "bert")
     assert list(tmp_path.glob("bert*")) == []
 

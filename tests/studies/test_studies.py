@@ -386,7 +386,7 @@ def test_an_expert_of_another_corpus(own_home, parallel_text):
     [
         ({"language_data": "gsm8k"}, "gsm8k has no 'sw'"),
         ({"math_data": "templates-generic"}, "templates-generic has no 'en'"),
-        ({"math_data": "orca"}, "There is no corpus 'orca'"),
+        ({"math_data": "orca"}, "No corpus 'orca': choose one of templates"),
         ({"language_data": "templates"}, "templates is math data: choose language data, templates-generic"),
         ({"language_data": "ntrex:"}, "has no path behind the colon"),
     ],
@@ -486,7 +486,7 @@ def test_study_publishes(here, capsys, nothing_to_compute):
         (["train", "math-only", "--profile", "huge"], "No profile 'huge'"),
         (["train", "soup", "--profile", "smoke"], "No expert 'soup'"),
         (["train"], "expert"),
-        (["evaluate", "--language", "xx", "--profile", "smoke"], "language 'xx' is not there"),
+        (["evaluate", "--language", "xx", "--profile", "smoke"], "No language 'xx': choose one of en, bn"),
         (["evaluate", "no-such-folder", "--profile", "smoke"], "no-such-folder is not an adapter folder"),
         (["evaluate", "--problems", "0", "--profile", "smoke"], "at least one problem"),
         (["evaluate", "--problems", "99999999", "--profile", "smoke"], "99999999"),

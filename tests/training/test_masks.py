@@ -269,8 +269,9 @@ def test_a_whole_expert_is_a_checkpoint_that_everything_reads(base, tmp_path):
     math = train(base, Expert("math"), tmp_path / "math", paradigm="full")
     language = train(base, Expert("language"), tmp_path / "language", paradigm="full")
     vector = TaskVector.of_expert(math, base.folder)
-    assert set(vector) == {name for name, _ in base.model.named_parameters() if ".layers." in name}
-    assert all(vector[name].any() for name in vector)
+    changed = {name for name in vector if vector[name].any()}
+    assert changed == {name for name, _ in base.model.named_parameters() if ".layers." in name}
+    assert "model.embed_tokens.weight" not in vector
     ids = torch.tensor([base.start + base.encode("Question: 12 + 5?")])
     saved = AutoModelForCausalLM.from_pretrained(math, dtype=torch.float32).eval()
     with torch.inference_mode(), applied(base.model, vector) as model:

@@ -8,25 +8,19 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from trainings import train_expert
 
 from xlnb import artifacts
-from xlnb.corpora import Example, fingerprint, templates
+from xlnb.corpora import Example, templates
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import Base, load_base, trim
 from xlnb.training import sft
-from xlnb.training.experts import Lesson
 from xlnb.training.sft import PROJECTIONS, Training, batch_order
 from xlnb.weights.task_vectors import TaskVector
 
 pytestmark = pytest.mark.usefixtures("own_home")
 SHORT = Training(steps=4, batch_size=2, learning_rate=1e-3, rank=4, max_length=1024, checkpoint_every=1)
 LONG = replace(SHORT, steps=40, checkpoint_every=3)
-
-
-def train_expert(base, examples, training, seed, out, title="expert"):
-    """Train by LoRA on all parameters, as the math and the language expert are."""
-    spec = {"base": base.fingerprint, "data": fingerprint(examples), "seed": seed, "training": training.spec()}
-    return sft.train_expert(base, [Lesson(tuple(examples), training.steps)], training, seed, out, spec, title=title)
 
 
 @pytest.fixture

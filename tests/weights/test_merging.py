@@ -1,5 +1,6 @@
 """Task vectors, merges and methods: the algebra, on random task vectors and on a miniature."""
 
+import shutil
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
@@ -7,16 +8,22 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from experts import lora
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
+from xlnb.checkpoints import streaming, verbs
 from xlnb.errors import RequestError
 from xlnb.methods import METHODS
 from xlnb.models import miniatures
 from xlnb.models.base import load_base
 from xlnb.models.miniatures import MINIATURES
+from xlnb.weights import kernels
 from xlnb.weights.kernels import (
+    MERGES,
+    Merge,
     Trim,
     dare_generator,
     dropped,
@@ -25,7 +32,7 @@ from xlnb.weights.kernels import (
     slerp_weights,
     trim_count,
 )
-from xlnb.weights.merging import applied, dare, layer_swapping, slerp, soup, task_arithmetic, ties
+from xlnb.weights.merging import applied, dare, layer_swapping, merged, slerp, soup, task_arithmetic, ties
 from xlnb.weights.partitions import Partition, named_partition, outer_layers, partition_c, uniform
 from xlnb.weights.task_vectors import TaskVector
 
@@ -496,7 +503,7 @@ def test_slerp_of_a_zero_tensor():
 
 # --- what merges of several kinds share ------------------------------------------------------------------
 
-MERGES = {
+MERGES_IN_MEMORY = {
     "soup": soup,
     "arithmetic": lambda vectors: task_arithmetic(vectors, [2, -1]),
     "swap": lambda vectors: layer_swapping(*vectors, named_partition("outer 2+1, 1 transition", DEPTH)),
@@ -506,17 +513,17 @@ MERGES = {
 }
 
 
-@pytest.mark.parametrize("kind", MERGES)
+@pytest.mark.parametrize("kind", MERGES_IN_MEMORY)
 def test_what_an_expert_lacks_it_did_not_change(kind):
     m, l = random_tensors(1), random_tensors(2)  # noqa: E741
     part = dict(list(m.items())[:5])
     filled = {name: part.get(name, torch.zeros_like(m[name])) for name in m}
-    merged = MERGES[kind]([TaskVector.of(part), TaskVector.of(l)])
-    expected = MERGES[kind]([TaskVector.of(filled), TaskVector.of(l)])
+    merged = MERGES_IN_MEMORY[kind]([TaskVector.of(part), TaskVector.of(l)])
+    expected = MERGES_IN_MEMORY[kind]([TaskVector.of(filled), TaskVector.of(l)])
     assert same(merged, dict(expected))
 
 
-@pytest.mark.parametrize("kind", MERGES)
+@pytest.mark.parametrize("kind", MERGES_IN_MEMORY)
 def test_a_tensor_is_computed_when_it_is_asked_for(kind):
     asked = []
 
@@ -525,7 +532,7 @@ def test_a_tensor_is_computed_when_it_is_asked_for(kind):
         return torch.ones(SHAPES[name[15:-7]])
 
     vector = TaskVector({name: partial(compute, name) for name in names()})
-    merged = MERGES[kind]([vector, vector])
+    merged = MERGES_IN_MEMORY[kind]([vector, vector])
     assert asked == []
     assert merged[names()[4]].shape == SHAPES[names()[4][15:-7]]
     assert set(asked) == {names()[4]}
@@ -550,6 +557,80 @@ def test_slerp_needs_the_base_of_every_parameter():
     del base[names()[2]]
     with pytest.raises(RequestError, match=f"no parameter '{names()[2]}'"):
         slerp(vector, vector, base)
+
+
+# --- one more merge, and other devices -------------------------------------------------------------------
+
+
+def test_a_merge_is_one_function_and_one_row(miniature, tmp_path, monkeypatch):
+    def loudest(tensor, options):
+        """Take each element from the expert who changed it most, times a density."""
+        for one, other in tensor:
+            yield options.density * torch.where(one.abs() > other.abs(), one, other)
+
+    row = Merge("loudest", "Loudest", loudest, updates=True, weights=False, pair=True, density=0.5)
+    monkeypatch.setitem(MERGES, "loudest", row)
+    base, folders = miniature("llama"), []
+    for seed in (1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        tensors = load_file(base / "model.safetensors")
+        shutil.copytree(base, folder := tmp_path / str(seed))
+        noisy = {name: t + 0.01 * torch.randn(t.shape, generator=generator) for name, t in tensors.items()}
+        save_file(noisy, folder / "model.safetensors")
+        folders.append(folder)
+    vectors = [TaskVector.from_checkpoint(folder, base) for folder in folders]
+    monkeypatch.setattr(streaming, "_CHUNK", 100)
+    for density, given_density in ((0.5, {}), (0.25, {"density": 0.25})):
+        in_memory = merged("loudest", vectors, **given_density)
+        out = verbs.merge("loudest", tmp_path / str(density), experts=folders, base=base, **given_density).out
+        for name, tensor in load_file(out / "model.safetensors").items():
+            one, other = (vector[name] for vector in vectors)
+            assert torch.equal(
+                in_memory[name], density * torch.maximum(one.abs(), other.abs()) * in_memory[name].sign()
+            )
+            assert torch.equal(tensor, tensors[name] + in_memory[name])
+    for wrong, words in (({"weights": [1, 1]}, "loudest takes no weights"), ({"density": 2}, "density=2")):
+        with pytest.raises(RequestError, match=words):
+            merged("loudest", vectors, **wrong)
+        with pytest.raises(RequestError, match=words):
+            verbs.merge("loudest", tmp_path / "wrong", experts=folders, base=base, **wrong)
+    with pytest.raises(RequestError, match="Loudest goes between two experts, not 1"):
+        merged("loudest", vectors[:1])
+
+
+class EveryFactorySaysItsDevice(TorchFunctionMode):
+    """Fails where a tensor is made without saying on which device."""
+
+    factories = frozenset({torch.tensor, torch.empty, torch.zeros, torch.ones, torch.full, torch.arange, torch.rand})
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        assert function not in self.factories or kwargs.get("device") is not None, function
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("held", [1 << 24, 0])  # 0: thresholds are found as they are on a GPU
+@pytest.mark.parametrize("kind", MERGES_IN_MEMORY)
+def test_no_tensor_is_made_on_a_device_by_accident(monkeypatch, kind, held):
+    monkeypatch.setattr(kernels, "HELD", held)
+    monkeypatch.delattr(kernels._mine, "scratch", raising=False)
+    result = MERGES_IN_MEMORY[kind]([TaskVector.of(random_tensors(seed)) for seed in (1, 2)])
+    with EveryFactorySaysItsDevice():
+        assert len([result[name] for name in names()]) == len(names())
+        with pytest.raises(AssertionError, match="zeros"):
+            torch.zeros(3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", MERGES_IN_MEMORY)
+def test_a_merge_works_where_the_tensors_lie(kind):
+    tensors = [random_tensors(seed) for seed in (1, 2)]
+    on_cpu = MERGES_IN_MEMORY[kind]([TaskVector.of(one) for one in tensors])
+    on_gpu = MERGES_IN_MEMORY[kind]([TaskVector.of({n: t.cuda() for n, t in one.items()}) for one in tensors])
+    for name in names():
+        assert on_gpu[name].device.type == "cuda"
+        assert torch.allclose(on_gpu[name].cpu(), on_cpu[name], atol=1e-6)
+        assert torch.equal(on_gpu[name].cpu() == 0, on_cpu[name] == 0)  # the same elements are dropped and trimmed
 
 
 # --- task vectors ----------------------------------------------------------------------------------------
@@ -619,6 +700,48 @@ def test_checkpoints_of_other_architectures_are_refused(miniature, tmp_path):
         TaskVector.from_checkpoint(one, other)
 
 
+def test_frozen_embeddings_are_no_part_of_a_full_expert_s_update(miniature, tmp_path):
+    for family, outside in (
+        ("qwen2", {"model.embed_tokens.weight", "lm_head.weight"}),
+        ("gemma3", {"model.embed_tokens.weight"}),
+    ):
+        base = miniature(family)
+        before = load_file(base / "model.safetensors")
+        outside &= before.keys()
+        trained = {name: t + 0.01 * (name not in outside) for name, t in before.items()}
+        shutil.copytree(base, folder := tmp_path / family)
+        save_file(trained, folder / "model.safetensors", {"format": "pt"})
+        vector = TaskVector.from_checkpoint(folder, base)
+        assert set(vector) == before.keys() - outside
+        assert not [site for site in vector.sites.values() if site.block in ("embedding", "head")]
+        one_bit = trained | {"model.embed_tokens.weight": trained["model.embed_tokens.weight"].clone()}
+        one_bit["model.embed_tokens.weight"].view(-1)[-1:].view(torch.int32)[0] ^= 1
+        save_file(one_bit, folder / "model.safetensors", {"format": "pt"})
+        assert "model.embed_tokens.weight" in TaskVector.from_checkpoint(folder, base)
+
+
+def test_bytes_are_compared_not_numbers(tmp_path):
+    name = "model.embed_tokens.weight"
+    base = checkpoint(tmp_path / "base", {name: torch.zeros(2, 3)})
+    minus = checkpoint(tmp_path / "minus", {name: -torch.zeros(2, 3)})
+    half = checkpoint(tmp_path / "half", {name: torch.zeros(2, 3, dtype=torch.float16)})
+    assert [len(TaskVector.from_checkpoint(folder, base)) for folder in (base, minus, half)] == [0, 1, 1]
+
+
+def test_an_expert_is_an_adapter_or_a_checkpoint(miniature, tmp_path):
+    base, full = miniature("llama"), miniatures.miniature(tmp_path / "full", "llama", seed=1)
+    adapter = lora(base, tmp_path / "adapter")
+    for given_base in (base, None):
+        assert same(TaskVector.of_expert(adapter, given_base), dict(TaskVector.from_adapter(adapter)))
+    vector = TaskVector.from_checkpoint(full, base)
+    assert set(vector) == set(TaskVector.of_expert(full, base))
+    assert same(TaskVector.of_expert(full, base), dict(vector))
+    with pytest.raises(RequestError, match="full is a full checkpoint: say which base"):
+        TaskVector.of_expert(full)
+    with pytest.raises(RequestError, match="There is no folder"):
+        TaskVector.of_expert(tmp_path / "nowhere", base)
+
+
 # --- methods ---------------------------------------------------------------------------------------------
 
 
@@ -686,6 +809,18 @@ def test_applied_adds_and_takes_away(model):
     assert unchanged(model, before)
 
 
+def test_applied_computes_each_update_once(model):
+    asked, update = [], random_update(model)
+
+    def compute(name):
+        asked.append(name)
+        return update[name]
+
+    with applied(model, TaskVector({name: partial(compute, name) for name in update})):
+        pass
+    assert asked == list(update)
+
+
 def test_applied_takes_away_after_an_exception(model):
     before = state(model)
     with pytest.raises(KeyboardInterrupt), applied(model, TaskVector.of(random_update(model))):
@@ -723,10 +858,9 @@ def test_applied_refuses_foreign_names_before_anything_changes(model):
 def test_applied_refuses_updates_of_another_shape(model, shape):
     name = "model.layers.0.self_attn.q_proj.weight"
     before = state(model)
-    with (
-        pytest.raises(RequestError, match=name),
-        applied(model, TaskVector.of({name: torch.ones(shape)})),
-    ):
+    first = "model.embed_tokens.weight"  # by then it is applied, and must be taken away again
+    update = {first: torch.ones_like(before[first]), name: torch.ones(shape)}
+    with pytest.raises(RequestError, match=name), applied(model, TaskVector.of(update)):
         pass
     assert unchanged(model, before)
 

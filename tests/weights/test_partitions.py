@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -13,19 +14,19 @@ from xlnb.weights.partitions import (
     NAMES,
     Choice,
     Partition,
-    half_and_half,
     named_partition,
     outer_layers,
     owned,
-    partition_a,
-    partition_b,
     partition_c,
-    predecessor,
     read_partition,
     scaled_count,
     uniform,
 )
 from xlnb.weights.sites import Site, locate, locate_all
+
+partition_a, partition_b, predecessor, half_and_half = (
+    partial(named_partition, name) for name in ("A", "B", "predecessor", "half and half")
+)
 
 DEPTH = 8
 DEPTHS = (2, 4, 8, 16, 18, 24, 28, 30, 32, 36, 40, 48, 64, 80)
@@ -136,6 +137,20 @@ def test_the_complement_owns_the_rest(partition):
     for i in range(DEPTH):
         for site in (Site(i, "ffn", "up"), Site(i, "attention", "q")):
             assert partition.share(site) + other.share(site) == pytest.approx(1)
+
+
+@given(partitions(depth=DEPTH))
+@quick
+def test_what_math_does_not_own_the_language_owns(partition):
+    for site in (Site(3, "ffn", "up"), Site(3, "attention", "q")):
+        math = partition.share(site)
+        assert partition.share(site, "math") == math
+        assert partition.share(site, "language") == 1 - math
+
+
+def test_a_share_is_of_one_of_two_sides():
+    with pytest.raises(RequestError, match="side='both': say 'math' or 'language'"):
+        partition_c(8).share(Site(3, "ffn", "up"), "both")
 
 
 @given(partitions(values=st.integers(0, 64).map(lambda n: n / 64)))

@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import SIDES, check_embeddings
 from xlnb.weights.sites import EMBEDDING, HEAD
 from xlnb.weights.tensor_files import FLOATS, Checkpoint, same_bytes, sample
+
+if TYPE_CHECKING:
+    from xlnb.checkpoints.recipes import Expert
 
 _RELATED = 0.5  # cosine of two models' weights; experts of one base have 0.9 and more, strangers about 0
 
@@ -23,21 +26,15 @@ _FREE_SETTINGS = {"_name_or_path", "architectures", "bos_token_id", "dtype", "eo
                   "attention_dropout", "initializer_range"}  # fmt: skip
 
 
-def check_agreement(one: Checkpoint, other: Checkpoint, roles: tuple[str, str], dtypes: Collection[str]) -> None:
+def check_agreement(first: Expert, second: Expert, dtypes: Collection[str]) -> None:
     """Refuse two full checkpoints that cannot be merged, saying the first thing that differs.
 
-    ``roles`` are the names of the two in messages; ``dtypes`` are the choices to offer where stored dtypes differ and none was
-    made, empty where one was.
+    ``dtypes`` are the choices to offer where stored dtypes differ and none was made, empty where one was.
     """
-    labels = [f"{role} ({checkpoint.folder})" for role, checkpoint in zip(roles, (one, other), strict=True)]
-    both = " and ".join(labels)
-    sites = [checkpoint.sites for checkpoint in (one, other)]
-    if sites[0].depth != sites[1].depth:
-        raise RequestError(
-            f"{both} have {sites[0].depth} and {sites[1].depth} layers: they are no experts of one base."
-        )
-    for role, checkpoint in zip(roles, (one, other), strict=True):
-        check_unquantized(checkpoint, role)
+    one, other, both = first.checkpoint, second.checkpoint, f"{first} and {second}"
+    depths = [checkpoint.sites.depth for checkpoint in (one, other)]
+    if depths[0] != depths[1]:
+        raise RequestError(f"{both} have {depths[0]} and {depths[1]} layers: they are no experts of one base.")
     if differing := [name for name in one.config if _differs(one.config, other.config, name)]:
         name = differing[0]
         raise RequestError(
@@ -45,7 +42,7 @@ def check_agreement(one: Checkpoint, other: Checkpoint, roles: tuple[str, str], 
             "one base, or one of the files is wrong."
         )
     if alone := sorted(one.tensors.keys() ^ other.tensors.keys()):
-        has, lacks = labels if alone[0] in one.tensors else reversed(labels)
+        has, lacks = (first, second) if alone[0] in one.tensors else (second, first)
         tied = " (one of them ties its head to the embeddings: save both the same way)" if "head" in alone[0] else ""
         raise RequestError(
             f"{has} has {alone[0]!r}, {lacks} does not; {len(alone)} tensors are in one of them only{tied}."
@@ -53,7 +50,7 @@ def check_agreement(one: Checkpoint, other: Checkpoint, roles: tuple[str, str], 
     for name, stored in one.tensors.items():
         twin = other.tensors[name]
         if stored.shape != twin.shape:
-            what = "vocabulary" if sites[0].of[name].block in (EMBEDDING, HEAD) else "base"
+            what = "vocabulary" if one.sites.of[name].block in (EMBEDDING, HEAD) else "base"
             raise RequestError(
                 f"{both}: {name!r} has shape {list(stored.shape)} and {list(twin.shape)}: another {what}."
             )
@@ -62,14 +59,8 @@ def check_agreement(one: Checkpoint, other: Checkpoint, roles: tuple[str, str], 
                 f"{both}: {name!r} is stored as {stored.dtype} and {twin.dtype}. Say with --dtype what to write: "
                 f"{', '.join(dtypes)}."
             )
-    _check_vocabulary(one, other, roles)
+    _check_vocabulary(first, second)
     _check_related(one, other, both)
-
-
-def check_unquantized(checkpoint: Checkpoint, role: str) -> None:
-    """Refuse a quantized checkpoint: its stored numbers are no weights."""
-    if checkpoint.config.get("quantization_config"):
-        raise RequestError(f"{role} ({checkpoint.folder}) is quantized: merge the unquantized weights.")
 
 
 def owner_outside(found: Mapping[str, Checkpoint], embeddings: str | None) -> str:
@@ -94,14 +85,17 @@ def owner_outside(found: Mapping[str, Checkpoint], embeddings: str | None) -> st
     return "math"
 
 
-def check_whole(checkpoint: Checkpoint, role: str) -> None:
-    """Refuse a full checkpoint that lacks a layer, or has another number of them than its config says."""
+def check_whole(expert: Expert) -> None:
+    """Refuse a full checkpoint that is quantized, since its stored numbers are no weights, or does not have all its layers."""
+    checkpoint = expert.checkpoint
+    if checkpoint.config.get("quantization_config"):
+        raise RequestError(f"{expert} is quantized: merge the unquantized weights.")
     layers = {site.layer for site in checkpoint.sites.of.values() if site.layer is not None}
     told = checkpoint.config.get("num_hidden_layers", len(layers))
     if layers != set(range(len(layers))) or told != len(layers) or not layers:
         raise RequestError(
-            f"{role} ({checkpoint.folder}) is not whole: its config.json tells of {told} layers, and its tensors are of "
-            f"{len(layers)}" + (f", up to number {max(layers)}." if layers else ".")
+            f"{expert} is not whole: its config.json tells of {told} layers, and its tensors are of {len(layers)}"
+            + (f", up to number {max(layers)}." if layers else ".")
         )
 
 
@@ -115,41 +109,35 @@ def _differs(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> boo
     return bool(a != b)
 
 
-def _check_vocabulary(one: Checkpoint, other: Checkpoint, roles: tuple[str, str]) -> None:
+def _check_vocabulary(one: Expert, other: Expert) -> None:
     for name in ("tokenizer.json", "tokenizer.model", "vocab.json"):
-        a, b = (checkpoint.folder / name for checkpoint in (one, other))
+        a, b = (expert.checkpoint.folder / name for expert in (one, other))
         if a.is_file() and b.is_file() and not _same_tokens(a, b):
             raise RequestError(
-                f"{' and '.join(roles)} have different vocabularies: {a} and {b} do not list the same tokens. Experts of one "
-                "base share its vocabulary."
+                f"{one.role} and {other.role} have different vocabularies: {a} and {b} do not list the same tokens. Experts of "
+                "one base share its vocabulary."
             )
 
 
 def _same_tokens(a: Path, b: Path) -> bool:
-    """Say whether two tokenizer files list the same tokens; they are parsed only where their bytes differ."""
-    if a.stat().st_size == b.stat().st_size and _equal_from(a, 0, b, 0):
-        return True
-    if a.name == "tokenizer.model":
-        return False
-    if a.name == "tokenizer.json":  # training sets truncation and padding, which stand before the tokens
-        starts = [_find(path, b'"added_tokens"') for path in (a, b)]
-        if (
-            min(starts) >= 0
-            and a.stat().st_size - starts[0] == b.stat().st_size - starts[1]
-            and _equal_from(a, starts[0], b, starts[1])
-        ):
-            return True
-    return _tokens(a) == _tokens(b)
+    """Say whether two tokenizer files list the same tokens; they are parsed only where their bytes differ.
+
+    Training sets truncation and padding, which stand before the tokens of a tokenizer.json.
+    """
+    starts = [max(0, _find(path, b'"added_tokens"')) if path.name == "tokenizer.json" else 0 for path in (a, b)]
+    return _equal_from(a, starts[0], b, starts[1]) or (a.name != "tokenizer.model" and _tokens(a) == _tokens(b))
 
 
 def _equal_from(a: Path, start_a: int, b: Path, start_b: int) -> bool:
+    if a.stat().st_size - start_a != b.stat().st_size - start_b:
+        return False
     with open(a, "rb") as x, open(b, "rb") as y:
         x.seek(start_a)
         y.seek(start_b)
         while block := x.read(1 << 20):
             if block != y.read(len(block)):
                 return False
-        return not y.read(1)
+    return True
 
 
 def _find(path: Path, text: bytes) -> int:

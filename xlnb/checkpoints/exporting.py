@@ -6,7 +6,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from xlnb.checkpoints.agreement import check_agreement, owner_outside
+from xlnb.checkpoints.agreement import check_agreement, check_whole, owner_outside
+from xlnb.checkpoints.recipes import Expert
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import SIDES, Choice, Partition
 from xlnb.weights.tensor_files import DTYPE_NAMES, DTYPES, Checkpoint, open_checkpoint
@@ -31,13 +32,13 @@ def export_mergekit(
     """
     folders = {"math": math, "language": language} | ({"base": base} if base else {})
     found = {role: open_checkpoint(folder) for role, folder in folders.items()}
-    for role, checkpoint in found.items():
-        if checkpoint.is_adapter:
-            raise RequestError(
-                f"{role} ({checkpoint.folder}) is an adapter: mergekit swaps no adapters, xlnb merge does."
-            )
-        if role != "math":
-            check_agreement(found["math"], checkpoint, ("math", role), DTYPES)
+    experts = [Expert(role, checkpoint) for role, checkpoint in found.items()]
+    for expert in experts:
+        if expert.adapter is not None:
+            raise RequestError(f"{expert} is an adapter: mergekit swaps no adapters, xlnb merge does.")
+        check_whole(expert)
+    for other in experts[1:]:
+        check_agreement(experts[0], other, DTYPES)
     sites = found["math"].sites
     shares = Choice(partition, bottom, top, transition).on(sites.depth)
     owner = owner_outside(found, embeddings)

@@ -1,11 +1,13 @@
-"""How one tensor of a merge comes about."""
+"""Who takes part in a merge, and how one tensor of it comes about."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from xlnb.weights.adapters import Adapter, open_adapter
 from xlnb.weights.kernels import Options
-from xlnb.weights.tensor_files import Stored
+from xlnb.weights.tensor_files import Checkpoint, Stored
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,27 @@ class Recipe:
     sources: tuple[Source, ...]
     options: Options = field(default_factory=Options)
     base: Source | None = None
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A folder that takes part, the base as well, under the name that messages use for it (``math``, ``expert 1``)."""
+
+    role: str
+    checkpoint: Checkpoint
+
+    @cached_property
+    def adapter(self) -> Adapter | None:
+        """The LoRA adapter, or None for a full checkpoint."""
+        return open_adapter(self.checkpoint) if self.checkpoint.is_adapter else None
+
+    def source(self, name: str, base: Expert | None) -> Source:
+        """Return where this expert's tensor ``name`` comes from."""
+        if self.adapter is None:
+            return Source(self.checkpoint.tensors[name])
+        assert base is not None
+        pair = self.adapter.pairs.get(name)
+        return Source(base.checkpoint.tensors[name], pair, self.adapter.scaling if pair else 1.0)
+
+    def __str__(self) -> str:
+        return f"{self.role} ({self.checkpoint.folder})"

@@ -5,42 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from xlnb.checkpoints.agreement import check_agreement, check_unquantized, check_whole
-from xlnb.checkpoints.recipes import Source
+from xlnb.checkpoints.agreement import check_agreement, check_whole
+from xlnb.checkpoints.recipes import Expert
 from xlnb.errors import RequestError
-from xlnb.weights.adapters import Adapter, open_adapter
+from xlnb.weights.adapters import Adapter
 from xlnb.weights.kernels import Merge
 from xlnb.weights.sites import Sites, locate_all
-from xlnb.weights.tensor_files import DTYPES, Checkpoint, open_checkpoint
-
-
-@dataclass(frozen=True)
-class Expert:
-    """A folder that takes part in a merge, under the name that messages use for it (``math``, ``expert 1``)."""
-
-    role: str
-    checkpoint: Checkpoint
-
-    @cached_property
-    def adapter(self) -> Adapter | None:
-        """The LoRA adapter, or None for a full checkpoint."""
-        return open_adapter(self.checkpoint) if self.checkpoint.is_adapter else None
-
-    def source(self, name: str, base: Expert | None) -> Source:
-        """Return where this expert's tensor ``name`` comes from."""
-        if self.adapter is None:
-            return Source(self.checkpoint.tensors[name])
-        assert base is not None
-        pair = self.adapter.pairs.get(name)
-        return Source(base.checkpoint.tensors[name], pair, self.adapter.scaling if pair else 1.0)
-
-
-# ----------------------------------------------------------------------------------------------------- opening, checking
+from xlnb.weights.tensor_files import DTYPES, open_checkpoint
 
 
 @dataclass(frozen=True)
@@ -55,6 +30,27 @@ class Job:
     dtype: str | None
     stays_adapter: bool
     out: Path
+
+    @property
+    def everyone(self) -> dict[str, Expert]:
+        """The experts and the base, if any, by their roles."""
+        return {one.role: one for one in (*self.experts, self.base) if one}
+
+    @property
+    def adapters(self) -> list[Adapter]:
+        """The experts that are adapters."""
+        return _adapters(self.experts)
+
+    @property
+    def title(self) -> str:
+        """What is merged, in words."""
+        return f"{self.merge.title} of " + ", ".join(
+            f"{role} {one.checkpoint.folder}" for role, one in self.everyone.items()
+        )
+
+
+def _adapters(experts: Sequence[Expert]) -> list[Adapter]:
+    return [expert.adapter for expert in experts if expert.adapter is not None]
 
 
 def _open(
@@ -74,39 +70,26 @@ def _open(
     origin = Expert("base", open_checkpoint(base)) if base else None
     if origin and origin.checkpoint.is_adapter:
         raise RequestError(f"The base {base} is an adapter: give the checkpoint that it was trained on.")
-    found = [expert.adapter for expert in experts]
-    low_rank = [adapter for adapter in found if adapter is not None]
+    low_rank = [expert for expert in experts if expert.adapter]
     stays = len(low_rank) == len(experts) and merge.linear and not as_checkpoint
     if low_rank and not stays and origin is None:
+        mixed = len(low_rank) < len(experts)
+        what = "of adapters and checkpoints together" if mixed else "of adapters, to a checkpoint,"
         raise RequestError(
-            f"{_first_adapter(experts).role} is an adapter, and {merge.slug} "
-            + (
-                "of adapters and checkpoints together"
-                if len(low_rank) < len(experts)
-                else "of adapters, to a checkpoint,"
-            )
-            + " needs the model it was trained on: say --base."
+            f"{low_rank[0].role} is an adapter, and {merge.slug} {what} needs the model it was trained on: say --base."
         )
     if merge.updates and origin is None and not stays:
         raise RequestError(f"{merge.slug} adds updates to the base: say --base.")
-    _check_base_names(low_rank, same_base)
-    _check_shapes(experts)
-    full = [expert for expert in [origin, *experts] if expert and not expert.checkpoint.is_adapter]
+    _check_base_names(_adapters(experts), same_base)
+    _check_shapes(low_rank, origin)
+    full = [one for one in (origin, *experts) if one and one.adapter is None]
     for one in full:
-        check_unquantized(one.checkpoint, one.role)
-        check_whole(one.checkpoint, one.role)
+        check_whole(one)
     for one, other in combinations(full, 2):
-        check_agreement(one.checkpoint, other.checkpoint, (one.role, other.role), () if dtype else DTYPES)
+        check_agreement(one, other, () if dtype else DTYPES)
     sites = _sites(experts, full, stays)
-    for expert in experts:
-        if expert.adapter is not None and origin:
-            _check_fit(expert, expert.adapter, origin)
     reference = full[0] if full and not stays else experts[0]
     return Job(merge, experts, origin, reference, sites, DTYPES.get(dtype or ""), stays, out)
-
-
-def _first_adapter(experts: Sequence[Expert]) -> Expert:
-    return next(expert for expert in experts if expert.adapter is not None)
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
@@ -134,33 +117,28 @@ def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
         )
 
 
-def _check_shapes(experts: Sequence[Expert]) -> None:
+def _check_shapes(adapted: Sequence[Expert], base: Expert | None) -> None:
     seen: dict[str, tuple[Expert, tuple[int, ...]]] = {}
-    for expert in experts:
+    for expert in adapted:
         for name, shape in (expert.adapter.shapes if expert.adapter else {}).items():
             other, before = seen.setdefault(name, (expert, shape))
             if shape != before:
                 raise RequestError(
-                    f"{other.role} ({other.checkpoint.folder}) and {expert.role} ({expert.checkpoint.folder}) adapt {name!r} of "
-                    f"shapes {list(before)} and {list(shape)}: they are of different models."
+                    f"{other} and {expert} adapt {name!r} of shapes {list(before)} and {list(shape)}: they are of different "
+                    "models."
                 )
-
-
-def _check_fit(expert: Expert, adapter: Adapter, base: Expert) -> None:
-    for name, shape in adapter.shapes.items():
-        if name not in base.checkpoint.tensors or base.checkpoint.tensors[name].shape != shape:
-            has = base.checkpoint.tensors.get(name)
-            raise RequestError(
-                f"{expert.role} ({expert.checkpoint.folder}) adapts {name!r} of shape {list(shape)}, but the base "
-                f"{base.checkpoint.folder} has " + (f"it in shape {list(has.shape)}." if has else "no such parameter.")
-            )
+            has = base.checkpoint.tensors.get(name) if base else None
+            if base and (has is None or has.shape != shape):
+                raise RequestError(
+                    f"{expert} adapts {name!r} of shape {list(shape)}, but the base {base.checkpoint.folder} has "
+                    + (f"it in shape {list(has.shape)}." if has else "no such parameter.")
+                )
 
 
 def _sites(experts: Sequence[Expert], full: Sequence[Expert], stays: bool) -> Sites:
     if full and not stays:
         return full[0].checkpoint.sites
-    names = [name for expert in experts for name in expert.checkpoint.tensors]
-    sites = locate_all(names)
+    sites = locate_all([name for expert in experts for name in expert.checkpoint.tensors])
     if full:  # the depth is the base's: adapters need not have all layers
         return replace(sites, depth=full[0].checkpoint.sites.depth)
     if any(_picks_layers(expert.checkpoint.config) for expert in experts):
@@ -176,8 +154,3 @@ def _picks_layers(config: Mapping[str, Any]) -> bool:
     excluded = config.get("exclude_modules") or []
     named = [*(modules or []), *([excluded] if isinstance(excluded, str) else excluded)]
     return any(character.isdigit() for name in named for character in str(name))
-
-
-def _title(job: Job) -> str:
-    who = ", ".join(f"{e.role} {e.checkpoint.folder}" for e in [*job.experts, *([job.base] if job.base else [])])
-    return f"{job.merge.title} of {who}"

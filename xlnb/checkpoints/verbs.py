@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb.checkpoints.agreement import owner_outside
 from xlnb.checkpoints.recipes import Recipe, Source
-from xlnb.checkpoints.requests import _open, _title
+from xlnb.checkpoints.requests import _open
 from xlnb.checkpoints.writing import Merged, _check_room, _copy_companions, _output, _write, _write_provenance
 from xlnb.errors import RequestError
 from xlnb.weights import adapters
@@ -25,7 +25,8 @@ from xlnb.weights.sites import locate_all
 from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, companions, same_bytes
 
 if TYPE_CHECKING:
-    from xlnb.checkpoints.requests import Expert, Job
+    from xlnb.checkpoints.recipes import Expert
+    from xlnb.checkpoints.requests import Job
 
 
 # ------------------------------------------------------------------------------------------------------------- the verbs
@@ -123,10 +124,9 @@ def _by_partition(job: Job, shares: Partition, embeddings: str | None, started: 
     by_role = {expert.role: expert for expert in job.experts}
     if job.stays_adapter:
         return _adapter_by_partition(job, shares, by_role, started)
-    everyone = by_role | ({"base": job.base} if job.base else {})
-    owner = owner_outside({role: expert.checkpoint for role, expert in everyone.items()}, embeddings)
-    outside = everyone[owner]
-    sides = {side: by_role.get(side, job.base) for side in SIDES}
+    owner = owner_outside({role: one.checkpoint for role, one in job.everyone.items()}, embeddings)
+    outside = job.everyone[owner]
+    sides = {side: by_role.get(side) or job.everyone["base"] for side in SIDES}
 
     def recipe(name: str) -> Recipe:
         site = job.sites.of[name]
@@ -135,8 +135,8 @@ def _by_partition(job: Job, shares: Partition, embeddings: str | None, started: 
         held = {side: share for side in SIDES if (share := shares.share(site, side))}
         if len(held) == 1:
             return _taken(sides[next(iter(held))], name, job)
-        sources = {side: _source(expert, name, job) for side, expert in sides.items()}
-        base = _source(job.base, name, job) if job.base else None
+        sources = {side: expert.source(name, job.base) for side, expert in sides.items()}
+        base = job.base.source(name, None) if job.base else None
         if sources["math"].stored.dtype not in FLOATS:
             return _equal(name, list(sources.values()))
         if len(by_role) == 2:
@@ -148,22 +148,16 @@ def _by_partition(job: Job, shares: Partition, embeddings: str | None, started: 
     if embeddings is None and owner != "base":
         whose += " (the language expert has the same embeddings, final norm and head)"
     told = (
-        f"{_title(job)} by partition {shares}",
+        f"{job.title} by partition {shares}",
         f"Layers located by {job.sites.by}. Embeddings, final norm and head, configuration and tokenizer: {whose}.",
     )
-    files = job.base if outside.checkpoint.is_adapter else outside  # an adapter has no configuration of a model
-    assert files is not None
+    files = job.everyone["base"] if outside.adapter else outside  # an adapter has no configuration of a model
     return _write(job, recipe, files, {"partition": str(shares), "embeddings": whose}, told, started)
 
 
-def _source(expert: Expert | None, name: str, job: Job) -> Source:
-    assert expert is not None
-    return expert.source(name, job.base)
-
-
-def _taken(expert: Expert | None, name: str, job: Job) -> Recipe:
+def _taken(expert: Expert, name: str, job: Job) -> Recipe:
     """Return the recipe that takes one expert's tensor as it is."""
-    source = _source(expert, name, job)
+    source = expert.source(name, job.base)
     if source.pair:
         return Recipe(name, "task-arithmetic", (source,), Options((1.0,)), base=Source(source.stored))
     return Recipe(name, "copy", (source,))
@@ -180,10 +174,9 @@ def _equal(name: str, sources: Sequence[Source]) -> Recipe:
 def _alike(job: Job, options: Options, started: float) -> Merged:
     """Plan and write a merge that treats all parameters alike."""
     if job.stays_adapter:
-        chosen = [expert.adapter for expert in job.experts if expert.adapter is not None]
-        names = dict.fromkeys(name for adapter in chosen for name in adapter.pairs)
+        names = dict.fromkeys(name for adapter in job.adapters for name in adapter.pairs)
         shares = [weight / options.total for weight in options.weights]
-        terms = list(zip(shares, chosen, strict=True))
+        terms = list(zip(shares, job.adapters, strict=True))
         told = {"weights": ", ".join(f"{share:g}" for share in shares)}
         return _write_adapter(job, dict.fromkeys(names, terms), told, started)
 
@@ -194,12 +187,12 @@ def _alike(job: Job, options: Options, started: float) -> Merged:
             return Recipe(name, "copy", (Source(reference),))  # what nobody changed stays, embeddings say
         if sources[0].stored.dtype not in FLOATS:
             return _equal(name, sources)
-        base = Source(job.base.checkpoint.tensors[name]) if job.base else None
+        base = job.base.source(name, None) if job.base else None
         return Recipe(name, job.merge.slug, sources, options, base)
 
     settings = job.merge.told(options)
     lines = (
-        f"{_title(job)}; {settings}",
+        f"{job.title}; {settings}",
         f"All parameters are merged, embeddings and head too. Configuration and tokenizer: the {job.reference.role}'s.",
     )
     return _write(job, recipe, job.reference, {"settings": settings}, lines, started)
@@ -209,17 +202,12 @@ def _alike(job: Job, options: Options, started: float) -> Merged:
 
 
 def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Expert], started: float) -> Merged:
-    chosen = {role: expert.adapter for role, expert in by_role.items() if expert.adapter is not None}
     spec = {"partition": str(shares)}
     math_shares = {name: shares.share(site) for name, site in job.sites.of.items()}
-    if (
-        len(chosen) == 2
-        and {*math_shares.values()} <= {0, 1}
-        and not job.dtype
-        and adapters.pickable([*chosen.values()])
-    ):
+    whole = {*math_shares.values()} <= {0, 1} and job.dtype is None
+    if len(job.adapters) == 2 and whole and adapters.pickable(job.adapters):
         told = (
-            f"{_title(job)} by partition {shares}",
+            f"{job.title} by partition {shares}",
             f"Layers located by {job.sites.by}. The result is an adapter again.",
         )
 
@@ -228,9 +216,11 @@ def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Exp
             return Recipe(name, "copy", (Source(owner.checkpoint.tensors[name]),))
 
         return _write(job, picked, job.reference, spec, told, started)
-    by_parameter = locate_all({name for adapter in chosen.values() for name in adapter.pairs}).of
+    by_parameter = locate_all({name for adapter in job.adapters for name in adapter.pairs}).of
     terms = {
-        name: [(share, adapter) for role, adapter in chosen.items() if (share := shares.share(site, role))]
+        name: [
+            (share, one) for side, one in zip(by_role, job.adapters, strict=True) if (share := shares.share(site, side))
+        ]
         for name, site in by_parameter.items()
     }
     return _write_adapter(job, terms, spec, started)
@@ -238,7 +228,7 @@ def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Exp
 
 def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[str, Any], started: float) -> Merged:
     """Write the sums of updates as one adapter; what no expert changes there gets a pair of zeros."""
-    used = [expert.adapter for expert in job.experts if expert.adapter is not None]
+    used = job.adapters
     if not any(terms.values()):
         raise RequestError("Nothing of the adapters is left in this merge: it is the base itself.")
     ranks = [sum(adapter.rank for _, adapter in chosen) for chosen in terms.values()]
@@ -250,12 +240,11 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
         rank = adapters.save_combined(folder / ADAPTER, terms, used, dtype)
         config = adapters.combined_config(used, list(terms), rank)
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        _copy_companions(
-            companions(job.reference.checkpoint), job.reference.checkpoint.folder, folder, {ADAPTER_CONFIG}
-        )
+        reference = job.reference.checkpoint
+        _copy_companions(companions(reference), reference.folder, folder, {ADAPTER_CONFIG})
         _write_provenance(folder, job, {**spec, "rank": rank}, started)
     told = (
-        f"{_title(job)}; " + ", ".join(f"{key} {value}" for key, value in spec.items()),
+        f"{job.title}; " + ", ".join(f"{key} {value}" for key, value in spec.items()),
         f"The result is an adapter of rank {rank}, scaling 1, stored in {dtype}: a sum of updates is the concatenation of their "
         "pairs.",
     )

@@ -30,8 +30,8 @@ from xlnb.weights.tensor_files import (
 )
 
 if TYPE_CHECKING:
-    from xlnb.checkpoints.recipes import Recipe
-    from xlnb.checkpoints.requests import Expert, Job
+    from xlnb.checkpoints.recipes import Expert, Recipe
+    from xlnb.checkpoints.requests import Job
     from xlnb.checkpoints.streaming import Rounding
 
 
@@ -222,6 +222,6 @@ def _adjust_config(folder: Path, dtype: str | None) -> None:
 
 
 def _write_provenance(folder: Path, job: Job, spec: Mapping[str, Any], started: float) -> None:
-    inputs = {e.role: e.checkpoint.folder.name for e in [*job.experts, *([job.base] if job.base else [])]}
+    inputs = {role: one.checkpoint.folder.name for role, one in job.everyone.items()}
     told = artifacts.provenance({"method": job.merge.slug, "inputs": inputs, **spec}, started)
     (folder / "provenance.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

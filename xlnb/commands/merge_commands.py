@@ -7,82 +7,69 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option, Typer
 
 from xlnb.errors import RequestError
 from xlnb.weights.kernels import MERGES, Merge
 
 _SETTINGS: dict[str, Any] = {"rich_markup_mode": None}
-merge_app = typer.Typer(help="Merge experts from disk to disk; inputs are never changed.", **_SETTINGS)
-partition_app = typer.Typer(help="Look at partitions: who owns which layers.", **_SETTINGS)
-export_app = typer.Typer(help="Write a merge as another tool's configuration.", **_SETTINGS)
+merge_app = Typer(help="Merge experts from disk to disk; inputs are never changed.", **_SETTINGS)
+partition_app = Typer(help="Look at partitions: who owns which layers.", **_SETTINGS)
+export_app = Typer(help="Write a merge as another tool's configuration.", **_SETTINGS)
 
-Out = Annotated[Path, typer.Option(help="Where to write; it must not exist, or be empty.")]
-Base = Annotated[Path | None, typer.Option(help="The base model's folder.")]
-Math = Annotated[Path, typer.Option(help="The math expert: a checkpoint or adapter folder.")]
-Language = Annotated[Path, typer.Option(help="The language expert: a checkpoint or adapter folder.")]
-PartitionName = Annotated[
-    str | None,
-    typer.Option(
-        help="A, B, C, predecessor, 'half and half', 'complement of C', 'random 0 of C', ..., or a YAML file. [default: C]"
+_FOLDER = "a checkpoint or adapter folder."
+_NEEDED = Parameter.empty
+# What commands share: type, default, and what typer shows of it.
+OPTIONS: dict[str, tuple[Any, Any, Any]] = {
+    "math": (Path, _NEEDED, Option(help=f"The math expert: {_FOLDER}")),
+    "language": (Path, _NEEDED, Option(help=f"The language expert: {_FOLDER}")),
+    "expert": (list[str], _NEEDED, Option(metavar="DIR[:WEIGHT]", help="An expert and its weight; say it twice or more.")),
+    "out": (Path, _NEEDED, Option(help="Where to write; it must not exist, or be empty.")),
+    "base": (Path | None, None, Option(help="The base model's folder.")),
+    "partition": (
+        str | None,
+        None,
+        Option(help="A, B, C, predecessor, 'half and half', 'complement of C', 'random 0 of C', ..., or a YAML file. "
+                    "[default: C]"),
     ),
-]
-Bottom = Annotated[int | None, typer.Option(help="How many of the first layers the language gets.")]
-Top = Annotated[int | None, typer.Option(help="How many of the last layers the language gets.")]
-Transition = Annotated[int | None, typer.Option(help="How many layers inside these are shared, on each side.")]
-Embeddings = Annotated[
-    str | None, typer.Option(help="Whose embeddings, final norm and head: base, math or language. [default: base]")
-]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: as the inputs have it]")]
-AsCheckpoint = Annotated[
-    bool, typer.Option("--checkpoint", help="Write a full checkpoint even where adapters suffice.")
-]
-SameBase = Annotated[bool, typer.Option("--same-base", help="The adapters' bases are one, though their names differ.")]
-Experts = Annotated[
-    list[str], typer.Option("--expert", metavar="DIR[:WEIGHT]", help="An expert and its weight; say it twice or more.")
-]
-TwoExperts = Annotated[list[str], typer.Option("--expert", metavar="DIR", help="An expert; say it twice.")]
-Density = Annotated[float | None, typer.Option(help="The share of each update that is kept.")]
-Seed = Annotated[int, typer.Option(help="Decides what is dropped.")]
-T = Annotated[float, typer.Option("--t", help="0 is the first expert, 1 the second.")]
-
-Save = Annotated[Path | None, typer.Option(help="Write the partition to this YAML file as well.")]
-File = Annotated[Path | None, typer.Option(help="The file to write; printed where none is said.")]
-
-COUNTS = {"bottom": (Bottom, None), "top": (Top, None), "transition": (Transition, None)}
-CHOICE = {"partition": (PartitionName, None), **COUNTS, "embeddings": (Embeddings, None)}
-OUTPUT = {"dtype": (Dtype, None), "as_checkpoint": (AsCheckpoint, False)}
-ONE_BASE = {"same_base": (SameBase, False)}
-ALIKE = {
-    "expert": (Experts, Parameter.empty),
-    "out": (Out, Parameter.empty),
-    "base": (Base, None),
-    "density": (Density, None),
-    "seed": (Seed, 0),
-    "t": (T, 0.5),
-    **OUTPUT,
-    **ONE_BASE,
-}
+    "bottom": (int | None, None, Option(help="How many of the first layers the language gets.")),
+    "top": (int | None, None, Option(help="How many of the last layers the language gets.")),
+    "transition": (int | None, None, Option(help="How many layers inside these are shared, on each side.")),
+    "embeddings": (
+        str | None,
+        None,
+        Option(help="Whose embeddings, final norm and head: base, math or language. [default: base]"),
+    ),
+    "density": (float | None, None, Option(help="The share of each update that is kept.")),
+    "seed": (int, 0, Option(help="Decides what is dropped.")),
+    "t": (float, 0.5, Option("--t", help="0 is the first expert, 1 the second.")),
+    "dtype": (str | None, None, Option(help="float32, bfloat16 or float16. [default: as the inputs have it]")),
+    "as_checkpoint": (bool, False, Option("--checkpoint", help="Write a full checkpoint even where adapters suffice.")),
+    "same_base": (bool, False, Option("--same-base", help="The adapters' bases are one, though their names differ.")),
+}  # fmt: skip
+COUNTS = ("bottom", "top", "transition")
+CHOICE = ("partition", *COUNTS, "embeddings")
 
 
-def _with_options(options: dict[str, tuple[Any, Any]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command's ``**options`` these names, types and defaults, as typer wants to see them."""
+def _takes(*names: str, **own: tuple[Any, Any, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command's ``**options`` these shared options, and some of its own, as typer wants to see them."""
+    chosen = {name: OPTIONS[name] for name in names} | own
+    more = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+        for name, (kind, default, option) in chosen.items()
+    ]
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in signature(command, eval_str=True).parameters.values() if p.kind != Parameter.VAR_KEYWORD]
-        more = [
-            Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-            for name, (annotation, default) in options.items()
-        ]
-        command.__signature__ = Signature([*own, *more])  # type: ignore[attr-defined]
+        mine = [p for p in signature(command, eval_str=True).parameters.values() if p.kind != Parameter.VAR_KEYWORD]
+        command.__signature__ = Signature([*mine, *more])  # type: ignore[attr-defined]
         return command
 
     return decorated
 
 
 @merge_app.command("layer-swapping")
-@_with_options(CHOICE | OUTPUT | ONE_BASE)
-def _layer_swapping(math: Math, language: Language, out: Out, base: Base = None, **options: Any) -> None:
+@_takes("math", "language", "out", "base", *CHOICE, "dtype", "as_checkpoint", "same_base")
+def _layer_swapping(**options: Any) -> None:
     """Take each layer from the expert who owns it.
 
     By partition C the outer layers come from the language expert, the middle from the math expert. Without --base the
@@ -90,21 +77,20 @@ def _layer_swapping(math: Math, language: Language, out: Out, base: Base = None,
     """
     from xlnb.checkpoints.verbs import merge
 
-    print(merge("layer-swapping", out, math=math, language=language, base=base, **options))
+    print(merge("layer-swapping", **options))
 
 
 def _alike(asked: Merge) -> Callable[..., None]:
     """Return the command of a merge that treats all parameters alike."""
-    takes = {"density": asked.density, "seed": asked.seed, "t": asked.t, "as_checkpoint": asked.linear}
-    shown = {name: option for name, option in ALIKE.items() if takes.get(name, True)}
-    if asked.pair:
-        shown["expert"] = (TwoExperts, Parameter.empty)
+    some = {"density": asked.density, "seed": asked.seed, "t": asked.t, "as_checkpoint": asked.linear}
+    every = ("expert", "out", "base", "density", "seed", "t", "dtype", "as_checkpoint", "same_base")
+    own = {"expert": (list[str], _NEEDED, Option(metavar="DIR", help="An expert; say it twice."))} if asked.pair else {}
 
-    @_with_options(shown)
+    @_takes(*(name for name in every if some.get(name, True)), **own)
     def command(**options: Any) -> None:
         from xlnb.checkpoints.verbs import merge
 
-        folders, weights = zip(*(split_weight(text) for text in options.pop("expert")), strict=True)
+        folders, weights = zip(*map(split_weight, options.pop("expert")), strict=True)
         print(merge(asked.slug, experts=folders, weights=weights, **options))
 
     command.__doc__ = asked.kernel.__doc__
@@ -131,25 +117,24 @@ def split_weight(text: str) -> tuple[str, float | None]:
         raise RequestError(f"An expert is written DIR or DIR:WEIGHT with a number, not {text!r}.") from None
 
 
-@_with_options(CHOICE | OUTPUT)
+@_takes("out", *CHOICE, "dtype", "as_checkpoint")
 def revert_command(
-    base: Annotated[Path, typer.Option(help="The base model's folder.")],
-    expert: Annotated[Path, typer.Option(help="A checkpoint or adapter folder.")],
-    keep: Annotated[str, typer.Option(help="Whose share of the update stays: math or language.")],
-    out: Out,
+    base: Annotated[Path, Option(help="The base model's folder.")],
+    expert: Annotated[Path, Option(help="A checkpoint or adapter folder.")],
+    keep: Annotated[str, Option(help="Whose share of the update stays: math or language.")],
     **options: Any,
 ) -> None:
     """Keep an expert's update on the share that one side owns; all else goes back to the base."""
     from xlnb.checkpoints.verbs import revert
 
-    print(revert(base, expert, keep, out, **options))
+    print(revert(base, expert, keep, **options))
 
 
 @partition_app.command("show")
-@_with_options(COUNTS | {"save": (Save, None)})
+@_takes(*COUNTS, save=(Path | None, None, Option(help="Write the partition to this YAML file as well.")))
 def _show(
-    model: Annotated[str, typer.Option(help="A checkpoint folder, or a model's name on the Hugging Face hub.")],
-    partition: Annotated[str | None, typer.Argument(help="A name or a YAML file. [default: C]")] = None,
+    model: Annotated[str, Option(help="A checkpoint folder, or a model's name on the Hugging Face hub.")],
+    partition: Annotated[str | None, Argument(help="A name or a YAML file. [default: C]")] = None,
     **options: Any,
 ) -> None:
     """Draw a partition of a model and count the parameters that each side owns."""
@@ -170,21 +155,27 @@ def _list() -> None:
     from xlnb.weights.partitions import NAMES
 
     print(
-        "\n".join(
-            [*NAMES, "or a YAML file: `xlnb partition show C --model DIR --save mine.yaml` writes one to start from"]
-        )
+        *NAMES,
+        "or a YAML file: `xlnb partition show C --model DIR --save mine.yaml` writes one to start from",
+        sep="\n",
     )
 
 
 @export_app.command("mergekit")
-@_with_options(CHOICE | {"out": (File, None)})
-def _mergekit(math: Math, language: Language, base: Base = None, **options: Any) -> None:
+@_takes(
+    "math",
+    "language",
+    "base",
+    *CHOICE,
+    out=(Path | None, None, Option(help="The file to write; printed where none is said.")),
+)
+def _mergekit(**options: Any) -> None:
     """Write a mergekit configuration that gives the same tensors as `xlnb merge layer-swapping`."""
     from xlnb.artifacts import whole_file
     from xlnb.checkpoints.exporting import export_mergekit
 
     out = options.pop("out")
-    text = export_mergekit(math, language, base, **options)
+    text = export_mergekit(**options)
     if out is None:
         print(text, end="")
         return

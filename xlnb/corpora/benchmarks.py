@@ -39,9 +39,6 @@ class Item:
     solution in order, `closing` the answer sentence of the language, scored apart. `options` are completions
     to choose among and `gold` is the index of the right one. `group` is what items share: frame, subject,
     passage. Completion, closing and options start with a space.
-
-    >>> Item("scored-000003", "en", "Question: ...\\nAnswer:", " The answer is 5.", Decimal(5)).options
-    ()
     """
 
     id: str

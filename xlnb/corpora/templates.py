@@ -19,9 +19,9 @@ import operator
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from xlnb.corpora import Example, grammar
@@ -45,20 +45,13 @@ _SHARES = (50, 10, 15, 25)
 _TRIES = 5000  # draws for a problem before the search counts as long
 
 _OPERATIONS: dict[type, tuple[str, Callable[[int, int], int]]] = {
-    ast.Add: ("+", operator.add),
-    ast.Sub: ("-", operator.sub),
-    ast.Mult: ("*", operator.mul),
-    ast.Div: ("/", operator.floordiv),
-    ast.Mod: ("%", operator.mod),
-}
+    ast.Add: ("+", operator.add), ast.Sub: ("-", operator.sub), ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.floordiv), ast.Mod: ("%", operator.mod),
+}  # fmt: skip
 _COMPARISONS: dict[type, Callable[[int, int], bool]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
+    ast.Eq: operator.eq, ast.NotEq: operator.ne,
+}  # fmt: skip
 Values = dict[str, int]
 
 
@@ -195,6 +188,7 @@ def _frames(split: str) -> tuple[_Frame, ...]:
     return tuple(_frame(entry, raw["things"]) for entry in raw["frames"] if entry["split"] == split)
 
 
+@cache
 def numbers_split(numbers: tuple[int, ...]) -> str:
     """The split that a problem's numbers belong to, whatever the frame and whatever their order.
 
@@ -205,12 +199,7 @@ def numbers_split(numbers: tuple[int, ...]) -> str:
     >>> numbers_split((12, 5)) == numbers_split((5, 12))
     True
     """
-    return _sorted_split(tuple(sorted(numbers)))
-
-
-@cache
-def _sorted_split(numbers: tuple[int, ...]) -> str:
-    digest = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
+    digest = hashlib.sha256(",".join(map(str, sorted(numbers))).encode()).digest()
     share = int.from_bytes(digest[:4], "big") % 100
     tops = itertools.accumulate(_SHARES)
     return next(split for split, top in zip(SPLITS, tops, strict=True) if share < top)
@@ -268,7 +257,8 @@ def _too_many(split: str, n: int) -> RequestError:
     )
 
 
-def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
+@lru_cache(maxsize=16)  # the same for every language
+def _deals(split: str, n: int, seed: int) -> tuple[_Deal, ...]:
     """The first n problems of a split, without a language; a longer run starts with the shorter one."""
     frames = list(_frames(split))
     # Counting takes a second or two, so it is done ahead only where n is near what could be too much.
@@ -277,20 +267,19 @@ def _deals(split: str, n: int, seed: int) -> Iterator[_Deal]:
     rng = random.Random(f"xlnb templates {split} {seed}")
     names = tuple(grammar.read("frames.yaml")["names"][split])
     seen: set[tuple] = set()
-    found = 0
-    while found < n:
+    found: list[_Deal] = []
+    while len(found) < n:
         if not frames:
             raise _too_many(split, n)
         # The whole round is shuffled even if n ends within it: that keeps prefixes stable.
         for frame in grammar.sample(rng, frames, len(frames)):
-            if found == n:
-                return
-            deal = _deal(frame, names, seen, rng)
-            if deal is None:  # this frame has no more: the others go on without it
-                frames.remove(frame)
-                continue
-            found += 1
-            yield deal
+            if len(found) == n:
+                break
+            if deal := _deal(frame, names, seen, rng):
+                found.append(deal)
+            else:
+                frames.remove(frame)  # it has no more: the others go on without it
+    return tuple(found)
 
 
 def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.Random) -> _Deal | None:
@@ -468,7 +457,7 @@ def difficulty(split: str, n: int = 1000, seed: int = 0) -> dict[str, dict]:
     """
     known("split", split, SPLITS)
     whole_number("n", n)
-    deals = tuple(_deals(split, n, seed))
+    deals = _deals(split, n, seed)
     steps = Counter(len(deal.frame.steps) for deal in deals)
     signs = Counter(step.sign for deal in deals for step in deal.frame.steps)
     digits = Counter(len(str(deal.values[deal.frame.steps[-1].result])) for deal in deals)

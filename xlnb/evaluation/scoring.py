@@ -6,7 +6,7 @@ by problem, so that every comparison can be paired.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from xlnb.corpora.benchmarks import Benchmark, Item
@@ -92,21 +92,22 @@ def allowed(benchmark: Benchmark, readings: Iterable[str]) -> tuple[str, ...]:
         EXPRESSION_INFORMATION: len(solved) > 1 and calculated,
         **dict.fromkeys(CHOICES, calculated or any(item.options and item.gold is not None for item in items)),
         CLOSING_NLL: any(item.closing for item in items),
-        EXACT_MATCH: bool(answered),
-        IN_LANGUAGE: bool(answered),
+        **dict.fromkeys(OF_ANSWERS, bool(answered)),
         EXPRESSION: any(item.expressions for item in answered),
     }
     return tuple(reading for reading in readings if there[reading])
 
 
-def answer_readings(item: Item, text: str) -> dict[str, float]:
-    """Return what a generated answer is worth, 0 or 1 a reading: right number, right calculations, right language.
+# What a generated answer is worth, 0 or 1, None where a problem does not say. An answer without words counts as not in the
+# language, and one of a word or two in Latin letters as written_in guesses: without an outcome a problem could not be paired.
+OF_ANSWERS: dict[str, Callable[[Item, str], bool | None]] = {
+    EXACT_MATCH: lambda item, text: extract_number(text, item.language) == item.answer,
+    IN_LANGUAGE: lambda item, text: written_in(text) == item.language,
+    EXPRESSION: lambda item, text: has_calculations(text, item.expressions) if item.expressions else None,
+}
 
-    An answer without words counts as not in the language, and one of a word or two in Latin letters as
-    :func:`xlnb.languages.written_in` guesses: without an outcome a problem could not be paired.
-    """
-    found = {
-        EXACT_MATCH: float(extract_number(text, item.language) == item.answer),
-        IN_LANGUAGE: float(written_in(text) == item.language),
-    }
-    return found | ({EXPRESSION: float(has_calculations(text, item.expressions))} if item.expressions else {})
+
+def answer_readings(item: Item, text: str) -> dict[str, float]:
+    """Return what a generated answer is worth, by every reading of answers that the problem allows."""
+    found = {metric: read(item, text) for metric, read in OF_ANSWERS.items()}
+    return {metric: float(right) for metric, right in found.items() if right is not None}

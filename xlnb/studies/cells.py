@@ -35,8 +35,9 @@ class Cell:
 
     @property
     def readings(self) -> tuple[str, ...]:
-        """The readings that are asked for and that the problems allow."""
-        return allowed(self.benchmark, self.evaluation.readings)
+        """The readings that are asked for and that the problems (and the number of answers) allow."""
+        found = allowed(self.benchmark, self.evaluation.readings)
+        return tuple(reading for reading in found if self.evaluation.generated or not READINGS[reading].generates)
 
     @cached_property
     def spec(self) -> dict[str, Any]:

@@ -50,9 +50,8 @@ class Adapter:
 def open_adapter(folder: str | Path | Checkpoint) -> Adapter:
     """Read an adapter's config and the places of its pairs, no tensor.
 
-    The scaling is alpha / r, or alpha / sqrt(r) if rank-stabilised. Raises :class:`~xlnb.errors.RequestError` for a folder
-    that is no adapter and for adapters that are more than LoRA pairs (DoRA, biases, whole modules, per-module ranks), whose
-    update this would misstate.
+    The scaling is alpha / r, or alpha / sqrt(r) if rank-stabilised. Adapters that are more than LoRA pairs (DoRA, biases, whole
+    modules, per-module ranks), whose update this would misstate, are refused.
     """
     if not isinstance(folder, Checkpoint):
         for file in (ADAPTER_CONFIG, ADAPTER):

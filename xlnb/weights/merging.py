@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError
 from xlnb.weights.kernels import DARE_DENSITY, MERGES, TIES_DENSITY, Seen
@@ -72,21 +72,15 @@ def slerp(first: TaskVector, second: TaskVector, base: Mapping[str, Tensor], t: 
 
 
 def merged(
-    slug: str,
-    vectors: Sequence[TaskVector],
-    base: Mapping[str, Tensor] | None = None,
-    *,
-    weights: Sequence[float] | None = None,
-    density: float | None = None,
-    seed: int = 0,
-    t: float = 0.5,
+    slug: str, vectors: Sequence[TaskVector], base: Mapping[str, Tensor] | None = None, **options: Any
 ) -> TaskVector:
     """Return the merge of a slug of ``kernels.MERGES``, parameter by parameter; a vector that lacks a name did not change it.
 
-    A merge of whole values that is not linear needs the ``base``. It works on the device where the updates lie.
+    A merge of whole values that is not linear needs the ``base``. It works on the device where the updates lie. ``options`` are
+    ``weights``, ``density``, ``seed`` and ``t``, as far as the merge takes them.
     """
     merge = MERGES[slug]
-    options = merge.options(len(vectors), weights, density, seed, t)
+    checked = merge.options(len(vectors), **options)
     names = dict.fromkeys(name for vector in vectors for name in vector)
     of_values = not (merge.updates or merge.linear)
     if of_values and (missing := [name for name in names if name not in (base or {})]):
@@ -102,7 +96,7 @@ def merged(
             origin = base[name].detach().to(zeros.device).float()
             seen = [origin + update for update in seen]
         reads = [lambda update=update: [update] for update in seen]
-        (result,) = merge.kernel(Seen(name, zeros.numel(), reads), options)
+        (result,) = merge.kernel(Seen(name, zeros.numel(), reads), checked)
         return result - origin if of_values else result
 
     thunks: dict[str, Callable[[], Tensor]] = {name: lambda name=name: computed(name) for name in names}  # type: ignore[misc]

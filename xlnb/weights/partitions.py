@@ -12,14 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
-from typing import Any
 
 from xlnb.errors import RequestError
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Site, Sites
 
-_C_BOTTOM, _C_TOP = 6, 2  # paper, reported: the first six and the last two transformer layers go to the language
-_B_BOTTOM, _B_TOP = 8, 4  # recalled, ours: the attention of the first eight and the last four
-_PREDECESSOR = (5, 1, 2)  # reported (arXiv 2410.01335): bottom, transition on each side, top
 COMPLEMENT = "complement of C"  # the control: the same layers, given to the other side
 SIDES = ("math", "language")
 OWNERS = ("base", *SIDES)  # of what lies outside the layers, where somebody says so
@@ -184,51 +180,13 @@ def outer_layers(bottom: int, top: int, depth: int, name: str = "", transition: 
     return Partition(name or f"outer {bottom}+{top}" + (f", {transition} transition" if transition else ""), shares)
 
 
-def partition_a(depth: int) -> Partition:
-    """Return partition A: all attention to the language, all FFN to math (recalled, ours).
-
-    >>> print(partition_a(4))
-    A: attention LLLL, FFN MMMM
-    """
-    return Partition("A", (0.0,) * depth, (1.0,) * depth)
-
-
-def partition_b(depth: int) -> Partition:
-    """Return partition B: the attention of the outer layers to the language, all else to math (recalled, ours).
-
-    >>> print(partition_b(8))
-    B: attention LLMMMMML, FFN MMMMMMMM
-    """
-    outer = outer_layers(*_scaled_outer(_B_BOTTOM, _B_TOP, depth), depth)
-    return Partition("B", outer.attention, (1.0,) * depth)
-
-
 def partition_c(depth: int) -> Partition:
-    """Return partition C on ``depth`` layers: outer layers to the language, the middle to math (paper, reported).
+    """Return partition C: the first six and the last two of 32 layers to the language, the middle to math (paper, reported).
 
     >>> print(partition_c(18))
     C: LLLMMMMMMMMMMMMMML
     """
-    return outer_layers(*_scaled_outer(_C_BOTTOM, _C_TOP, depth), depth, "C")
-
-
-def predecessor(depth: int) -> Partition:
-    """Return the predecessor's partition, with a transition layer on each side (arXiv 2410.01335, reported).
-
-    >>> print(predecessor(32))
-    predecessor: LLLLLtMMMMMMMMMMMMMMMMMMMMMMMtLL
-    """
-    bottom, transition, top = (scaled_count(count, depth) for count in _PREDECESSOR)
-    return outer_layers(bottom, top, depth, "predecessor", transition)
-
-
-def half_and_half(depth: int) -> Partition:
-    """Return a control: the lower half of the layers to the language, the upper half to math.
-
-    >>> print(half_and_half(5))
-    half and half: LLMMM
-    """
-    return Partition("half and half", (0.0,) * (depth // 2) + (1.0,) * (depth - depth // 2))
+    return _scaled_outer(6, 2, depth, "C")
 
 
 def uniform(share: float, depth: int) -> Partition:
@@ -236,29 +194,39 @@ def uniform(share: float, depth: int) -> Partition:
     return Partition({1.0: "all math", 0.0: "all language"}.get(share, f"uniform {share}"), (float(share),) * depth)
 
 
-def _scaled_outer(bottom: int, top: int, depth: int) -> tuple[int, int]:
+def _scaled_outer(bottom: int, top: int, depth: int, name: str, transition: int = 0) -> Partition:
     if depth < 2:
         raise RequestError(f"A model of {depth} layers has no outer layers and a middle: at least 2 are needed.")
-    return scaled_count(bottom, depth), scaled_count(top, depth)
+    bottom, top, transition = (scaled_count(count, depth) if count else 0 for count in (bottom, top, transition))
+    return outer_layers(bottom, top, depth, name, transition)
 
 
 NAMED: dict[str, Callable[[int], Partition]] = {  # by the number of layers
-    "A": partition_a,
-    "B": partition_b,
+    # All attention to the language, all FFN to math (recalled, ours).
+    "A": lambda depth: Partition("A", (0.0,) * depth, (1.0,) * depth),
+    # The attention of the first eight and the last four of 32 layers to the language, all else to math (recalled, ours).
+    "B": lambda depth: Partition("B", _scaled_outer(8, 4, depth, "").attention, (1.0,) * depth),
     "C": partition_c,
-    "predecessor": predecessor,
-    "half and half": half_and_half,
+    # With a transition layer on each side (arXiv 2410.01335, reported).
+    "predecessor": lambda depth: _scaled_outer(5, 2, depth, "predecessor", 1),
+    "half and half": lambda depth: Partition("half and half", (0.0,) * (depth // 2) + (1.0,) * (depth - depth // 2)),
     "all math": lambda depth: uniform(1, depth),
     "all language": lambda depth: uniform(0, depth),
 }
-NAMES = (*NAMED, "outer B+T", "outer B+T, N transition", "complement of NAME", "random SEED of NAME")
 _OUTER = re.compile(r"outer (\d{1,4})\+(\d{1,4})(?:, (\d{1,4}) transition)?")
 _RANDOM = re.compile(r"random (\d{1,9}) of (.+)")
+NAMES = (*NAMED, "outer B+T", "outer B+T, N transition", "complement of NAME", "random SEED of NAME")
 
 
 def named_partition(name: str, depth: int) -> Partition:
     """Return the partition of a name on ``depth`` layers; names are listed in ``NAMES``.
 
+    >>> for name in ("A", "B", "predecessor", "half and half"):
+    ...     print(named_partition(name, 9))
+    A: attention LLLLLLLLL, FFN MMMMMMMMM
+    B: attention LLMMMMMML, FFN MMMMMMMMM
+    predecessor: LtMMMMMtL
+    half and half: LLLLMMMMM
     >>> print(named_partition("complement of C", 8))
     complement of C: MMLLLLLM
     >>> print(named_partition("random 0 of outer 2+1", 8))
@@ -319,25 +287,18 @@ def read_partition(path: str | Path) -> Partition:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or no such date
         why = str(error).splitlines()[0]
         raise RequestError(f"The partition file {path} cannot be read: {why}.") from error
-    rows = _yaml_rows(content)
-    if rows is None:
-        raise RequestError(
-            f"The partition file {path} needs 'layers: [shares]', or 'attention: [shares]' and 'ffn: [shares]', each a list of "
-            "numbers from 0 (language) to 1 (math), one a layer; 'name' is free, and nothing else may stand there."
-        )
+    match content:
+        case {"layers": [_, *_] as layers, **rest} if rest.keys() <= {"name"}:
+            rows = [layers]
+        case {"attention": [_, *_] as attention, "ffn": [_, *_] as ffn, **rest} if rest.keys() <= {"name"}:
+            rows = [attention, ffn]
+        case _:
+            raise RequestError(
+                f"The partition file {path} needs 'layers: [shares]', or 'attention: [shares]' and 'ffn: [shares]', each a list "
+                "of numbers from 0 (language) to 1 (math), one a layer; 'name' is free, and nothing else may stand there."
+            )
     name = content.get("name")
-    return Partition(path.stem if name is None else str(name), *rows)
-
-
-def _yaml_rows(content: Any) -> list[tuple[float, ...]] | None:
-    if not isinstance(content, dict):
-        return None
-    keys = {key for key in content if key != "name"}
-    wanted = ["layers"] if keys == {"layers"} else ["attention", "ffn"] if keys == {"attention", "ffn"} else []
-    rows = [content[key] for key in wanted]
-    if not rows or not all(isinstance(row, list) and row for row in rows):
-        return None
-    return [tuple(row) for row in rows]
+    return Partition(path.stem if name is None else str(name), *map(tuple, rows))
 
 
 # ---------------------------------------------------------------------------------------------------------- ownership

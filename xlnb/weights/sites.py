@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from xlnb.errors import RequestError
 
 ATTENTION, FFN, NORM, EMBEDDING, HEAD = "attention", "ffn", "norm", "embedding", "head"
-BLOCKS = (ATTENTION, FFN, NORM, EMBEDDING, HEAD)
 
 # Llama (Llama 3.1, Falcon 3), Mistral, Qwen2 and 2.5 (biases), Qwen3 (q/k norms), Cohere (parallel blocks), Gemma 3.
 _PROJECTIONS = {

@@ -37,7 +37,7 @@ class TaskVector(Mapping[str, "Tensor"]):
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> TaskVector:
         """Return the task vector that holds ``tensors``, cast to float32."""
-        return cls({name: lambda tensor=tensor: tensor.float() for name, tensor in tensors.items()})  # type: ignore[misc]
+        return cls({name: tensor.float for name, tensor in tensors.items()})
 
     @classmethod
     def of_expert(cls, folder: str | Path, base: str | Path | None = None) -> TaskVector:
@@ -105,13 +105,10 @@ class TaskVector(Mapping[str, "Tensor"]):
     def __add__(self, other: TaskVector) -> TaskVector:
         """Return the sum; a name that only one side has keeps that side's update."""
 
-        def total(name: str) -> Callable[[], Tensor]:
-            if name in self and name in other:
-                return lambda: self[name] + other[name]
-            return (self if name in self else other)._thunks[name]
-
-        names = {**self._thunks, **other._thunks}
-        return TaskVector({name: total(name) for name in names}, known_sites([self, other], names))
+        thunks = {**self._thunks, **other._thunks}
+        for name in self._thunks.keys() & other._thunks.keys():
+            thunks[name] = lambda name=name: self[name] + other[name]  # type: ignore[misc]
+        return TaskVector(thunks, known_sites([self, other], thunks))
 
     def __mul__(self, weight: float) -> TaskVector:
         """Return the task vector scaled by ``weight``."""

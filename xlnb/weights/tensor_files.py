@@ -80,7 +80,7 @@ class Checkpoint:
 
     @cached_property
     def sites(self) -> Sites:
-        """Where each tensor lives. Raises :class:`~xlnb.errors.RequestError` for a decoder that cannot be located."""
+        """Where each tensor lives."""
         return locate_all(self.tensors)
 
     @property
@@ -96,7 +96,7 @@ def read_tensor_file(path: str | Path) -> TensorFile:
     """Read and check the header of a safetensors file.
 
     Checked is what the format promises: a length within the file, JSON without double names, known dtypes, and tensors that
-    cover the rest of the file without holes or overlaps. Raises :class:`~xlnb.errors.RequestError` that says what is wrong.
+    cover the rest of the file without holes or overlaps.
     """
     path = Path(path)
     try:
@@ -191,8 +191,8 @@ def header_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: M
 def open_checkpoint(folder: str | Path) -> Checkpoint:
     """Read what a checkpoint or adapter folder holds, headers only.
 
-    Sharded or single safetensors, or a PEFT adapter. Raises :class:`~xlnb.errors.RequestError` for a folder without weights
-    or with other than safetensors, an index that does not fit its files, and links or paths that lead out of the folder.
+    Sharded or single safetensors, or a PEFT adapter. An index that does not fit its files is refused, and so are links and
+    paths that lead out of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -17,10 +17,7 @@ Rows = tuple[int, int]
 
 
 def load(stored: Stored, rows: Rows | None = None) -> Tensor:
-    """Return a stored tensor in its own dtype and shape, or its rows from ``rows[0]`` to before ``rows[1]``.
-
-    Raises :class:`~xlnb.errors.WorkError` where the file became shorter than its header says.
-    """
+    """Return a stored tensor in its own dtype and shape, or its rows from ``rows[0]`` to before ``rows[1]``."""
     shape, start, nbytes = stored.shape, stored.start, stored.nbytes
     if rows:
         width = nbytes // shape[0]
