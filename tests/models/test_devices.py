@@ -61,8 +61,7 @@ def lively(base):
 
 def losses(base, folder, training):
     """The loss of each step of a training on a base."""
-    lesson = Lesson(templates.math_examples("en", "train", 8), training.steps)
-    expert = train_expert(base, [lesson], training, 0, folder, {})
+    expert = train_expert(base, templates.math_examples("en", "train", 8), training, 0, folder)
     return [step["loss"] for step in artifacts.read_json(expert / "history.json")]
 
 
