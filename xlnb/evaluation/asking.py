@@ -19,7 +19,7 @@ class Evaluation:
     problems: int = 200  # problems whose solutions are scored by likelihood
     generated: int = 64  # of these, the first so many are answered by generation
     shots: int = 2  # worked examples before each problem
-    exemplars: str = "native"  # of MGSM: their language, see xlnb.benchmarks.mgsm
+    exemplars: str = "native"  # of MGSM: their language, see xlnb.corpora.benchmarks.mgsm
     exemplar_seed: int = 0  # which worked examples: the same for all methods
     problem_seed: int = 0  # which problems
     max_new_tokens: int = 110  # an answer is cut there, or at its first line break
@@ -47,7 +47,7 @@ class Evaluation:
                 raise RequestError(f"Evaluation.{name} is {getattr(self, name)}: it is too small.")
 
     def asked(self, language: str) -> Benchmark:
-        """Return the benchmark with the problems of a language; errors as :func:`xlnb.benchmarks.load_benchmark` has them."""
+        """Return the benchmark with the problems of a language; errors as :func:`xlnb.corpora.benchmarks.load_benchmark` has them."""
         options: dict[str, Any] = {"n": self.problems, "shots": self.shots}
         if self.benchmark == "templates":
             seeds = {"problem_seed": self.problem_seed, "exemplar_seed": self.exemplar_seed}

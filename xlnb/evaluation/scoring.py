@@ -40,7 +40,7 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
 
     Returns one row a problem and reading: problem, metric, outcome (float), text (the generated answer, or None). What each
     outcome means and its unit stand in ``READINGS``; a reading that a problem does not allow (forced choice where nothing is
-    calculated, an answer where there is no number) has no row. The base model, under :func:`xlnb.merging.applied`, is any
+    calculated, an answer where there is no number) has no row. The base model, under :func:`xlnb.applied`, is any
     expert or merge. Raises :class:`~xlnb.errors.RequestError` where the benchmark allows none of the readings.
     Source: readings ours, 2-shot as in the paper (reported).
     """
