@@ -47,6 +47,10 @@ def _options(
     pass
 
 
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
+
+
 @app.command()
 def run(
     notebook: Annotated[
@@ -94,6 +98,8 @@ def assignments(texts: list[str]) -> dict[str, str]:
 def book(
     live: Annotated[str, typer.Option(help="The chapters to run live: all, none, or numbers such as 00,01.")] = "none",
     profile: Annotated[str, typer.Option(help="smoke (seconds, random weights) or pocket.")] = "pocket",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
     """Run the chapters and render the book.
 
@@ -101,7 +107,7 @@ def book(
     """
     from xlnb.publishing.book import build
 
-    build(live, profile=profile)
+    build(live, profile=profile, device=device, dtype=dtype)
 
 
 @app.command()
@@ -132,8 +138,6 @@ ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, ran
 MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
 LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
 Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
 
 
 @app.command()

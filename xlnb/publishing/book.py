@@ -88,6 +88,7 @@ def build(
     *,
     out: str | Path | None = None,
     root: str | Path | None = None,
+    **parameters: str,
 ) -> Path:
     """Run all chapters, render the book and return the path of its first page.
 
@@ -95,6 +96,7 @@ def build(
     profile: handed to every chapter: smoke or pocket
     out: where the site goes; book/_build/html where nothing is said
     root: the project's folder; for tests
+    parameters: of the chapters that run live: device, dtype
 
     Where a chapter or the rendering fails, an older site stays.
     """
@@ -111,7 +113,8 @@ def build(
     for number, path in notebooks.items():
         begun = time.monotonic()
         print(f"  {path.stem}: {'running live' if number in numbers else 'from results'}", flush=True)
-        run_notebook(path, work / path.name, {"profile": profile, "live": number in numbers})
+        chosen = parameters if number in numbers else {}
+        run_notebook(path, work / path.name, {"profile": profile, "live": number in numbers, **chosen})
         print(f"  {path.stem}: {_minutes(time.monotonic() - begun)}", flush=True)
     executed = [work / path.name for path in notebooks.values()]
     if problems := [p for path in executed for p in check_executed(path)]:
