@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -30,6 +31,7 @@ class Job:
     dtype: str | None
     stays_adapter: bool
     out: Path
+    started: float
 
     @property
     def everyone(self) -> dict[str, Expert]:
@@ -39,18 +41,13 @@ class Job:
     @property
     def adapters(self) -> list[Adapter]:
         """The experts that are adapters."""
-        return _adapters(self.experts)
+        return [expert.adapter for expert in self.experts if expert.adapter is not None]
 
     @property
     def title(self) -> str:
         """What is merged, in words."""
-        return f"{self.merge.title} of " + ", ".join(
-            f"{role} {one.checkpoint.folder}" for role, one in self.everyone.items()
-        )
-
-
-def _adapters(experts: Sequence[Expert]) -> list[Adapter]:
-    return [expert.adapter for expert in experts if expert.adapter is not None]
+        folders = ", ".join(f"{role} {one.checkpoint.folder}" for role, one in self.everyone.items())
+        return f"{self.merge.title} of {folders}"
 
 
 def _open(
@@ -62,6 +59,7 @@ def _open(
     same_base: bool,
     out: str | Path,
 ) -> Job:
+    started = time.time()
     if dtype is not None and dtype not in DTYPES:
         raise RequestError(f"dtype={dtype!r}: choose one of {', '.join(DTYPES)}.")
     out = Path(out)
@@ -80,16 +78,16 @@ def _open(
         )
     if merge.updates and origin is None and not stays:
         raise RequestError(f"{merge.slug} adds updates to the base: say --base.")
-    _check_base_names(_adapters(experts), same_base)
+    _check_base_names([expert.adapter for expert in experts if expert.adapter], same_base)
     _check_shapes(low_rank, origin)
     full = [one for one in (origin, *experts) if one and one.adapter is None]
     for one in full:
         check_whole(one)
     for one, other in combinations(full, 2):
         check_agreement(one, other, () if dtype else DTYPES)
-    sites = _sites(experts, full, stays)
     reference = full[0] if full and not stays else experts[0]
-    return Job(merge, experts, origin, reference, sites, DTYPES.get(dtype or ""), stays, out)
+    sites = _sites(experts, full, stays)
+    return Job(merge, experts, origin, reference, sites, DTYPES.get(dtype or ""), stays, out, started)
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:

@@ -22,14 +22,11 @@ from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
 from xlnb.weights.partitions import SIDES, Choice, Partition, check_embeddings, check_side
 from xlnb.weights.sites import locate_all
-from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, companions, same_bytes
+from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, same_bytes
 
 if TYPE_CHECKING:
     from xlnb.checkpoints.recipes import Expert
     from xlnb.checkpoints.requests import Job
-
-
-# ------------------------------------------------------------------------------------------------------------- the verbs
 
 
 def merge(
@@ -67,7 +64,6 @@ def merge(
     have the same one. Returns what was written. What does not fit is refused before anything is written. Source: the methods'
     papers; ours.
     """
-    started = time.time()
     if method not in MERGES:
         raise RequestError(f"No merge {method!r}: choose one of {', '.join(MERGES)}.")
     asked, choice = MERGES[method], Choice(partition, bottom, top, transition)
@@ -84,8 +80,8 @@ def merge(
     options = asked.options(len(folders), weights, density, seed, t)
     job = _open(asked, folders, base, dtype, as_checkpoint, same_base, out)
     if asked.by_partition:
-        return _by_partition(job, choice.on(job.sites.depth), embeddings, started)
-    return _alike(job, options, started)
+        return _by_partition(job, choice.on(job.sites.depth), embeddings)
+    return _alike(job, options)
 
 
 def revert(
@@ -107,23 +103,19 @@ def revert(
     The partition is chosen as in :func:`merge`. An adapter stays an adapter unless ``as_checkpoint``. Source: train-then-revert
     of arXiv 2505.18356.
     """
-    started = time.time()
     check_side(keep)
     job = _open(REVERT, {keep: expert}, base, dtype, as_checkpoint, True, out)
     shares = Choice(partition, bottom, top, transition).on(job.sites.depth)
-    return _by_partition(job, shares, embeddings or "base", started)
+    return _by_partition(job, shares, embeddings or "base")
 
 
-# ------------------------------------------------------------------------------------------------------------- planning
-
-
-def _by_partition(job: Job, shares: Partition, embeddings: str | None, started: float) -> Merged:
+def _by_partition(job: Job, shares: Partition, embeddings: str | None) -> Merged:
     """Plan and write Layer-Swapping, or a revert (which is a swap with the base)."""
     if embeddings is not None:
         check_embeddings(embeddings)
     by_role = {expert.role: expert for expert in job.experts}
     if job.stays_adapter:
-        return _adapter_by_partition(job, shares, by_role, started)
+        return _adapter_by_partition(job, shares, by_role)
     owner = owner_outside({role: one.checkpoint for role, one in job.everyone.items()}, embeddings)
     outside = job.everyone[owner]
     sides = {side: by_role.get(side) or job.everyone["base"] for side in SIDES}
@@ -152,7 +144,7 @@ def _by_partition(job: Job, shares: Partition, embeddings: str | None, started: 
         f"Layers located by {job.sites.by}. Embeddings, final norm and head, configuration and tokenizer: {whose}.",
     )
     files = job.everyone["base"] if outside.adapter else outside  # an adapter has no configuration of a model
-    return _write(job, recipe, files, {"partition": str(shares), "embeddings": whose}, told, started)
+    return _write(job, recipe, files, {"partition": str(shares), "embeddings": whose}, told)
 
 
 def _taken(expert: Expert, name: str, job: Job) -> Recipe:
@@ -171,14 +163,14 @@ def _equal(name: str, sources: Sequence[Source]) -> Recipe:
     return Recipe(name, "copy", (sources[0],))
 
 
-def _alike(job: Job, options: Options, started: float) -> Merged:
+def _alike(job: Job, options: Options) -> Merged:
     """Plan and write a merge that treats all parameters alike."""
     if job.stays_adapter:
         names = dict.fromkeys(name for adapter in job.adapters for name in adapter.pairs)
         shares = [weight / options.total for weight in options.weights]
         terms = list(zip(shares, job.adapters, strict=True))
         told = {"weights": ", ".join(f"{share:g}" for share in shares)}
-        return _write_adapter(job, dict.fromkeys(names, terms), told, started)
+        return _write_adapter(job, dict.fromkeys(names, terms), told)
 
     def recipe(name: str) -> Recipe:
         sources = tuple(expert.source(name, job.base) for expert in job.experts)
@@ -195,13 +187,10 @@ def _alike(job: Job, options: Options, started: float) -> Merged:
         f"{job.title}; {settings}",
         f"All parameters are merged, embeddings and head too. Configuration and tokenizer: the {job.reference.role}'s.",
     )
-    return _write(job, recipe, job.reference, {"settings": settings}, lines, started)
+    return _write(job, recipe, job.reference, {"settings": settings}, lines)
 
 
-# ------------------------------------------------------------------------------------------------------------- adapters
-
-
-def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Expert], started: float) -> Merged:
+def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Expert]) -> Merged:
     spec = {"partition": str(shares)}
     math_shares = {name: shares.share(site) for name, site in job.sites.of.items()}
     whole = {*math_shares.values()} <= {0, 1} and job.dtype is None
@@ -215,7 +204,7 @@ def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Exp
             owner = by_role["math" if math_shares[name] else "language"]
             return Recipe(name, "copy", (Source(owner.checkpoint.tensors[name]),))
 
-        return _write(job, picked, job.reference, spec, told, started)
+        return _write(job, picked, job.reference, spec, told)
     by_parameter = locate_all({name for adapter in job.adapters for name in adapter.pairs}).of
     terms = {
         name: [
@@ -223,10 +212,10 @@ def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Exp
         ]
         for name, site in by_parameter.items()
     }
-    return _write_adapter(job, terms, spec, started)
+    return _write_adapter(job, terms, spec)
 
 
-def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[str, Any], started: float) -> Merged:
+def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[str, Any]) -> Merged:
     """Write the sums of updates as one adapter; what no expert changes there gets a pair of zeros."""
     used = job.adapters
     if not any(terms.values()):
@@ -237,15 +226,14 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
     _check_room(job.out, nbytes)
     dtype = DTYPE_NAMES[job.dtype or "F32"]
     with _output(job.out) as folder:
+        _copy_companions(job.reference.checkpoint, folder)
         rank = adapters.save_combined(folder / ADAPTER, terms, used, dtype)
         config = adapters.combined_config(used, list(terms), rank)
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        reference = job.reference.checkpoint
-        _copy_companions(companions(reference), reference.folder, folder, {ADAPTER_CONFIG})
-        _write_provenance(folder, job, {**spec, "rank": rank}, started)
+        _write_provenance(folder, job, {**spec, "rank": rank})
     told = (
         f"{job.title}; " + ", ".join(f"{key} {value}" for key, value in spec.items()),
         f"The result is an adapter of rank {rank}, scaling 1, stored in {dtype}: a sum of updates is the concatenation of their "
         "pairs.",
     )
-    return Merged(job.out, told, 0, 2 * len(terms), nbytes, time.time() - started)
+    return Merged(job.out, told, 0, 2 * len(terms), nbytes, time.time() - job.started)

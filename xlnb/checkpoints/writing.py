@@ -7,8 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -17,23 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import WorkError
-from xlnb.weights.tensor_files import (
-    BYTES,
-    DTYPE_NAMES,
-    FLOATS,
-    INDEX,
-    Checkpoint,
-    Stored,
-    TensorFile,
-    companions,
-    header_bytes,
-)
+from xlnb.weights.tensor_files import BYTES, DTYPE_NAMES, FLOATS, INDEX, Stored, companions, header_bytes
 
 if TYPE_CHECKING:
     from xlnb.checkpoints.recipes import Expert, Recipe
     from xlnb.checkpoints.requests import Job
     from xlnb.checkpoints.streaming import Rounding
-
+    from xlnb.weights.tensor_files import Checkpoint, TensorFile
 
 _AIR = 16 << 20  # bytes left free on the disk
 
@@ -62,22 +51,14 @@ class Merged:
         return "\n".join(lines)
 
 
-# -------------------------------------------------------------------------------------------------------------- writing
-
-
 def _write(
-    job: Job,
-    recipe: Callable[[str], Recipe],
-    companion: Expert,
-    spec: Mapping[str, Any],
-    told: tuple[str, ...],
-    started: float,
+    job: Job, recipe: Callable[[str], Recipe], companion: Expert, spec: Mapping[str, Any], told: tuple[str, ...]
 ) -> Merged:
     """Write all tensors by their recipes into files like the reference's, with the companion's configuration and tokenizer."""
     planned = [_planned_file(file, recipe, job.dtype) for file in job.reference.checkpoint.files]
-    extras = companions(companion.checkpoint)
     nbytes = sum(stored.nbytes for file in planned for stored in file.tensors.values())
-    _check_room(job.out, nbytes + sum(path.stat().st_size for path in extras) + sum(len(f.header) for f in planned))
+    extras = sum(path.stat().st_size for path in companions(companion.checkpoint))
+    _check_room(job.out, nbytes + extras + sum(len(file.header) for file in planned))
     recipes = [one for file in planned for one in file.recipes]
     computed = any(one.kind != "copy" for one in recipes)
     if computed:  # it takes a second to import: let that pass while bytes are copied
@@ -86,13 +67,13 @@ def _write(
         for file in planned:
             _copy_ranges(folder, file)
         roundings = [_compute(folder, file) for file in planned] if computed else []
-        _copy_companions(extras, companion.checkpoint.folder, folder)
+        _copy_companions(companion.checkpoint, folder)
         _write_index(folder, job.reference.checkpoint, nbytes)
         _adjust_config(folder, job.dtype)
-        _write_provenance(folder, job, spec, started)
+        _write_provenance(folder, job, spec)
     copied = sum(one.kind == "copy" for one in recipes)
     floor = sum(roundings[1:], roundings[0]).share if roundings else 0.0
-    return Merged(job.out, told, copied, len(recipes) - copied, nbytes, time.time() - started, floor)
+    return Merged(job.out, told, copied, len(recipes) - copied, nbytes, time.time() - job.started, floor)
 
 
 @dataclass(frozen=True)
@@ -126,14 +107,11 @@ def _planned_file(file: TensorFile, recipe: Callable[[str], Recipe], dtype: str 
 
 def _copy_ranges(folder: Path, file: PlannedFile) -> None:
     """Make a planned file with its header and all that is copied; what is computed is left to :func:`_compute`."""
-    with ExitStack() as stack:
-        out = stack.enter_context(open(folder / file.name, "xb", buffering=0)).fileno()
-        inputs: dict[Path, int] = {}
-        os.write(out, file.header)
-        for source, start, stop, at in _ranges(file):
-            if source not in inputs:
-                inputs[source] = stack.enter_context(open(source, "rb", buffering=0)).fileno()
-            _copy_range(inputs[source], out, start, stop - start, at, source)
+    with open(folder / file.name, "xb", buffering=0) as out:
+        out.write(file.header)
+        for path, start, stop, at in _ranges(file):
+            with open(path, "rb", buffering=0) as source:
+                _copy_range(source.fileno(), out.fileno(), start, stop - start, at, path)
 
 
 def _compute(folder: Path, file: PlannedFile) -> Rounding:
@@ -190,12 +168,11 @@ def _check_room(out: Path, nbytes: int) -> None:
         )
 
 
-def _copy_companions(paths: Sequence[Path], source: Path, folder: Path, without: Set[str] = frozenset()) -> None:
-    for path in paths:
-        if path.name not in without:
-            target = folder / path.relative_to(source)
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, target)
+def _copy_companions(checkpoint: Checkpoint, folder: Path) -> None:
+    for path in companions(checkpoint):
+        target = folder / path.relative_to(checkpoint.folder)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def _write_index(folder: Path, reference: Checkpoint, nbytes: int) -> None:
@@ -213,15 +190,13 @@ def _write_index(folder: Path, reference: Checkpoint, nbytes: int) -> None:
 def _adjust_config(folder: Path, dtype: str | None) -> None:
     """Say the chosen dtype in config.json, which is otherwise the byte-for-byte copy."""
     path = folder / "config.json"
-    if dtype is None or not path.exists():
-        return
-    config = json.loads(path.read_text(encoding="utf-8"))
-    key = "torch_dtype" if "torch_dtype" in config else "dtype"
-    config[key] = DTYPE_NAMES[dtype]
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if dtype and path.exists():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = DTYPE_NAMES[dtype]
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_provenance(folder: Path, job: Job, spec: Mapping[str, Any], started: float) -> None:
+def _write_provenance(folder: Path, job: Job, spec: Mapping[str, Any]) -> None:
     inputs = {role: one.checkpoint.folder.name for role, one in job.everyone.items()}
-    told = artifacts.provenance({"method": job.merge.slug, "inputs": inputs, **spec}, started)
+    told = artifacts.provenance({"method": job.merge.slug, "inputs": inputs, **spec}, job.started)
     (folder / "provenance.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -47,7 +47,7 @@ class Evaluation:
                 raise RequestError(f"Evaluation.{name} is {getattr(self, name)}: it is too small.")
 
     def asked(self, language: str) -> Benchmark:
-        """Return the benchmark with the problems of a language; errors as :func:`xlnb.corpora.benchmarks.load_benchmark` has them."""
+        """Return the benchmark with the problems of a language, as :func:`xlnb.corpora.benchmarks.load_benchmark` does."""
         options: dict[str, Any] = {"n": self.problems, "shots": self.shots}
         if self.benchmark == "templates":
             seeds = {"problem_seed": self.problem_seed, "exemplar_seed": self.exemplar_seed}

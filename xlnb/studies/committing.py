@@ -67,10 +67,10 @@ def _made(study: Study, experiment: Experiment) -> dict[str, Any]:
 
 
 def reread(name: str, folder: str | Path | None = None) -> int:
-    """Read a committed result's stored answers again, by today's :mod:`xlnb.evaluation.answers`; return how many outcomes changed.
+    """Read a committed result's stored answers again, by today's reading of answers; return how many outcomes changed.
 
     Answers are kept as text, so that a better reading needs no model. What changed is noted in provenance.json. Only our own
-    problems are known here; other benchmarks' rows stay. Raises :class:`~xlnb.errors.RequestError` where there is no such result.
+    problems are known here; other benchmarks' rows stay.
     """
     import time
 
