@@ -147,7 +147,7 @@ def test_results_are_named_after_their_experiment(study):
 
 
 def test_only_one_experiment_is_read(committed):
-    assert set(results.load_outcomes(committed.folder, SWAP)["method"]) == {
+    assert set(results.load_outcomes(committed.results, SWAP)["method"]) == {
         "base",
         "math-only",
         "language-only",
@@ -155,7 +155,7 @@ def test_only_one_experiment_is_read(committed):
         SWAP,
     }
     with pytest.raises(RequestError, match="No committed result of the experiment 'scorecard'"):
-        results.load_outcomes(committed.folder, "scorecard")
+        results.load_outcomes(committed.results, "scorecard")
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,9 @@ def with_pooled_random(outcomes: pd.DataFrame) -> pd.DataFrame:
     A random partition is itself a draw; their mean over the same problems is the fair opponent of one chosen partition.
     """
     drawn = select(outcomes, method=SWAP, partition=list(RANDOM_CONTROLS))
-    keys = [column for column in COLUMNS if column not in ("partition", "outcome", "text")]
-    pooled = drawn.groupby(keys, sort=False, as_index=False)["outcome"].mean().assign(partition=RANDOM, text=None)
+    keys = [column for column in COLUMNS if column not in ("partition", "trained", "outcome", "text")]
+    pooled = drawn.groupby(keys, sort=False, as_index=False)["outcome"].mean()
+    pooled = pooled.assign(partition=RANDOM, trained="", text=None)
     return pd.concat([outcomes, pooled[COLUMNS]], ignore_index=True)
 
 
