@@ -228,6 +228,8 @@ def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Exp
 
 def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[str, Any], started: float) -> Merged:
     """Write the sums of updates as one adapter; what no expert changes there gets a pair of zeros."""
+    from safetensors.torch import save_file
+
     used = job.adapters
     if not any(terms.values()):
         raise RequestError("Nothing of the adapters is left in this merge: it is the base itself.")
@@ -237,7 +239,8 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
     _check_room(job.out, nbytes)
     dtype = DTYPE_NAMES[job.dtype or "F32"]
     with _output(job.out) as folder:
-        rank = adapters.save_combined(folder / ADAPTER, terms, used, dtype)
+        tensors, rank = adapters.combined(terms, used, dtype)
+        save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
         config = adapters.combined_config(used, list(terms), rank)
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         reference = job.reference.checkpoint
