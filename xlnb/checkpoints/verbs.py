@@ -20,7 +20,7 @@ from xlnb.checkpoints.writing import Merged, _check_room, _copy_companions, _out
 from xlnb.errors import RequestError
 from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
-from xlnb.weights.partitions import SIDES, Choice, Partition, check_embeddings, check_side
+from xlnb.weights.partitions import OWNERS, SIDES, Choice, Partition, check_word
 from xlnb.weights.sites import locate_all
 from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, companions, same_bytes
 
@@ -108,7 +108,7 @@ def revert(
     of arXiv 2505.18356.
     """
     started = time.time()
-    check_side(keep)
+    check_word("keep", keep, SIDES)
     job = _open(REVERT, {keep: expert}, base, dtype, as_checkpoint, True, out)
     shares = Choice(partition, bottom, top, transition).on(job.sites.depth)
     return _by_partition(job, shares, embeddings or "base", started)
@@ -120,7 +120,7 @@ def revert(
 def _by_partition(job: Job, shares: Partition, embeddings: str | None, started: float) -> Merged:
     """Plan and write Layer-Swapping, or a revert (which is a swap with the base)."""
     if embeddings is not None:
-        check_embeddings(embeddings)
+        check_word("embeddings", embeddings, OWNERS)
     by_role = {expert.role: expert for expert in job.experts}
     if job.stays_adapter:
         return _adapter_by_partition(job, shares, by_role, started)
