@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from experts import locate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -19,7 +20,6 @@ from xlnb.training.sft import PROJECTIONS
 from xlnb.weights.adapters import combined, combined_config, open_adapter, pickable
 from xlnb.weights.merging import applied, layer_swapping, task_arithmetic
 from xlnb.weights.partitions import Partition, outer_layers
-from xlnb.weights.sites import locate
 from xlnb.weights.task_vectors import TaskVector
 
 DEPTH = 8
