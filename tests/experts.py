@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from xlnb.models.miniatures import miniature
-from xlnb.weights.sites import locate
+from xlnb.weights.sites import locate_all
 
 IDS = torch.arange(3, 60, 3).view(1, -1)
 DEPTH = 8
@@ -29,6 +29,11 @@ class Trio:
     @property
     def experts(self):
         return [self.math, self.language]
+
+
+def locate(name):
+    """The site of a single parameter of a known decoder."""
+    return locate_all([name]).of[name]
 
 
 def model_of(folder, dtype=torch.float32):

@@ -12,6 +12,7 @@ from experts import (
     copy_tokenizer,
     digests,
     expert,
+    locate,
     logits,
     lora,
     model_of,
@@ -28,7 +29,6 @@ from xlnb.models.miniatures import MINIATURES, miniature
 from xlnb.weights import merging
 from xlnb.weights.merging import applied
 from xlnb.weights.partitions import Partition, named_partition
-from xlnb.weights.sites import locate
 from xlnb.weights.task_vectors import TaskVector
 
 # What the language expert has otherwise than the math expert: r 4, alpha 6, on q, v and down.

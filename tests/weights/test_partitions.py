@@ -5,6 +5,7 @@ from collections import Counter
 from functools import partial
 
 import pytest
+from experts import locate
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from xlnb.weights.partitions import (
     scaled_count,
     uniform,
 )
-from xlnb.weights.sites import Site, locate, locate_all
+from xlnb.weights.sites import Site, locate_all
 
 partition_a, partition_b, predecessor, half_and_half = (
     partial(named_partition, name) for name in ("A", "B", "predecessor", "half and half")

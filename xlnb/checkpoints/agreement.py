@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError
-from xlnb.weights.partitions import SIDES, check_embeddings
+from xlnb.weights.partitions import OWNERS, SIDES, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD
 from xlnb.weights.tensor_files import FLOATS, Checkpoint, same_bytes, sample
 
@@ -69,7 +69,7 @@ def owner_outside(found: Mapping[str, Checkpoint], embeddings: str | None) -> st
     ``found`` has the checkpoints by these names; where nothing is said it is the base, or either expert if both have the same.
     """
     if embeddings is not None:
-        check_embeddings(embeddings)
+        check_word("embeddings", embeddings, OWNERS)
         if embeddings == "base" and "base" not in found:
             raise RequestError("embeddings=base, but no base is given: say --base as well.")
     if embeddings in found:

@@ -107,7 +107,8 @@ def _check_out(out: Path, inputs: Sequence[Path]) -> None:
 
 
 def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
-    names = {adapter.base_name.rstrip("/") for adapter in found}
+    configs = [adapter.checkpoint.config for adapter in found]
+    names = {str(config.get("base_model_name_or_path") or "").rstrip("/") for config in configs}
     if len(names) > 1 and not same_base:
         raise RequestError(
             f"The adapters were trained on different bases: {', '.join(sorted(map(repr, names)))}. If these are names of the "

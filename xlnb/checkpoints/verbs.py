@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from xlnb.checkpoints.agreement import owner_outside
 from xlnb.checkpoints.recipes import Recipe, Source
 from xlnb.checkpoints.requests import _open
-from xlnb.checkpoints.writing import Merged, _check_room, _copy_companions, _output, _write, _write_provenance
+from xlnb.checkpoints.writing import Merged, _check_room, _output, _write, _write_provenance
 from xlnb.errors import RequestError
 from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
-from xlnb.weights.partitions import SIDES, Choice, Partition, check_embeddings, check_side
+from xlnb.weights.partitions import OWNERS, SIDES, Choice, Partition, check_word
 from xlnb.weights.sites import locate_all
 from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, same_bytes
 
@@ -103,7 +103,7 @@ def revert(
     The partition is chosen as in :func:`merge`. An adapter stays an adapter unless ``as_checkpoint``. Source: train-then-revert
     of arXiv 2505.18356.
     """
-    check_side(keep)
+    check_word("keep", keep, SIDES)
     job = _open(REVERT, {keep: expert}, base, dtype, as_checkpoint, True, out)
     shares = Choice(partition, bottom, top, transition).on(job.sites.depth)
     return _by_partition(job, shares, embeddings or "base")
@@ -112,7 +112,7 @@ def revert(
 def _by_partition(job: Job, shares: Partition, embeddings: str | None) -> Merged:
     """Plan and write Layer-Swapping, or a revert (which is a swap with the base)."""
     if embeddings is not None:
-        check_embeddings(embeddings)
+        check_word("embeddings", embeddings, OWNERS)
     by_role = {expert.role: expert for expert in job.experts}
     if job.stays_adapter:
         return _adapter_by_partition(job, shares, by_role)
@@ -217,6 +217,8 @@ def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Exp
 
 def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[str, Any]) -> Merged:
     """Write the sums of updates as one adapter; what no expert changes there gets a pair of zeros."""
+    from safetensors.torch import save_file
+
     used = job.adapters
     if not any(terms.values()):
         raise RequestError("Nothing of the adapters is left in this merge: it is the base itself.")
@@ -226,8 +228,8 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
     _check_room(job.out, nbytes)
     dtype = DTYPE_NAMES[job.dtype or "F32"]
     with _output(job.out) as folder:
-        _copy_companions(job.reference.checkpoint, folder)
-        rank = adapters.save_combined(folder / ADAPTER, terms, used, dtype)
+        tensors, rank = adapters.combined(terms, used, dtype)
+        save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
         config = adapters.combined_config(used, list(terms), rank)
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _write_provenance(folder, job, {**spec, "rank": rank})

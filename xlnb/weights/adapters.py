@@ -18,7 +18,6 @@ from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, FLOATS, Checkpoin
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _PREFIX = "base_model.model."
 _EXTRAS = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "target_parameters",
@@ -41,11 +40,6 @@ class Adapter:
         """The shape (outputs, inputs) of each parameter that is changed."""
         return {name: (b.shape[0], a.shape[1]) for name, (a, b) in self.pairs.items()}
 
-    @property
-    def base_name(self) -> str:
-        """The base model's name or path, as the adapter's config tells it."""
-        return str(self.checkpoint.config.get("base_model_name_or_path") or "")
-
 
 def open_adapter(folder: str | Path | Checkpoint) -> Adapter:
     """Read an adapter's config and the places of its pairs, no tensor.
@@ -60,10 +54,9 @@ def open_adapter(folder: str | Path | Checkpoint) -> Adapter:
                     f"{folder} is not an adapter folder: it has no {file}. Give a folder that PEFT's save_pretrained wrote."
                 )
         folder = open_checkpoint(folder)
-    config = folder.config
-    _refuse_more_than_pairs(folder)
-    rank, alpha = config["r"], config["lora_alpha"]
-    scaling = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
+    _check_config(folder)
+    rank, alpha = folder.config["r"], folder.config["lora_alpha"]
+    scaling = alpha / rank**0.5 if folder.config.get("use_rslora") else alpha / rank
     pairs = {}
     for key, a in folder.tensors.items():
         if not key.startswith(_PREFIX) or not key.endswith((_A, _B)):
@@ -79,7 +72,7 @@ def open_adapter(folder: str | Path | Checkpoint) -> Adapter:
     return Adapter(folder, rank, scaling, pairs)
 
 
-def _refuse_more_than_pairs(checkpoint: Checkpoint) -> None:
+def _check_config(checkpoint: Checkpoint) -> None:
     config = checkpoint.config
     surplus = [key for key in _EXTRAS if config.get(key)]
     if config.get("bias", "none") != "none":
@@ -104,17 +97,16 @@ def _more_than_pairs(checkpoint: Checkpoint, why: str) -> RequestError:
 
 def pickable(adapters: Sequence[Adapter]) -> bool:
     """Say whether pairs of these adapters can stand side by side as they are: equal names, shapes, dtypes and scaling."""
-    first, *others = adapters
-    return all(
-        other.scaling == first.scaling
-        and {name: (s.dtype, s.shape) for name, s in other.checkpoint.tensors.items()}
-        == {name: (s.dtype, s.shape) for name, s in first.checkpoint.tensors.items()}
-        for other in others
-    )
+    kinds = [
+        (one.scaling, {name: (s.dtype, s.shape) for name, s in one.checkpoint.tensors.items()}) for one in adapters
+    ]
+    return all(kind == kinds[0] for kind in kinds)
 
 
-def combined(terms: Mapping[str, Terms], adapters: Sequence[Adapter]) -> tuple[dict[str, Tensor], int]:
-    """Return the factors, float32 and by PEFT's names, of the weighted sums of updates of each parameter, and their rank.
+def combined(
+    terms: Mapping[str, Terms], adapters: Sequence[Adapter], dtype: str = "float32"
+) -> tuple[dict[str, Tensor], int]:
+    """Return the factors of the weighted sums of updates of each parameter, by PEFT's names and in ``dtype``, and their rank.
 
     Every pair gets the same rank, that of the longest sum, filled up with zeros, and the scaling 1: weights and scalings are
     in B. A parameter without terms gets zeros, whose update is zero. Source: ours.
@@ -136,19 +128,8 @@ def combined(terms: Mapping[str, Terms], adapters: Sequence[Adapter]) -> tuple[d
                 b[:, at : at + adapter.rank] = (weight * adapter.scaling) * load(stored_b).float()
                 at += adapter.rank
         module = _PREFIX + name.removesuffix(".weight")
-        tensors[module + _A], tensors[module + _B] = a, b
+        tensors[module + _A], tensors[module + _B] = (factor.to(getattr(torch, dtype)) for factor in (a, b))
     return tensors, rank
-
-
-def save_combined(path: Path, terms: Mapping[str, Terms], adapters: Sequence[Adapter], dtype: str) -> int:
-    """Write :func:`combined` factors in ``dtype`` to a safetensors file, and return their rank."""
-    import torch
-    from safetensors.torch import save_file
-
-    tensors, rank = combined(terms, adapters)
-    stored = {name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()}
-    save_file(stored, path, metadata={"format": "pt"})
-    return rank
 
 
 def combined_config(adapters: Sequence[Adapter], names: Sequence[str], rank: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TIES_DENSITY, DARE_DENSITY = 0.2, 0.1  # kept of each task vector: the defaults of the two papers
 HELD = 1 << 24  # elements of an update that a merge which looks at it several times keeps in memory
 _SAME_DIRECTION = 0.9995  # where |cosine| is larger, SLERP is linear interpolation, as everywhere
+Weights = Sequence[float | None] | None  # one for each expert, or none at all; what is None has its default
 Read = Callable[[], Iterable["Tensor"]]  # float32 chunks, the same each time
 
 
@@ -74,12 +75,7 @@ class Merge:
     t: bool = False
 
     def options(
-        self,
-        n: int,
-        weights: Sequence[float | None] | None = None,
-        density: float | None = None,
-        seed: int = 0,
-        t: float = 0.5,
+        self, n: int, weights: Weights = None, density: float | None = None, seed: int = 0, t: float = 0.5
     ) -> Options:
         """Return the checked options for ``n`` experts; what is None has its default."""
         given = [None] * n if weights is None else list(weights)
@@ -117,9 +113,6 @@ class Merge:
         return "; ".join(part for part in (f"weights {shares}" if self.weights else "", ", ".join(chosen)) if part)
 
 
-# ------------------------------------------------------------------------------------------------------- the kernels
-
-
 def soup(tensor: Seen, options: Options) -> Iterator[Tensor]:
     """Average the experts; weights are shares and are divided by their sum."""
     for values in tensor:
@@ -136,9 +129,8 @@ def task_arithmetic(tensor: Seen, options: Options) -> Iterator[Tensor]:
 def ties(tensor: Seen, options: Options) -> Iterator[Tensor]:
     """Trim each update to its largest elements (--density, 0.2 where nothing is said), elect signs, average those that agree."""
     k = trim_count(options.density, tensor.size)
-    trims = [Trim(*_threshold(read, k, tensor.size)) for read in tensor.experts]
-    for updates in tensor:
-        yield elected([trim(update) for trim, update in zip(trims, updates, strict=True)], options.weights)
+    trims = [trim(read(), *_threshold(read, k, tensor.size)) for read in tensor.experts]
+    return (elected(updates, options.weights) for updates in zip(*trims, strict=True))
 
 
 def dare(tensor: Seen, options: Options) -> Iterator[Tensor]:
@@ -151,7 +143,13 @@ def dare(tensor: Seen, options: Options) -> Iterator[Tensor]:
 
 def slerp(tensor: Seen, options: Options) -> Iterator[Tensor]:
     """Interpolate between two experts along the sphere, tensor by tensor."""
-    weights = slerp_weights(*dot_and_norms(tensor), options.t)
+    dot = first = second = 0.0  # in float64
+    for a, b in tensor:
+        a, b = a.double(), b.double()
+        dot += float((a * b).sum())
+        first += float(a.square().sum())
+        second += float(b.square().sum())
+    weights = slerp_weights(dot, first**0.5, second**0.5, options.t)
     return (weighted_sum(values, weights) for values in tensor)
 
 
@@ -168,9 +166,6 @@ MERGES = {
     )
 }
 REVERT = Merge("revert", "Revert", task_arithmetic, updates=True, linear=True, by_partition=True, weights=False)
-
-
-# -------------------------------------------------------------------------------------------------------- on tensors
 
 
 def weighted_sum(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -194,30 +189,26 @@ def trim_count(density: float, n: int) -> int:
     return min(n, max(1, int(density * n)))
 
 
-class Trim:
-    """Set small elements to zero, chunk by chunk; kept are all above a threshold, and of those equal to it the first ``ties``.
+def trim(chunks: Iterable[Tensor], threshold: float, ties: int | None) -> Iterator[Tensor]:
+    """Yield the chunks without their small elements: kept are all above a threshold, and of those equal to it the first ``ties``.
 
     ``ties`` is None where all equal to the threshold are kept.
     """
+    import numpy as np
+    from torch.nn.functional import hardshrink
 
-    def __init__(self, threshold: float, ties: int | None):
-        self.threshold, self.ties = threshold, ties
-
-    def __call__(self, delta: Tensor) -> Tensor:
-        """Return the next chunk, trimmed."""
-        import numpy as np
-        from torch.nn.functional import hardshrink
-
-        if self.threshold == 0:
-            return delta.clone()  # what is left is zero anyway
-        if self.ties is None:
-            return hardshrink(delta, float(np.nextafter(np.float32(self.threshold), np.float32(0))))
-        kept = hardshrink(delta.contiguous(), self.threshold)
-        # numpy finds them in a third of the time
-        first = np.flatnonzero((delta.abs() == self.threshold).cpu().numpy())[: self.ties]
-        kept.view(-1)[first] = delta.flatten()[first]
-        self.ties -= len(first)
-        return kept
+    for delta in chunks:
+        if threshold == 0:
+            yield delta.clone()  # what is left is zero anyway
+        elif ties is None:
+            yield hardshrink(delta, float(np.nextafter(np.float32(threshold), np.float32(0))))
+        else:
+            kept = hardshrink(delta.contiguous(), threshold)
+            # numpy finds them in a third of the time
+            first = np.flatnonzero((delta.abs() == threshold).cpu().numpy())[:ties]
+            kept.view(-1)[first] = delta.flatten()[first]
+            ties -= len(first)
+            yield kept
 
 
 def _threshold(read: Read, k: int, size: int) -> tuple[float, int | None]:
@@ -236,10 +227,7 @@ def _threshold(read: Read, k: int, size: int) -> tuple[float, int | None]:
 
 
 def kth_magnitude(magnitudes: NDArray[float32], k: int) -> tuple[float, int | None]:
-    """Return the k-th largest of all magnitudes, and how many equal to it are among the k largest: None for all.
-
-    ``magnitudes`` is a flat array, which is reordered.
-    """
+    """Return the k-th largest, and how many equal to it are among the k largest (None: all); the flat array is reordered."""
     magnitudes.partition(len(magnitudes) - k)
     smaller, largest = magnitudes[:-k], magnitudes[-k:]
     magnitude = largest[0]
@@ -253,18 +241,16 @@ def kth_magnitude_streamed(read: Read, k: int) -> tuple[float, int | None]:
     floats are.
     """
     import numpy as np
+    import torch
 
-    high, left, _ = _bin_from_the_top((bits >> 16 for bits in map(_magnitude_bits, read())), 1 << 15, k)
-    lower = (bits[(bits >> 16) == high] & 0xFFFF for bits in map(_magnitude_bits, read()))
+    def all_bits() -> Iterator[Tensor]:
+        return (chunk.detach().abs().contiguous().view(torch.int32).flatten() for chunk in read())
+
+    high, left, _ = _bin_from_the_top((bits >> 16 for bits in all_bits()), 1 << 15, k)
+    lower = (bits[(bits >> 16) == high] & 0xFFFF for bits in all_bits())
     low, ties, equal = _bin_from_the_top(lower, 1 << 16, left)
     magnitude = np.array((high << 16) | low, dtype=np.int32).view(np.float32)
     return float(magnitude), None if ties == equal else ties
-
-
-def _magnitude_bits(chunk: Tensor) -> Tensor:
-    import torch
-
-    return chunk.detach().abs().contiguous().view(torch.int32).flatten()
 
 
 def _bin_from_the_top(numbers: Iterable[Tensor], bins: int, k: int) -> tuple[int, int, int]:
@@ -322,17 +308,6 @@ def dropped(delta: Tensor, density: float, generator: Generator) -> Tensor:
 
     kept = torch.rand(delta.numel(), generator=generator, device="cpu").view(delta.shape) < density
     return delta * kept.to(delta.device) / density
-
-
-def dot_and_norms(pairs: Iterable[Sequence[Tensor]]) -> tuple[float, float, float]:
-    """Return the dot product and the two norms of tensors given in chunks, summed in float64."""
-    dot = first = second = 0.0
-    for a, b in pairs:
-        a, b = a.double(), b.double()
-        dot += float((a * b).sum())
-        first += float(a.square().sum())
-        second += float(b.square().sum())
-    return dot, first**0.5, second**0.5
 
 
 def slerp_weights(dot: float, first_norm: float, second_norm: float, t: float) -> tuple[float, float]:

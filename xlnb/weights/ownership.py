@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from xlnb.errors import RequestError, WorkError
@@ -21,9 +22,10 @@ class Ownership:
     counts: dict[str, dict[str, float]]
 
     def __str__(self) -> str:
-        shares = self.partition
+        shares, marks = self.partition, self.partition.marks
         ruler = "".join(str(layer // 10 % 10) if layer % 10 == 0 else "." for layer in range(shares.depth))
-        marks = shares.marks
+        total = {side: sum(row[side] for row in self.counts.values()) for side in ("math", "language", "neither")}
+        percent = [f"{100 * count / sum(total.values()):.1f} %" for count in total.values()]
         lines = [
             f"Partition {shares.name} of {self.model}: {shares.depth} layers, located by {self.located_by}",
             f"{'layer':12}{ruler}",
@@ -31,16 +33,10 @@ class Ownership:
             "            M math, L language" + (", t shared" if any("t" in row for row in marks.values()) else ""),
             "",
             f"{'parameters':12}{'math':>16}{'language':>16}{'neither':>16}",
-            *(self._counts_line(block, row) for block, row in self.counts.items()),
         ]
-        total = {side: sum(row[side] for row in self.counts.values()) for side in ("math", "language", "neither")}
-        everything = sum(total.values())
-        shown = "".join(f"{f'{100 * count / everything:.1f} %':>16}" for count in total.values())
-        return "\n".join([*lines, self._counts_line("all", total), f"{'':12}{shown}"])
-
-    @staticmethod
-    def _counts_line(name: str, row: dict[str, float]) -> str:
-        return f"{name:12}" + "".join(f"{round(row[side]):>16,}" for side in ("math", "language", "neither"))
+        for block, row in {**self.counts, "all": total}.items():
+            lines.append(f"{block:12}" + "".join(f"{round(row[side]):>16,}" for side in total))
+        return "\n".join([*lines, f"{'':12}" + "".join(f"{share:>16}" for share in percent)])
 
 
 def partition(
@@ -75,6 +71,4 @@ def _sizes(model: str | Path) -> dict[str, int]:
     except Exception as error:  # the hub library has many: offline, not there, gated, no safetensors
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WorkError(f"The headers of {name} could not be had from the Hugging Face hub: {why}") from error
-    from math import prod
-
     return {tensor: prod(info.shape) for file in found.files_metadata.values() for tensor, info in file.tensors.items()}

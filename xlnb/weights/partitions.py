@@ -8,7 +8,7 @@ post-attention norm with attention, the norms around the FFN with the FFN. Sourc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
@@ -69,10 +69,9 @@ class Partition:
     def share(self, site: Site, side: str = "math") -> float:
         """Return the share of ``site`` that a side (``math`` or ``language``) owns.
 
-        A site outside the layers is refused, since neither side owns it (recalled of the paper: embeddings, head and final norm
-        stay the base's), and so is a layer that the partition does not have.
+        A site outside the layers is refused: recalled of the paper, embeddings, head and final norm stay the base's.
         """
-        check_side(side, "side")
+        check_word("side", side, SIDES)
         if site.layer is None:
             raise RequestError(
                 f"The {site.block} belongs to neither side: a partition divides transformer layers only."
@@ -133,19 +132,11 @@ class Partition:
         return f"{self.name}: " + (attention if self.is_by_layer else f"attention {attention}, FFN {ffn}")
 
 
-def check_side(side: str, what: str = "keep") -> None:
-    """Refuse a word that is no side."""
-    if side not in SIDES:
-        raise RequestError(f"{what}={side!r}: say 'math' or 'language'.")
-
-
-def check_embeddings(embeddings: str | None) -> None:
-    """Refuse a word that does not say whose embeddings, final norm and head are taken."""
-    if embeddings not in OWNERS:
-        raise RequestError(f"embeddings={embeddings!r}: say 'base', 'math' or 'language'.")
-
-
-# --------------------------------------------------------------------------------------------------- named partitions
+def check_word(what: str, word: str, allowed: Sequence[str]) -> None:
+    """Refuse a word that is none of :data:`SIDES`, or of :data:`OWNERS`."""
+    if word not in allowed:
+        *others, last = map(repr, allowed)
+        raise RequestError(f"{what}={word!r}: say {', '.join(others)} or {last}.")
 
 
 def scaled_count(count: int, depth: int) -> int:
@@ -301,9 +292,6 @@ def read_partition(path: str | Path) -> Partition:
     return Partition(path.stem if name is None else str(name), *map(tuple, rows))
 
 
-# ---------------------------------------------------------------------------------------------------------- ownership
-
-
 def owned(partition: Partition, sites: Sites, sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
     """Return how many parameters each side owns, by block: ``{block: {"math": n, "language": n, "neither": n}}``.
 
@@ -319,8 +307,5 @@ def owned(partition: Partition, sites: Sites, sizes: Mapping[str, int]) -> dict[
         else:
             for side in SIDES:
                 row[side] += partition.share(site, side) * size
-    return {
-        block: table[block]
-        for block in (ATTENTION, FFN, NORM, *sorted(set(table) - {ATTENTION, FFN, NORM}))
-        if block in table
-    }
+    first = [block for block in (ATTENTION, FFN, NORM) if block in table]
+    return {block: table[block] for block in (*first, *sorted(table.keys() - first))}

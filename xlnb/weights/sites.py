@@ -90,30 +90,14 @@ def outside_block(name: str) -> str | None:
     return None if _NUMBERED.match(plain) else next(found, None)
 
 
-def locate(name: str) -> Site:
-    """Return the site of a parameter by its checkpoint name, full parameter or LoRA factor.
-
-    A name of no known decoder is refused: nothing is guessed. Source: ours.
-
-    >>> locate("model.layers.3.mlp.gate_proj.weight")
-    Site(layer=3, block='ffn', projection='gate')
-    >>> locate("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight").projection
-    'q'
-    """
-    if site := _by_name(plain_name(name)):
-        return site
-    raise RequestError(
-        f"The parameter {name!r} is of no decoder known here. Known are 'model.layers.N.' followed by one of "
-        f"{', '.join(_PROJECTIONS)}, and {', '.join(_OUTSIDE)}."
-    )
-
-
 def locate_all(names: Collection[str]) -> Sites:
-    """Return the sites of all parameters of a model; a decoder that is not in the table is located by its structure.
+    """Return the sites of all parameters of a model, full or LoRA factors; a decoder that is not in the table, by its structure.
 
     By structure means: one run of numbered layers 0, 1, 2, ... with the same parameters in each, whose children are called
     norm, attention or FFN in one of the usual ways, and nothing outside but embeddings, a final norm and a head. Source: ours.
 
+    >>> locate_all(names := ["model.layers.0.self_attn.q_proj.lora_A.weight"]).of[names[0]]
+    Site(layer=0, block='attention', projection='q')
     >>> found = locate_all(["transformer.wte.weight", "transformer.h.0.attn.c_attn.weight", "transformer.h.1.attn.c_attn.weight"])
     >>> found.depth, found.by, found.of["transformer.h.1.attn.c_attn.weight"].block
     (2, 'structure', 'attention')

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from xlnb.errors import RequestError
 from xlnb.weights.adapters import open_adapter
-from xlnb.weights.partitions import Partition, check_embeddings, check_side
+from xlnb.weights.partitions import OWNERS, SIDES, Partition, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD, Site, locate_all, outside_block
 from xlnb.weights.tensor_files import FLOATS, Stored, open_checkpoint, same_bytes
 
@@ -122,8 +122,8 @@ class TaskVector(Mapping[str, "Tensor"]):
         This is the paper's revert. A parameter outside the layers (embeddings, final norm, head) is owned by neither side and
         dropped, unless ``embeddings`` gives them to ``keep``'s side.
         """
-        check_side(keep)
-        check_embeddings(embeddings)
+        check_word("keep", keep, SIDES)
+        check_word("embeddings", embeddings, OWNERS)
         thunks: dict[str, Callable[[], Tensor]] = {}
         for name, site in self.sites.items():
             share = float(embeddings == keep) if site.layer is None else partition.share(site, keep)
