@@ -47,10 +47,8 @@ _TRIES = 5000  # draws for a problem before the search counts as long
 _OPERATIONS: dict[type, tuple[str, Callable[[int, int], int]]] = {
     ast.Add: ("+", operator.add), ast.Sub: ("-", operator.sub), ast.Mult: ("*", operator.mul),
     ast.Div: ("/", operator.floordiv), ast.Mod: ("%", operator.mod),
-}  # fmt: skip
-_COMPARISONS: dict[type, Callable[[int, int], bool]] = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.Lt: ("<", operator.lt), ast.LtE: ("<=", operator.le), ast.Gt: (">", operator.gt), ast.GtE: (">=", operator.ge),
+    ast.Eq: ("==", operator.eq), ast.NotEq: ("!=", operator.ne),
 }  # fmt: skip
 Values = dict[str, int]
 
@@ -134,19 +132,17 @@ def _calculator(text: str) -> Callable[[Values], int]:
 
 
 def _closure(node: ast.expr, text: str) -> Callable[[Values], int]:
-    if isinstance(node, ast.Name):
-        return operator.itemgetter(node.id)
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        constant = node.value
-        return lambda values: constant
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
-        function = _OPERATIONS[type(node.op)][1]
-        left, right = _closure(node.left, text), _closure(node.right, text)
-        return lambda values: function(left(values), right(values))
-    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARISONS:
-        compare = _COMPARISONS[type(node.ops[0])]
-        left, right = _closure(node.left, text), _closure(node.comparators[0], text)
-        return lambda values: compare(left(values), right(values))
+    match node:
+        case ast.Name(id=name):
+            return operator.itemgetter(name)
+        case ast.Constant(value=constant) if type(constant) is int:
+            return lambda values: constant
+        case ast.BinOp(left=left, op=op, right=right) | ast.Compare(left=left, ops=[op], comparators=[right]) if (
+            type(op) in _OPERATIONS
+        ):
+            function = _OPERATIONS[type(op)][1]
+            first, second = _closure(left, text), _closure(right, text)
+            return lambda values: function(first(values), second(values))
     raise RequestError(f"{text!r} in frames.yaml: names, whole numbers, + - * / % and a comparison are allowed")
 
 
@@ -524,6 +520,16 @@ def generic_kinds(language: str) -> tuple[str, ...]:
     """
     known("generic set for language", language, GENERIC_LANGUAGES)
     return tuple(kind.id for kind in _generic(language).kinds)
+
+
+def generic_headings(language: str) -> tuple[str, str]:
+    """The text before and after the task in the prompts of a language's generic set.
+
+    >>> generic_headings("sw")
+    ('### Maagizo\\n', '\\n\\n### Maandishi\\n')
+    """
+    before, _, after = _generic(language).layout.partition("{instruction}\n{text}")
+    return before, after
 
 
 @cache
