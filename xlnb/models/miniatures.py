@@ -19,7 +19,7 @@ def miniature(folder: str | Path, family: str = "gemma3", seed: int = 0) -> Path
 
     8 layers of width 32, 260 tokens; the same ``seed`` gives the same bytes. Source: ours.
     """
-    known("miniature", family, MINIATURES)
+    known("miniature of", family, MINIATURES)
     folder = Path(folder)
     if folder.is_dir():
         return folder
