@@ -510,7 +510,7 @@ def test_conversations_of_plain_turns_are_read(tmp_path):
 
 def test_an_offline_hub_says_how_to_pass_a_path(tmp_path):
     code = (
-        "from xlnb.corpora.sources import WorkError, load_corpus\n"
+        "from xlnb.corpora.sources import load_corpus\nfrom xlnb.errors import WorkError\n"
         "try: load_corpus('aya', 'sw', 1)\n"
         "except WorkError as error: print(error)"
     )

@@ -32,6 +32,16 @@ app.command("revert")(revert_command)
 app.command("corpus")(corpus_command)
 
 
+Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
+Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
+ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
+MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
+LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
+Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"xlnb {__version__}")
@@ -47,15 +57,10 @@ def _options(
     pass
 
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
-
-
 @app.command()
 def run(
     notebook: Annotated[
-        Path,
-        typer.Argument(help="A notebook, by its path or its number: notebooks/00-a-first-swap.ipynb, 00."),
+        Path, typer.Argument(help="A notebook, by its path or its number: notebooks/00-a-first-swap.ipynb, 00.")
     ],
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter.")
@@ -76,12 +81,10 @@ def run(
 
 
 def assignments(texts: list[str]) -> dict[str, str]:
-    """Return NAME=VALUE texts as a dictionary.
+    """Return NAME=VALUE texts, each name once, as a dictionary.
 
     >>> assignments(["steps=40", "note=a=b"])
     {'steps': '40', 'note': 'a=b'}
-
-    Raises RequestError on a text without '=' and on a name given twice.
     """
     values: dict[str, str] = {}
     for text in texts:
@@ -97,7 +100,7 @@ def assignments(texts: list[str]) -> dict[str, str]:
 @app.command()
 def book(
     live: Annotated[str, typer.Option(help="The chapters to run live: all, none, or numbers such as 00,01.")] = "none",
-    profile: Annotated[str, typer.Option(help="smoke (seconds, random weights) or pocket.")] = "pocket",
+    profile: ProfileName = "pocket",
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -130,14 +133,6 @@ def doctor() -> None:
     from xlnb.commands.doctor import report
 
     print(report())
-
-
-Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
-Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
-ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
-MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
-LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
-Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
 
 
 @app.command()
@@ -268,9 +263,7 @@ def reread(name: Annotated[str, typer.Argument(help="A committed result: a folde
 
 
 @app.command()
-def twins(
-    write: Annotated[bool, typer.Option("--write", help="Make each .ipynb anew from its .py.")] = False,
-) -> None:
+def twins(write: Annotated[bool, typer.Option("--write", help="Make each .ipynb anew from its .py.")] = False) -> None:
     """Check the notebooks against their .py twins.
 
     Each must say the same as its twin and carry no outputs.
@@ -318,17 +311,14 @@ def _tell(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of our output went away: nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    message = " ".join(str(error).split())
     if isinstance(error, typer.Abort):
         return 130
+    code, message = 1, " ".join(str(error).split())
     if isinstance(error, RequestError):
         code = 2
     elif callable(describe := getattr(error, "format_message", None)):  # typer's own: an unknown option, say
         code, message = getattr(error, "exit_code", 2), f"{describe()} See `xlnb --help`."
-    elif isinstance(error, WorkError | OSError) and message:
-        code = 1
-    else:
-        code = 1
+    elif not (isinstance(error, WorkError | OSError) and message):
         message = (
             f"something unexpected happened: {type(error).__name__}: {message} (set XLNB_DEBUG=1 for the traceback)"
         )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from xlnb.errors import RequestError
-
-if TYPE_CHECKING:
-    from xlnb.corpora.sources import Corpus
 
 
 def corpus_command(
@@ -54,23 +51,18 @@ def _shown(text: str, language: str | None, path: Path | None, n: int, seed: int
             raise RequestError(f"Say the --language: {name} has {', '.join(languages)}.")
         language = languages[0]
     corpus = load_corpus(name, language, n, seed, inner or path)
-    examples = formatted(corpus, _tokenizer(tokenizer) if tokenizer else None)
-    shown = [
-        f"--- {i}, {example.kind}\n{example.prompt}⟦{example.completion}⟧" for i, example in enumerate(examples, 1)
-    ]
-    return "\n".join([*_summary(corpus), "What is learned stands in ⟦ ⟧.", *shown])
+    template = None
+    if tokenizer:
+        from transformers import AutoTokenizer
 
-
-def _summary(corpus: Corpus) -> list[str]:
+        template = AutoTokenizer.from_pretrained(tokenizer)
     counts = [f"{count:,} {what}" for what, count in corpus.counts.items() if count]
-    return [
+    lines = [
         f"{corpus.name} ({corpus.kind}, {corpus.language}), read from {corpus.source}",
         f"examples: {', '.join(counts)}",
         f"fingerprint of these {len(corpus.examples)}: {corpus.fingerprint}",
+        "What is learned stands in ⟦ ⟧.",
     ]
-
-
-def _tokenizer(name: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(name)
+    for i, example in enumerate(formatted(corpus, template), 1):
+        lines.append(f"--- {i}, {example.kind}\n{example.prompt}⟦{example.completion}⟧")
+    return "\n".join(lines)

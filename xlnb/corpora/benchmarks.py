@@ -17,17 +17,19 @@ import itertools
 import json
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from xlnb.corpora import files, templates
 from xlnb.corpora.grammar import sample
 from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.languages import LANGUAGE_NAMES
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,12 @@ class Benchmark:
         >>> a.fingerprint == b.fingerprint, len(a.fingerprint)
         (True, 64)
         """
-        return _digest(json.dumps([self.prefix, *map(_scored, self.items)]))
-
-
-def _scored(item: Item) -> list[Any]:
-    answer = None if item.answer is None else _plain(item.answer)
-    return [
-        item.language, item.prompt, item.completion, answer, item.expressions, item.closing, item.options, item.gold
-    ]  # fmt: skip
+        scored = [
+            (i.language, i.prompt, i.completion, None if i.answer is None else _plain(i.answer), i.expressions, i.closing,
+             i.options, i.gold)
+            for i in self.items
+        ]  # fmt: skip
+        return _digest(json.dumps([self.prefix, *scored]))
 
 
 def _digest(text: str) -> str:
@@ -108,9 +108,11 @@ def _check_counts(shots: int, n: int | None) -> None:
         whole_number("n", n, 1)
 
 
-def _check_enough(n: int | None, there: int, name: str) -> None:
-    if n is not None and n > there:
-        raise RequestError(f"n = {n}: {name} has {there} problems for this request, so n is at most {there}")
+def _first(n: int | None, items: list[T], name: str) -> list[T]:
+    """The first n of a benchmark's items, all of them for None."""
+    if n is not None and n > len(items):
+        raise RequestError(f"n = {n}: {name} has {len(items)} problems for this request, so n is at most {len(items)}")
+    return items[:n]
 
 
 def _shuffled(items: Iterable[Item]) -> list[Item]:
@@ -209,8 +211,6 @@ def templates_benchmark(
 
 MGSM, GSM8K = "juletxara/mgsm", "openai/gsm8k"
 EXEMPLARS = ("native", "english", "cross")
-# MGSM's English labels, for zero shots where no exemplars say how the labels of a language are written.
-_LABELS = ("Question:", "Step-by-Step Answer:")
 
 
 class _Exemplars(NamedTuple):
@@ -254,14 +254,13 @@ def mgsm(
     known("language of MGSM", language, LANGUAGE_NAMES)
     known("exemplars", exemplars, EXEMPLARS)
     _check_counts(shots, n)
-    problems = _mgsm_problems(_files(path, MGSM, f"mgsm_{language}.tsv")[0])
-    _check_enough(n, len(problems), f"MGSM ({language})")
+    problems = _first(n, _mgsm_problems(_files(path, MGSM, f"mgsm_{language}.tsv")[0]), f"MGSM ({language})")
     found = _exemplars(_files(path, MGSM, "exemplars.json", "exemplars.py", needed=False))
     asked, solved = {"native": (language, language), "english": ("en", "en"), "cross": (language, "en")}[exemplars]
     labels, prefix = _context(found, asked, solved, shots, exemplar_seed)
     if reference is None and exemplars == "cross":
         reference = "hub"
-    solutions = _references(reference, problems[:n], language) if reference is not None else ()
+    solutions = _references(reference, problems, language) if reference is not None else ()
     before, after = found[language].closing if language in found else ("", "")
     items = tuple(
         Item(
@@ -273,7 +272,7 @@ def mgsm(
             expressions=solutions[i][1] if solutions else (),
             closing=f"{before}{_plain(answer)}{after}" if before else "",
         )
-        for i, (question, answer) in enumerate(problems[:n])
+        for i, (question, answer) in enumerate(problems)
     )
     return Benchmark("mgsm", language, prefix, items, _mgsm_note(asked, solved, shots, reference, path))
 
@@ -307,22 +306,18 @@ def _exemplars(found: Sequence[Path]) -> dict[str, _Exemplars]:
         return {}
     file = found[0]
     text = files.text(file, RequestError)
-    raw = _literal(text, "MGSM_EXEMPLARS", file) if file.suffix == ".py" else _json(text, file)
     try:
+        raw = _literal(text, "MGSM_EXEMPLARS", file) if file.suffix == ".py" else json.loads(text)["exemplars"]
         return {language: _unlabelled(entries) for language, entries in raw.items()}
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{file}: not JSON ({error})") from error
+    except RequestError:
+        raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise RequestError(
             f"{file}: exemplars should be, for each language, numbers with a question q and an answer a, each after "
             f"a label with a colon, as MGSM's are ({error})"
         ) from error
-
-
-def _json(text: str, file: Path) -> Any:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{file}: not JSON ({error})") from error
-    return content.get("exemplars") if isinstance(content, dict) else None
 
 
 def _literal(source: str, name: str, file: Path) -> Any:
@@ -397,8 +392,8 @@ def _context(
             f"shots = {shots}, but there are no exemplars for {missing[0]!r}: put MGSM's exemplars.py (or "
             "exemplars.json) into the folder, or ask for shots=0"
         )
-    if missing:
-        return _LABELS, ""
+    if missing:  # MGSM's English labels
+        return ("Question:", "Step-by-Step Answer:"), ""
     labels = found[asked].labels[0], found[solved].labels[1]
     numbers = sorted({number for one in found.values() for number in one.solved})
     if shots > len(numbers):
@@ -511,10 +506,10 @@ def belebele(
         raise RequestError(f"shots = {shots}: there are {len(one_each)} passages, and some must be left to ask about")
     solved = one_each[len(one_each) - shots :]
     items = [item for item in items if item.group not in {one.group for one in solved}]
-    _check_enough(n, len(items), f"Belebele ({language})")
+    items = _first(n, items, f"Belebele ({language})")
     told = _told(shots, f"in {LANGUAGE_NAMES[language]} on passages set aside")
     note = f"Belebele, {_source(path, BELEBELE)}, {told}."
-    return Benchmark("belebele", language, _solved(solved), tuple(items[:n]), note)
+    return Benchmark("belebele", language, _solved(solved), tuple(items), note)
 
 
 def _belebele_items(rows: Iterable[Mapping[str, str]], language: str, scored: str) -> Iterable[Item]:
@@ -568,8 +563,7 @@ def global_mmlu(
         for subject in wanted:
             known("subject", subject, there)
         items = [item for item in items if item.group in wanted]
-    _check_enough(n, len(items), f"Global-MMLU ({language})")
-    items = items[:n]
+    items = _first(n, items, f"Global-MMLU ({language})")
     if shots:
         items = _with_shots(items, _mmlu_items(path, language, "dev", scored), shots)
     told = _told(shots, f"of the same subject in {LANGUAGE_NAMES[language]}, within the prompts")
@@ -593,11 +587,11 @@ def _mmlu_items(path: str | Path | None, language: str, split: str, scored: str)
 
 def _with_shots(items: Iterable[Item], solved: Iterable[Item], shots: int) -> list[Item]:
     """Items, each after the first solved ones of its group."""
-    pools: dict[str, list[Item]] = {}
+    pools = defaultdict(list)
     for one in sorted(solved, key=lambda item: item.id):
-        pools.setdefault(one.group, []).append(one)
+        pools[one.group].append(one)
     for group in {item.group for item in items}:
-        if shots > (there := len(pools.get(group, ()))):
+        if shots > (there := len(pools[group])):
             raise RequestError(
                 f"shots = {shots}: subject {group} has {there} development questions, so at most {there}"
             )
@@ -607,18 +601,14 @@ def _with_shots(items: Iterable[Item], solved: Iterable[Item], shots: int) -> li
 # --- all of them -----------------------------------------------------------------------------------------
 
 BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
-    "templates": templates_benchmark,
-    "mgsm": mgsm,
-    "belebele": belebele,
-    "global-mmlu": global_mmlu,
-}
+    "templates": templates_benchmark, "mgsm": mgsm, "belebele": belebele, "global-mmlu": global_mmlu
+}  # fmt: skip
 
 
 def load_benchmark(name: str, language: str, path: str | Path | None = None, **options: Any) -> Benchmark:
     """A benchmark by its name: templates, mgsm, belebele or global-mmlu.
 
-    `path` is a local copy (the hub's where there is none; the templates ship with the package), `options` are
-    the arguments of the benchmark's function.
+    `path` is a local copy (the hub's where there is none); `options` are the arguments of the benchmark's function.
 
     >>> len(load_benchmark("templates", "sw", n=5, shots=0).items)
     5

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb.corpora import Example, files, fingerprint, templates
 from xlnb.corpora.files import Row
-from xlnb.errors import RequestError, WorkError, known, whole_number
+from xlnb.errors import RequestError, known, whole_number
 from xlnb.languages import LANGUAGE_NAMES
 
 if TYPE_CHECKING:
@@ -297,8 +297,7 @@ def _aligned_rows(source: Source, language: str, root: Path) -> Iterator[Row]:
         raise RequestError(
             f"{found[0].name} has {len(english)} lines and {found[1].name} {len(target)}: they must be translations line by line."
         )
-    for pair in zip(english, target, strict=True):
-        yield dict(zip(("english", "target"), pair, strict=True))
+    yield from ({"english": first, "target": second} for first, second in zip(english, target, strict=True))
 
 
 # --- filters ---------------------------------------------------------------------------------------------
@@ -436,18 +435,13 @@ def load_corpus(
 
 
 def _read(source: Source, language: str, root: Path) -> Iterator[Example]:
-    columns = [column.format(source.names[language]) for column in source.columns]
-    rows: Iterable[Row]
-    if columns:
+    rows: Iterable[Row] = _aligned_rows(source, language, root)
+    if columns := [column.format(source.names[language]) for column in source.columns]:
         rows = (row for file in _files(source, language, root) for _, row in files.rows(file, columns))
-    else:
-        rows = _aligned_rows(source, language, root)
     return (example for row in rows for example in source.examples(row, language))
 
 
 # --- the package's own -----------------------------------------------------------------------------------
-
-_HEADINGS = re.compile(r"(### [^\n]+\n)(.*)(\n\n### [^\n]+\n)", re.DOTALL)
 
 
 def _generated(source: Source, language: str, n: int | None, seed: int, path: str | Path | None) -> Corpus:
@@ -459,19 +453,13 @@ def _generated(source: Source, language: str, n: int | None, seed: int, path: st
         problems = templates.problems(language, "train", n, seed)
         examples = tuple(Example(p.question, p.solution, p.frame) for p in problems)
     else:
-        generic = templates.language_examples(language, n, seed)
-        examples = tuple(replace(example, prompt=_headings(example)[1]) for example in generic)
+        before, after = templates.generic_headings(language)
+        examples = tuple(
+            replace(example, prompt=example.prompt.removeprefix(before).removesuffix(after))
+            for example in templates.language_examples(language, n, seed)
+        )
     counts = {"read": n, "kept": n} | dict.fromkeys(REASONS, 0)
     return Corpus(source.name, language, source.kind, examples, "made by xlnb", counts)
-
-
-def _headings(example: Example) -> tuple[str, str, str]:
-    """Return what stands before the task of a generic example, the task, and what stands behind it."""
-    found = _HEADINGS.fullmatch(example.prompt)
-    if found is None:
-        raise WorkError(f"The generic example {example.prompt[:60]!r} has no heading before and after its task.")
-    before, task, after = found.groups()
-    return before, task, after
 
 
 # --- as a model reads them -------------------------------------------------------------------------------
@@ -509,8 +497,7 @@ def _labels(corpus: Corpus) -> tuple[str, str, str]:
         before, after = templates.prompt(problem).split(problem.question)
         return before, after, " "
     if corpus.name == "templates-generic":
-        before, _, after = _headings(templates.language_examples(corpus.language, 1)[0])
-        return before, after, ""
+        return *templates.generic_headings(corpus.language), ""
     if corpus.kind == "math":
         return "Question: ", "\nAnswer:", " "
     return "### Instruction\n", "\n\n### Response\n", ""

@@ -47,10 +47,8 @@ _TRIES = 5000  # draws for a problem before the search counts as long
 _OPERATIONS: dict[type, tuple[str, Callable[[int, int], int]]] = {
     ast.Add: ("+", operator.add), ast.Sub: ("-", operator.sub), ast.Mult: ("*", operator.mul),
     ast.Div: ("/", operator.floordiv), ast.Mod: ("%", operator.mod),
-}  # fmt: skip
-_COMPARISONS: dict[type, Callable[[int, int], bool]] = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.Lt: ("<", operator.lt), ast.LtE: ("<=", operator.le), ast.Gt: (">", operator.gt), ast.GtE: (">=", operator.ge),
+    ast.Eq: ("==", operator.eq), ast.NotEq: ("!=", operator.ne),
 }  # fmt: skip
 Values = dict[str, int]
 
@@ -134,19 +132,17 @@ def _calculator(text: str) -> Callable[[Values], int]:
 
 
 def _closure(node: ast.expr, text: str) -> Callable[[Values], int]:
-    if isinstance(node, ast.Name):
-        return operator.itemgetter(node.id)
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        constant = node.value
-        return lambda values: constant
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
-        function = _OPERATIONS[type(node.op)][1]
-        left, right = _closure(node.left, text), _closure(node.right, text)
-        return lambda values: function(left(values), right(values))
-    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARISONS:
-        compare = _COMPARISONS[type(node.ops[0])]
-        left, right = _closure(node.left, text), _closure(node.comparators[0], text)
-        return lambda values: compare(left(values), right(values))
+    match node:
+        case ast.Name(id=name):
+            return operator.itemgetter(name)
+        case ast.Constant(value=constant) if type(constant) is int:
+            return lambda values: constant
+        case ast.BinOp(left=left, op=op, right=right) | ast.Compare(left=left, ops=[op], comparators=[right]) if (
+            type(op) in _OPERATIONS
+        ):
+            function = _OPERATIONS[type(op)][1]
+            first, second = _closure(left, text), _closure(right, text)
+            return lambda values: function(first(values), second(values))
     raise RequestError(f"{text!r} in frames.yaml: names, whole numbers, + - * / % and a comparison are allowed")
 
 
@@ -184,6 +180,7 @@ def _frame(entry: Mapping[str, Any], things: Mapping[str, Any]) -> _Frame:
 
 @cache
 def _frames(split: str) -> tuple[_Frame, ...]:
+    known("split", split, SPLITS)
     raw = grammar.read("frames.yaml")
     return tuple(_frame(entry, raw["things"]) for entry in raw["frames"] if entry["split"] == split)
 
@@ -310,18 +307,15 @@ def _language(code: str) -> _Language:
     rows = dict.fromkeys(ids) if raw["names"] == "as written" else raw["names"]
     names = {name: grammar.inflect(row, classes, base=name) for name, row in rows.items()}
     things = {thing: grammar.inflect(row, classes) for thing, row in raw["things"].items()}
-    wordings = {frame: _wording(entry, raw["final"]) for frame, entry in raw["frames"].items()}
+    wordings = {}
+    for frame_id, entry in raw["frames"].items():
+        solution = " ".join([*entry["steps"], raw["final"]])
+        wordings[frame_id] = _Wording(grammar.compile_template(entry["question"]), grammar.compile_template(solution))
     language = _Language(raw["labels"], names, things, wordings)
     for split in SPLITS:
         for frame in _frames(split):
             _check_wording(code, frame, language, tuple(shared["names"][split]))
     return language
-
-
-def _wording(entry: Mapping[str, Any], final: str) -> _Wording:
-    return _Wording(
-        grammar.compile_template(entry["question"]), grammar.compile_template(" ".join([*entry["steps"], final]))
-    )
 
 
 def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[str, ...]) -> None:
@@ -354,15 +348,13 @@ def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[s
 def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem:
     frame, values = deal.frame, deal.values
     expressions = tuple(f"{values[s.left]} {s.sign} {values[s.right]}" for s in frame.steps)
-    binding: dict[str, Forms] = {name: {"": str(values[name])} for name in frame.stated}
-    for slot, name in zip(frame.people, deal.people, strict=True):
-        binding[slot] = language.names[name]
-    for (slot, _), thing in zip(frame.things, deal.things, strict=True):
-        binding[slot] = language.things[thing]
+    answer = values[frame.steps[-1].result]
+    binding: dict[str, Forms] = {"answer": {"": str(answer)}}
+    binding |= {name: {"": str(values[name])} for name in frame.stated}
+    binding |= {slot: language.names[name] for slot, name in zip(frame.people, deal.people, strict=True)}
+    binding |= {slot: language.things[name] for (slot, _), name in zip(frame.things, deal.things, strict=True)}
     for i, (step, expression) in enumerate(zip(frame.steps, expressions, strict=True), 1):
         binding[str(i)] = {"": f"{expression} = {values[step.result]}"}
-    answer = values[frame.steps[-1].result]
-    binding["answer"] = {"": str(answer)}
     wording = language.wordings[frame.id]
     return Problem(
         id=f"{frame.split}-{index:06d}",
@@ -390,10 +382,8 @@ def problems(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem,
     >>> a == b[:3], a[0].id
     (True, 'train-000000')
     """
-    known("language", language, LANGUAGES)
-    known("split", split, SPLITS)
-    whole_number("n", n)
     words = _language(language)
+    whole_number("n", n)
     return tuple(_problem(i, deal, language, words) for i, deal in enumerate(_deals(split, n, seed)))
 
 
@@ -434,7 +424,6 @@ def few_shot_prefix(language: str, shots: int = 2, seed: int = 0) -> str:
     >>> few_shot_prefix("sw", 2).count("Swali: "), few_shot_prefix("sw", 0)
     (2, '')
     """
-    known("language", language, LANGUAGES)
     whole_number("shots", shots)
     frames = len(_frames("few-shot"))
     if shots > frames:
@@ -455,7 +444,6 @@ def difficulty(split: str, n: int = 1000, seed: int = 0) -> dict[str, dict]:
     >>> sum(difficulty("scored", 24)["steps"].values())
     24
     """
-    known("split", split, SPLITS)
     whole_number("n", n)
     deals = _deals(split, n, seed)
     steps = Counter(len(deal.frame.steps) for deal in deals)
@@ -475,7 +463,6 @@ def inventory(split: str) -> tuple[int, int, int]:
     >>> all(count > 0 for count in inventory("scored"))
     True
     """
-    known("split", split, SPLITS)
     raw = grammar.read("frames.yaml")
     return len(_frames(split)), len(raw["names"][split]), len(raw["things"][split])
 
@@ -522,12 +509,22 @@ def generic_kinds(language: str) -> tuple[str, ...]:
     >>> "summary" in generic_kinds("sw")
     True
     """
-    known("generic set for language", language, GENERIC_LANGUAGES)
     return tuple(kind.id for kind in _generic(language).kinds)
+
+
+def generic_headings(language: str) -> tuple[str, str]:
+    """The text before and after the task in the prompts of a language's generic set.
+
+    >>> generic_headings("sw")
+    ('### Maagizo\\n', '\\n\\n### Maandishi\\n')
+    """
+    before, _, after = _generic(language).layout.partition("{instruction}\n{text}")
+    return before, after
 
 
 @cache
 def _generic(code: str) -> _Generic:
+    known("generic set for language", code, GENERIC_LANGUAGES)
     name = f"generic-{code}.yaml"
     raw = grammar.read(name)
     classes = raw.get("classes") or {}
@@ -587,7 +584,6 @@ def language_examples(language: str, n: int, seed: int = 0) -> tuple[Example, ..
     >>> len({example.kind for example in language_examples("sw", 20)}) >= 12
     True
     """
-    known("generic set for language", language, GENERIC_LANGUAGES)
     whole_number("n", n)
     generic = _generic(language)
     rng = random.Random(f"xlnb generic {language} {seed}")

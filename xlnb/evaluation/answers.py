@@ -62,61 +62,41 @@ class _Habits:
 
 _LANGUAGES = {
     "en": _Habits(
-        ",",
-        rf"\banswers?(?: (?:to|for|of) {_GAP})? (?:is|are|was|would be|will be|should be|must be|equals)\b"
-        r"|\bfinal answer\s?[:=]",
-        r"(?<!step )\b(?:answer|ans)\b(?:\s?\([^()\n]{1,30}\))?",
-    ),
+        ",", rf"\banswers?(?: (?:to|for|of) {_GAP})? (?:is|are|was|would be|will be|should be|must be|equals)\b"
+             r"|\bfinal answer\s?[:=]",
+        r"(?<!step )\b(?:answer|ans)\b(?:\s?\([^()\n]{1,30}\))?"),
     "sw": _Habits(
-        ",",
-        r"\bjibu(?: (?:la|sahihi|lake|letu|langu)\b[^.:\n\d]{0,40}?)? (?:ni|litakuwa)\b"
-        rf"|\bjibu la mwisho\s?[:=]|\bjibu{_NUMBER_AHEAD}",
-        r"\bjibu\b(?: sahihi)?",
-    ),
+        ",", r"\bjibu(?: (?:la|sahihi|lake|letu|langu)\b[^.:\n\d]{0,40}?)? (?:ni|litakuwa)\b"
+             rf"|\bjibu la mwisho\s?[:=]|\bjibu{_NUMBER_AHEAD}",
+        r"\bjibu\b(?: sahihi)?"),
     "bn": _Habits(
-        ",",
-        rf"(?<!ধাপে )উত্তর(?:টি|টা)?(?: (?:হ'?ল|হচ্ছে|হবে|দাঁড়ায়)|{_NUMBER_AHEAD})",
-        r"(?<!ধাপে )উত্তর(?:টি|টা)?",
-        lakhs=True,
-    ),
+        ",", rf"(?<!ধাপে )উত্তর(?:টি|টা)?(?: (?:হ'?ল|হচ্ছে|হবে|দাঁড়ায়)|{_NUMBER_AHEAD})",
+        r"(?<!ধাপে )উত্তর(?:টি|টা)?", lakhs=True),
     "te": _Habits(
-        ",",
-        rf"(?<!దశలవారీగా )(?:సమాధాన(?:ం|ము)|జవాబు)(?: (?:ఏమిటంటే|అనేది)|{_NUMBER_AHEAD})",
-        r"(?<!దశలవారీగా )(?:సమాధాన(?:ం|ము)|జవాబు)",
-        lakhs=True,
-    ),
+        ",", rf"(?<!దశలవారీగా )(?:సమాధాన(?:ం|ము)|జవాబు)(?: (?:ఏమిటంటే|అనేది)|{_NUMBER_AHEAD})",
+        r"(?<!దశలవారీగా )(?:సమాధాన(?:ం|ము)|జవాబు)", lakhs=True),
     "de": _Habits(
-        ".",
-        rf"(?<!schritt-)\b(?:end)?antwort(?: auf {_GAP})? (?:lautet|ist|wäre|beträgt)\b"
-        r"|\b(?:lautet|ist|beträgt) die antwort\b|\bendgültige antwort\s?[:=]",
-        r"(?<!schritt-)\b(?:end)?antwort",
-    ),
+        ".", rf"(?<!schritt-)\b(?:end)?antwort(?: auf {_GAP})? (?:lautet|ist|wäre|beträgt)\b"
+             r"|\b(?:lautet|ist|beträgt) die antwort\b|\bendgültige antwort\s?[:=]",
+        r"(?<!schritt-)\b(?:end)?antwort"),
     "es": _Habits(
-        ".",
-        rf"\brespuesta(?: (?:final|correcta))?(?: (?:al?|del?|para) {_GAP})? (?:es|son|será|sería)\b"
-        r"|\brespuesta final\s?[:=]",
-        r"\brespuesta(?: correcta)?",
-    ),
+        ".", rf"\brespuesta(?: (?:final|correcta))?(?: (?:al?|del?|para) {_GAP})? (?:es|son|será|sería)\b"
+             r"|\brespuesta final\s?[:=]",
+        r"\brespuesta(?: correcta)?"),
     "fr": _Habits(
-        " ",
-        rf"\br[ée]ponse(?: (?:finale|correcte))?(?: (?:à|au|de) {_GAP})? (?:est|sera|serait|vaut)\b"
-        r"|\br[ée]ponse finale\s?[:=]",
-        r"\br[ée]ponse(?: correcte)?",
-    ),
+        " ", rf"\br[ée]ponse(?: (?:finale|correcte))?(?: (?:à|au|de) {_GAP})? (?:est|sera|serait|vaut)\b"
+             r"|\br[ée]ponse finale\s?[:=]",
+        r"\br[ée]ponse(?: correcte)?"),
     "ru": _Habits(
-        " ",
-        rf"\bответ(?:ом)?(?: на {_GAP})? (?:является|равен|будет|составляет|это)\b"
-        rf"|\bокончательный ответ\s?[:=]|\bответ{_NUMBER_AHEAD}",
-        r"\bответ",
-    ),
+        " ", rf"\bответ(?:ом)?(?: на {_GAP})? (?:является|равен|будет|составляет|это)\b"
+             rf"|\bокончательный ответ\s?[:=]|\bответ{_NUMBER_AHEAD}",
+        r"\bответ"),
     "zh": _Habits(",", rf"答案(?:就?是|应该是|应为|[为為]|等于|{_NUMBER_AHEAD})", r"(?:答案|(?<!解)答)"),
     "ja": _Habits(",", rf"(?<!ごとの)(?:答え?|正解|回答)(?:は|{_NUMBER_AHEAD})", r"(?<!ごとの)(?:答え?|正解|回答)"),
     "th": _Habits(
-        ",",
-        rf"คำตอบ(?:สุดท้าย|ที่ถูกต้อง)?\s?(?:คือ|เท่ากับ|เป็น|{_NUMBER_AHEAD})|^\s?ตอบ{_NUMBER_AHEAD}",
-        r"คำตอบ(?:สุดท้าย|ที่ถูกต้อง)?",
-    ),
-}
+        ",", rf"คำตอบ(?:สุดท้าย|ที่ถูกต้อง)?\s?(?:คือ|เท่ากับ|เป็น|{_NUMBER_AHEAD})|^\s?ตอบ{_NUMBER_AHEAD}",
+        r"คำตอบ(?:สุดท้าย|ที่ถูกต้อง)?"),
+}  # fmt: skip
 
 # A line that starts like this is the next problem, in whatever language the model goes on.
 _PROBLEM_LABELS = (
@@ -297,14 +277,12 @@ _OPERATION = re.compile(rf"([ \t\u00a0)\]}}%]*)([-+*/x×÷·⋅∙•^])([ \t\u0
 
 def _operations(text: str, numbers: list[_Number]) -> list[str]:
     """Return for each number the sign of operation between it and the next one; ``(`` if in brackets, '' for none."""
-    return [_operation(text[a.end : b.start]) for a, b in pairwise(numbers)] + [""] * bool(numbers)
-
-
-def _operation(gap: str) -> str:
-    match = _OPERATION.fullmatch(gap)
-    if not match:
-        return ""
-    return "(" if set(match[1] + match[3]) & set("()[]{}%") else match[2]
+    signs = []
+    for a, b in pairwise(numbers):
+        gap = _OPERATION.fullmatch(text, a.end, b.start)
+        bracketed = gap and set(gap[1] + gap[3]) & set("()[]{}%")
+        signs.append("(" if bracketed else gap[2] if gap else "")
+    return signs + [""] * bool(numbers)
 
 
 # ---------------------------------------------------------------------------------------------------- the answer
@@ -314,8 +292,7 @@ def extract_number(text: str, language: str) -> Decimal | None:
     """Return the final number of an answer in a language of MGSM; None without any.
 
     Digits of any script count, ``18.00`` equals 18, percent and currency signs and units are left out, ``3/4`` stated as the
-    answer is 0.75. The module's text says which number is the answer and how separators are read. Raises
-    :class:`~xlnb.errors.RequestError` for another language, and nothing for any text. Source: ours.
+    answer is 0.75. The module's text says which number is the answer and how separators are read. Source: ours.
 
     >>> extract_number("12 + 5 = 17. The answer is 17.", "en"), extract_number("Jibu ni 2,125", "sw")
     (Decimal('17'), Decimal('2125'))

@@ -30,13 +30,10 @@ class Evaluation:
     reference: str | None = None  # of MGSM: a GSM8K test file, whose solutions are scored
 
     def __post_init__(self) -> None:
-        unknown = [reading for reading in self.readings if reading not in READINGS]
-        if unknown or not self.readings:
-            raise RequestError(
-                f"No reading {unknown[0]!r}: choose among {', '.join(READINGS)}."
-                if unknown
-                else "No reading is asked for."
-            )
+        if not self.readings:
+            raise RequestError("No reading is asked for.")
+        if unknown := [reading for reading in self.readings if reading not in READINGS]:
+            raise RequestError(f"No reading {unknown[0]!r}: choose among {', '.join(READINGS)}.")
         if not 0 <= self.generated <= self.problems or self.problems < 1:
             raise RequestError(
                 f"problems={self.problems} and generated={self.generated}: ask for at least one problem, and generate "
@@ -50,12 +47,9 @@ class Evaluation:
         """Return the benchmark with the problems of a language, as :func:`xlnb.corpora.benchmarks.load_benchmark` does."""
         options: dict[str, Any] = {"n": self.problems, "shots": self.shots}
         if self.benchmark == "templates":
-            seeds = {"problem_seed": self.problem_seed, "exemplar_seed": self.exemplar_seed}
-            options |= {"split": self.split, **seeds}
+            options |= {name: getattr(self, name) for name in ("split", "problem_seed", "exemplar_seed")}
         if self.benchmark == "mgsm":
-            options |= {
-                "exemplars": self.exemplars, "exemplar_seed": self.exemplar_seed, "reference": self.reference
-            }  # fmt: skip
+            options |= {name: getattr(self, name) for name in ("exemplars", "exemplar_seed", "reference")}
         return load_benchmark(self.benchmark, language, self.path, **options)
 
     def spec(self) -> dict[str, Any]:

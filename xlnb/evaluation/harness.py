@@ -15,9 +15,8 @@ STRICT, FLEXIBLE = "strict-match", "flexible-extract"
 def harness_reads(text: str, language: str) -> dict[str, str]:
     """Return what each filter of the harness's native chain-of-thought MGSM task takes from an answer, by the filter's name.
 
-    The answer ends, as there, at the task's stop words; ``[invalid]`` where a filter finds nothing. Raises
-    :class:`~xlnb.errors.RequestError` for a language that MGSM does not have and :class:`~xlnb.errors.WorkError` where lm_eval
-    is not installed. Source: lm-evaluation-harness, read from the installed version.
+    The answer ends, as there, at the task's stop words; ``[invalid]`` where a filter finds nothing. Source:
+    lm-evaluation-harness, read from the installed version.
 
     >>> harness_reads("Jumla ni 12 + 5 = 17. Jibu ni 17.", "sw")
     {'strict-match': '17.', 'flexible-extract': '17.'}
@@ -34,8 +33,9 @@ def harness_counts_right(text: str, answer: Any, language: str) -> dict[str, boo
     >>> harness_counts_right("Jibu ni 17.", 17, "sw"), harness_counts_right("উত্তর হল ১৭।", 17, "bn")
     ({'strict-match': True, 'flexible-extract': True}, {'strict-match': False, 'flexible-extract': False})
     """
-    reads = harness_reads(text, language)
-    score = _exact_match()
+    reads = harness_reads(text, language)  # first: it says what is missing
+    from lm_eval.api.metrics import exact_match_hf_evaluate as score
+
     return {
         name: bool(score([read], [str(answer)], ignore_case=True, ignore_punctuation=True)["exact_match"])
         for name, read in reads.items()
@@ -81,10 +81,3 @@ def _filters(language: str) -> dict[str, Any]:
         settings = [step for step in entry["filter"] if step["function"] == "regex"]
         found[entry["name"]] = RegexFilter(**{k: v for k, v in settings[0].items() if k != "function"})
     return found
-
-
-@lru_cache
-def _exact_match() -> Any:
-    from lm_eval.api.metrics import exact_match_hf_evaluate
-
-    return exact_match_hf_evaluate

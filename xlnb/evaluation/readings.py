@@ -34,32 +34,24 @@ class Reading:
 READINGS: dict[str, Reading] = {
     NLL: Reading("NLL of the solution", "negative log-likelihood of the gold solution, per token", "nats", False),
     EXPRESSION_NLL: Reading(
-        "NLL of the expressions", "the same over the tokens of its calculations `a op b` alone", "nats", False
-    ),
+        "NLL of the expressions", "the same over the tokens of its calculations `a op b` alone", "nats", False),
     CLOSING_NLL: Reading(
-        "NLL of the answer sentence", "negative log-likelihood of the answer sentence in the language", "nats", False
-    ),
+        "NLL of the answer sentence", "negative log-likelihood of the answer sentence in the language", "nats", False),
     INFORMATION: Reading(
-        "information gained",
-        "NLL of the gold solution behind another problem's text minus behind its own",
-        "nats",
-        True,
-    ),
+        "information gained", "NLL of the gold solution behind another problem's text minus behind its own", "nats", True),
     EXPRESSION_INFORMATION: Reading(
-        "information gained on the expressions", "the same over the tokens of its calculations alone", "nats", True
-    ),
+        "information gained on the expressions", "the same over the tokens of its calculations alone", "nats", True),
     CHOICE: Reading(
-        "right choice", "every right calculation (or option) is likelier than all the others offered", "%", True
-    ),
+        "right choice", "every right calculation (or option) is likelier than all the others offered", "%", True),
     CHOICE_PROBABILITY: Reading(
-        "probability of the right choice", "the share of likelihood that falls on the right choices", "%", True
-    ),
+        "probability of the right choice", "the share of likelihood that falls on the right choices", "%", True),
     EXPRESSION: Reading(
-        "calculations right", "every calculation of the solution stands in the answer", "%", True, True
-    ),
-    EXACT_MATCH: Reading("final number right", "the number read from the answer is the right one", "%", True, True),
-    IN_LANGUAGE: Reading("in the language", "the answer is written in the problem's language", "%", True, True),
-}
+        "calculations right", "every calculation of the solution stands in the answer", "%", True, generates=True),
+    EXACT_MATCH: Reading(
+        "final number right", "the number read from the answer is the right one", "%", True, generates=True),
+    IN_LANGUAGE: Reading(
+        "in the language", "the answer is written in the problem's language", "%", True, generates=True),
+}  # fmt: skip
 CHOICES = (CHOICE, CHOICE_PROBABILITY)
 LIKELIHOODS = (NLL, EXPRESSION_NLL)
 INFORMATIONS = (INFORMATION, EXPRESSION_INFORMATION)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from xlnb.errors import RequestError
+from xlnb.errors import known
 from xlnb.weights.partitions import Partition, named_partition, owned
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Sites, locate_all
 
@@ -47,15 +47,12 @@ ARCHITECTURES = {
 def parameter_sizes(name: str) -> dict[str, int]:
     """Return the number of elements of each parameter of an architecture, as its checkpoint would name them.
 
-    The model is built on torch's meta device: no memory, no weights. Raises :class:`~xlnb.errors.RequestError` for a name that
-    is not in ``ARCHITECTURES``.
+    The model is built on torch's meta device: no memory, no weights.
     """
     import torch
     import transformers
 
-    if name not in ARCHITECTURES:
-        raise RequestError(f"No architecture {name!r}: choose one of {', '.join(ARCHITECTURES)}.")
-    chosen = ARCHITECTURES[name]
+    chosen = ARCHITECTURES[known("architecture", name, ARCHITECTURES)]
     config = getattr(transformers, chosen.config)(**chosen.settings)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config)
@@ -70,16 +67,14 @@ def sites_table() -> pd.DataFrame:
     for name, chosen in ARCHITECTURES.items():
         sizes = parameter_sizes(name)
         sites = locate_all(sizes)
-        by_block = {
-            "attention": _projections(sites, ATTENTION),
-            "FFN": _projections(sites, FFN),
-            "norms": _projections(sites, NORM),
-        }
+        attention, ffn, norms = (_projections(sites, block) for block in (ATTENTION, FFN, NORM))
         counted = owned(named_partition("C", sites.depth), sites, sizes)
-        outside = sum(row["neither"] for row in counted.values())
+        millions = {block: sum(row.values()) / 1e6 for block, row in counted.items()}
         rows.append({
-            "model": name, "layers": sites.depth, **by_block, "peculiar": chosen.peculiar,
-            "attention (M)": _millions(counted[ATTENTION]), "FFN (M)": _millions(counted[FFN]), "outside (M)": outside / 1e6,
+            "model": name, "layers": sites.depth, "attention": attention, "FFN": ffn, "norms": norms,
+            "peculiar": chosen.peculiar,
+            "attention (M)": millions[ATTENTION], "FFN (M)": millions[FFN],
+            "outside (M)": sum(row["neither"] for row in counted.values()) / 1e6,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -108,7 +103,3 @@ def _projections(sites: Sites, block: str) -> str:
     return ", ".join(
         dict.fromkeys(site.projection for site in sites.of.values() if site.block == block and site.layer == 0)
     )
-
-
-def _millions(row: dict[str, float]) -> float:
-    return sum(row.values()) / 1e6

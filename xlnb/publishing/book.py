@@ -12,14 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.paths import project_root
 from xlnb.publishing.notebooks import notebook_parameters, notebook_paths, run_notebook
+
+if TYPE_CHECKING:
+    from bs4 import Tag
 
 PROFILES = ("smoke", "pocket")
 
@@ -56,26 +58,17 @@ def live_chapters(live: str | Collection[str], there: Collection[str]) -> set[st
 
 def toc_pages(toc: Path) -> list[str]:
     """Return the pages that a _toc.yml names, in order, without suffixes."""
-    import yaml
+    from sphinx_external_toc.parsing import parse_toc_yaml
 
-    return list(_files(yaml.safe_load(toc.read_text(encoding="utf-8"))))
-
-
-def _files(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        yield from (node[key] for key in ("root", "file") if key in node)
-        node = list(node.values())
-    for item in node if isinstance(node, list) else ():
-        yield from _files(item)
+    return list(parse_toc_yaml(toc))
 
 
 def minutes_live(numbers: Collection[str], profile: str, root: Path) -> float | None:
     """Return how many minutes these chapters took live on two cores (book/minutes.yml), or None where one wasn't measured."""
     import yaml
 
-    file = root / "book" / "minutes.yml"
-    measured = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
-    table = {str(name)[:2]: minutes for name, minutes in (measured.get(profile) or {}).items()}
+    measured = yaml.safe_load((root / "book" / "minutes.yml").read_text(encoding="utf-8"))
+    table = {name[:2]: minutes for name, minutes in measured.get(profile, {}).items()}
     return sum(table[n] for n in numbers) if set(numbers) <= set(table) else None
 
 
@@ -241,23 +234,24 @@ def check_html(folder: str | Path) -> list[str]:
     Faults: something loaded from another address (styles, scripts, images, fonts, frames; ordinary links are fine), a local file
     or page that is missing or empty, an error or traceback among the outputs, no page at all.
     """
+    from bs4 import BeautifulSoup
+
     folder = Path(folder)
     # The theme leaves templates in _static: no pages.
     pages = [page for page in sorted(folder.rglob("*.html")) if "_static" not in page.parts]
     if not pages:
         return [f"{folder} holds no pages."]
     problems = []
-    for page in pages:
-        name = page.relative_to(folder)
-        reader = _Page()
-        reader.feed(page.read_text(encoding="utf-8"))
-        if reader.error:
+    for file in pages:
+        name = file.relative_to(folder)
+        page = BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
+        if page.find(class_="traceback") or "Traceback (most recent call last)" in page.get_text():
             problems.append(f"{name} shows an error among its outputs.")
-        for address in reader.loaded:
-            if _is_external(address):
-                problems.append(f"{name} loads {address}.")
-        for address in reader.loaded + reader.linked:
-            if _is_missing(address, page, folder):
+        loaded = [address for tag in page.find_all(True) for address in _loaded(tag)]
+        linked = [str(link.get("href", "")) for link in page.find_all("a")]
+        problems += [f"{name} loads {address}." for address in loaded if _is_external(address)]
+        for address in loaded + linked:
+            if _is_missing(address, file, folder):
                 problems.append(f"{name} needs {address}, which is missing or empty.")
     for style in sorted(folder.rglob("*.css")):
         for address in _addresses_in_css(style.read_text(encoding="utf-8", errors="replace")):
@@ -266,52 +260,26 @@ def check_html(folder: str | Path) -> list[str]:
     return problems
 
 
-class _Page(HTMLParser):
-    """What an HTML page loads, where it links to, and whether it shows a traceback."""
+_HARMLESS_RELATIONS = {"canonical", "license", "author", "next", "prev", "search", "alternate", "index"}
+_ADDRESS_IN_SCRIPT = re.compile(r"""(?:import|from|importScripts|fetch)\s*\(?\s*["'](https?:[^"']+|//[^"']+)["']""")
 
-    LOADING = ("src", "data", "poster", "background", "srcset")
-    HARMLESS_RELATIONS = frozenset({"canonical", "license", "author", "next", "prev", "search", "alternate", "index"})
 
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.loaded: list[str] = []
-        self.linked: list[str] = []
-        self.error = False
-        self._inside: str | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        self._inside = tag if tag in ("script", "style") else None
-        for name in set(self.LOADING) & values.keys():
-            if name == "srcset":
-                self.loaded += [part.split()[0] for part in values[name].split(",") if part.split()]
-            elif name != "data" or tag == "object":
-                self.loaded.append(values[name])
-        if tag == "link" and not set(values.get("rel", "").split()) & self.HARMLESS_RELATIONS:
-            self.loaded.append(values.get("href", ""))
-        if tag in ("image", "use", "feimage"):
-            self.loaded.append(values.get("href") or values.get("xlink:href") or "")
-        if tag == "a":
-            self.linked.append(values.get("href", ""))
-        self.loaded += _addresses_in_css(values.get("style", ""))
-        self.error |= "traceback" in values.get("class", "").split()
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self._inside = None
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = None
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "style":
-            self.loaded += _addresses_in_css(data)
-        elif self._inside == "script":
-            self.loaded += re.findall(
-                r"""(?:import|from|importScripts|fetch)\s*\(?\s*["'](https?:[^"']+|//[^"']+)["']""", data
-            )
-        else:
-            self.error |= "Traceback (most recent call last)" in data
+def _loaded(tag: Tag) -> Iterator[str]:
+    """Yield what an element loads: by its attributes, its style or its script."""
+    values: dict[str, Any] = tag.attrs
+    yield from (values[name] for name in ("src", "poster", "background") if name in values)
+    yield from (part.split()[0] for part in values.get("srcset", "").split(",") if part.split())
+    yield from _addresses_in_css(values.get("style", ""))
+    if tag.name == "object":
+        yield values.get("data", "")
+    elif tag.name == "link" and not _HARMLESS_RELATIONS.intersection(values.get("rel", [])):
+        yield values.get("href", "")
+    elif tag.name in ("image", "use", "feimage"):
+        yield values.get("href") or values.get("xlink:href", "")
+    elif tag.name == "style":
+        yield from _addresses_in_css(tag.get_text())
+    elif tag.name == "script":
+        yield from _ADDRESS_IN_SCRIPT.findall(tag.get_text())
 
 
 def _addresses_in_css(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import hashlib
+import itertools
 import os
 import re
 import sys
@@ -105,33 +106,23 @@ def _described(name: str, info: Mapping[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------------ execution
 
 
-def run_notebook(
-    path: str | Path,
-    out: str | Path,
-    parameters: Mapping[str, Any] | None = None,
-    *,
-    cwd: str | Path | None = None,
-    show_progress: bool | None = None,
-) -> Path:
-    """Execute a notebook and write it with its outputs to ``out``, which appears only when all cells have run.
+def run_notebook(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | None = None) -> Path:
+    """Execute a notebook in its folder and write it with its outputs to ``out``, which appears only when all cells have run.
 
     path: the .ipynb, or its .py twin's name (the .ipynb beside it is run)
     parameters: by name; strings are read as the type of the notebook's default
-    cwd: where its code runs; the notebook's own folder where nothing is said
-    show_progress: let what the cells write to stderr (progress bars) through; where stderr is a terminal if nothing is said
 
     Unknown parameters are refused before anything runs. Where a cell fails, the notebook up to there is kept beside ``out`` as
-    NAME.failed.ipynb, and an older ``out`` stays as it was.
+    NAME.failed.ipynb, and an older ``out`` stays as it was. Progress bars show where stderr is a terminal.
     """
     path, out = _notebook(path), Path(out)
-    shown = sys.stderr.isatty() if show_progress is None else show_progress
     values = checked_parameters(path, parameters or {})
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as words:
-        return _run(path, out, values, Path(cwd or path.parent), sys.stderr if shown else None, words)
+        return _run(path, out, values, words)
 
 
-def _run(path: Path, out: Path, values: dict[str, Any], cwd: Path, progress: Any, words: IO[bytes]) -> Path:
+def _run(path: Path, out: Path, values: dict[str, Any], words: IO[bytes]) -> Path:
     """Do what :func:`run_notebook` says; ``words`` takes what the kernel's process itself says on stderr."""
     import nbformat
     import papermill
@@ -144,9 +135,9 @@ def _run(path: Path, out: Path, values: dict[str, Any], cwd: Path, progress: Any
             str(partial),
             parameters=values,
             kernel_name=KERNEL["name"],
-            cwd=str(cwd),
+            cwd=str(path.parent),
             progress_bar=False,
-            stderr_file=progress,
+            stderr_file=sys.stderr if sys.stderr.isatty() else None,
             kernel_manager_class=_kernel_manager(words),
             extra_arguments=["--log-level=ERROR"],  # or the kernel warns, each time, that it talks over localhost
         )
@@ -215,8 +206,7 @@ def _as_on_screen(text: str) -> str:
     >>> _as_on_screen("10 %\r50 %\r100 %\ndone\n")
     '100 %\ndone\n'
     """
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in _plain(text).split("\n")]
-    return "\n".join(lines)
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in _plain(text).split("\n"))
 
 
 def _cell_number(path: Path, source: str) -> str:
@@ -311,24 +301,18 @@ def _write_if_changed(path: Path, text: str) -> None:
 
 def _stable_ids(old: list[Any], new: list[Any]) -> list[str]:
     """Return an id for each new cell: that of the old cell in its place, or else a digest of its content."""
-    ids: list[str | None] = [None] * len(new)
+    ids = [""] * len(new)
     before, after = ([(cell.cell_type, cell.source) for cell in cells] for cells in (old, new))
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     for kind, i1, i2, j1, j2 in matcher.get_opcodes():
         if kind == "equal" or (kind == "replace" and i2 - i1 == j2 - j1):
             for i, j in zip(range(i1, i2), range(j1, j2), strict=True):
-                ids[j] = old[i].get("id")
-    taken = {identity for identity in ids if identity}
+                ids[j] = old[i].get("id", "")
     for j, cell in enumerate(new):
-        salt = 0
-        while not ids[j]:
-            text = f"{cell.cell_type}\n{cell.source}\n{salt}"
-            candidate = hashlib.sha256(text.encode()).hexdigest()[:8]
-            if candidate not in taken:
-                taken.add(candidate)
-                ids[j] = candidate
-            salt += 1
-    return [identity for identity in ids if identity]
+        texts = (f"{cell.cell_type}\n{cell.source}\n{salt}" for salt in itertools.count())
+        digests = (hashlib.sha256(text.encode()).hexdigest()[:8] for text in texts)
+        ids[j] = ids[j] or next(digest for digest in digests if digest not in ids)
+    return ids
 
 
 def has_outputs(ipynb: str | Path) -> bool:
