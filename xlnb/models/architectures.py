@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from xlnb.errors import RequestError
+from xlnb.errors import known
 from xlnb.weights.partitions import Partition, named_partition, owned
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Sites, locate_all
 
@@ -47,15 +47,12 @@ ARCHITECTURES = {
 def parameter_sizes(name: str) -> dict[str, int]:
     """Return the number of elements of each parameter of an architecture, as its checkpoint would name them.
 
-    The model is built on torch's meta device: no memory, no weights. Raises :class:`~xlnb.errors.RequestError` for a name that
-    is not in ``ARCHITECTURES``.
+    The model is built on torch's meta device: no memory, no weights.
     """
     import torch
     import transformers
 
-    if name not in ARCHITECTURES:
-        raise RequestError(f"No architecture {name!r}: choose one of {', '.join(ARCHITECTURES)}.")
-    chosen = ARCHITECTURES[name]
+    chosen = ARCHITECTURES[known("architecture", name, ARCHITECTURES)]
     config = getattr(transformers, chosen.config)(**chosen.settings)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config)

@@ -12,16 +12,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-# --------------------------------------------------------------------------------------------------------- miniatures
-
 MINIATURES = ("gemma3", "llama", "mistral", "qwen2", "qwen3", "cohere")
 
 
 def miniature(folder: str | Path, family: str = "gemma3", seed: int = 0) -> Path:
     """Write a random-weight miniature of a real architecture with a byte tokenizer, and return its folder.
 
-    8 layers of width 32, 260 tokens; the same ``seed`` gives the same bytes. Raises
-    :class:`~xlnb.errors.RequestError` for an unknown family. Source: ours.
+    8 layers of width 32, 260 tokens; the same ``seed`` gives the same bytes. Source: ours.
     """
     known("miniature", family, MINIATURES)
     folder = Path(folder)
