@@ -11,8 +11,8 @@ from xlnb.corpora.benchmarks import Benchmark, Item, templates_benchmark
 from xlnb.errors import RequestError
 from xlnb.evaluation.answers import calculations, extract_number, has_calculations
 from xlnb.evaluation.asking import Evaluation
-from xlnb.evaluation.readings import CHOICES, READINGS
-from xlnb.evaluation.scoring import allowed, answer_readings, evaluate
+from xlnb.evaluation.readings import CHOICES, READINGS, allowed
+from xlnb.evaluation.scoring import answer_readings, evaluate
 from xlnb.evaluation.solutions import calculation_choices, calculation_variants, expression_tokens, solution_readings
 from xlnb.models.base import Base, load_base, trim
 from xlnb.models.engine import IGNORED, Branch, Engine, completion_nll, right_aligned

@@ -81,21 +81,19 @@ def test_devices_by_name(monkeypatch):
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "gpu", "", "meta"])
 def test_a_device_that_is_not_there_is_refused(monkeypatch, miniature, name):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(RequestError, match=rf"No device '{name}' here: choose auto or one of cpu\."):
+    with pytest.raises(RequestError, match=rf"No device '{name}': choose one of auto, cpu\."):
         load_base(miniature(), device=name)
 
 
 def test_a_gpu_too_many_is_refused_by_the_names_of_those_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(RequestError, match=r"No device 'cuda:2' here: .* cpu, cuda, cuda:0, cuda:1\."):
+    with pytest.raises(RequestError, match=r"No device 'cuda:2': choose one of auto, cpu, cuda, cuda:0, cuda:1\."):
         resolved_device("cuda:2")
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("float16", "too narrow a range"), ("float64", "choose"), ("bf16", "choose")]
-)
-def test_another_arithmetic_is_refused(miniature, name, why):
-    with pytest.raises(RequestError, match=rf"No dtype '{name}': choose float32 or bfloat16.*{why}|{why}"):
+@pytest.mark.parametrize("name", ["float16", "float64", "bf16", ""])
+def test_another_arithmetic_is_refused(miniature, name):
+    with pytest.raises(RequestError, match=f"No dtype '{name}': choose one of float32, bfloat16"):
         load_base(miniature(), device="cpu", dtype=name)
 
 

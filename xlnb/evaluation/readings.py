@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xlnb.evaluation.answers import CALCULATION
+
+if TYPE_CHECKING:
+    from xlnb.corpora.benchmarks import Benchmark
+
 
 NLL, EXPRESSION_NLL, CLOSING_NLL = "nll", "expression-nll", "closing-nll"
 INFORMATION, EXPRESSION_INFORMATION = "information", "expression-information"
@@ -66,3 +74,28 @@ COST_GROUPS = {
 }
 PRIMARY = EXPRESSION_INFORMATION  # named in chapter 02 by a rule on base, placebo and oracles, without a look at merges
 METRICS = (PRIMARY, EXPRESSION_NLL, NLL, EXPRESSION, EXACT_MATCH)  # what tables show of a merge
+
+
+def allowed(benchmark: Benchmark, readings: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the readings that the benchmark's items allow, one of them at least; no model is asked.
+
+    >>> from xlnb.corpora.benchmarks import Benchmark, Item
+    >>> letters = Item("a", "en", "Which?", options=(" A", " B"), gold=0)
+    >>> allowed(Benchmark("letters", "en", "", (letters,), ""), (NLL, CHOICE, EXACT_MATCH))
+    ('choice',)
+    """
+    items = benchmark.items
+    solved = [item for item in items if item.completion]
+    calculated = any(CALCULATION.search(item.completion) for item in solved)
+    answered = [item for item in items if item.answer is not None]
+    there = {
+        NLL: bool(solved),
+        EXPRESSION_NLL: calculated,
+        INFORMATION: len(solved) > 1,
+        EXPRESSION_INFORMATION: len(solved) > 1 and calculated,
+        **dict.fromkeys(CHOICES, calculated or any(item.options and item.gold is not None for item in items)),
+        CLOSING_NLL: any(item.closing for item in items),
+        **{name: bool(answered) for name, reading in READINGS.items() if reading.generates},
+        EXPRESSION: any(item.expressions for item in answered),
+    }
+    return tuple(reading for reading in readings if there[reading])

@@ -6,24 +6,13 @@ by problem, so that every comparison can be paired.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from xlnb.corpora.benchmarks import Benchmark, Item
 from xlnb.errors import RequestError
-from xlnb.evaluation.answers import CALCULATION, extract_number, has_calculations
-from xlnb.evaluation.readings import (
-    CHOICES,
-    CLOSING_NLL,
-    EXACT_MATCH,
-    EXPRESSION,
-    EXPRESSION_INFORMATION,
-    EXPRESSION_NLL,
-    IN_LANGUAGE,
-    INFORMATION,
-    NLL,
-    READINGS,
-)
+from xlnb.evaluation.answers import extract_number, has_calculations
+from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, IN_LANGUAGE, READINGS, allowed
 from xlnb.evaluation.solutions import solution_readings
 from xlnb.languages import written_in
 from xlnb.models.engine import Engine
@@ -71,31 +60,6 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
             read = answer_readings(item, text)
             rows += [(item.id, metric, read[metric], text) for metric in readings if metric in read]
     return pd.DataFrame(rows, columns=["problem", "metric", "outcome", "text"])
-
-
-def allowed(benchmark: Benchmark, readings: Iterable[str]) -> tuple[str, ...]:
-    """Return those of the readings that the benchmark's items allow, one of them at least; no model is asked.
-
-    >>> from xlnb.corpora.benchmarks import Item
-    >>> letters = Item("a", "en", "Which?", options=(" A", " B"), gold=0)
-    >>> allowed(Benchmark("letters", "en", "", (letters,), ""), (NLL, "choice", EXACT_MATCH))
-    ('choice',)
-    """
-    items = benchmark.items
-    solved = [item for item in items if item.completion]
-    calculated = any(CALCULATION.search(item.completion) for item in solved)
-    answered = [item for item in items if item.answer is not None]
-    there = {
-        NLL: bool(solved),
-        EXPRESSION_NLL: calculated,
-        INFORMATION: len(solved) > 1,
-        EXPRESSION_INFORMATION: len(solved) > 1 and calculated,
-        **dict.fromkeys(CHOICES, calculated or any(item.options and item.gold is not None for item in items)),
-        CLOSING_NLL: any(item.closing for item in items),
-        **dict.fromkeys(OF_ANSWERS, bool(answered)),
-        EXPRESSION: any(item.expressions for item in answered),
-    }
-    return tuple(reading for reading in readings if there[reading])
 
 
 # What a generated answer is worth, 0 or 1, None where a problem does not say. An answer without words counts as not in the

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xlnb import artifacts
-from xlnb.errors import RequestError, WorkError
+from xlnb.errors import RequestError, WorkError, known
 from xlnb.paths import cache_folder
+from xlnb.weights.tensor_files import open_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -35,21 +36,11 @@ def identity(folder: str | Path) -> Identity:
 
     Checksums are taken from where they are recorded, so that asking is quick (source: ours).
     """
-    folder = Path(folder)
-    _check_checkpoint(folder)
-    config = artifacts.read_json(folder / "config.json")
+    config = open_checkpoint(folder).config
     depth = config.get("num_hidden_layers") or (config.get("text_config") or {}).get("num_hidden_layers")
-    if not depth or not any(folder.glob("*.safetensors")):
-        lack = "no *.safetensors" if depth else "no num_hidden_layers in its config.json"
-        raise RequestError(f"{folder} holds no checkpoint: it has {lack}. Give a folder that save_pretrained wrote.")
-    return Identity(_fingerprint(folder), depth)
-
-
-def _check_checkpoint(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise RequestError(
-            f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
-        )
+    if not depth:
+        raise RequestError(f"{folder} holds no decoder: its config.json has no num_hidden_layers.")
+    return Identity(_fingerprint(Path(folder)), depth)
 
 
 def _fingerprint(folder: Path, kept: list[int] | None = None) -> str:
@@ -67,21 +58,18 @@ def _checksum(file: Path) -> str:
         if spec["sizes"][file.name] == found.st_size and found.st_mtime_ns <= record.stat().st_mtime_ns:
             return str(spec["weights_sha256"])
     key = artifacts.digest([str(real), found.st_size, found.st_mtime_ns])
-    remembered = cache_folder() / "checksums" / key
-    if not remembered.is_file():
-        checksum = artifacts.file_digest(real)
-        with (
-            suppress(OSError, WorkError),
-            artifacts.whole_file(remembered) as partial,
-        ):  # nowhere to write: time is lost
-            partial.write_text(checksum)
-        return checksum
-    return remembered.read_text()
+    remembered = cache_folder() / "checksums" / f"{key}.json"
+    if remembered.is_file():
+        return artifacts.read_json(remembered)
+    checksum = artifacts.file_digest(real)
+    with suppress(OSError, WorkError):  # where nothing can be written, time alone is lost
+        artifacts.write_json(remembered, checksum)
+    return checksum
 
 
 # ------------------------------------------------------------------------------------------------------------- devices
 
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+FLOAT32, BFLOAT16 = DTYPES = "float32", "bfloat16"  # float16's range is too narrow to train without scaled losses
 
 
 def resolved_device(name: str = "auto") -> torch.device:
@@ -93,17 +81,9 @@ def resolved_device(name: str = "auto") -> torch.device:
     import torch
 
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    there = ["cpu", *(["cuda", *gpus] if gpus else [])]
-    if name != "auto" and name not in there:
-        raise RequestError(f"No device {name!r} here: choose auto or one of {', '.join(there)}.")
-    return torch.device(name if name != "auto" else there[:2][-1])
-
-
-def check_dtype(name: str) -> None:
-    """Refuse arithmetic that is neither float32 nor bfloat16."""
-    if name not in (FLOAT32, BFLOAT16):
-        narrow = " (float16 has too narrow a range for training)" if name == "float16" else ""
-        raise RequestError(f"No dtype {name!r}: choose {FLOAT32} or {BFLOAT16}{narrow}.")
+    default = "cuda" if gpus else "cpu"
+    known("device", name, dict.fromkeys(["auto", "cpu", default, *gpus]))
+    return torch.device(default if name == "auto" else name)
 
 
 def device_name(base: Base) -> str:
@@ -227,8 +207,11 @@ def load_base(
 
     _threads()  # as it is before anybody changes it
     folder, where = Path(folder), resolved_device(device)
-    _check_checkpoint(folder)
-    check_dtype(dtype)
+    known("dtype", dtype, DTYPES)
+    if not (folder / "config.json").is_file():
+        raise RequestError(
+            f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
+        )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     # Said once, the number of threads is MKL's as well: left to its own choice it may change the last bits of a sum. A
@@ -236,9 +219,9 @@ def load_base(
     torch.set_num_threads(1 if model.num_parameters() < 1_000_000 else _threads())
     if where.type == "cuda":
         torch.set_float32_matmul_precision("highest")
-    rows = None if kept is None else torch.tensor(kept, device="cpu")
     if texts is not None:
-        rows = kept_ids(tokenizer, texts)
+        kept = kept_ids(tokenizer, texts).tolist()
+    rows = None if kept is None else torch.tensor(kept, device="cpu")
     if rows is not None:
         trim(model, rows)
     return Base(folder, model.to(where), tokenizer, rows, dtype)

@@ -90,17 +90,13 @@ def completion_nll(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
 class BranchedBatch:
     """Rows with branches behind their completions, each branch seeing only what it would see in its place.
 
-    ``attention`` has shape (rows, 1, length, past + length): 0 where a position is seen, a very negative number elsewhere.
-    For each row, ``targets`` are the tokens of the completion, then those of each branch, ``parts`` their numbers, and
-    ``sources`` where each is predicted, among the last ``width`` + 1 positions.
+    ``inputs`` is what the model's forward takes; its attention_mask, of shape (rows, 1, length, past + length), is 0 where a
+    position is seen and a very negative number elsewhere. ``scored`` holds for each row where, among the last ``width`` + 1
+    positions, each token of the completion and then of the branches is predicted; these tokens; and how many each part has.
     """
 
-    input_ids: Tensor
-    attention: Tensor
-    position_ids: Tensor
-    sources: list[list[int]]
-    targets: list[list[int]]
-    parts: list[list[int]]
+    inputs: dict[str, Tensor]
+    scored: list[tuple[list[int], list[int], list[int]]]
     width: int
 
 
@@ -124,7 +120,7 @@ def branched(
     ids = [prompt + written for (prompt, _), written in zip(rows, targets, strict=True)]
     length, width = max(map(len, ids)), max(map(len, targets))
     seen = torch.zeros((len(rows), length, past + length), dtype=torch.bool, device="cpu")
-    positions, sources = [], []
+    positions, scored = [], []
     for i, ((prompt, completion), own) in enumerate(zip(rows, branches, strict=True)):
         start, trunk = length - len(ids[i]), len(prompt) + len(completion)
         seen[i, start:, :past] = True
@@ -138,17 +134,12 @@ def branched(
             places += range(parent, parent + len(branch.ids))
             before += [parent - 1, *range(first, last - 1)]
         positions.append([past + place for place in places])
-        sources.append([place - len(ids[i]) + width + 1 for place in before])
+        sources = [place - len(ids[i]) + width + 1 for place in before]
+        scored.append((sources, targets[i], [len(completion), *(len(branch.ids) for branch in own)]))
     hidden = ~seen[:, None].to(device)
-    return BranchedBatch(
-        input_ids=_flush(ids, pad_id, length, device),
-        attention=torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min),
-        position_ids=_flush(positions, 0, length, device),
-        sources=sources,
-        targets=targets,
-        parts=[[len(c), *(len(b.ids) for b in own)] for (_, c), own in zip(rows, branches, strict=True)],
-        width=width,
-    )
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)
+    inputs = {"input_ids": _flush(ids, pad_id, length, device), "position_ids": _flush(positions, 0, length, device)}
+    return BranchedBatch({**inputs, "attention_mask": mask}, scored, width)
 
 
 def _written(completion: list[int], branches: Sequence[Branch]) -> list[int]:
@@ -160,15 +151,9 @@ def branched_nll(model: Any, batch: BranchedBatch, **kwargs: Any) -> list[list[T
     import torch
     from torch.nn.functional import cross_entropy
 
-    logits = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention,
-        position_ids=batch.position_ids,
-        logits_to_keep=batch.width + 1,
-        **kwargs,
-    ).logits
+    logits = model(**batch.inputs, logits_to_keep=batch.width + 1, **kwargs).logits
     found = []
-    for row, sources, targets, parts in zip(logits, batch.sources, batch.targets, batch.parts, strict=True):
+    for row, (sources, targets, parts) in zip(logits, batch.scored, strict=True):
         wanted = torch.tensor(targets, dtype=torch.long, device=row.device)
         found.append(list(cross_entropy(row[sources].float(), wanted, reduction="none").split(parts)))
     return found

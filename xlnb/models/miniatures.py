@@ -11,6 +11,7 @@ from xlnb.errors import known
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+
 MINIATURES = ("gemma3", "llama", "mistral", "qwen2", "qwen3", "cohere")
 
 
@@ -19,7 +20,7 @@ def miniature(folder: str | Path, family: str = "gemma3", seed: int = 0) -> Path
 
     8 layers of width 32, 260 tokens; the same ``seed`` gives the same bytes. Source: ours.
     """
-    known("miniature of", family, MINIATURES)
+    known("miniature", family, MINIATURES)
     folder = Path(folder)
     if folder.is_dir():
         return folder
@@ -40,11 +41,17 @@ def _miniature_config(family: str, tokenizer: PreTrainedTokenizerBase) -> Any:
     from transformers import CohereConfig, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
     shape: dict[str, Any] = {
-        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 8,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
-        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
+    }
     if family == "gemma3":
         return Gemma3TextConfig(**shape, head_dim=8, query_pre_attn_scalar=8, sliding_window=512)
     if family == "qwen3":
@@ -54,7 +61,7 @@ def _miniature_config(family: str, tokenizer: PreTrainedTokenizerBase) -> Any:
 
 
 def _byte_tokenizer() -> PreTrainedTokenizerBase:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -63,7 +70,9 @@ def _byte_tokenizer() -> PreTrainedTokenizerBase:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
     )

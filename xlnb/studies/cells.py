@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xlnb import artifacts
 from xlnb.corpora.benchmarks import Benchmark
 from xlnb.evaluation.asking import Evaluation
-from xlnb.evaluation.readings import READINGS
-from xlnb.evaluation.scoring import allowed
+from xlnb.evaluation.readings import READINGS, allowed
 from xlnb.methods import METHODS
 
 if TYPE_CHECKING:
