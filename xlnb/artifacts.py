@@ -52,7 +52,7 @@ def whole_folder(path: str | Path, flush: bool = True, fresh: bool = False) -> I
 @contextmanager
 def _beside(path: Path, fresh: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale_partials(path)
+    _remove_stale_partials(path)
     partial = path.with_name(f".{path.name}{_PARTIAL}{os.getpid()}")
     _remove(partial)
     try:
@@ -72,22 +72,14 @@ def _beside(path: Path, fresh: bool = False) -> Iterator[Path]:
         _remove(partial)
 
 
-def remove_stale_partials(path: Path) -> None:
+def _remove_stale_partials(path: Path) -> None:
     """Remove what killed processes left of earlier attempts to write ``path``."""
     for leftover in path.parent.glob(f".{path.name}{_PARTIAL}*"):
+        import psutil  # seldom needed
+
         pid = leftover.name.rpartition("-")[2]
-        if not (pid.isdigit() and _is_alive(int(pid))):
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
             _remove(leftover)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's process
-        return True
-    return True
 
 
 def _remove(path: Path) -> None:
@@ -134,8 +126,10 @@ def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
 
     ``started`` is a :func:`time.time`; durations are in seconds. Names no path of the machine beyond the command's.
     """
+    program = Path(sys.argv[0]).name
     return {
-        "command": _command(),
+        # A notebook's arguments say nothing but where the kernel's files lie.
+        "command": "a notebook" if program == "ipykernel_launcher.py" else " ".join([program, *sys.argv[1:]]),
         "commit": _commit(),
         "versions": versions(),
         "spec": dict(spec),
@@ -143,13 +137,6 @@ def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
         "seconds": round(time.time() - started, 1),
         "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
     }
-
-
-def _command() -> str:
-    program = Path(sys.argv[0]).name
-    if program == "ipykernel_launcher.py":  # its arguments say nothing but where the kernel's files lie
-        return "a notebook"
-    return " ".join([program, *sys.argv[1:]])
 
 
 def versions(names: Sequence[str] = ("xlnb", "torch", "transformers", "peft", "numpy")) -> dict[str, str]:
@@ -167,10 +154,12 @@ def versions(names: Sequence[str] = ("xlnb", "torch", "transformers", "peft", "n
 
 def _commit() -> str | None:
     # A result computed from a dirty tree says so: its commit alone would not repeat it.
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        run = lambda *args: subprocess.run(  # noqa: E731
-            ["git", "-C", str(Path(__file__).parent), *args], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-        return run("rev-parse", "--short=12", "HEAD") + ("+changes" if run("status", "--porcelain", "--", ".") else "")
+        asked = [[*git, "rev-parse", "--short=12", "HEAD"], [*git, "status", "--porcelain", "--", "."]]
+        commit, changes = (
+            subprocess.check_output(one, text=True, stderr=subprocess.DEVNULL, timeout=10) for one in asked
+        )
     except (OSError, subprocess.SubprocessError):
         return None
+    return commit.strip() + ("+changes" if changes else "")

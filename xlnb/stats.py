@@ -40,7 +40,7 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def mean_interval(values: np.ndarray, seed: int = 0) -> Interval:
+def mean_interval(values: np.ndarray) -> Interval:
     """Return the mean of per-problem outcomes and its interval: Wilson's for 0/1 outcomes, else a bootstrap over problems."""
     import numpy as np
     from scipy.stats import bootstrap
@@ -56,9 +56,8 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> Interval:
     elif len(values) == 1:
         low = high = mean
     else:
-        low, high = bootstrap(
-            (values,), np.mean, n_resamples=_RESAMPLES, confidence_level=LEVEL, method="percentile", rng=seed
-        ).confidence_interval
+        options = {"n_resamples": _RESAMPLES, "confidence_level": LEVEL, "method": "percentile", "rng": 0}
+        low, high = bootstrap((values,), np.mean, **options).confidence_interval
     return Interval(mean, float(low), float(high), len(values))
 
 
@@ -116,13 +115,12 @@ def _p_value(means: np.ndarray) -> float:
     return min(1.0, 2 * (rarer + 1) / (len(means) + 1))
 
 
-def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> Interval:
+def paired_difference(a: pd.DataFrame, b: pd.DataFrame) -> Interval:
     """Return the mean of ``a`` minus ``b`` over the same problems (and seeds), with its crossed interval and p-value.
 
     Both frames have columns seed, problem, outcome; one with a single seed (the base) is held against every seed of the other.
-    Problems or seeds that differ otherwise are refused, as are outcomes that stand twice.
     """
-    return crossed_interval(paired_table(a, b), seed)
+    return crossed_interval(paired_table(a, b))
 
 
 def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> np.ndarray:
@@ -139,14 +137,13 @@ def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> np.ndarray:
 
 def _sides(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return both sides as tables with the same problems in the same order, and the same seeds or one on either side."""
-    wide_a, wide_b = (_wide(frame) for frame in (a, b))
-    if list(wide_a.columns) != list(wide_b.columns):
+    wide = [_wide(frame) for frame in (a, b)]
+    problems, seeds = [list(one.columns) for one in wide], [list(one.index) for one in wide]
+    if problems[0] != problems[1]:
         raise RequestError("The two sides were scored on different problems: a paired difference needs the same ones.")
-    if 1 not in (len(wide_a), len(wide_b)) and list(wide_a.index) != list(wide_b.index):
-        raise RequestError(
-            f"The two sides have seeds {list(wide_a.index)} and {list(wide_b.index)}: they must be the same."
-        )
-    return wide_a.to_numpy(dtype=float), wide_b.to_numpy(dtype=float)
+    if 1 not in map(len, seeds) and seeds[0] != seeds[1]:
+        raise RequestError(f"The two sides have seeds {seeds[0]} and {seeds[1]}: they must be the same.")
+    return wide[0].to_numpy(dtype=float), wide[1].to_numpy(dtype=float)
 
 
 def _wide(frame: pd.DataFrame) -> pd.DataFrame:
@@ -158,9 +155,6 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
     if wide.empty or wide.isna().any().any():
         raise RequestError("Outcomes are missing for some seeds and problems: a paired difference needs all of them.")
     return wide
-
-
-# --- tests -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -200,9 +194,8 @@ def mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> McNemar:
         raise RequestError(
             "McNemar's test takes outcomes 0 and 1 (wrong and right) only: use paired_difference for others."
         )
-    only_a, only_b, both, neither = (
-        int((left[0] == x)[right[0] == y].sum()) for x, y in ((1, 0), (0, 1), (1, 1), (0, 0))
-    )
+    cases = ((1, 0), (0, 1), (1, 1), (0, 0))
+    only_a, only_b, both, neither = (int(((left == x) & (right == y)).sum()) for x, y in cases)
     p = contingency_tables.mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue
     return McNemar(only_a, only_b, both, neither, (only_a - only_b) / left.size, float(p))
 
@@ -253,9 +246,6 @@ def _checked_table(table: np.ndarray) -> np.ndarray:
     return table
 
 
-# --- planning ----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Components:
     """The variance of a paired difference in parts: between seeds, between problems, and what is left in each cell.
@@ -272,10 +262,8 @@ class Components:
 
     def __post_init__(self) -> None:
         for name in ("seed", "problem", "residual"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise RequestError(
-                    f"The variance {name} is {getattr(self, name)}: it must be a finite number, 0 or more."
-                )
+            if not 0 <= (value := getattr(self, name)) < float("inf"):
+                raise RequestError(f"The variance {name} is {value}: it must be a finite number, 0 or more.")
 
 
 def variance_components(table: np.ndarray) -> Components:
@@ -354,7 +342,11 @@ def power(difference: float, components: Components, problems: int, seeds: int, 
         raise RequestError(
             f"difference is {difference}: give a finite number, in the outcome's unit (3 points are 0.03)."
         )
-    variance, df = _precision(components, problems, seeds, level)
+    if problems < 2 or seeds < 1:
+        raise RequestError(f"{problems} problems and {seeds} seeds: a test needs at least two problems and one seed.")
+    if not 0 < level < 1:
+        raise RequestError(f"level is {level}: give a share between 0 and 1, such as 0.05.")
+    variance, df = _precision(components, problems, seeds)
     if variance == 0:
         return 1.0 if difference else level
     if df == 0:
@@ -364,12 +356,8 @@ def power(difference: float, components: Components, problems: int, seeds: int, 
     return float(nct.sf(critical, df, noncentrality) + np.nan_to_num(nct.cdf(-critical, df, noncentrality)))
 
 
-def _precision(components: Components, problems: int, seeds: int, level: float) -> tuple[float, float]:
+def _precision(components: Components, problems: int, seeds: int) -> tuple[float, float]:
     """Return the variance of the mean and its degrees of freedom, 0 where one seed cannot tell the variance of seeds."""
-    if problems < 2 or seeds < 1:
-        raise RequestError(f"{problems} problems and {seeds} seeds: a test needs at least two problems and one seed.")
-    if not 0 < level < 1:
-        raise RequestError(f"level is {level}: give a share between 0 and 1, such as 0.05.")
     cell = components.residual / (seeds * problems)
     between_seeds, between_problems = components.seed / seeds, components.problem / problems
     variance = between_seeds + between_problems + cell
@@ -385,11 +373,7 @@ def _precision(components: Components, problems: int, seeds: int, level: float) 
 
 
 def power_table(
-    components: Components,
-    difference: float,
-    problems: Sequence[int] = (100, 250, 500, 1000, 2000),
-    seeds: Sequence[int] = (1, 3, 5, 10),
-    level: float = 0.05,
+    components: Components, difference: float, problems: Sequence[int], seeds: Sequence[int]
 ) -> pd.DataFrame:
     """Return the power to see a difference: a row for each number of problems, a column for each number of seeds.
 
@@ -399,7 +383,7 @@ def power_table(
     """
     import pandas as pd
 
-    cells = [[power(difference, components, p, s, level) for s in seeds] for p in problems]
+    cells = [[power(difference, components, p, s) for s in seeds] for p in problems]
     return pd.DataFrame(cells, pd.Index(problems, name="problems"), pd.Index(seeds, name="seeds"))
 
 
@@ -437,9 +421,7 @@ def needed_problems(
     return many
 
 
-def simulated_error_rate(
-    components: Components, problems: int, seeds: int, trials: int = 1000, seed: int = 0
-) -> Interval:
+def simulated_error_rate(components: Components, problems: int, seeds: int, trials: int = 1000) -> Interval:
     """Return how often :func:`crossed_interval` excludes zero where the true difference is zero, by simulation.
 
     Nominal is ``ALPHA``. Effects of seeds, problems and cells are normal with the variances of ``components``; ``n`` of the
@@ -455,7 +437,7 @@ def simulated_error_rate(
             f"{problems} problems, {seeds} seeds, {trials} trials: a simulation needs at least one of each."
         )
     weights = _resamples(seeds, problems, 0)  # those that crossed_interval draws by default
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     by_seed, by_problem, by_cell = np.sqrt([components.seed, components.problem, components.residual])
     rejected: list[bool] = []
     while len(rejected) < trials:

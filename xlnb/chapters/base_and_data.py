@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from typing import Any
 
 import pandas as pd
@@ -19,12 +19,11 @@ from xlnb.stats import mean_interval, paired_difference
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, verdict
 from xlnb.studies.outcomes import select
 
+_COUNTED = 400  # problems a split on which shares are counted; few-shot has few more
+
 
 def difficulty_figure(steps: pd.DataFrame) -> Figure:
-    """Draw how many problems of each split have one, two or three steps, in percent of the split.
-
-    ``steps`` has a row a split and a column a number of steps, holding shares.
-    """
+    """Draw :func:`step_shares` in percent of each split."""
     figure, ((axis,),) = subplots(1, 1, 2.4)
     left = 0 * steps.iloc[:, 0]
     for colour, count in zip(sns.color_palette("crest", len(steps.columns)), steps.columns, strict=True):
@@ -37,8 +36,9 @@ def difficulty_figure(steps: pd.DataFrame) -> Figure:
     return figure
 
 
-def shots_figure(scores: pd.DataFrame, metrics: Sequence[str] = SHOTS_READINGS[:3]) -> Figure:
+def shots_figure(scores: pd.DataFrame) -> Figure:
     """Draw scores by the number of worked examples, a column a metric, a line a test language."""
+    metrics = SHOTS_READINGS[:3]
     figure, axes = subplots(1, len(metrics), 2.8)
     languages = sorted(scores["test_language"].unique(), key=lambda code: code != "en")
     colours = dict(zip(languages, (MATH_COLOUR, LANGUAGE_COLOUR), strict=False))
@@ -54,9 +54,6 @@ def shots_figure(scores: pd.DataFrame, metrics: Sequence[str] = SHOTS_READINGS[:
         axis.set_ylim(bottom=0)
     axes[0, -1].legend(frameon=False)
     return figure
-
-
-_COUNTED = 400  # problems a split on which shares are counted; few-shot has few more
 
 
 def parallel_problems(language: str, split: str, n: int) -> Any:
@@ -76,22 +73,12 @@ def one_problem_everywhere(split: str, index: int = 0) -> Any:
 
 
 def weaknesses(language: str) -> str:
-    """Return, as Markdown bullets, the known weaknesses that a language's file of word problems names at its head.
-
-    A sentence where it names none, as the English one.
-    """
-    lines = templates.file_head(language)
-    start = next((i for i, line in enumerate(lines) if line.startswith("Known weaknesses")), len(lines))
-    known: list[str] = []
-    for line in lines[start + 1 :]:
-        if line.startswith("- "):
-            known.append(line)
-        elif line and known:
-            known[-1] += f" {line}"
-        elif not line and known:
-            break
+    """Return the known weaknesses that a language's file of word problems names at its head, or that it names none."""
+    _, _, known = "\n".join(templates.file_head(language)).partition("Known weaknesses")
+    if bulleted := re.search(r"^- .+(\n.+)*", known, re.MULTILINE):
+        return re.sub(r"\n(?!- )", " ", bulleted[0])
     why = ": it is the original from which the others were translated" if language == "en" else ""
-    return "\n".join(known) or f"The {LANGUAGE_NAMES[language]} file names no weaknesses{why}."
+    return f"The {LANGUAGE_NAMES[language]} file names no weaknesses{why}."
 
 
 def generic_table() -> Any:

@@ -59,10 +59,7 @@ def dot(axis: Any, place: Any, ends: Any, colour: str, upright: bool = False, **
 
 
 def partition_figure(partitions: Sequence[Partition]) -> Figure:
-    """Draw who owns each layer: blue is math, orange is the language, grey between is a transition.
-
-    A row a partition; two, attention and FFN, where the partition divides layers by block.
-    """
+    """Draw who owns each layer: a row a partition; two, attention and FFN, where the partition divides layers by block."""
     rows: list[tuple[str, tuple[float, ...]]] = []
     for one in partitions:
         if one.is_by_layer:
@@ -72,32 +69,28 @@ def partition_figure(partitions: Sequence[Partition]) -> Figure:
     depth = max(one.depth for one in partitions)
     figure, ((axis,),) = subplots(1, 1, 0.9 + 0.4 * len(rows))
     colours = LinearSegmentedColormap.from_list("share", [LANGUAGE_COLOUR, "#DDDDDD", MATH_COLOUR])
-    axis.pcolormesh(
-        np.array([shares for _, shares in rows]), cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=2
-    )
+    shares = np.array([owned for _, owned in rows])
+    axis.pcolormesh(shares, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=2)
     axis.set_yticks(np.arange(len(rows)) + 0.5, [name for name, _ in rows])
     axis.set_xticks(np.arange(depth) + 0.5, [str(layer) for layer in range(depth)])
     axis.set(xlabel="transformer layer (0 reads the input, the last one writes the output)")
     axis.grid(False)
     axis.invert_yaxis()
     owners = {"from the math expert": MATH_COLOUR, "from the language expert": LANGUAGE_COLOUR}
-    if any(share not in (0, 1) for _, shares in rows for share in shares):
+    if not np.isin(shares, (0, 1)).all():
         owners["half of each"] = "#DDDDDD"
     patches = [Patch(color=colour, label=owner) for owner, colour in owners.items()]
     axis.legend(handles=patches, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return figure
 
 
-def scores_figure(scores: pd.DataFrame, metrics: Sequence[str] = SHOWN, title: str = "") -> Figure:
-    """Draw each method's score with its 95 % interval: a column a metric, a row a test language.
-
-    ``scores`` has the columns of :func:`xlnb.load_scores`, one row a method, test language and metric.
-    """
+def scores_figure(scores: pd.DataFrame, title: str) -> Figure:
+    """Draw each method's score, as :func:`xlnb.load_scores` has them: a column a metric, a row a test language."""
     languages, arms = target_first(scores["test_language"]), arms_of(scores)
     height = 0.6 + len(languages) * (0.75 + 0.27 * len(arms))
-    figure, axes = subplots(len(languages), len(metrics), height, title, sharey=True, sharex="col")
+    figure, axes = subplots(len(languages), len(SHOWN), height, title, sharey=True, sharex="col")
     for row, language in zip(axes, languages, strict=True):
-        for axis, metric in zip(row, metrics, strict=True):
+        for axis, metric in zip(row, SHOWN, strict=True):
             part = scores[(scores["test_language"] == language) & (scores["metric"] == metric)]
             by_arm = part.set_index(["method", "partition"])
             factor = READINGS[metric].scale
@@ -114,14 +107,11 @@ def scores_figure(scores: pd.DataFrame, metrics: Sequence[str] = SHOWN, title: s
     return figure
 
 
-def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = PRIMARY) -> Figure:
-    """Draw each arm's paired difference to the base, a panel a test language; right of the line is better.
-
-    ``gains`` are of :func:`xlnb.studies.comparisons.against_base`.
-    """
-    chosen = gains[gains["metric"] == metric]
+def gains_figure(gains: pd.DataFrame, title: str) -> Figure:
+    """Draw :func:`xlnb.studies.comparisons.against_base` by the primary reading, a panel a test language."""
+    chosen = gains[gains["metric"] == PRIMARY]
     languages = target_first(chosen["test_language"])
-    reading = READINGS[metric]
+    reading = READINGS[PRIMARY]
     figure, axes = subplots(1, len(languages), 3.2, title, sharey=True)
     for axis, language in zip(axes[0], languages, strict=True):
         rows = list(chosen[chosen["test_language"] == language].itertuples())
@@ -131,7 +121,7 @@ def gains_figure(gains: pd.DataFrame, title: str = "", metric: str = PRIMARY) ->
         turned = "" if reading.higher_is_better else ", reversed"
         axis.set_xlabel(f"{reading.title}, minus the base's\n({reading.unit_in_words}{turned}:\nright is better)")
         axis.set_yticks(range(len(rows)), [label(row.method_a, row.partition_a) for row in rows])
-        _right_is_better(axis, metric)
+        _right_is_better(axis, PRIMARY)
     axes[0, 0].invert_yaxis()
     return figure
 
@@ -145,11 +135,7 @@ def _right_is_better(axis: Any, metric: str) -> None:
 def differences_figure(
     contrasts: pd.DataFrame, title: str = "", metrics: Sequence[str] = SHOWN, naming: Naming = label
 ) -> Figure:
-    """Draw paired differences with their 95 % intervals, a column a metric; right of the line is better.
-
-    ``contrasts`` are of :func:`xlnb.studies.comparisons.contrasts`; where less is better the axis is reversed. Filled dots are
-    differences that are shown (the column verdict).
-    """
+    """Draw :func:`xlnb.studies.comparisons.contrasts`, a column a metric; filled dots are differences that are shown."""
     pairs = contrasts.drop_duplicates(ARMS)
     figure, axes = subplots(1, len(metrics), 1.4 + 0.45 * len(pairs), title, sharey=True)
     for axis, metric in zip(axes[0], metrics, strict=True):
@@ -165,8 +151,7 @@ def differences_figure(
         axis.set_xlabel(f"{READINGS[metric].title}\n({unit})")
         _right_is_better(axis, metric)
     names = [pair_name(row, naming) for row in pairs.itertuples()]
-    axes[0, 0].set_yticks(
-        range(len(names)), [name.replace(" − ", "\n− ") if len(name) > 28 else name for name in names]
-    )
+    shown = [name.replace(" − ", "\n− ") if len(name) > 28 else name for name in names]
+    axes[0, 0].set_yticks(range(len(shown)), shown)
     axes[0, 0].invert_yaxis()
     return figure

@@ -21,7 +21,8 @@ from xlnb.weights.merging import layer_swapping
 from xlnb.weights.partitions import COMPLEMENT, Partition
 from xlnb.weights.task_vectors import TaskVector
 
-_MATH, _SWAP, _ARITHMETIC, _SOUP = ("math-only", ""), (SWAP, "C"), ("task-arithmetic", ""), ("soup", "")
+_MATH, _ARITHMETIC, _SOUP = ("math-only", ""), ("task-arithmetic", ""), ("soup", "")
+_SWAP, _EXCHANGED = (SWAP, "C"), (SWAP, COMPLEMENT)
 CLAIM = Claim("first-swap", "Is the swap better than its rivals?", _SWAP, (_MATH, _ARITHMETIC, _SOUP))
 QUESTIONS = (
     Claim("math-in-english", "Did the math expert learn math in English?", _MATH, (BASE,), in_english=True),
@@ -30,12 +31,7 @@ QUESTIONS = (
     Claim("swap-math", "Is it better than the math expert alone (the paper's F2)?", _SWAP, (_MATH,)),
     Claim("swap-arithmetic", "Is it better than adding both task vectors?", _SWAP, (_ARITHMETIC,)),
     Claim("swap-soup", "Is it better than averaging them?", _SWAP, (_SOUP,)),
-    Claim(
-        "swap-complement",
-        "Does it matter which layers go where (against the complement)?",
-        _SWAP,
-        ((SWAP, COMPLEMENT),),
-    ),
+    Claim("swap-complement", "Does it matter which layers go where (against the complement)?", _SWAP, (_EXCHANGED,)),
 )
 _TOLD = {
     REPRODUCED: "**Reproduced at this size**, by the primary reading: the swap is better than its rivals.",
@@ -59,8 +55,7 @@ def loss_figure(histories: dict[str, pd.DataFrame]) -> Figure:
 def save_readme_figure(path: str = "book/_static/first-swap.png") -> None:
     """Draw the README's figure from the committed results: what each way of merging gains over the base, in both languages."""
     outcomes = load_outcomes(experiment="first-swap", profile="pocket", language="sw", split="scored", shots=2)
-    figure = gains_figure(against_base(outcomes), figure_title(outcomes))
-    figure.savefig(path, dpi=150)
+    gains_figure(against_base(outcomes), figure_title(outcomes)).savefig(path, dpi=150)
 
 
 def training_sentence(histories: Mapping[str, pd.DataFrame]) -> str:
@@ -103,10 +98,7 @@ def answers_table(outcomes: pd.DataFrame, problem: Problem) -> Any:
 
 
 def first_swap_summary(target: pd.DataFrame, english: pd.DataFrame) -> str:
-    """Return the summary of the first chapter as Markdown bullets.
-
-    ``target`` and ``english`` are contrasts in the target language and in English.
-    """
+    """Return the chapter's summary as Markdown bullets, from contrasts in the target language and in English."""
     contrasts = pd.concat([target, english], ignore_index=True)
     lines = [_TOLD[decide(CLAIM, contrasts).outcome]]
     for claim in QUESTIONS:

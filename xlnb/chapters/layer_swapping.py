@@ -28,18 +28,13 @@ from xlnb.weights.partitions import COMPLEMENT
 from xlnb.weights.task_vectors import TaskVector
 
 
-def sweep_figure(cells: pd.DataFrame, title: str = "", metric: str = EXPRESSION_NLL) -> Figure:
-    """Draw a sweep as a heat map, bottom by top: each swap's difference to the math expert with its 95 % interval.
-
-    ``cells`` are of :func:`sweep_contrasts`. Blue is better than the math expert, orange worse; bold numbers are differences that
-    are shown (the column verdict).
-    """
-    better = 1 if READINGS[metric].higher_is_better else -1
+def sweep_figure(cells: pd.DataFrame, title: str) -> Figure:
+    """Draw :func:`sweep_contrasts` as a heat map, bottom by top: blue is better than the math expert, bold what is shown."""
     wide = cells.pivot(index="bottom", columns="top", values="difference")
     figure, ((axis,),) = subplots(1, 1, 1.3 + 0.5 * len(wide), title)
     limit = float(cells["difference"].abs().max()) or 1.0
-    colours = LinearSegmentedColormap.from_list("better", [LANGUAGE_COLOUR, "#FFFFFF", MATH_COLOUR][::better])
-    unit = f"{READINGS[metric].title}, minus the\nmath expert's (nats per token)"
+    colours = LinearSegmentedColormap.from_list("lower is better", [MATH_COLOUR, "#FFFFFF", LANGUAGE_COLOUR])
+    unit = f"{READINGS[EXPRESSION_NLL].title}, minus the\nmath expert's (nats per token)"
     sns.heatmap(wide, ax=axis, cmap=colours, vmin=-limit, vmax=limit, linewidths=1, cbar_kws={"label": unit})
     for row in cells.itertuples():
         x, y = wide.columns.get_loc(row.top) + 0.5, wide.index.get_loc(row.bottom) + 0.5
@@ -88,8 +83,7 @@ def with_pooled_random(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 def control_contrasts(outcomes: pd.DataFrame, test_language: str) -> pd.DataFrame:
     """Return the swap by C against its controls and by the other partitions, by likelihood."""
-    pairs = [(_C, other) for other in _OPPONENTS]
-    return contrasts(with_pooled_random(outcomes), pairs, test_language, LIKELIHOODS)
+    return contrasts(with_pooled_random(outcomes), [(_C, other) for other in _OPPONENTS], test_language, LIKELIHOODS)
 
 
 def by_partition(method: str, partition: str) -> str:
@@ -97,15 +91,15 @@ def by_partition(method: str, partition: str) -> str:
     return partition or label(method)
 
 
-def sweep_contrasts(outcomes: pd.DataFrame, test_language: str, metric: str = EXPRESSION_NLL) -> pd.DataFrame:
-    """Return the contrast of each swap of the sweep to the math expert, with its counts: columns ``bottom`` and ``top``.
+def sweep_contrasts(outcomes: pd.DataFrame, test_language: str) -> pd.DataFrame:
+    """Return each swap's contrast to the math expert by the NLL of the expressions, with its counts, ``bottom`` and ``top``.
 
     Holm's p is over all cells but 0+0, which is the math expert itself.
     """
     names = [name for name in outcomes["partition"].unique() if _OUTER.fullmatch(name)]
     families = ([name for name in names if (name == "outer 0+0") == itself] for itself in (True, False))
     pairs = [[((SWAP, name), _MATH) for name in family] for family in families if family]
-    cells = pd.concat([contrasts(outcomes, family, test_language, [metric]) for family in pairs])
+    cells = pd.concat([contrasts(outcomes, family, test_language, [EXPRESSION_NLL]) for family in pairs])
     cells[["bottom", "top"]] = cells["partition_a"].str.extract(_OUTER).astype(int)
     return cells.sort_values(["bottom", "top"], ignore_index=True)
 
@@ -115,17 +109,16 @@ def _swaps(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[(cells["bottom"] > 0) | (cells["top"] > 0)]
 
 
-def sweep_reading(cells: pd.DataFrame, test_language: str, metric: str = EXPRESSION_NLL) -> str:
+def sweep_reading(cells: pd.DataFrame, test_language: str) -> str:
     """Return the sweep in words: how many swaps are better or worse than the math expert, and the two extremes."""
-    swaps = _swaps(cells)
+    swaps = _swaps(cells).sort_values("difference")
     count = {word: list(swaps["verdict"]).count(word) for word in VERDICTS}
-    ordered = swaps.sort_values("difference")
     told = []
-    for word, row in (("lowest", ordered.iloc[0]), ("highest", ordered.iloc[-1])):
-        value = amount(row["difference"], row["low"], row["high"], metric, signed=True)
+    for word, row in (("lowest", swaps.iloc[0]), ("highest", swaps.iloc[-1])):
+        value = amount(row["difference"], row["low"], row["high"], EXPRESSION_NLL, signed=True)
         told.append(f"the {word} difference is that of {row['bottom']}+{row['top']} ({value})")
     return (
-        f"{LANGUAGE_NAMES[test_language]}, {READINGS[metric].title}, {cells['n'].max()} development problems, "
+        f"{LANGUAGE_NAMES[test_language]}, {READINGS[EXPRESSION_NLL].title}, {cells['n'].max()} development problems, "
         f"{trainings(cells['seeds'].max())}: of {len(swaps)} swaps {count[BETTER]} are better than the math expert, "
         f"{count[WORSE]} worse, and for {count[NOT_SHOWN]} no difference is shown; {told[0]}, {told[1]}. The extremes of many "
         "cells are partly luck: they describe the map and choose nothing."
@@ -145,18 +138,12 @@ def swap_summary(target: pd.DataFrame, english: pd.DataFrame, cells: pd.DataFram
             "**Not reproduced at this size**: the swap by C beats random layers, so it matters which layers are swapped, but "
             "the math expert whole is better."
         )
-    in_english = f"; in English {answer(IN_ENGLISH, english)}"
-    told = [
-        f"{claim.question}: {answer(claim, target)}{in_english if claim.rivals == IN_ENGLISH.rivals else ''}."
-        for claim in QUESTIONS
-    ]
-    better = list(swaps["verdict"]).count(BETTER)
-    lines = [
-        f"{opening} All differences are of the NLL of the expressions, lower is better.",
-        *told,
-        f"In the sweep {better} of {len(swaps)} pairs of counts are better than the math expert on the development problems.",
-    ]
-    return bullets(lines)
+    lines = [f"{opening} All differences are of the NLL of the expressions, lower is better."]
+    for claim in QUESTIONS:
+        in_english = f"; in English {answer(IN_ENGLISH, english)}" if claim.rivals == IN_ENGLISH.rivals else ""
+        lines.append(f"{claim.question}: {answer(claim, target)}{in_english}.")
+    better = f"{list(swaps['verdict']).count(BETTER)} of {len(swaps)} pairs of counts are better than the math expert"
+    return bullets([*lines, f"In the sweep {better} on the development problems."])
 
 
 def disk_check(study: Study, partition: str = "C") -> str:

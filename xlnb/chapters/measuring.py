@@ -47,28 +47,21 @@ WAYS_TO_ANSWER = (
 )
 
 
-# ------------------------------------------------------------------------------------------------- reading answers
-
-
 def ways_table() -> Any:
     """Return a table of answers as models write them, with what we and the harness's two filters read, right ones marked."""
     rows = []
     for language, text, right in WAYS_TO_ANSWER:
         theirs, counted = harness.harness_reads(text, language), harness.harness_counts_right(text, right, language)
         ours = extract_number(text, language)
-        shown = [f"{theirs[name]} {_mark(counted[name])}" for name in _FILTERS]
-        rows.append((LANGUAGE_NAMES[language], text, right, f"{ours} {_mark(ours == right)}", *shown))
+        read = [(ours, ours == right), *((theirs[name], counted[name]) for name in _FILTERS)]
+        shown = [f"{what} {'✓' if is_right else '✗'}" for what, is_right in read]
+        rows.append((LANGUAGE_NAMES[language], text, right, *shown))
     return table(rows, ["language", "answer", "right", "xlnb", *_FILTERS.values()], heads=False)
 
 
-def _mark(right: bool) -> str:
-    return "✓" if right else "✗"
-
-
 def gold_readings(n: int = 200, split: str = "scored") -> pd.DataFrame:
-    """Return how often the gold solutions of our own problems are read right: a row a language, shares by who reads them.
-
-    Columns: language, problems, xlnb, strict-match, flexible-extract.
+    """Return which shares of the gold solutions of our own problems are read right, a row a language: language, problems, xlnb,
+    strict-match, flexible-extract.
     """
     rows = []
     for language in templates.LANGUAGES:
@@ -87,9 +80,8 @@ def gold_table(readings: pd.DataFrame) -> Any:
 
 
 def reread(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return generated answers with what each reader counts: the answers' rows, gold, xlnb, strict-match, flexible-extract.
-
-    Only answers to our own problems, whose right numbers are known here.
+    """Return the generated answers to our own problems, with gold and what each reader counts: xlnb, strict-match,
+    flexible-extract.
     """
     answers = select(outcomes, metric="exact-match", benchmark="templates")
     gold: dict[str, int] = {}
@@ -116,42 +108,39 @@ def referee_reading(answers: pd.DataFrame) -> str:
             "that it counts we do not."
         )
         for what, part in (("we count, it does not", more), ("it counts, we do not", less)):
-            lines += [f"  - {what} (right is {row.gold}): `{_ending(row.text)}`" for row in part.head(2).itertuples()]
+            for row in part.head(2).itertuples():
+                ending = row.text if len(row.text) <= 90 else f"… {row.text[-90:]}"
+                lines.append(f"  - {what} (right is {row.gold}): `{ending}`")
     return "\n".join(lines)
 
 
 def referee_by_language(answers: pd.DataFrame) -> str:
     """Return :func:`referee_reading` of the answers in each language, under the language's name."""
-    told = [
-        f"**{LANGUAGE_NAMES[code]}.** {referee_reading(select(answers, test_language=code))}"
-        for code in _in_order(answers["test_language"])
-    ]
-    return "\n\n".join(told)
-
-
-def _ending(text: str, length: int = 90) -> str:
-    return text if len(text) <= length else "… " + text[-length:]
-
-
-# ---------------------------------------------------------------------------------------- what a reading is worth
+    parts = {code: select(answers, test_language=code) for code in _in_order(answers["test_language"])}
+    return "\n\n".join(f"**{LANGUAGE_NAMES[code]}.** {referee_reading(part)}" for code, part in parts.items())
 
 
 def readings_table() -> Any:
     """Return a table of the readings: name, what an outcome means, unit, which way is better, whether answers are generated."""
-    rows = []
-    for r in (READINGS[metric] for metric in CANDIDATES):
-        better, generates = "higher" if r.higher_is_better else "lower", "yes" if r.generates else "no"
-        rows.append((r.title, r.meaning, r.unit_in_words, better, generates))
+    rows = [
+        (
+            r.title,
+            r.meaning,
+            r.unit_in_words,
+            "higher" if r.higher_is_better else "lower",
+            "yes" if r.generates else "no",
+        )
+        for r in (READINGS[metric] for metric in CANDIDATES)
+    ]
     return table(rows, ["reading", "an outcome is", "unit", "better", "generates"])
 
 
 def choices_example(language: str) -> str:
     """Return, as Markdown, one development problem and the choices offered at its first calculation."""
     problem = templates.problems(language, "development", 1)[0]
-    offered = calculation_variants(problem.expressions[0])
+    right, *others = calculation_variants(problem.expressions[0])
     before = problem.solution.partition(problem.expressions[0])[0]
-    shown = ", ".join(f"**{offered[0]}**" if i == 0 else text for i, text in enumerate(offered))
-    return f"> {problem.question}\n>\n> {before}… {shown}"
+    return f"> {problem.question}\n>\n> {before}… {', '.join([f'**{right}**', *others])}"
 
 
 def validation_means(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -174,23 +163,26 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     where no number does); ``seconds`` a 100 problems and model; ``minutes``: for that many problems. Source: ours.
     """
     rows = []
-    seconds = _seconds_by_metric(costs)
+    rate = dict(zip(costs["readings"], costs["seconds"] / costs["problems"], strict=True))
     for metric in CANDIDATES:
         part = select(outcomes, metric=metric)
         sign = 1 if READINGS[metric].higher_is_better else -1
         gains = {arm: sign * _gains(part, arm) for arm in (*ORACLE_BUDGETS, PLACEBO)}
-        gain, placebo = gains[ORACLE].mean(), gains[PLACEBO].mean()
+        # 0 is the base; the oracles come in the order of their budgets.
+        steps = np.diff([0 * gains[ORACLE].mean(axis=1), *(gains[arm].mean(axis=1) for arm in ORACLE_BUDGETS)], axis=0)
+        gain, spread = gains[ORACLE].mean(), gains[ORACLE].mean(axis=0).std(ddof=1)
         shown = _gain_is_shown(part, metric)
-        spread = gains[ORACLE].mean(axis=0).std(ddof=1)
         components = stats.variance_components(gains[ORACLE])
         seen = stats.needed_problems(SHARE_SEEN * gain, components, TRAININGS) if shown else None
         problems = float("nan") if seen is None else seen
-        cost = seconds[metric]
+        cost = min(
+            rate[name] for name, readings in COST_GROUPS.items() if metric in readings
+        )  # of the cheapest way to it
         rows.append({
             "metric": metric,
-            "ordered": _share_in_order([gains[arm].mean(axis=1) for arm in ORACLE_BUDGETS]),
+            "ordered": float((steps > 0).all(axis=0).mean()),
             "gain": READINGS[metric].scale * gain,
-            "placebo": placebo / gain if shown else float("nan"),
+            "placebo": gains[PLACEBO].mean() / gain if shown else float("nan"),
             "retest": stats.spearman_test_retest(gains[ORACLE]) if len(gains[ORACLE]) > 1 else float("nan"),
             "effect": gain / spread if spread else float("nan"),
             "problems": problems,
@@ -207,20 +199,6 @@ def _gains(part: pd.DataFrame, arm: str) -> np.ndarray:
 
 def _gain_is_shown(part: pd.DataFrame, metric: str) -> bool:
     return verdict(stats.crossed_interval(_gains(part, ORACLE)), metric) == BETTER
-
-
-def _seconds_by_metric(costs: pd.DataFrame) -> dict[str, float]:
-    """Return seconds a problem of the cheapest way to each reading."""
-    rate = dict(zip(costs["readings"], costs["seconds"] / costs["problems"], strict=True))
-    return {
-        metric: min(rate[name] for name, readings in COST_GROUPS.items() if metric in readings) for metric in CANDIDATES
-    }
-
-
-def _share_in_order(gains: Sequence[Any]) -> float:
-    """Return the share of trainings in which 0 (the base) and the gains of longer and longer trainings rise."""
-    steps = np.diff(np.vstack([np.zeros_like(gains[0]), *gains]), axis=0)
-    return float((steps > 0).all(axis=0).mean())
 
 
 def best_reading(worth: pd.DataFrame) -> str | None:
@@ -255,8 +233,7 @@ def validation_table(worth: pd.DataFrame) -> Any:
 def validation_reading(worth: pd.DataFrame) -> str:
     """Return in words which readings are in order, which measure the format, and which is named."""
     disordered = [_title(row.metric) for row in worth.itertuples() if row.ordered < 1]
-    fooled = [row for row in worth.itertuples() if row.placebo > MOST_FORMAT]
-    format_too = [f"{_title(row.metric)} ({row.placebo:.0%})" for row in fooled]
+    fooled = [f"{_title(row.metric)} ({row.placebo:.0%})" for row in worth.itertuples() if row.placebo > MOST_FORMAT]
     told = "No reading qualifies: here the rule names none."
     if chosen := best_reading(worth):
         row = worth.set_index("metric").loc[chosen]
@@ -266,7 +243,7 @@ def validation_reading(worth: pd.DataFrame) -> str:
         )
     return bullets([
         f"Not in order in every training: {', '.join(disordered) or 'none'}.",
-        f"The placebo has more than a quarter of the oracle's gain: {', '.join(format_too) or 'none'}.",
+        f"The placebo has more than a quarter of the oracle's gain: {', '.join(fooled) or 'none'}.",
         told,
     ])  # fmt: skip
 
@@ -276,8 +253,8 @@ def primary_sentence(worth: pd.DataFrame) -> str:
     named, title = best_reading(worth), READINGS[PRIMARY].title
     if named == PRIMARY:
         return f"- **Primary reading: {title}**, {READINGS[PRIMARY].meaning}. The rule names it on these outcomes."
-    rule = f"the rule would name {_title(named)}"
-    return f"- **Primary reading: {title}** by the committed trainings; on these outcomes {rule}."
+    told = f"- **Primary reading: {title}** by the committed trainings"
+    return f"{told}; on these outcomes the rule would name {_title(named)}."
 
 
 def _title(metric: str | None) -> str:
@@ -317,24 +294,22 @@ def _in_order(languages: pd.Series) -> list[str]:
     return [code for code in LANGUAGE_NAMES if code in set(languages)]
 
 
-def by_language_table(found: pd.DataFrame, metric: str = PRIMARY) -> Any:
-    """Return :func:`by_language` as a table."""
+def by_language_table(found: pd.DataFrame) -> Any:
+    """Return :func:`by_language` of the primary reading as a table."""
+    unit = READINGS[PRIMARY].unit_in_words.replace("%", "points")
     rows = [
-        (
-            LANGUAGE_NAMES[row.language],
-            row.trainings,
-            f"{row.ordered:.0%}",
-            bracketed(row.gain, row.gain_low, row.gain_high, "+.2f"),
-            bracketed(row.placebo, row.placebo_low, row.placebo_high, "+.2f"),
-            number(row.problems, ",.0f"),
-            _title(row.named),
-        )
+        {
+            "language": LANGUAGE_NAMES[row.language],
+            "trainings": row.trainings,
+            "in order": f"{row.ordered:.0%}",
+            f"oracle gains ({unit})": bracketed(row.gain, row.gain_low, row.gain_high, "+.2f"),
+            f"placebo gains ({unit})": bracketed(row.placebo, row.placebo_low, row.placebo_high, "+.2f"),
+            "problems needed": number(row.problems, ",.0f"),
+            "the rule names": _title(row.named),
+        }
         for row in found.itertuples()
     ]
-    unit = READINGS[metric].unit_in_words.replace("%", "points")
-    columns = ["language", "trainings", "in order", f"oracle gains ({unit})", f"placebo gains ({unit})", "problems needed",
-               "the rule names"]  # fmt: skip
-    return table(rows, columns)
+    return table(rows)
 
 
 def _faults(row: Any) -> list[str]:
@@ -349,28 +324,28 @@ def _faults(row: Any) -> list[str]:
     return faults
 
 
-def by_language_reading(found: pd.DataFrame, metric: str = PRIMARY) -> str:
-    """Return in words in which languages a reading passes what is asked of it, and in which the rule names another."""
+def by_language_reading(found: pd.DataFrame) -> str:
+    """Return in words in which languages the primary reading passes what is asked of it, and in which the rule names another."""
     lines = []
     for row in found.itertuples():
         faults = _faults(row)
         passed = "passes" if not faults else f"does **not** pass: {', '.join(faults)}"
-        rule = "names it" if row.named == metric else f"would name {_title(row.named)}"
+        rule = "names it" if row.named == PRIMARY else f"would name {_title(row.named)}"
         who = f"{LANGUAGE_NAMES[row.language]} ({trainings(row.trainings)})"
-        lines.append(f"{who}: {READINGS[metric].title} {passed}; the rule {rule}.")
+        lines.append(f"{who}: {_title(PRIMARY)} {passed}; the rule {rule}.")
     return bullets(lines)
 
 
-def by_language_summary(found: pd.DataFrame, answers: pd.DataFrame, metric: str = PRIMARY) -> str:
-    """Return, as Markdown bullets, where the reading passes and how many right answers of :func:`reread` the harness counts."""
-    rows = list(found.itertuples())
-    passed = [LANGUAGE_NAMES[row.language] for row in rows if not _faults(row)]
-    failed = [LANGUAGE_NAMES[row.language] for row in rows if _faults(row)]
-    lines = [
-        f"{capital(READINGS[metric].title)} passes what is asked of a primary reading in "
-        f"{', '.join(passed) or 'no language'}"
-        + (f", and not in {', '.join(failed)}." if failed else " (all that were tried).")
-    ]
+def by_language_summary(found: pd.DataFrame, answers: pd.DataFrame) -> str:
+    """Return, as Markdown bullets, where the primary reading passes and how many right answers of :func:`reread` the harness
+    counts.
+    """
+    failed = [LANGUAGE_NAMES[row.language] for row in found.itertuples() if _faults(row)]
+    passed = [LANGUAGE_NAMES[row.language] for row in found.itertuples() if not _faults(row)]
+    told = (
+        f"{capital(_title(PRIMARY))} passes what is asked of a primary reading in {', '.join(passed) or 'no language'}"
+    )
+    lines = [told + (f", and not in {', '.join(failed)}." if failed else " (all that were tried).")]
     for code in _in_order(answers["test_language"]):
         right = answers[(answers["test_language"] == code) & answers["xlnb"]]
         strict, flexible = (int(right[name].sum()) for name in _FILTERS)
@@ -381,21 +356,16 @@ def by_language_summary(found: pd.DataFrame, answers: pd.DataFrame, metric: str 
     return bullets(lines)
 
 
-# ------------------------------------------------------------------------------------------------ noise and power
-
-
 def noise(outcomes: pd.DataFrame, metric: str, arm: str = ORACLE) -> stats.Components:
     """Return the variance components of an arm's paired differences to the base."""
     return stats.variance_components(_gains(select(outcomes, metric=metric), arm))
 
 
 def noise_sentence(components: stats.Components, metric: str, problems: int, arm: str = ORACLE) -> str:
-    """Return in words where the noise of an arm's mean difference, as :func:`noise` has it, comes from, and what it means for
-    one training.
-    """
-    total = components.seed + components.problem + components.residual
+    """Return in words where the noise of an arm's difference comes from, as :func:`noise` has it, and what one training has."""
+    parts = (components.seed, components.problem, components.residual)
+    shares = [part / sum(parts) if any(parts) else 0.0 for part in parts]
     scale, unit = READINGS[metric].scale, "points" if READINGS[metric].unit == "%" else "nats"
-    shares = [value / total if total else 0.0 for value in (components.seed, components.problem, components.residual)]
     single = scale * (components.seed + (components.problem + components.residual) / problems) ** 0.5
     measured = trainings(components.seeds) + ", so that of trainings is unknown" * (components.seeds == 1)
     return (
@@ -469,7 +439,8 @@ def measuring_summary(worth: pd.DataFrame, gold: pd.DataFrame) -> str:
     worst = gold.sort_values(harness.FLEXIBLE).iloc[0]
     needed = primary["problems"]
     seen = "no number of problems shows" if needed != needed else f"{needed:,.0f} problems show"
-    shares = [_share(row["placebo"]) for row in (primary, wording)]
+    both = (primary["placebo"], wording["placebo"])
+    shares = ["no telling share" if share != share else number(share, ".0%") for share in both]
     return bullets([
         f"By the committed trainings the placebo has {shares[0]} of the oracle's gain on the primary reading and {shares[1]} on "
         "the NLL of the whole solution.",
@@ -479,15 +450,8 @@ def measuring_summary(worth: pd.DataFrame, gold: pd.DataFrame) -> str:
     ])  # fmt: skip
 
 
-def _share(value: float) -> str:
-    return "no telling share" if value != value else number(value, ".0%")
-
-
 def validation_figure(means: pd.DataFrame, title: str = "") -> Figure:
-    """Draw each reading of base, placebo and oracles with its 95 % interval, a panel a reading; the oracles are joined.
-
-    ``means`` are of :func:`validation_means`.
-    """
+    """Draw :func:`validation_means`, each reading in a panel of its own; the oracles are joined."""
     metrics = [metric for metric in READINGS if metric in set(means["metric"])]
     rows = -(-len(metrics) // 3)
     figure, axes = subplots(rows, 3, 2.4 * rows + 0.4, title)
