@@ -36,11 +36,10 @@ T = TypeVar("T")
 class Item:
     """One problem as a model reads it and should answer it.
 
-    `id` is the same in every language, `prompt` has no space at the end, `completion` is the gold solution
-    ('' where there is none), `answer` the final number, `expressions` the calculations "a op b" of the gold
-    solution in order, `closing` the answer sentence of the language, scored apart. `options` are completions
-    to choose among and `gold` is the index of the right one. `group` is what items share: frame, subject,
-    passage. Completion, closing and options start with a space.
+    `id` is the same in every language, `prompt` has no space at the end, `completion` is the gold solution ('' where there is
+    none), `answer` the final number, `expressions` the calculations "a op b" of the gold solution in order, `closing` the
+    answer sentence of the language, scored apart. `options` are completions to choose among and `gold` is the index of the
+    right one. `group` is what items share: frame, subject, passage. Completion, closing and options start with a space.
     """
 
     id: str
@@ -242,11 +241,10 @@ def mgsm(
     both in English, with English labels; "cross", the question in the language and its solution in English.
     Seed 0 takes the first in the published order, another seed draws; the same numbers in every language.
 
-    `reference` is a GSM8K test file (JSON lines or Parquet), or "hub" for `openai/gsm8k`, which "cross" takes
-    where nothing is said. An item's completion is then GSM8K's English chain of thought without its marks,
-    ending in " The answer is N.", and `expressions` are its calculations where all are of two numbers. Without
-    a reference there is no completion. `closing` is the last sentence of the language's exemplars with the
-    item's number in plain digits, '' where there are no exemplars.
+    `reference` is a GSM8K test file (JSON lines or Parquet), or "hub" for `openai/gsm8k`, which "cross" takes where nothing is
+    said. An item's completion is then GSM8K's English chain of thought without its marks, ending in " The answer is N.", and
+    `expressions` are its calculations where all are of two numbers. Without a reference there is no completion. `closing` is
+    the last sentence of the language's exemplars with the item's number in plain digits, '' where there are no exemplars.
 
     A reference whose answers (in English: whose questions too) are not MGSM's is refused. Source: Shi et al.,
     "Language Models are Multilingual Chain-of-Thought Reasoners", 2023; Cobbe et al., 2021 (GSM8K).

@@ -74,8 +74,8 @@ def rows(file: Path, columns: Sequence[str], failure: type[Exception] = WorkErro
     A column that ends in ``?`` may be missing. Later rows of JSON may leave out any: those are None. Raises ``failure`` where
     the file is damaged.
     """
-    read: Callable[[Path, Sequence[str]], Iterator[Row]]
-    read = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(suffix(file), _json_rows)
+    readers: dict[str, Callable[[Path, Sequence[str]], Iterator[Row]]] = {".parquet": _parquet_rows, ".csv": _csv_rows}
+    read = readers.get(suffix(file), _json_rows)
     count = 0
     try:
         for count, row in enumerate(read(file, columns), 1):
@@ -123,13 +123,10 @@ def _csv_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
 
     with _open(file) as lines:
         wanted = _wanted(file, columns, next(csv.reader(lines), []))
-    options = {
-        "read_options": ReadOptions(block_size=_BLOCK),
-        "parse_options": ParseOptions(newlines_in_values=True),
-        # Text as it stands: no column of digits is a number, no "null" is nothing.
-        "convert_options": ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pyarrow.string())),
-    }
-    with pyarrow.input_stream(file) as stream, open_csv(stream, **options) as reader:
+    # Text as it stands: no column of digits is a number, no "null" is nothing.
+    as_text = ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pyarrow.string()))
+    read, parse = ReadOptions(block_size=_BLOCK), ParseOptions(newlines_in_values=True)
+    with pyarrow.input_stream(file) as stream, open_csv(stream, read, parse, as_text) as reader:
         for batch in reader:
             yield from batch.to_pylist()
 

@@ -69,11 +69,7 @@ def inflect(row: Any, classes: Mapping[str, Forms], base: str = "") -> dict[str,
     bad = [form for form, text in forms.items() if not isinstance(text, str)]
     if bad:  # YAML reads a bare `yes` or `1` as something else than text
         raise RequestError(f"form {bad[0]!r} of {row!r} must be text, put it in quotes")
-    return forms | {form[:1].upper() + form[1:] or "Base": _capital(text) for form, text in forms.items()}
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return forms | {form[:1].upper() + form[1:] or "Base": text[:1].upper() + text[1:] for form, text in forms.items()}
 
 
 def missing(template: Template, binding: Mapping[str, Forms]) -> str | None:
@@ -107,8 +103,7 @@ def read(name: str) -> dict[str, Any]:
     """One data file as a mapping; read once a process, so do not change what comes back."""
     import yaml  # here, so that importing the package does not cost it
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(text_of(name), Loader=loader)
+    return yaml.load(text_of(name), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 # Only Random.random() promises the same numbers in every Python version; the helpers use nothing else.

@@ -56,9 +56,8 @@ class Corpus:
 
 
 def _unlike(value: Any, expected: str) -> RequestError:
-    return RequestError(
-        f"A row holds {str(value)[:60]}, where {expected} must be: the set has another layout than is known here."
-    )
+    told = f"A row holds {str(value)[:60]}, where {expected} must be"
+    return RequestError(f"{told}: the set has another layout than is known here.")
 
 
 def _text(value: Any) -> str:
@@ -126,7 +125,6 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "continuation": ("ఈ వాక్యాన్ని పూర్తి చేయండి: {text}", "కింది వాక్యాన్ని పూర్తి చేయండి:\n{text}"),
     },
 }
-_SHORTEST = 6  # words of a sentence that is worth cutting in two
 
 
 def _asked(kind: str, text: str, language: str) -> str:
@@ -141,7 +139,7 @@ def _parallel(row: Row, language: str) -> Iterable[Example]:
     yield Example(_asked("to-target", english, language), target, "to-target")
     yield Example(_asked("to-english", target, language), english, "to-english")
     words = target.split()
-    if len(words) >= _SHORTEST:
+    if len(words) >= 6:  # worth cutting in two
         first, second = " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
         yield Example(_asked("continuation", first, language), second, "continuation")
 
@@ -271,10 +269,8 @@ def _files(source: Source, language: str, root: Path) -> list[Path]:
     if training := [file for file in data if source.all_splits or not _HELD_OUT.search(names[file])]:
         return training
     if data:
-        raise RequestError(
-            f"{data[0]} is by its name a test or validation split, which is not for training: give the training files of "
-            f"{source.name}."
-        )
+        split = f"{data[0]} is by its name a test or validation split"
+        raise RequestError(f"{split}, which is not for training: give the training files of {source.name}.")
     raise RequestError(
         f"{root} has no files of {source.name}: it needs {' or '.join(patterns)}, or files ending in "
         f"{', '.join(files.FORMATS)} (.gz as well)."
@@ -348,10 +344,8 @@ def _flaw(example: Example, language: str, kind: str, max_characters: int, witho
 
 def _key(example: Example, seed: int) -> int:
     prompt, completion = example.prompt.encode(), example.completion.encode()
-    digest = hashlib.blake2b(
-        len(prompt).to_bytes(8, "big") + prompt + completion, digest_size=8, key=str(seed).encode()
-    )
-    return int.from_bytes(digest.digest(), "big")
+    text = len(prompt).to_bytes(8, "big") + prompt + completion
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=str(seed).encode()).digest(), "big")
 
 
 def _chosen(examples: Iterable[Example], n: int | None, seed: int) -> tuple[tuple[Example, ...], int, int]:
@@ -398,9 +392,7 @@ def load_corpus(
     Dropped and counted are examples with an empty side, of more than ``max_characters`` in both sides together, and exact
     duplicates; of language corpora also those with no side mostly in the language's script and, ``without_arithmetic``, those
     that calculate: a sign between numbers, an equals sign at a number, LaTeX arithmetic. Word problems without signs stay.
-
-    Fewer examples than n, or a path without the set's files or columns, are wrong requests; a hub that cannot be reached or a
-    damaged file is failed work. Source: ours.
+    Source: ours.
 
     >>> load_corpus("templates", "sw", 3).examples == load_corpus("templates", "sw", 5).examples[:3]
     True

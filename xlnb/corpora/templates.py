@@ -30,7 +30,6 @@ from xlnb.errors import RequestError, known, whole_number
 
 SPLITS = ("train", "few-shot", "development", "scored")
 
-
 # Codes of the data files that are languages, English (the source) first.
 _CODES = [match[1] for name in grammar.data_names() if (match := re.fullmatch(r"([a-z]{2,3})\.yaml", name))]
 LANGUAGES: tuple[str, ...] = tuple(sorted(_CODES, key=lambda code: (code != "en", code)))
@@ -57,8 +56,7 @@ Values = dict[str, int]
 class Problem:
     """A word problem in one language; `id`, `frame`, `answer`, `expressions`, `numbers` are the same in all.
 
-    `expressions` has one entry a step, `numbers` are those the question states, in the order the steps
-    use them.
+    `expressions` has one entry a step, `numbers` are those the question states, in the order the steps use them.
     """
 
     id: str
@@ -189,9 +187,8 @@ def _frames(split: str) -> tuple[_Frame, ...]:
 def numbers_split(numbers: tuple[int, ...]) -> str:
     """The split that a problem's numbers belong to, whatever the frame and whatever their order.
 
-    The sorted numbers, written in decimal with commas between, are hashed with SHA-256; the first four
-    bytes as a big-endian integer modulo 100 choose train (0 to 49), few-shot (to 59), development (to 74)
-    or scored.
+    The sorted numbers, written in decimal with commas between, are hashed with SHA-256; the first four bytes as a big-endian
+    integer modulo 100 choose train (0 to 49), few-shot (to 59), development (to 74) or scored.
 
     >>> numbers_split((12, 5)) == numbers_split((5, 12))
     True
@@ -355,18 +352,10 @@ def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem
     binding |= {slot: language.things[name] for (slot, _), name in zip(frame.things, deal.things, strict=True)}
     for i, (step, expression) in enumerate(zip(frame.steps, expressions, strict=True), 1):
         binding[str(i)] = {"": f"{expression} = {values[step.result]}"}
-    wording = language.wordings[frame.id]
-    return Problem(
-        id=f"{frame.split}-{index:06d}",
-        frame=frame.id,
-        language=code,
-        split=frame.split,
-        question=grammar.render(wording.question, binding),
-        solution=grammar.render(wording.solution, binding),
-        answer=answer,
-        expressions=expressions,
-        numbers=tuple([values[name] for name in frame.stated]),
-    )
+    question, solution = (grammar.render(template, binding) for template in language.wordings[frame.id])
+    numbers = tuple([values[name] for name in frame.stated])
+    number = f"{frame.split}-{index:06d}"
+    return Problem(number, frame.id, code, frame.split, question, solution, answer, expressions, numbers)
 
 
 # --- what others call ------------------------------------------------------------------------------------
@@ -530,7 +519,7 @@ def _generic(code: str) -> _Generic:
     classes = raw.get("classes") or {}
     tables = {table: tuple(grammar.inflect(row, classes) for row in rows) for table, rows in raw["tables"].items()}
     kinds = tuple(
-        _Kind(kind, tuple(entry["instructions"]), tuple(_variant(variant) for variant in entry["variants"]))
+        _Kind(kind, tuple(entry["instructions"]), tuple(map(_variant, entry["variants"])))
         for kind, entry in raw["kinds"].items()
     )
     for kind in kinds:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -121,8 +122,6 @@ def build(
 
 
 def _require_tools() -> None:
-    from importlib.util import find_spec
-
     if missing := [name for name in ("papermill", "jupyter_book", "nbformat") if find_spec(name) is None]:
         raise WorkError(
             f"{', '.join(missing)} cannot be found: the book needs the extra `book` (pip install -e '.[book]')."
@@ -137,15 +136,14 @@ def _check_toc(root: Path, notebooks: dict[str, Path]) -> None:
 
 
 def _announcement(numbers: set[str], notebooks: dict[str, Path], profile: str, root: Path) -> str:
-    minutes = minutes_live(numbers, profile, root)
+    rest = len(notebooks) - len(numbers)
+    others = f", {rest} from committed results" if rest else ""
     if not numbers:
-        what = f"no chapter live, {len(notebooks)} from committed results"
-    else:
-        rest = len(notebooks) - len(numbers)
-        others = f", {rest} from committed results" if rest else ""
-        long = f"about {minutes:.0f} minutes on two cores" if minutes else "how long was not measured"
-        what = f"{'chapter' if len(numbers) == 1 else 'chapters'} {', '.join(sorted(numbers))} live ({long}){others}"
-    return f"Making the book, profile {profile}: {what}"
+        return f"Making the book, profile {profile}: no chapter live{others}"
+    minutes = minutes_live(numbers, profile, root)
+    long = f"about {minutes:.0f} minutes on two cores" if minutes else "how long was not measured"
+    what = f"{'chapter' if len(numbers) == 1 else 'chapters'} {', '.join(sorted(numbers))} live ({long})"
+    return f"Making the book, profile {profile}: {what}{others}"
 
 
 def _minutes(seconds: float) -> str:
