@@ -140,13 +140,3 @@ def freeze_then_train(frozen_math: TaskVector) -> TaskVector:
 @method("Frozen experts", "t0 + m trained on M alone + l trained on 1 − M alone")
 def frozen_experts(frozen_math: TaskVector, frozen_language: TaskVector) -> TaskVector:
     return frozen_math + frozen_language
-
-
-def label(method: str, partition: str = "") -> str:
-    """Return a method's name for a figure or table; partition C goes without saying.
-
-    >>> label("layer-swapping", "complement of C")
-    'Layer-Swapping (complement)'
-    """
-    title = METHODS[method].title if method in METHODS else method
-    return title if partition in ("", "C") else f"{title} ({partition.removesuffix(' of C')})"

@@ -13,10 +13,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from xlnb.chapters.words import Naming, pair_name
+from xlnb.chapters.words import Naming, label, pair_name
 from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, PRIMARY, READINGS
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.methods import METHODS, label
+from xlnb.methods import METHODS
 from xlnb.studies.comparisons import ARMS, BASE, NOT_SHOWN, arms_of, target_first
 from xlnb.weights.partitions import Partition
 

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from xlnb.chapters.figures import EXPERT_COLOURS, SHOWN, gains_figure, subplots
-from xlnb.chapters.words import bullets, difference_in_words, figure_title, table
+from xlnb.chapters.words import bullets, difference_in_words, figure_title, label, table
 from xlnb.corpora.templates import Problem
 from xlnb.evaluation.readings import READINGS
-from xlnb.methods import METHODS, label
+from xlnb.methods import METHODS
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, Claim, decide, evidence
 from xlnb.studies.comparisons import BASE, against_base, arms_of
 from xlnb.studies.experiments import SWAP

@@ -13,11 +13,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, subplots
-from xlnb.chapters.words import amount, answer, bracketed, bullets, table, trainings
+from xlnb.chapters.words import amount, answer, bracketed, bullets, label, table, trainings
 from xlnb.checkpoints.verbs import merge
 from xlnb.evaluation.readings import EXPRESSION_NLL, LIKELIHOODS, READINGS
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.methods import label
 from xlnb.stats import paired_table
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, Claim, decide
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, VERDICTS, WORSE, Arm, contrasts

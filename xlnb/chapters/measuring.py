@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from xlnb import stats
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, OTHER_COLOUR, dot, subplots
-from xlnb.chapters.words import bracketed, bullets, capital, number, table, trainings
+from xlnb.chapters.words import bracketed, bullets, capital, label, number, table, trainings
 from xlnb.corpora import templates
 from xlnb.errors import RequestError
 from xlnb.evaluation import harness
@@ -20,7 +20,7 @@ from xlnb.evaluation.answers import extract_number
 from xlnb.evaluation.readings import COST_GROUPS, PRIMARY, READINGS, VALIDATED
 from xlnb.evaluation.solutions import calculation_variants
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO, label
+from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, verdict
 from xlnb.studies.outcomes import select
 

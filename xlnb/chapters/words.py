@@ -10,11 +10,21 @@ from great_tables import GT
 
 from xlnb.evaluation.readings import METRICS, READINGS
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.methods import label
+from xlnb.methods import METHODS
 from xlnb.studies.claims import Claim, evidence
 from xlnb.studies.comparisons import ARMS, VERDICTS
 
 Naming = Callable[[str, str], str]  # from method and partition to an arm's name
+
+
+def label(method: str, partition: str = "") -> str:
+    """Return an arm's name for a figure or table; partition C goes without saying.
+
+    >>> label("layer-swapping", "complement of C")
+    'Layer-Swapping (complement)'
+    """
+    title = METHODS[method].title if method in METHODS else method
+    return title if partition in ("", "C") else f"{title} ({partition.removesuffix(' of C')})"
 
 
 def number(value: float, form: str) -> str:
