@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlnb import artifacts, methods, stats
-from xlnb.chapters import base_and_data, figures, measuring
+from xlnb import artifacts, stats
+from xlnb.chapters import base_and_data, figures, measuring, words
 from xlnb.chapters.measuring import CANDIDATES, MOST_FORMAT
 from xlnb.corpora import templates
 from xlnb.corpora.sources import SOURCES
@@ -508,7 +508,7 @@ NOISE = Components(seed=0.01, problem=0.5, residual=0.49, seeds=3)
 
 def test_noise_is_told_by_its_shares():
     told = measuring.noise_sentence(NOISE, "nll", 100)
-    assert told.startswith(f"NLL of the solution, {methods.label(ORACLE)} minus base (3 trainings): ")
+    assert told.startswith(f"NLL of the solution, {words.label(ORACLE)} minus base (3 trainings): ")
     assert "1% lies between trainings, 50% between problems, 49% in what neither explains" in told
     # 0.01 + (0.5 + 0.49) / 100, and its root
     assert told.endswith(f"over 100 problems of one training is {0.0199**0.5:.3g} nats.")
@@ -579,12 +579,12 @@ def test_mcnemar_is_told_of_two_models_of_one_training():
     assert (expected.only_a, expected.only_b, expected.both, expected.neither) == (6, 1, 2, 1)
     assert expected.p == pytest.approx(2 * (1 + 7) / 2**7)  # one or none of seven by chance, on either side
     assert told == (
-        f"{methods.label(ORACLE)} against Base, calculations right, training 1: only the first is right on 6 problems, only the "
+        f"{words.label(ORACLE)} against Base, calculations right, training 1: only the first is right on 6 problems, only the "
         "second on 1 (both on 2, neither on 1); McNemar's exact p is 0.12."
     )
     other = measuring.mcnemar_sentence(others, EXPRESSION, "base", "oracle", "sw", seed=0)
     assert (
-        f"Base against {methods.label(ORACLE)}" in other
+        f"Base against {words.label(ORACLE)}" in other
         and "only the first is right on 0 problems, only the second on 7" in other
     )
     assert f"p is {2 / 2**7:.2g}." in other
