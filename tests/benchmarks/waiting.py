@@ -18,6 +18,7 @@ from contextlib import contextmanager
 GOAL_BUSY, GOAL_FREE = 0.55, 0.95
 WORK = ("likelihood", "training")
 MODES = ("spinning", "waiting")
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"  # ends with whoever started it
 
 
 # --- in a process of its own: tokens/s, as often as it is asked ------------------------------------------
@@ -30,13 +31,18 @@ def worker(mode):
 
         assert torch.get_num_threads() > 1 or os.cpu_count() == 1
     from xlnb.corpora import templates
+    from xlnb.evaluation.asking import Evaluation
     from xlnb.models.base import load_base
     from xlnb.models.pocket import pocket_checkpoint
+    from xlnb.training.sft import Training
 
     examples = templates.math_examples("sw", "train", 1000)
     base = load_base(pocket_checkpoint(report=lambda told: None), [e.prompt + e.completion for e in examples], "cpu")
-    rows = [(base.start + base.encode(e.prompt), [*base.encode(e.completion), base.eos_id]) for e in examples[:8]]
-    work = {"likelihood": likelihood(base, rows), "training": training(base, rows)}
+    rows = [(base.start + base.encode(e.prompt), [*base.encode(e.completion), base.eos_id]) for e in examples]
+    work = {  # in batches as large as the profile's
+        "likelihood": likelihood(base, rows[: Evaluation().batch_size]),
+        "training": training(base, rows[: Training().batch_size]),
+    }
     for step in work.values():
         step()
     print("ready", flush=True)
@@ -124,7 +130,7 @@ def measure(rounds, seconds, policy):
         for _ in range(rounds):
             for work, mode, busy in speeds:
                 if busy:
-                    with started("-c", "while True: pass"):
+                    with started("-c", BUSY):
                         speeds[work, mode, busy].append(float(asked(workers[mode], f"{work} {seconds}")))
                 else:
                     speeds[work, mode, busy].append(float(asked(workers[mode], f"{work} {seconds}")))

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from xlnb.checkpoints.recipes import Recipe, Source
     from xlnb.weights.tensors import Rows
 
-
 _CHUNK = 1 << 19  # elements at a time: so few that they stay in a processor's cache
 
 

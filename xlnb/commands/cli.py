@@ -31,7 +31,6 @@ app.add_typer(export_app, name="export")
 app.command("revert")(revert_command)
 app.command("corpus")(corpus_command)
 
-
 Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
 Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]

@@ -11,7 +11,6 @@ from xlnb.evaluation.answers import CALCULATION
 if TYPE_CHECKING:
     from xlnb.corpora.benchmarks import Benchmark
 
-
 NLL, EXPRESSION_NLL, CLOSING_NLL = "nll", "expression-nll", "closing-nll"
 INFORMATION, EXPRESSION_INFORMATION = "information", "expression-information"
 CHOICE, CHOICE_PROBABILITY = "choice", "choice-probability"

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-# ----------------------------------------------------------------------------------------------------------- identity
-
-
 class Identity(NamedTuple):
     """What a checkpoint is called wherever results of it are kept: 16 hexadecimal digits, and its number of layers."""
 
@@ -67,8 +64,6 @@ def _checksum(file: Path) -> str:
     return checksum
 
 
-# ------------------------------------------------------------------------------------------------------------- devices
-
 FLOAT32, BFLOAT16 = DTYPES = "float32", "bfloat16"  # float16's range is too narrow to train without scaled losses
 
 
@@ -92,9 +87,6 @@ def device_name(base: Base) -> str:
 
     gpu = f": {torch.cuda.get_device_name(base.device)}" if base.device.type == "cuda" else ""
     return f"{base.device.type}{gpu}{', bf16 autocast' if base.dtype == BFLOAT16 else ''}"
-
-
-# ------------------------------------------------------------------------------------------------------------- loading
 
 
 @dataclass

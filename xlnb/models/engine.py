@@ -28,9 +28,6 @@ class Branch:
     ids: list[int]
 
 
-# ------------------------------------------------------------------------------------------------------------- batches
-
-
 @dataclass(frozen=True)
 class Batch:
     """Tensors of shape (rows, length), completions flush at the right; ``width`` is the longest completion.
@@ -157,9 +154,6 @@ def branched_nll(model: Any, batch: BranchedBatch, **kwargs: Any) -> list[list[T
         wanted = torch.tensor(targets, dtype=torch.long, device=row.device)
         found.append(list(cross_entropy(row[sources].float(), wanted, reduction="none").split(parts)))
     return found
-
-
-# -------------------------------------------------------------------------------------------------------------- engine
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from xlnb.errors import known
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
 MINIATURES = ("gemma3", "llama", "mistral", "qwen2", "qwen3", "cohere")
 
 

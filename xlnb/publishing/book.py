@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 PROFILES = ("smoke", "pocket")
 
 
-# ------------------------------------------------------------------------------------------------- chapters
-
-
 def chapters(root: Path | None = None) -> dict[str, Path]:
     """Return the chapters' notebooks by number ("00", "01", ...), in order."""
     return {path.name[:2]: path for path in notebook_paths((root or project_root()) / "notebooks")}
@@ -71,9 +68,6 @@ def minutes_live(numbers: Collection[str], profile: str, root: Path) -> float | 
     measured = yaml.safe_load((root / "book" / "minutes.yml").read_text(encoding="utf-8"))
     table = {name[:2]: minutes for name, minutes in measured.get(profile, {}).items()}
     return sum(table[n] for n in numbers) if set(numbers) <= set(table) else None
-
-
-# ------------------------------------------------------------------------------------------------- building
 
 
 def build(
@@ -205,9 +199,6 @@ def _put_in_place(html: Path, out: Path) -> None:
         os.replace(out, old)
     os.replace(fresh, out)
     shutil.rmtree(old, ignore_errors=True)
-
-
-# ------------------------------------------------------------------------------------------------- checking
 
 
 def check_executed(path: Path) -> list[str]:

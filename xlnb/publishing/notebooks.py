@@ -30,9 +30,6 @@ PAIR = {
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
-# ----------------------------------------------------------------------------------------------- parameters
-
-
 def notebook_parameters(path: str | Path) -> dict[str, dict[str, Any]]:
     """Return the parameters of a notebook by name, each with its ``default`` (a value) and its ``help`` (a comment)."""
     import papermill
@@ -101,9 +98,6 @@ def _literal(text: str) -> Any:
 
 def _described(name: str, info: Mapping[str, Any]) -> str:
     return f"{name}={info['default']!r}" + (f" ({info['help']})" if info["help"] else "")
-
-
-# ------------------------------------------------------------------------------------------------ execution
 
 
 def run_notebook(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | None = None) -> Path:
@@ -234,9 +228,6 @@ def _notebook(path: str | Path) -> Path:
     if path.suffix != ".ipynb" or not path.is_file():
         raise RequestError(f"There is no notebook {path}.")
     return path
-
-
-# ---------------------------------------------------------------------------------------------------- twins
 
 
 def notebook_paths(folder: str | Path) -> list[Path]:

@@ -12,7 +12,6 @@ from xlnb.studies.comparisons import ARMS, BETTER, WORSE, Arm
 if TYPE_CHECKING:
     import pandas as pd
 
-
 REPRODUCED, NOT_REPRODUCED, UNCLEAR = "reproduced", "not reproduced", "unclear"
 
 

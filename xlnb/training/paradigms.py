@@ -54,9 +54,6 @@ def _flags_kept(model: Any) -> Iterator[None]:
         model.eval()
 
 
-# ----------------------------------------------------------------------------------------------------------------- LoRA
-
-
 @contextmanager
 def _lora(base: Base, training: Training, seed: int, start: Path | None) -> Iterator[Trainee]:
     import torch
@@ -86,9 +83,6 @@ def _lora(base: Base, training: Training, seed: int, start: Path | None) -> Iter
 
 def _save_adapter(trainee: Trainee, folder: Path) -> None:
     trainee.model.save_pretrained(folder, save_embedding_layers=False)  # the adapter fits the untrimmed base
-
-
-# ----------------------------------------------------------------------------------------------------- full fine-tuning
 
 
 @contextmanager

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
-
 TIES_DENSITY, DARE_DENSITY = 0.2, 0.1  # kept of each task vector: the defaults of the two papers
 HELD = 1 << 24  # elements of an update that a merge which looks at it several times keeps in memory
 _SAME_DIRECTION = 0.9995  # where |cosine| is larger, SLERP is linear interpolation, as everywhere

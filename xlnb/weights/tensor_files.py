@@ -89,9 +89,6 @@ class Checkpoint:
         return sum(stored.nbytes for stored in self.tensors.values())
 
 
-# ------------------------------------------------------------------------------------------------------------ one file
-
-
 def read_tensor_file(path: str | Path) -> TensorFile:
     """Read and check the header of a safetensors file.
 
@@ -183,9 +180,6 @@ def header_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: M
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # so that the tensors' bytes are aligned
     return len(text).to_bytes(8, "little") + text
-
-
-# ---------------------------------------------------------------------------------------------------------- one folder
 
 
 def open_checkpoint(folder: str | Path) -> Checkpoint:
@@ -286,9 +280,6 @@ def companions(checkpoint: Checkpoint) -> list[Path]:
     kept = {ADAPTER_CONFIG} if checkpoint.is_adapter else set()
     chosen = sorted(path for path in found if path.name not in _NOT_COMPANIONS or path.name in kept)
     return [_checked_place(checkpoint.folder, path) for path in chosen]
-
-
-# ------------------------------------------------------------------------------------------------------ bytes of files
 
 
 def blocks(stored: Stored, size: int = _BLOCK) -> Iterator[bytes]:
