@@ -60,9 +60,7 @@ def ways_table() -> Any:
 
 
 def gold_readings(n: int = 200, split: str = "scored") -> pd.DataFrame:
-    """Return which shares of the gold solutions of our own problems are read right, a row a language: language, problems, xlnb,
-    strict-match, flexible-extract.
-    """
+    """Return which shares of our own problems' gold solutions each reader reads right, a row a language."""
     rows = []
     for language in templates.LANGUAGES:
         problems = templates.problems(language, split, n)
@@ -80,9 +78,7 @@ def gold_table(readings: pd.DataFrame) -> Any:
 
 
 def reread(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the generated answers to our own problems, with gold and what each reader counts: xlnb, strict-match,
-    flexible-extract.
-    """
+    """Return the generated answers to our own problems, with gold and whether each reader counts them right, in columns."""
     answers = select(outcomes, metric="exact-match", benchmark="templates")
     gold: dict[str, int] = {}
     for split in answers["split"].unique():
@@ -122,16 +118,10 @@ def referee_by_language(answers: pd.DataFrame) -> str:
 
 def readings_table() -> Any:
     """Return a table of the readings: name, what an outcome means, unit, which way is better, whether answers are generated."""
-    rows = [
-        (
-            r.title,
-            r.meaning,
-            r.unit_in_words,
-            "higher" if r.higher_is_better else "lower",
-            "yes" if r.generates else "no",
-        )
-        for r in (READINGS[metric] for metric in CANDIDATES)
-    ]
+    rows = []
+    for r in (READINGS[metric] for metric in CANDIDATES):
+        better, generates = "higher" if r.higher_is_better else "lower", "yes" if r.generates else "no"
+        rows.append((r.title, r.meaning, r.unit_in_words, better, generates))
     return table(rows, ["reading", "an outcome is", "unit", "better", "generates"])
 
 
@@ -175,9 +165,7 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         components = stats.variance_components(gains[ORACLE])
         seen = stats.needed_problems(SHARE_SEEN * gain, components, TRAININGS) if shown else None
         problems = float("nan") if seen is None else seen
-        cost = min(
-            rate[name] for name, readings in COST_GROUPS.items() if metric in readings
-        )  # of the cheapest way to it
+        cheapest = min(rate[name] for name, readings in COST_GROUPS.items() if metric in readings)
         rows.append({
             "metric": metric,
             "ordered": float((steps > 0).all(axis=0).mean()),
@@ -186,8 +174,8 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
             "retest": stats.spearman_test_retest(gains[ORACLE]) if len(gains[ORACLE]) > 1 else float("nan"),
             "effect": gain / spread if spread else float("nan"),
             "problems": problems,
-            "seconds": 100 * cost,
-            "minutes": problems * cost / 60,
+            "seconds": 100 * cheapest,
+            "minutes": problems * cheapest / 60,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -253,8 +241,8 @@ def primary_sentence(worth: pd.DataFrame) -> str:
     named, title = best_reading(worth), READINGS[PRIMARY].title
     if named == PRIMARY:
         return f"- **Primary reading: {title}**, {READINGS[PRIMARY].meaning}. The rule names it on these outcomes."
-    told = f"- **Primary reading: {title}** by the committed trainings"
-    return f"{told}; on these outcomes the rule would name {_title(named)}."
+    rule = f"on these outcomes the rule would name {_title(named)}"
+    return f"- **Primary reading: {title}** by the committed trainings; {rule}."
 
 
 def _title(metric: str | None) -> str:
@@ -337,15 +325,12 @@ def by_language_reading(found: pd.DataFrame) -> str:
 
 
 def by_language_summary(found: pd.DataFrame, answers: pd.DataFrame) -> str:
-    """Return, as Markdown bullets, where the primary reading passes and how many right answers of :func:`reread` the harness
-    counts.
-    """
+    """Return, as Markdown bullets, where the primary reading passes and how many answers read right the harness counts."""
     failed = [LANGUAGE_NAMES[row.language] for row in found.itertuples() if _faults(row)]
     passed = [LANGUAGE_NAMES[row.language] for row in found.itertuples() if not _faults(row)]
-    told = (
-        f"{capital(_title(PRIMARY))} passes what is asked of a primary reading in {', '.join(passed) or 'no language'}"
-    )
-    lines = [told + (f", and not in {', '.join(failed)}." if failed else " (all that were tried).")]
+    where = ", ".join(passed) or "no language"
+    rest = f", and not in {', '.join(failed)}." if failed else " (all that were tried)."
+    lines = [f"{capital(_title(PRIMARY))} passes what is asked of a primary reading in {where}{rest}"]
     for code in _in_order(answers["test_language"]):
         right = answers[(answers["test_language"] == code) & answers["xlnb"]]
         strict, flexible = (int(right[name].sum()) for name in _FILTERS)
