@@ -38,32 +38,16 @@ class Profile:
 
 PROFILES = {
     "smoke": Profile(
-        name="smoke",
-        model="gemma3-miniature",
-        depth=8,
+        "smoke", "gemma3-miniature", depth=8, languages=("sw", "bn", "te"), trimmed=False,
         checkpoint=lambda: miniature(runs_folder() / "smoke" / "gemma3-miniature" / "checkpoint"),
-        languages=("sw", "bn", "te"),
-        trimmed=False,
-        examples=8,
-        training=Training(steps=3, batch_size=2, rank=4, max_length=1024, checkpoint_every=1),
-        evaluation=Evaluation(problems=6, generated=3, max_new_tokens=8, batch_size=4),
-        development=4,
-        answered=2,
+        examples=8, training=Training(steps=3, batch_size=2, rank=4, max_length=1024, checkpoint_every=1),
+        evaluation=Evaluation(problems=6, generated=3, max_new_tokens=8, batch_size=4), development=4, answered=2,
     ),
     "pocket": Profile(
-        name="pocket",
-        model="gemma-3-270m",
-        depth=18,
-        checkpoint=pocket_checkpoint,
-        languages=("sw", "bn", "te"),
-        trimmed=True,
-        examples=480,
-        training=Training(),
-        evaluation=Evaluation(),
-        development=96,
-        answered=48,
+        "pocket", "gemma-3-270m", depth=18, languages=("sw", "bn", "te"), trimmed=True, checkpoint=pocket_checkpoint,
+        examples=480, training=Training(), evaluation=Evaluation(), development=96, answered=48,
     ),
-}
+}  # fmt: skip
 
 
 def named_profile(name: str) -> Profile:

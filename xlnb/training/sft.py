@@ -57,16 +57,8 @@ class Training:
     checkpoint_every: int = 10  # steps between resumable checkpoints; does not change the result
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "learning_rate",
-            "full_learning_rate",
-            "rank",
-            "alpha",
-            "max_length",
-            "checkpoint_every",
-        ):
+        for name in ("steps", "batch_size", "learning_rate", "full_learning_rate", "rank", "alpha", "max_length",
+                     "checkpoint_every"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise RequestError(f"Training.{name} is {getattr(self, name)}: it must be above 0.")
         if not 0 <= self.warmup <= 1:
