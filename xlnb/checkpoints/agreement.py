@@ -124,25 +124,14 @@ def _same_tokens(a: Path, b: Path) -> bool:
 
     Training sets truncation and padding, which stand before the tokens of a tokenizer.json.
     """
-    starts = [max(0, _find(path, b'"added_tokens"')) if path.name == "tokenizer.json" else 0 for path in (a, b)]
-    return _equal_from(a, starts[0], b, starts[1]) or (a.name != "tokenizer.model" and _tokens(a) == _tokens(b))
-
-
-def _equal_from(a: Path, start_a: int, b: Path, start_b: int) -> bool:
-    if a.stat().st_size - start_a != b.stat().st_size - start_b:
-        return False
     with open(a, "rb") as x, open(b, "rb") as y:
-        x.seek(start_a)
-        y.seek(start_b)
-        while block := x.read(1 << 20):
-            if block != y.read(len(block)):
-                return False
-    return True
-
-
-def _find(path: Path, text: bytes) -> int:
-    with open(path, "rb") as file:
-        return file.read(1 << 16).find(text)
+        if a.name == "tokenizer.json":
+            for file in (x, y):
+                file.seek(max(0, file.read(1 << 16).find(b'"added_tokens"')))
+        while (block := x.read(1 << 20)) == y.read(1 << 20):
+            if not block:
+                return True
+    return a.name != "tokenizer.model" and _tokens(a) == _tokens(b)
 
 
 def _tokens(path: Path) -> Any:

@@ -6,11 +6,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from xlnb.checkpoints.agreement import check_agreement, check_whole, owner_outside
 from xlnb.checkpoints.recipes import Expert
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import SIDES, Choice, Partition
-from xlnb.weights.tensor_files import DTYPE_NAMES, DTYPES, Checkpoint, open_checkpoint
+from xlnb.weights.tensor_files import DTYPE_NAMES, DTYPES, open_checkpoint
+
+_FFN_PARTS = ("mlp.", "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
 def export_mergekit(
@@ -42,7 +46,11 @@ def export_mergekit(
     sites = found["math"].sites
     shares = Choice(partition, bottom, top, transition).on(sites.depth)
     owner = owner_outside(found, embeddings)
-    dtype = DTYPE_NAMES[_common_dtype(found["math"])]
+    dtypes = sorted({stored.dtype for stored in found["math"].tensors.values()})
+    if len(dtypes) > 1 or dtypes[0] not in DTYPE_NAMES:
+        raise RequestError(
+            f"{found['math'].folder} stores tensors as {', '.join(dtypes)}: mergekit writes one of BF16, F16 and F32."
+        )
     names = {role: str(folder) for role, folder in folders.items()}
     whole = shares.is_by_layer and set(shares.attention) <= {0, 1}
     if not whole and sites.by != "name":
@@ -50,31 +58,24 @@ def export_mergekit(
             f"{math} is a decoder whose layers were found by counting: for mergekit only whole layers of it can be swapped."
         )
     config = _passthrough(shares, owner, names) if whole else _linear(shares, owner, names)
-    return _as_yaml(shares, owner, {**config, "dtype": dtype})
-
-
-def _common_dtype(checkpoint: Checkpoint) -> str:
-    dtypes = {stored.dtype for stored in checkpoint.tensors.values()}
-    if len(dtypes) > 1 or not dtypes <= set(DTYPE_NAMES):
-        raise RequestError(
-            f"{checkpoint.folder} stores tensors as {', '.join(sorted(dtypes))}: mergekit writes one of BF16, F16 and F32."
-        )
-    return dtypes.pop()
+    config["dtype"] = DTYPE_NAMES[dtypes[0]]
+    head = (
+        f"# Layer-Swapping by partition {shares}; embeddings, final norm and head: {owner}'s.\n"
+        "# Made by xlnb; run it with: mergekit-yaml THIS_FILE OUT\n"
+    )
+    return head + str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=200))
 
 
 def _passthrough(shares: Partition, owner: str, names: dict[str, str]) -> dict[str, Any]:
     """Slices of whole layers; those of no layers at either end say whose embeddings, final norm and head are taken."""
-    slices, at = [_slice(names[owner], 0, 0)], 0
+    ranges, at = [(owner, 0, 0)], 0
     for share, layers in groupby(shares.attention):
         end = at + len(list(layers))
-        slices.append(_slice(names["math" if share else "language"], at, end))
+        ranges.append(("math" if share else "language", at, end))
         at = end
-    slices.append(_slice(names[owner], at, at))
+    ranges.append((owner, at, at))
+    slices = [{"sources": [{"model": names[role], "layer_range": [start, end]}]} for role, start, end in ranges]
     return {"slices": slices, "merge_method": "passthrough"}
-
-
-def _slice(model: str, start: int, end: int) -> dict[str, Any]:
-    return {"sources": [{"model": model, "layer_range": [start, end]}]}
 
 
 def _linear(shares: Partition, owner: str, names: dict[str, str]) -> dict[str, Any]:
@@ -91,16 +92,3 @@ def _linear(shares: Partition, owner: str, names: dict[str, str]) -> dict[str, A
         rules.append({"value": float(role == owner)})
         models.append({"model": folder, "parameters": {"weight": rules}})
     return {"models": models, "merge_method": "linear", "parameters": {"normalize": False}}
-
-
-_FFN_PARTS = ("mlp.", "pre_feedforward_layernorm", "post_feedforward_layernorm")
-
-
-def _as_yaml(shares: Partition, owner: str, config: dict[str, Any]) -> str:
-    import yaml
-
-    head = (
-        f"# Layer-Swapping by partition {shares}; embeddings, final norm and head: {owner}'s.\n"
-        "# Made by xlnb; run it with: mergekit-yaml THIS_FILE OUT\n"
-    )
-    return head + str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=200))

@@ -30,6 +30,7 @@ class Job:
     sites: Sites
     dtype: str | None
     stays_adapter: bool
+    adapters: list[Adapter]  # the experts that are some
     out: Path
     started: float
 
@@ -39,15 +40,11 @@ class Job:
         return {one.role: one for one in (*self.experts, self.base) if one}
 
     @property
-    def adapters(self) -> list[Adapter]:
-        """The experts that are adapters."""
-        return [expert.adapter for expert in self.experts if expert.adapter is not None]
-
-    @property
     def title(self) -> str:
         """What is merged, in words."""
-        folders = ", ".join(f"{role} {one.checkpoint.folder}" for role, one in self.everyone.items())
-        return f"{self.merge.title} of {folders}"
+        return f"{self.merge.title} of " + ", ".join(
+            f"{role} {one.checkpoint.folder}" for role, one in self.everyone.items()
+        )
 
 
 def _open(
@@ -78,16 +75,17 @@ def _open(
         )
     if merge.updates and origin is None and not stays:
         raise RequestError(f"{merge.slug} adds updates to the base: say --base.")
-    _check_base_names([expert.adapter for expert in experts if expert.adapter], same_base)
+    adapters = [expert.adapter for expert in experts if expert.adapter]
+    _check_base_names(adapters, same_base)
     _check_shapes(low_rank, origin)
     full = [one for one in (origin, *experts) if one and one.adapter is None]
     for one in full:
         check_whole(one)
     for one, other in combinations(full, 2):
         check_agreement(one, other, () if dtype else DTYPES)
-    reference = full[0] if full and not stays else experts[0]
     sites = _sites(experts, full, stays)
-    return Job(merge, experts, origin, reference, sites, DTYPES.get(dtype or ""), stays, out, started)
+    reference = full[0] if full and not stays else experts[0]
+    return Job(merge, experts, origin, reference, sites, DTYPES.get(dtype or ""), stays, adapters, out, started)
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial, reduce
+from math import prod
 from operator import add
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ def _merged(recipe: Recipe) -> Iterator[tuple[Tensor, Tensor | None]]:
     Nothing stood there before a tensor that only changes its dtype.
     """
     first = recipe.sources[0].stored
-    chunks = list(_chunks(first.shape))
+    chunks = _chunks(first.shape)
     if recipe.kind == "cast":
         yield from ((load(first, rows), None) for rows in chunks)
         return
@@ -134,17 +135,12 @@ def _held(key: int, read: kernels.Read, like: Stored, chunks: Sequence[Rows | No
     return lambda: parts
 
 
-def _chunks(shape: tuple[int, ...]) -> Iterator[Rows | None]:
-    """Yield the rows of each chunk of a tensor; None where it is taken whole."""
+def _chunks(shape: tuple[int, ...]) -> list[Rows | None]:
+    """Return the rows of each chunk of a tensor; None where it is taken whole."""
     if not shape or 0 in shape:
-        yield None
-        return
-    width = 1
-    for size in shape[1:]:
-        width *= size
-    step = max(1, _CHUNK // width)
-    for first in range(0, shape[0], step):
-        yield first, min(first + step, shape[0])
+        return [None]
+    step = max(1, _CHUNK // prod(shape[1:]))
+    return [(first, min(first + step, shape[0])) for first in range(0, shape[0], step)]
 
 
 def _write(descriptor: int, tensor: Tensor, at: int) -> int:

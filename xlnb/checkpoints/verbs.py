@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from xlnb.checkpoints.agreement import owner_outside
 from xlnb.checkpoints.recipes import Recipe, Source
 from xlnb.checkpoints.requests import _open
-from xlnb.checkpoints.writing import Merged, _check_room, _output, _write, _write_provenance
+from xlnb.checkpoints.writing import Merged, _check_room, _copy_companions, _output, _write, _write_provenance
 from xlnb.errors import RequestError
 from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
 from xlnb.weights.partitions import OWNERS, SIDES, Choice, Partition, check_word
 from xlnb.weights.sites import locate_all
-from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, same_bytes
+from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, companions, same_bytes
 
 if TYPE_CHECKING:
     from xlnb.checkpoints.recipes import Expert
@@ -219,19 +219,18 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
     """Write the sums of updates as one adapter; what no expert changes there gets a pair of zeros."""
     from safetensors.torch import save_file
 
-    used = job.adapters
     if not any(terms.values()):
         raise RequestError("Nothing of the adapters is left in this merge: it is the base itself.")
-    ranks = [sum(adapter.rank for _, adapter in chosen) for chosen in terms.values()]
-    shapes = {name: shape for adapter in used for name, shape in adapter.shapes.items()}
-    nbytes = sum(4 * max(ranks) * sum(shapes[name]) for name in terms)
-    _check_room(job.out, nbytes)
     dtype = DTYPE_NAMES[job.dtype or "F32"]
+    tensors, rank = adapters.combined(terms, job.adapters, dtype)
+    nbytes = sum(4 * tensor.numel() for tensor in tensors.values())
+    _check_room(job.out, nbytes)
     with _output(job.out) as folder:
-        tensors, rank = adapters.combined(terms, used, dtype)
         save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
-        config = adapters.combined_config(used, list(terms), rank)
+        config = adapters.combined_config(job.adapters, list(terms), rank)
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        reference = job.reference.checkpoint
+        _copy_companions(companions(reference), reference.folder, folder, {ADAPTER_CONFIG})
         _write_provenance(folder, job, {**spec, "rank": rank})
     told = (
         f"{job.title}; " + ", ".join(f"{key} {value}" for key, value in spec.items()),

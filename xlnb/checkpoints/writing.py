@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import WorkError
-from xlnb.weights.tensor_files import BYTES, DTYPE_NAMES, FLOATS, INDEX, Stored, companions, header_bytes
+from xlnb.weights import tensor_files
+from xlnb.weights.tensor_files import INDEX, Checkpoint, Stored, TensorFile
 
 if TYPE_CHECKING:
     from xlnb.checkpoints.recipes import Expert, Recipe
     from xlnb.checkpoints.requests import Job
     from xlnb.checkpoints.streaming import Rounding
-    from xlnb.weights.tensor_files import Checkpoint, TensorFile
 
 _AIR = 16 << 20  # bytes left free on the disk
 
@@ -56,9 +57,9 @@ def _write(
 ) -> Merged:
     """Write all tensors by their recipes into files like the reference's, with the companion's configuration and tokenizer."""
     planned = [_planned_file(file, recipe, job.dtype) for file in job.reference.checkpoint.files]
+    extras = tensor_files.companions(companion.checkpoint)
     nbytes = sum(stored.nbytes for file in planned for stored in file.tensors.values())
-    extras = sum(path.stat().st_size for path in companions(companion.checkpoint))
-    _check_room(job.out, nbytes + extras + sum(len(file.header) for file in planned))
+    _check_room(job.out, nbytes + sum(path.stat().st_size for path in extras) + sum(len(f.header) for f in planned))
     recipes = [one for file in planned for one in file.recipes]
     computed = any(one.kind != "copy" for one in recipes)
     if computed:  # it takes a second to import: let that pass while bytes are copied
@@ -67,7 +68,7 @@ def _write(
         for file in planned:
             _copy_ranges(folder, file)
         roundings = [_compute(folder, file) for file in planned] if computed else []
-        _copy_companions(companion.checkpoint, folder)
+        _copy_companions(extras, companion.checkpoint.folder, folder)
         _write_index(folder, job.reference.checkpoint, nbytes)
         _adjust_config(folder, job.dtype)
         _write_provenance(folder, job, spec)
@@ -90,28 +91,31 @@ def _planned_file(file: TensorFile, recipe: Callable[[str], Recipe], dtype: str 
     recipes, stored_as = [], {}
     for name, stored in file.tensors.items():
         one = recipe(name)
-        wanted = dtype if dtype and stored.dtype in FLOATS else stored.dtype
+        wanted = dtype if dtype and stored.dtype in tensor_files.FLOATS else stored.dtype
         if one.kind == "copy" and one.sources[0].stored.dtype != wanted:
             one = replace(one, kind="cast")
         recipes.append(one)
         stored_as[name] = (wanted, stored.shape)
     same = all(stored.dtype == stored_as[name][0] for name, stored in file.tensors.items())
-    header = file.header if same else header_bytes(stored_as, file.metadata)
+    header = file.header if same else tensor_files.header_bytes(stored_as, file.metadata)
     tensors, at = {}, len(header)
     for name, (kind, shape) in stored_as.items():
         place = Stored(Path(file.path.name), kind, shape, at, at)
-        at += place.size * BYTES[kind]
+        at += place.size * tensor_files.BYTES[kind]
         tensors[name] = replace(place, stop=at)
     return PlannedFile(file.path.name, header, tensors, tuple(recipes))
 
 
 def _copy_ranges(folder: Path, file: PlannedFile) -> None:
     """Make a planned file with its header and all that is copied; what is computed is left to :func:`_compute`."""
-    with open(folder / file.name, "xb", buffering=0) as out:
-        out.write(file.header)
-        for path, start, stop, at in _ranges(file):
-            with open(path, "rb", buffering=0) as source:
-                _copy_range(source.fileno(), out.fileno(), start, stop - start, at, path)
+    with ExitStack() as stack:
+        out = stack.enter_context(open(folder / file.name, "xb", buffering=0)).fileno()
+        inputs: dict[Path, int] = {}
+        os.write(out, file.header)
+        for source, start, stop, at in _ranges(file):
+            if source not in inputs:
+                inputs[source] = stack.enter_context(open(source, "rb", buffering=0)).fileno()
+            _copy_range(inputs[source], out, start, stop - start, at, source)
 
 
 def _compute(folder: Path, file: PlannedFile) -> Rounding:
@@ -168,18 +172,19 @@ def _check_room(out: Path, nbytes: int) -> None:
         )
 
 
-def _copy_companions(checkpoint: Checkpoint, folder: Path) -> None:
-    for path in companions(checkpoint):
-        target = folder / path.relative_to(checkpoint.folder)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, target)
+def _copy_companions(paths: Sequence[Path], source: Path, folder: Path, without: Set[str] = frozenset()) -> None:
+    for path in paths:
+        if path.name not in without:
+            target = folder / path.relative_to(source)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def _write_index(folder: Path, reference: Checkpoint, nbytes: int) -> None:
     path = reference.folder / INDEX
     if reference.is_adapter or not path.exists():
         return
-    if nbytes == reference.nbytes:
+    if nbytes == sum(stored.nbytes for stored in reference.tensors.values()):
         shutil.copyfile(path, folder / INDEX)
         return
     index = json.loads(path.read_text(encoding="utf-8"))
@@ -190,10 +195,12 @@ def _write_index(folder: Path, reference: Checkpoint, nbytes: int) -> None:
 def _adjust_config(folder: Path, dtype: str | None) -> None:
     """Say the chosen dtype in config.json, which is otherwise the byte-for-byte copy."""
     path = folder / "config.json"
-    if dtype and path.exists():
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = DTYPE_NAMES[dtype]
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if dtype is None or not path.exists():
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    config[key] = tensor_files.DTYPE_NAMES[dtype]
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _write_provenance(folder: Path, job: Job, spec: Mapping[str, Any]) -> None:

@@ -26,20 +26,13 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
     "expert": (list[str], _NEEDED, Option(metavar="DIR[:WEIGHT]", help="An expert and its weight; say it twice or more.")),
     "out": (Path, _NEEDED, Option(help="Where to write; it must not exist, or be empty.")),
     "base": (Path | None, None, Option(help="The base model's folder.")),
-    "partition": (
-        str | None,
-        None,
-        Option(help="A, B, C, predecessor, 'half and half', 'complement of C', 'random 0 of C', ..., or a YAML file. "
-                    "[default: C]"),
-    ),
+    "partition": (str | None, None, Option(help="A, B, C, predecessor, 'half and half', 'complement of C', 'random 0 of C', "
+                                                "..., or a YAML file. [default: C]")),
     "bottom": (int | None, None, Option(help="How many of the first layers the language gets.")),
     "top": (int | None, None, Option(help="How many of the last layers the language gets.")),
     "transition": (int | None, None, Option(help="How many layers inside these are shared, on each side.")),
-    "embeddings": (
-        str | None,
-        None,
-        Option(help="Whose embeddings, final norm and head: base, math or language. [default: base]"),
-    ),
+    "embeddings": (str | None, None, Option(help="Whose embeddings, final norm and head: base, math or language. "
+                                                 "[default: base]")),
     "density": (float | None, None, Option(help="The share of each update that is kept.")),
     "seed": (int, 0, Option(help="Decides what is dropped.")),
     "t": (float, 0.5, Option("--t", help="0 is the first expert, 1 the second.")),
@@ -154,21 +147,15 @@ def _list() -> None:
     """List the partitions that have names."""
     from xlnb.weights.partitions import NAMES
 
-    print(
-        *NAMES,
-        "or a YAML file: `xlnb partition show C --model DIR --save mine.yaml` writes one to start from",
-        sep="\n",
-    )
+    print(*NAMES, sep="\n")
+    print("or a YAML file: `xlnb partition show C --model DIR --save mine.yaml` writes one to start from")
+
+
+_TO_FILE = (Path | None, None, Option(help="The file to write; printed where none is said."))
 
 
 @export_app.command("mergekit")
-@_takes(
-    "math",
-    "language",
-    "base",
-    *CHOICE,
-    out=(Path | None, None, Option(help="The file to write; printed where none is said.")),
-)
+@_takes("math", "language", "base", *CHOICE, out=_TO_FILE)
 def _mergekit(**options: Any) -> None:
     """Write a mergekit configuration that gives the same tensors as `xlnb merge layer-swapping`."""
     from xlnb.artifacts import whole_file

@@ -98,9 +98,6 @@ def _plain(number: Decimal) -> str:
     return format(number.normalize(), "f")
 
 
-# --- requests and files ----------------------------------------------------------------------------------
-
-
 def _check_counts(shots: int, n: int | None) -> None:
     whole_number("shots", shots)
     if n is not None:
@@ -168,9 +165,6 @@ def _source(path: str | Path | None, repository: str) -> str:
     return f"from the hub set {repository}" if path is None else "from a local copy"
 
 
-# --- templates -------------------------------------------------------------------------------------------
-
-
 def templates_benchmark(
     language: str,
     split: str = "scored",
@@ -205,8 +199,6 @@ def templates_benchmark(
     note = f"Template problems of the split {split}, which ship with the package, {told}."
     return Benchmark("templates", language, prefix, items, note)
 
-
-# --- MGSM ------------------------------------------------------------------------------------------------
 
 MGSM, GSM8K = "juletxara/mgsm", "openai/gsm8k"
 EXEMPLARS = ("native", "english", "cross")
@@ -442,8 +434,6 @@ def _solution(thought: str, answer: Decimal) -> tuple[str, tuple[str, ...]]:
     return f" {text} The answer is {_plain(answer)}.", expressions if len(expressions) == len(marks) else ()
 
 
-# --- multiple choice -------------------------------------------------------------------------------------
-
 LETTERS = "ABCD"
 SCORED = ("letter", "text")
 
@@ -595,8 +585,6 @@ def _with_shots(items: Iterable[Item], solved: Iterable[Item], shots: int) -> li
             )
     return [replace(item, prompt=_solved(pools[item.group][:shots]) + item.prompt) for item in items]
 
-
-# --- all of them -----------------------------------------------------------------------------------------
 
 BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
     "templates": templates_benchmark, "mgsm": mgsm, "belebele": belebele, "global-mmlu": global_mmlu

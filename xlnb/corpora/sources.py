@@ -52,9 +52,6 @@ class Corpus:
         return fingerprint(self.examples)
 
 
-# --- rows as examples ------------------------------------------------------------------------------------
-
-
 def _unlike(value: Any, expected: str) -> RequestError:
     told = f"A row holds {str(value)[:60]}, where {expected} must be"
     return RequestError(f"{told}: the set has another layout than is known here.")
@@ -142,9 +139,6 @@ def _parallel(row: Row, language: str) -> Iterable[Example]:
     if len(words) >= 6:  # worth cutting in two
         first, second = " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
         yield Example(_asked("continuation", first, language), second, "continuation")
-
-
-# --- the table -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -251,8 +245,6 @@ def name_and_path(text: str) -> tuple[str, Path | None]:
     return name, Path(path) if path else None
 
 
-# --- files -----------------------------------------------------------------------------------------------
-
 _NOT_DATA = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 _HELD_OUT = re.compile(r"(?<![a-z])(test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
 
@@ -296,8 +288,6 @@ def _aligned_rows(source: Source, language: str, root: Path) -> Iterator[Row]:
     yield from ({"english": first, "target": second} for first, second in zip(english, target, strict=True))
 
 
-# --- filters ---------------------------------------------------------------------------------------------
-
 _SCRIPTS = {"en": "A-Za-zÀ-ɏ", "sw": "A-Za-zÀ-ɏ", "bn": "\u0980-\u09ff", "te": "\u0c00-\u0c7f"}
 _INSIDE = {code: re.compile(f"[{script}]+") for code, script in _SCRIPTS.items()}
 _OUTSIDE = {code: re.compile(rf"[^\W\d_{script}]+") for code, script in _SCRIPTS.items()}
@@ -337,9 +327,6 @@ def _flaw(example: Example, language: str, kind: str, max_characters: int, witho
         if without_arithmetic and any(map(_has_calculation, sides)):
             return "arithmetic"
     return ""
-
-
-# --- which ones ------------------------------------------------------------------------------------------
 
 
 def _key(example: Example, seed: int) -> int:
@@ -433,9 +420,6 @@ def _read(source: Source, language: str, root: Path) -> Iterator[Example]:
     return (example for row in rows for example in source.examples(row, language))
 
 
-# --- the package's own -----------------------------------------------------------------------------------
-
-
 def _generated(source: Source, language: str, n: int | None, seed: int, path: str | Path | None) -> Corpus:
     if path is not None:
         raise RequestError(f"{source.name} is made by this package and read from nowhere: leave the path out.")
@@ -452,9 +436,6 @@ def _generated(source: Source, language: str, n: int | None, seed: int, path: st
         )
     counts = {"read": n, "kept": n} | dict.fromkeys(REASONS, 0)
     return Corpus(source.name, language, source.kind, examples, "made by xlnb", counts)
-
-
-# --- as a model reads them -------------------------------------------------------------------------------
 
 
 def formatted(corpus: Corpus, tokenizer: PreTrainedTokenizerBase | None = None) -> tuple[Example, ...]:

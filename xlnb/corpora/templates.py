@@ -116,9 +116,6 @@ class _Language(NamedTuple):
     wordings: Mapping[str, _Wording]
 
 
-# --- frames ----------------------------------------------------------------------------------------------
-
-
 def _calculator(text: str) -> Callable[[Values], int]:
     """An expression of a data file as a function of the variables; names, whole numbers, + - * / % and
     comparisons, nothing else.
@@ -290,9 +287,6 @@ def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.R
     return None
 
 
-# --- languages -------------------------------------------------------------------------------------------
-
-
 @cache
 def _language(code: str) -> _Language:
     """A language file compiled and checked: every slot of every frame must be fillable."""
@@ -356,9 +350,6 @@ def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem
     numbers = tuple([values[name] for name in frame.stated])
     number = f"{frame.split}-{index:06d}"
     return Problem(number, frame.id, code, frame.split, question, solution, answer, expressions, numbers)
-
-
-# --- what others call ------------------------------------------------------------------------------------
 
 
 def problems(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem, ...]:
@@ -465,9 +456,6 @@ def file_head(language: str) -> list[str]:
     known("language", language, LANGUAGES)
     lines = grammar.text_of(f"{language}.yaml").splitlines()
     return [line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
-
-
-# --- the generic language set ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

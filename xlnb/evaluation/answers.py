@@ -39,8 +39,6 @@ from xlnb.errors import RequestError
 
 CALCULATION = re.compile(r"(\d+)\s*([+\-*/x×÷−])\s*(\d+)")
 
-# ------------------------------------------------------------------------------------------------------- languages
-
 _CURRENCY = "$€£¥₹৳฿₽₨₩¢"
 _NUMBER_AHEAD = rf"(?=\s{{0,3}}[-({_CURRENCY}]{{0,3}}\s?\.?\d)"
 _GAP = r"[^.:\n\d]{1,60}?"
@@ -121,7 +119,6 @@ _STEP = re.compile(
 )
 _LIST_MARK = re.compile(r"(?:^[\s#>*-]{0,8}|(?<=[.!?:;।。] ))(\d{1,3})[.)](?=\s)", re.M)
 
-# ------------------------------------------------------------------------------------------------------ characters
 
 # Full-width forms, then signs that are written in several ways. The no-break spaces become one, which groups everywhere.
 _CHARACTERS = {
@@ -176,9 +173,6 @@ def _this_problem(text: str) -> str:
     """Return ``text`` up to where it goes on to another problem."""
     starts = (m.start() for m in _NEXT_PROBLEM.finditer(text))
     return text[: next((start for start in starts if text[:start].strip()), len(text))]
-
-
-# --------------------------------------------------------------------------------------------------------- numbers
 
 
 class _Number(NamedTuple):
@@ -283,9 +277,6 @@ def _operations(text: str, numbers: list[_Number]) -> list[str]:
         bracketed = gap and set(gap[1] + gap[3]) & set("()[]{}%")
         signs.append("(" if bracketed else gap[2] if gap else "")
     return signs + [""] * bool(numbers)
-
-
-# ---------------------------------------------------------------------------------------------------- the answer
 
 
 def extract_number(text: str, language: str) -> Decimal | None:
@@ -428,8 +419,6 @@ def _ordinal(solution: _Solution, i: int) -> bool:
     before = _BEFORE_ORDINAL.search(solution.text, max(0, number.start - 8), number.start)
     return bool(before or _ORDINAL.match(solution.text, number.end))
 
-
-# --------------------------------------------------------------------------------------------------- calculations
 
 _SAME_SIGN = {"x": "*", "X": "*", "×": "*", "·": "*", "⋅": "*", "∙": "*", "•": "*", "÷": "/"}
 

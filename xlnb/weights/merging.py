@@ -41,17 +41,13 @@ def ties(
 ) -> TaskVector:
     """Return the TIES merge: trim each update, elect a sign for each parameter, average those that agree (arXiv 2306.01708).
 
-    ``density`` is the share of each parameter tensor that is kept, the largest by magnitude; ``weights`` are 1 where none are
-    given.
+    ``density`` is the share of each tensor that is kept, the largest by magnitude; ``weights`` are 1 where none are given.
     """
     return merged("ties", vectors, weights=weights, density=density)
 
 
 def dare(
-    vectors: Sequence[TaskVector],
-    weights: Sequence[float] | None = None,
-    density: float = DARE_DENSITY,
-    seed: int = 0,
+    vectors: Sequence[TaskVector], weights: Sequence[float] | None = None, density: float = DARE_DENSITY, seed: int = 0
 ) -> TaskVector:
     """Return the sum of the updates after dropping elements at random and rescaling the rest: DARE (arXiv 2311.03099).
 
@@ -107,8 +103,7 @@ def merged(
 def applied(model: Module, vector: TaskVector) -> Iterator[Module]:
     """Make ``model`` base + ``vector`` inside the block, and the base again, to the last bit, after it.
 
-    The sum is formed in float32, on the model's device, and stored in the model's dtype. A name or a shape that the model
-    does not have is a :class:`~xlnb.errors.RequestError`, and the model stays the base.
+    The sum is formed in float32, on the model's device, and stored in the model's dtype.
     """
     import torch
 

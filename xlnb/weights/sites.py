@@ -109,9 +109,9 @@ def locate_all(names: Collection[str]) -> Sites:
         sites, by = _by_structure(names), "structure"
     layers = {site.layer for site in sites.values() if site.layer is not None}
     if layers and layers != set(range(max(layers) + 1)) and by == "structure":
-        raise RequestError(
-            f"The layers are numbered {_short(sorted(layers))}: some between 0 and {max(layers)} are missing."
-        )
+        listed = [str(layer) for layer in sorted(layers)]
+        shown = listed if len(listed) < 9 else [*listed[:4], "...", *listed[-2:]]
+        raise RequestError(f"The layers are numbered {', '.join(shown)}: some between 0 and {max(layers)} are missing.")
     return Sites(sites, max(layers) + 1 if layers else 0, by)
 
 
@@ -168,8 +168,3 @@ def _outside_site(name: str) -> Site:
         f"The parameter {name!r} lies outside the layers and is no embedding, norm or head as far as its name tells: this "
         "decoder is not known here."
     )
-
-
-def _short(numbers: Collection[int]) -> str:
-    listed = [str(number) for number in numbers]
-    return ", ".join(listed) if len(listed) < 9 else ", ".join([*listed[:4], "...", *listed[-2:]])

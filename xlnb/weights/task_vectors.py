@@ -50,11 +50,7 @@ class TaskVector(Mapping[str, "Tensor"]):
 
     @classmethod
     def from_adapter(cls, folder: str | Path) -> TaskVector:
-        """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32.
-
-        ``folder`` holds adapter_config.json and adapter_model.safetensors. Adapters that are more than LoRA pairs are refused,
-        as :func:`~xlnb.weights.adapters.open_adapter` says.
-        """
+        """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32."""
         from xlnb.weights.tensors import load
 
         adapter = open_adapter(folder)
@@ -74,9 +70,8 @@ class TaskVector(Mapping[str, "Tensor"]):
         from xlnb.weights.tensors import load
 
         after, before = (open_checkpoint(folder).tensors for folder in (expert, base))
-        differing = {name for name in {**after, **before} if name not in after or name not in before}
-        differing |= {name for name in after if name in before and after[name].shape != before[name].shape}
-        if differing:
+        other_shapes = {name for name in after.keys() & before.keys() if after[name].shape != before[name].shape}
+        if differing := (after.keys() ^ before.keys()) | other_shapes:
             raise RequestError(
                 f"{expert} and {base} are not of the same architecture: {min(differing)!r} is missing in one or has another "
                 f"shape ({len(differing)} such)."
@@ -104,14 +99,12 @@ class TaskVector(Mapping[str, "Tensor"]):
 
     def __add__(self, other: TaskVector) -> TaskVector:
         """Return the sum; a name that only one side has keeps that side's update."""
-
         thunks = {**self._thunks, **other._thunks}
         for name in self._thunks.keys() & other._thunks.keys():
             thunks[name] = lambda name=name: self[name] + other[name]  # type: ignore[misc]
         return TaskVector(thunks, known_sites([self, other], thunks))
 
     def __mul__(self, weight: float) -> TaskVector:
-        """Return the task vector scaled by ``weight``."""
         return TaskVector({name: lambda name=name: weight * self[name] for name in self}, self._sites)  # type: ignore[misc]
 
     __rmul__ = __mul__

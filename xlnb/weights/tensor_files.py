@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -30,7 +31,6 @@ DTYPE_NAMES = {code: name for name, code in DTYPES.items()}
 MAX_HEADER = 100_000_000  # bytes: the limit of the safetensors library
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class TensorFile:
     path: Path
     tensors: dict[str, Stored]
     header: bytes  # length prefix and JSON
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,6 @@ class Checkpoint:
     def sites(self) -> Sites:
         """Where each tensor lives."""
         return locate_all(self.tensors)
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of all tensors."""
-        return sum(stored.nbytes for stored in self.tensors.values())
 
 
 def read_tensor_file(path: str | Path) -> TensorFile:
@@ -282,13 +277,13 @@ def companions(checkpoint: Checkpoint) -> list[Path]:
     return [_checked_place(checkpoint.folder, path) for path in chosen]
 
 
-def blocks(stored: Stored, size: int = _BLOCK) -> Iterator[bytes]:
-    """Yield the bytes of a stored tensor in blocks of ``size``."""
+def blocks(stored: Stored) -> Iterator[bytes]:
+    """Yield the bytes of a stored tensor, a megabyte at a time."""
     with open(stored.file, "rb") as file:
         file.seek(stored.start)
         left = stored.nbytes
         while left:
-            block = file.read(min(size, left))
+            block = file.read(min(1 << 20, left))
             if not block:
                 raise _damaged(stored.file, "it became shorter while it was read")
             left -= len(block)
@@ -304,8 +299,6 @@ def same_bytes(a: Stored, b: Stored) -> bool:
 
 def sample(stored: Stored, count: int = 512) -> list[float]:
     """Return up to ``count`` elements, evenly spread over the tensor's bytes in a few runs, as floats, without numpy."""
-    import struct
-
     width = BYTES[stored.dtype]
     runs = min(8, max(1, stored.size // 64))
     length = min(count // runs, stored.size // runs) * width
