@@ -61,7 +61,7 @@ def test_a_thousand_cells_are_listed_without_torch(own_home):
         "import sys; from xlnb.commands.cli import exit_code; code = exit_code(sys.argv[1:]);"
         "print(code, *sorted({'torch', 'transformers', 'peft'} & set(sys.modules)), file=sys.stderr)"
     )
-    seeds = ",".join(map(str, range(22)))
+    seeds = ",".join(map(str, range(19)))
     command = [
         sys.executable,
         "-c",
@@ -86,8 +86,8 @@ def test_a_thousand_cells_are_listed_without_torch(own_home):
     count, committed, made, missing = map(int, re.findall(r"\d+", cells))
     assert count == committed + made + missing == sum(".parquet" in line for line in lines) > 1000
     assert made == 0, "the sweep and the controls ask on other problems or by more readings"
-    assert re.fullmatch(r"Missing cells need 44 experts: 1 made, 43 missing\.", experts)
-    assert min(times) < 5  # two on a free machine; a loaded one takes more
+    assert re.fullmatch(r"Missing cells need 38 experts: 1 made, 37 missing\.", experts)
+    assert min(times) < 2
 
 
 def test_what_is_listed_is_what_is_made(capsys):

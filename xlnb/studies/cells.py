@@ -68,7 +68,7 @@ class Cell:
         """A digest of what is asked; it takes no model, nor its weights."""
         return artifacts.digest(self._asked)[:16]
 
-    @property
+    @cached_property
     def path(self) -> Path:
         """The file of the outcomes."""
         shots = f"{self.evaluation.benchmark}-{self.evaluation.split}-{self.evaluation.shots}-shot"

@@ -96,11 +96,11 @@ def committed_rows(folder: Path, wanted: Mapping[str, Any]) -> dict[str, pd.Data
 
 def made_readings(path: Path) -> set[str]:
     """Return the readings that a cell's file has; none where it isn't there."""
-    from pyarrow import compute, parquet
-
     if not path.is_file():
         return set()
-    return set(compute.unique(parquet.read_table(path, columns=["metric"])["metric"]).to_pylist())
+    from pyarrow.parquet import ParquetFile
+
+    return set(ParquetFile(path).read(columns=["metric"])["metric"].to_pylist())
 
 
 def committed_training(folder: Path, profile: str, language: str, seed: int, expert: str) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from xlnb.studies.experiments import FIRST_SWAP, TARGET, Ask
 from xlnb.studies.outcomes import COLUMNS, committed_rows, committed_training, load_costs, made_readings
 from xlnb.studies.profiles import Profile, named_profile
 from xlnb.studies.vocabulary import kept_of, vocabulary_spec
-from xlnb.training.experts import IN_LANGUAGE
+from xlnb.training.experts import ALL, IN_LANGUAGE
 from xlnb.training.paradigms import PARADIGMS
 from xlnb.training.sft import Training, train_expert
 from xlnb.weights.merging import applied
@@ -164,7 +164,9 @@ class Study:
     def expert_spec(self, slug: str, partition: str = "C") -> dict[str, Any]:
         """Return what determines an expert: base, data, hyperparameters, seed, and the partition where its streams are masked."""
         expert = EXPERTS[known("expert", slug, EXPERTS)]
-        key = slug, partition or "C"
+        # What no mask touches, here or in the expert that it goes on from, is the same under every partition.
+        masked = any(stream.moves != ALL for stream in all_streams(slug))
+        key = slug, (partition or "C") if masked else "C"
         if key not in self._specs:
             streams = [
                 {
