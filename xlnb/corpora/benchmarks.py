@@ -586,13 +586,30 @@ def _with_shots(items: Iterable[Item], solved: Iterable[Item], shots: int) -> li
     return [replace(item, prompt=_solved(pools[item.group][:shots]) + item.prompt) for item in items]
 
 
+def generic_benchmark(language: str, n: int = 200) -> Benchmark:
+    """The first n held-out texts of the generic set: how well a model knows the language, each text given its first word.
+
+    >>> generic_benchmark("sw", n=2).items[0].answer is None
+    True
+    """
+    _check_counts(0, n)
+    texts = [(example.kind, *example.completion.partition(" ")) for example in templates.held_out_texts(language, n)]
+    items = [
+        Item(f"held-out-{place:06}", language, prompt=first, completion=f" {rest}", group=kind)
+        for place, (kind, first, _, rest) in enumerate(texts)
+    ]
+    note = "Texts of the package's own generic set that no expert was trained on, each given its first word."
+    return Benchmark("generic", language, "", tuple(items), note)
+
+
 BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
-    "templates": templates_benchmark, "mgsm": mgsm, "belebele": belebele, "global-mmlu": global_mmlu
+    "templates": templates_benchmark, "generic": generic_benchmark,
+    "mgsm": mgsm, "belebele": belebele, "global-mmlu": global_mmlu,
 }  # fmt: skip
 
 
 def load_benchmark(name: str, language: str, path: str | Path | None = None, **options: Any) -> Benchmark:
-    """A benchmark by its name: templates, mgsm, belebele or global-mmlu.
+    """A benchmark by its name: templates, generic, mgsm, belebele or global-mmlu.
 
     `path` is a local copy (the hub's where there is none); `options` are the arguments of the benchmark's function.
 

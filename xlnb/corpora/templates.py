@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from xlnb.corpora import Example, grammar
 from xlnb.corpora.grammar import Forms, Template
 from xlnb.errors import RequestError, known, whole_number
+from xlnb.languages import written_in
 
 SPLITS = ("train", "few-shot", "development", "scored")
 
@@ -577,3 +578,30 @@ def language_examples(language: str, n: int, seed: int = 0) -> tuple[Example, ..
                 )
             out.append(example)
     return tuple(out)
+
+
+_HELD_OUT_SEED, _TRAINED_SEEDS, _TRAINED_EXAMPLES = 1_000_000, range(10), 480
+
+
+def held_out_texts(language: str, n: int) -> tuple[Example, ...]:
+    """The first n texts of the generic set that are in the language and in no training set: for asking who knows it.
+
+    No completion of :func:`language_examples` with 480 examples and a seed from 0 to 9 is among them. They are of the same
+    grammar as those, so an expert of the generic set is at home in them. Source: ours.
+
+    >>> [example.prompt for example in held_out_texts("sw", 3)]
+    ['', '', '']
+    """
+    whole_number("n", n, 1)
+    trained = (language_examples(language, _TRAINED_EXAMPLES, seed) for seed in _TRAINED_SEEDS)
+    seen = {example.completion for examples in trained for example in examples}
+    found: dict[str, Example] = {}
+    for example in language_examples(language, 5 * n + 100, _HELD_OUT_SEED):
+        text = example.completion
+        if text not in seen and len(text.split()) >= 6 and written_in(text) == language:
+            found.setdefault(text, Example("", text, example.kind))
+    if len(found) < n:
+        raise RequestError(
+            f"n = {n}: of the generic set of {language!r} {len(found)} texts are held out for this request."
+        )
+    return tuple(found.values())[:n]

@@ -13,6 +13,8 @@ from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import READINGS, allowed
 from xlnb.methods import METHODS
 
+OWN_BENCHMARKS = ("templates", "generic")  # what ships with the package
+
 if TYPE_CHECKING:
     from xlnb.studies.study import Study
 
@@ -88,7 +90,7 @@ class Cell:
         study, method, evaluation = self.study, METHODS[self.method], self.evaluation
         return {
             "profile": study.profile.name,
-            "setting": "templates" if evaluation.benchmark == "templates" and study.own_data else "real",
+            "setting": "templates" if evaluation.benchmark in OWN_BENCHMARKS and study.own_data else "real",
             "model": study.profile.model,
             "language": study.language,
             "test_language": self.test_language,

@@ -8,7 +8,7 @@ from typing import Any
 
 from xlnb.errors import known
 from xlnb.evaluation.asking import Evaluation
-from xlnb.evaluation.readings import LIKELIHOODS, SHOTS_READINGS, VALIDATED
+from xlnb.evaluation.readings import LIKELIHOODS, NLL, PRIMARY, SHOTS_READINGS, VALIDATED
 from xlnb.methods import LANGUAGE, MATH, METHODS, ORACLE_BUDGETS, PLACEBO
 from xlnb.studies.profiles import Profile
 from xlnb.weights.partitions import COMPLEMENT
@@ -61,6 +61,12 @@ def _development(**changes: Any) -> dict[str, Any]:
 # The first chapter: what the two experts give alone, merged, and by the same layers exchanged.
 FIRST_SWAP = Ask((*SINGLE_EXPERTS, "soup", "task-arithmetic", SWAP), ("C", COMPLEMENT))
 BASE = Ask(("base",))
+# Who knows the language: text of it that no expert was trained on.
+KNOWLEDGE = Ask(
+    SINGLE_EXPERTS,
+    languages=(TARGET,),
+    changes={"benchmark": "generic", "shots": 0, "generated": 0, "readings": (NLL,)},
+)
 # The base with 0, 1 and 2 worked examples.
 BY_SHOTS = tuple(
     Ask(("base",), changes=_development(shots=shots, generated="answered", readings=SHOTS_READINGS))
@@ -71,12 +77,14 @@ SWEEP = Ask(
     (*SINGLE_EXPERTS, SWAP),
     tuple(f"outer {bottom}+{top}" for bottom in (0, 1, 2, 3, 4, 6) for top in (0, 1, 2, 4)),
     (TARGET,),
-    _development(readings=LIKELIHOODS),
+    _development(readings=(PRIMARY, *LIKELIHOODS)),
     fitting=True,
 )
 RANDOM_CONTROLS = tuple(f"random {seed} of C" for seed in range(5))
 SWAP_CONTROLS = ("C", COMPLEMENT, *RANDOM_CONTROLS, "half and half", "predecessor", "A", "complement of A", "B")
-CONTROLS = Ask((*SINGLE_EXPERTS, "soup", SWAP), SWAP_CONTROLS, changes={"readings": LIKELIHOODS})
+_MERGED = (*SINGLE_EXPERTS, "soup", "task-arithmetic", SWAP)
+CONTROLS = Ask(_MERGED, SWAP_CONTROLS, (TARGET,), {"readings": (PRIMARY, *LIKELIHOODS)})
+IN_ENGLISH = Ask(_MERGED, ("C", COMPLEMENT), ("en",), {"readings": (PRIMARY, *LIKELIHOODS)})
 # What a reading is worth: the oracle should come first, a longer training before a shorter one, and the placebo, which learned
 # the format alone, no better than the base. No merge is among them.
 VALIDATION = Ask(
@@ -86,8 +94,8 @@ VALIDATION = Ask(
 )
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "first-swap": Experiment((FIRST_SWAP, *BY_SHOTS), (MATH, LANGUAGE)),
-    SWAP: Experiment((SWEEP, CONTROLS), (MATH, LANGUAGE)),
+    "first-swap": Experiment((FIRST_SWAP, KNOWLEDGE, *BY_SHOTS), (MATH, LANGUAGE)),
+    SWAP: Experiment((SWEEP, CONTROLS, IN_ENGLISH), (MATH, LANGUAGE)),
     MEASURING: Experiment((VALIDATION,), (PLACEBO, *ORACLE_BUDGETS), costs=True),
 }
 
