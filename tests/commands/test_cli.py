@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from xlnb import __version__
-from xlnb.commands import cli
+from xlnb.commands import book_commands, cli
 from xlnb.errors import RequestError, WorkError
 
 
@@ -29,7 +29,7 @@ def test_help_lists_the_verbs(capsys):
     assert cli.exit_code(["--help"]) == 0
     told = capsys.readouterr()
     assert not told.err
-    for verb in ("run", "book", "twins"):
+    for verb in ("run", "book", "readme", "twins"):
         assert f"\n  {verb} " in told.out
 
 
@@ -103,7 +103,7 @@ def test_debug_shows_the_traceback(monkeypatch):
 
 def test_a_parameter_given_twice_is_refused():
     with pytest.raises(RequestError, match="twice"):
-        cli.assignments(["seed=1", "seed=2"])
+        book_commands.assignments(["seed=1", "seed=2"])
 
 
 def test_import_is_quick():

@@ -35,6 +35,9 @@ _ = plt.plot([1, 2], [2, 1])
 """
 
 
+WORDS = {"finding": lambda: "It is **found**: {cite:t}`ilharco2023editing`."}
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """A project with the real configuration and style, and one small chapter."""
@@ -44,7 +47,7 @@ def root(tmp_path_factory):
     for name in ("_config.yml", "references.bib", "bibliography.md"):
         shutil.copy(ROOT / "book" / name, book)
     shutil.copytree(ROOT / "book" / "_static", book / "_static")
-    (book / "index.md").write_text("# A book\n\n$$\n\\theta = \\theta_0 + m\n$$\n")
+    (book / "index.md").write_text("# A book\n\n<!-- xlnb: finding -->\n\n$$\n\\theta = \\theta_0 + m\n$$\n")
     (book / "minutes.yml").write_text("pocket: {00-tiny: 7}\n")
     (book / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nchapters:\n  - file: notebooks/00-tiny\n  - file: bibliography\n"
@@ -57,7 +60,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(root):
-    return build("none", root=root).parent
+    return build("none", root=root, words=WORDS).parent
 
 
 def test_contents_name_each_page_and_each_chapter():
@@ -80,7 +83,10 @@ def test_a_small_book_stands_alone(site, root):
     assert "40 % of the way" not in page  # what went to stderr stays in the notebook
     for trace in ("binder", "colab", "thebe", "unpkg", "cdnjs", "jsdelivr", str(root)):
         assert trace not in page.lower(), trace
-    assert "mathjax/tex-svg.js" in (site / "index.html").read_text()
+    home = (site / "index.html").read_text()
+    assert "It is <strong>found</strong>" in home and "Ilharco" in home
+    assert "xlnb: finding" not in home
+    assert "mathjax/tex-svg.js" in home
     assert (site / "mathjax" / "tex-svg.js").stat().st_size > 1_000_000
     assert (site / "mathjax" / "LICENSE").exists()
     leftovers = [path.name for path in site.parent.iterdir() if path != site]
@@ -93,7 +99,7 @@ def test_no_page_loads_a_script_twice(site):
 
 
 def test_live_is_handed_on_and_said_beforehand(root, site, capsys):
-    build(["00"], profile="smoke", root=root, out=root / "elsewhere")
+    build(["00"], profile="smoke", root=root, out=root / "elsewhere", words=WORDS)
     told = capsys.readouterr().out
     assert told.splitlines()[0] == "Making the book, profile smoke: chapter 00 live (how long was not measured)"
     assert told.splitlines()[-1].endswith(str(root / "elsewhere" / "index.html"))
@@ -107,7 +113,7 @@ def test_a_wrong_page_stops_the_book_and_the_older_site_stays(root, site):
     index.write_text(text + "\n{cite:p}`nobody1999nothing`\n")
     try:
         with pytest.raises(WorkError, match="nobody1999nothing"):
-            build("none", root=root)
+            build("none", root=root, words=WORDS)
     finally:
         index.write_text(text)
     assert (site / "index.html").read_bytes() == before
@@ -122,13 +128,15 @@ def test_a_failing_chapter_stops_the_book(root, site):
     nbformat.write(broken, notebook)
     try:
         with pytest.raises(WorkError, match=r"00-tiny.ipynb failed in cell 5: KeyError: 'gone'"):
-            build("none", root=root)
+            build("none", root=root, words=WORDS)
     finally:
         notebook.write_text(text)
     assert (site / "index.html").read_bytes() == before
 
 
 def test_requests_are_checked_before_anything_runs(root):
+    with pytest.raises(RequestError, match=r"index.md: No placeholder 'finding': there are none"):
+        build("none", root=root)
     with pytest.raises(RequestError, match="No profile 'huge': choose one of smoke, pocket"):
         build("none", profile="huge", root=root)
     with pytest.raises(RequestError, match="No chapter '05': choose one of 00, all, none"):
@@ -136,7 +144,7 @@ def test_requests_are_checked_before_anything_runs(root):
     (root / "notebooks" / "09-extra.ipynb").write_text("{}")
     try:
         with pytest.raises(RequestError, match="disagree about notebooks/09-extra"):
-            build("none", root=root)
+            build("none", root=root, words=WORDS)
     finally:
         (root / "notebooks" / "09-extra.ipynb").unlink()
 

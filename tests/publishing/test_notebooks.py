@@ -11,6 +11,7 @@ from xlnb.publishing.notebooks import (
     has_outputs,
     notebook_parameters,
     run_notebook,
+    strip_outputs,
     twin_problems,
     twins_differ,
     write_ipynb_from_py,
@@ -201,3 +202,25 @@ def test_cell_ids_stay(tiny):
 def test_a_round_trip_changes_nothing(tiny):
     again = jupytext.reads(jupytext.writes(nbformat.read(tiny, as_version=4), fmt="py:percent"), fmt="py:percent")
     assert [c.source for c in again.cells] == [c.source for c in nbformat.read(tiny, as_version=4).cells]
+
+
+def test_what_a_saved_run_left_is_taken_out_and_nothing_else(tiny, tmp_path):
+    clean = tiny.read_bytes()
+    assert not strip_outputs(tiny)
+    notebook = nbformat.read(run_notebook(tiny, tmp_path / "done.ipynb"), as_version=4)
+    saved = nbformat.read(tiny, as_version=4)
+    for cell, ran in zip(
+        (c for c in saved.cells if c.cell_type == "code"),
+        (c for c in notebook.cells if c.cell_type == "code"),
+        strict=True,
+    ):
+        cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+        cell.metadata["execution"] = {"iopub.execute_input": "2025-01-01T00:00:00Z"}
+    saved.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    saved.metadata.language_info = {"name": "python", "version": "3.11.2", "file_extension": ".py"}
+    nbformat.write(saved, tiny)
+    assert has_outputs(tiny)
+    assert twin_problems(tiny.parent) == ["07-tiny.ipynb carries outputs"]
+    assert strip_outputs(tiny)
+    assert tiny.read_bytes() == clean
+    assert twin_problems(tiny.parent) == []

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.paths import project_root
 from xlnb.publishing.notebooks import notebook_parameters, notebook_paths, run_notebook
+from xlnb.publishing.pages import Words, check_places, filled
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -33,9 +34,10 @@ def chapters(root: Path | None = None) -> dict[str, Path]:
 
 
 def chapter_path(name: str, root: Path | None = None) -> Path:
-    """Return the notebook that a number, a name or a path means."""
+    """Return the notebook that a number ("05", or "5"), a name or a path means."""
     found = {key: path for number, path in chapters(root).items() for key in (number, path.stem)}
     key = name.removesuffix(".ipynb")
+    key = key.zfill(2) if key.isdigit() else key
     if key not in found and Path(name).is_file():
         return Path(name)
     return found[known("notebook", key, found)]
@@ -76,6 +78,7 @@ def build(
     *,
     out: str | Path | None = None,
     root: str | Path | None = None,
+    words: Words | None = None,
     **parameters: str,
 ) -> Path:
     """Run all chapters, render the book and return the path of its first page.
@@ -84,6 +87,7 @@ def build(
     profile: handed to every chapter: smoke or pocket
     out: where the site goes; book/_build/html where nothing is said
     root: the project's folder; for tests
+    words: what the prose pages' placeholders say, by name
     parameters: of the chapters that run live: device, dtype
 
     Where a chapter or the rendering fails, an older site stays.
@@ -95,6 +99,7 @@ def build(
     notebooks = chapters(root)
     numbers = live_chapters(live, notebooks)
     _check_toc(root, notebooks)
+    check_places(sorted((root / "book").glob("*.md")), words or {})
     print(_announcement(numbers, notebooks, profile, root), flush=True)
     work = root / "runs" / "book" / profile
     started = time.monotonic()
@@ -107,7 +112,7 @@ def build(
     executed = [work / path.name for path in notebooks.values()]
     if problems := [p for path in executed for p in check_executed(path)]:
         raise WorkError("The book was not rendered: " + " ".join(problems))
-    html = _render(root, executed, work)
+    html = _render(root, executed, work, words or {})
     if problems := check_html(html):
         raise WorkError(f"The rendered book has faults ({html}): " + " ".join(problems[:10]))
     _put_in_place(html, out)
@@ -144,12 +149,12 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
 
 
-def _render(root: Path, executed: list[Path], work: Path) -> Path:
+def _render(root: Path, executed: list[Path], work: Path, words: Words) -> Path:
     """Render pages and executed notebooks with Jupyter Book, warnings being errors, and return the site's folder."""
     source, built, log = work / "source", work / "built", work / "jupyter-book.log"
     for folder in (source, built):  # afresh each time: Sphinx would not warn again about a page it has cached
         shutil.rmtree(folder, ignore_errors=True)
-    assemble(root / "book", executed, source)
+    assemble(root / "book", executed, source, words)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command += ["build", "-n", "-W", "--keep-going", "--path-output", str(built), str(source)]
     with open(log, "w", encoding="utf-8") as file:
@@ -163,14 +168,16 @@ def _render(root: Path, executed: list[Path], work: Path) -> Path:
     return html
 
 
-def assemble(book: Path, executed: list[Path], source: Path) -> None:
-    """Lay out the Sphinx source: the book's pages at its top, the executed notebooks in notebooks/."""
+def assemble(book: Path, executed: list[Path], source: Path, words: Words) -> None:
+    """Lay out the Sphinx source: the book's pages, filled in, at its top, the executed notebooks in notebooks/."""
     import nbformat
 
     shutil.copytree(book, source, ignore=shutil.ignore_patterns("_build", "results", ".*"))
     # Jupyter Book would load every script of _static on every page; the pages with formulas alone need this one.
     if (source / "_static" / "mathjax").exists():
         shutil.move(source / "_static" / "mathjax", source / "_extra" / "mathjax")
+    for page in sorted(source.glob("*.md")):
+        page.write_text(filled(page.read_text(encoding="utf-8"), words), encoding="utf-8")
     (source / "notebooks").mkdir()
     for path in executed:
         notebook = nbformat.read(path, as_version=4)

@@ -284,10 +284,12 @@ def write_ipynb_from_py(py: str | Path) -> Path:
     return ipynb
 
 
-def _write_if_changed(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+def _write_if_changed(path: Path, text: str) -> bool:
+    changed = not path.exists() or path.read_text(encoding="utf-8") != text
+    if changed:
         with whole_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
+    return changed
 
 
 def _stable_ids(old: list[Any], new: list[Any]) -> list[str]:
@@ -312,6 +314,25 @@ def has_outputs(ipynb: str | Path) -> bool:
 
     cells = nbformat.read(ipynb, as_version=4).cells
     return any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+def strip_outputs(ipynb: str | Path) -> bool:
+    """Take out of a notebook what running it in JupyterLab left there; all else stays. Return whether anything was to be done.
+
+    That is outputs, execution counts, the state of widgets, and what the kernel said about its language.
+    """
+    import nbformat
+
+    path = Path(ipynb)
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    notebook.metadata.pop("widgets", None)
+    if "language_info" in notebook.metadata:
+        notebook.metadata.language_info = {"name": notebook.metadata.language_info.get("name", KERNEL["language"])}
+    return _write_if_changed(path, nbformat.writes(notebook) + "\n")
 
 
 def twin_problems(folder: str | Path) -> list[str]:
