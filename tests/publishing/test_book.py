@@ -1,13 +1,16 @@
 """The book: its contents agree, a small one is rendered whole and alone, and planted faults are found."""
 
+import re
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from xlnb.chapters import home
 from xlnb.errors import RequestError, WorkError
-from xlnb.publishing.book import build, chapters, check_html, live_chapters, minutes_live, toc_pages
+from xlnb.publishing import book
+from xlnb.publishing.book import build, chapter_path, chapters, check_html, live_chapters, minutes_live, toc_pages
 from xlnb.publishing.notebooks import write_ipynb_from_py
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,14 +45,14 @@ WORDS = {"finding": lambda: "It is **found**: {cite:t}`ilharco2023editing`."}
 def root(tmp_path_factory):
     """A project with the real configuration and style, and one small chapter."""
     root = tmp_path_factory.mktemp("project")
-    book = root / "book"
-    book.mkdir()
+    pages = root / "book"
+    pages.mkdir()
     for name in ("_config.yml", "references.bib", "bibliography.md"):
-        shutil.copy(ROOT / "book" / name, book)
-    shutil.copytree(ROOT / "book" / "_static", book / "_static")
-    (book / "index.md").write_text("# A book\n\n<!-- xlnb: finding -->\n\n$$\n\\theta = \\theta_0 + m\n$$\n")
-    (book / "minutes.yml").write_text("pocket: {00-tiny: 7}\n")
-    (book / "_toc.yml").write_text(
+        shutil.copy(ROOT / "book" / name, pages)
+    shutil.copytree(ROOT / "book" / "_static", pages / "_static")
+    (pages / "index.md").write_text("# A book\n\n<!-- xlnb: finding -->\n\n$$\n\\theta = \\theta_0 + m\n$$\n")
+    (pages / "minutes.yml").write_text("pocket: {00-tiny: 7}\n")
+    (pages / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nchapters:\n  - file: notebooks/00-tiny\n  - file: bibliography\n"
     )
     (root / "notebooks").mkdir()
@@ -147,6 +150,24 @@ def test_requests_are_checked_before_anything_runs(root):
             build("none", root=root, words=WORDS)
     finally:
         (root / "notebooks" / "09-extra.ipynb").unlink()
+
+
+def test_a_chapter_goes_by_its_number_its_name_or_its_path():
+    wanted = ROOT / "notebooks" / "05-layer-swapping.ipynb"
+    for name in ("5", "05", "05-layer-swapping", "05-layer-swapping.ipynb", str(wanted)):
+        assert chapter_path(name, ROOT) == wanted
+    with pytest.raises(RequestError, match="No notebook '99'"):
+        chapter_path("99", ROOT)
+
+
+def test_the_price_of_running_every_chapter_live_is_known(monkeypatch, capsys):
+    monkeypatch.setattr(book, "run_notebook", lambda *_: (_ for _ in ()).throw(WorkError("no time")))
+    with pytest.raises(WorkError, match="no time"):
+        build("all", root=ROOT, words=home.WORDS)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert re.fullmatch(
+        r"Making the book, profile pocket: chapters [\d, ]+ live \(about \d+ minutes on two cores\)", first
+    )
 
 
 def test_minutes(root):
