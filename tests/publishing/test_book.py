@@ -89,6 +89,7 @@ def test_a_small_book_stands_alone(site, root):
     home = (site / "index.html").read_text()
     assert "It is <strong>found</strong>" in home and "Ilharco" in home
     assert "xlnb: finding" not in home
+    assert "Gemma Terms of Use" in page  # the footer
     assert "mathjax/tex-svg.js" in home
     assert (site / "mathjax" / "tex-svg.js").stat().st_size > 1_000_000
     assert (site / "mathjax" / "LICENSE").exists()
@@ -99,6 +100,22 @@ def test_a_small_book_stands_alone(site, root):
 def test_no_page_loads_a_script_twice(site):
     for page in site.glob("*.html"):
         assert page.read_text().count("tex-svg.js") <= 1
+
+
+def test_a_repository_gives_buttons_that_open_the_chapter_and_load_nothing(root, site):
+    there = build(
+        "none", root=root, out=root / "hosted", words=WORDS, repository="https://github.com/owner/name"
+    ).parent
+    assert check_html(there) == []
+    page = (there / "notebooks" / "00-tiny.html").read_text()
+    for link in (
+        "https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/notebooks/00-tiny.ipynb",
+        "https://colab.research.google.com/github/owner/name/blob/main/notebooks/00-tiny.ipynb",
+        "https://github.com/owner/name",
+    ):
+        assert f'href="{link}"' in page
+    assert "thebe" not in page
+    assert "https://github.com/owner/name" in (there / "index.html").read_text()
 
 
 def test_live_is_handed_on_and_said_beforehand(root, site, capsys):
@@ -140,6 +157,9 @@ def test_a_failing_chapter_stops_the_book(root, site):
 def test_requests_are_checked_before_anything_runs(root):
     with pytest.raises(RequestError, match=r"index.md: No placeholder 'finding': there are none"):
         build("none", root=root)
+    for address in ("https://example.org/owner/name", "owner/name", "https://github.com/owner/name/tree/main"):
+        with pytest.raises(RequestError, match=r"--repository takes https://github\.com/OWNER/NAME"):
+            build("none", root=root, words=WORDS, repository=address)
     with pytest.raises(RequestError, match="No profile 'huge': choose one of smoke, pocket"):
         build("none", profile="huge", root=root)
     with pytest.raises(RequestError, match="No chapter '05': choose one of 00, all, none"):

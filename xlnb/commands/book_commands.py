@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -55,15 +57,32 @@ def book_command(
     profile: ProfileName = "pocket",
     device: Device = "auto",
     dtype: Dtype = "float32",
+    repository: Annotated[
+        str,
+        typer.Option(
+            metavar="https://github.com/OWNER/NAME", help="Add links to the source, and buttons for Binder and Colab."
+        ),
+    ] = "",
 ) -> None:
     """Run the chapters and render the book.
 
-    Chapters that aren't run live read the committed results.
+    Chapters that aren't run live read the committed results. GitHub's Actions say themselves which repository it is.
     """
     from xlnb.chapters.home import WORDS
     from xlnb.publishing.book import build
 
-    build(live, profile=profile, words=WORDS, device=device, dtype=dtype)
+    repository = repository or repository_of(os.environ)
+    build(live, profile=profile, words=WORDS, repository=repository, device=device, dtype=dtype)
+
+
+def repository_of(environment: Mapping[str, str]) -> str:
+    """Return the address of the repository on whose behalf a workflow of github.com runs, or nothing.
+
+    >>> repository_of({"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "owner/name"}), repository_of({})
+    ('https://github.com/owner/name', '')
+    """
+    server, name = (environment.get(f"GITHUB_{key}", "") for key in ("SERVER_URL", "REPOSITORY"))
+    return f"{server}/{name}" if server == "https://github.com" and name else ""
 
 
 def readme_command(

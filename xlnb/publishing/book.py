@@ -79,6 +79,7 @@ def build(
     out: str | Path | None = None,
     root: str | Path | None = None,
     words: Words | None = None,
+    repository: str = "",
     **parameters: str,
 ) -> Path:
     """Run all chapters, render the book and return the path of its first page.
@@ -88,6 +89,7 @@ def build(
     out: where the site goes; book/_build/html where nothing is said
     root: the project's folder; for tests
     words: what the prose pages' placeholders say, by name
+    repository: https://github.com/OWNER/NAME, where links to the source and buttons for Binder and Colab lead; none without it
     parameters: of the chapters that run live: device, dtype
 
     Where a chapter or the rendering fails, an older site stays.
@@ -95,6 +97,7 @@ def build(
     root = Path(root) if root else project_root()
     out = Path(out) if out else root / "book" / "_build" / "html"
     known("profile", profile, PROFILES)
+    buttons = _buttons(repository)
     _require_tools()
     notebooks = chapters(root)
     numbers = live_chapters(live, notebooks)
@@ -112,7 +115,7 @@ def build(
     executed = [work / path.name for path in notebooks.values()]
     if problems := [p for path in executed for p in check_executed(path)]:
         raise WorkError("The book was not rendered: " + " ".join(problems))
-    html = _render(root, executed, work, words or {})
+    html = _render(root, executed, work, words or {}, buttons)
     if problems := check_html(html):
         raise WorkError(f"The rendered book has faults ({html}): " + " ".join(problems[:10]))
     _put_in_place(html, out)
@@ -149,12 +152,13 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
 
 
-def _render(root: Path, executed: list[Path], work: Path, words: Words) -> Path:
+def _render(root: Path, executed: list[Path], work: Path, words: Words, buttons: dict[str, Any]) -> Path:
     """Render pages and executed notebooks with Jupyter Book, warnings being errors, and return the site's folder."""
     source, built, log = work / "source", work / "built", work / "jupyter-book.log"
     for folder in (source, built):  # afresh each time: Sphinx would not warn again about a page it has cached
         shutil.rmtree(folder, ignore_errors=True)
     assemble(root / "book", executed, source, words)
+    _add_theme_options(source / "_config.yml", buttons)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command += ["build", "-n", "-W", "--keep-going", "--path-output", str(built), str(source)]
     with open(log, "w", encoding="utf-8") as file:
@@ -166,6 +170,35 @@ def _render(root: Path, executed: list[Path], work: Path, words: Words) -> Path:
         warnings = [line for line in told if re.search(r"WARNING|ERROR|Error:", line)] or told[-3:]
         raise WorkError(f"Jupyter Book refused the book (its words are in {log}): " + " ".join(warnings[:8]))
     return html
+
+
+def _buttons(repository: str) -> dict[str, Any]:
+    """Return the theme's options for a repository: links that lead there, and to Binder and Colab with a chapter of it."""
+    if not repository:
+        return {}
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository):
+        raise RequestError(
+            f"--repository takes https://github.com/OWNER/NAME, as Binder and Colab do, not {repository!r}."
+        )
+    return {
+        "repository_url": repository,
+        "repository_branch": "main",
+        "path_to_docs": "",  # a chapter lies in notebooks/, both there and where the book is laid out
+        "use_repository_button": True,
+        "launch_buttons": {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        },
+    }
+
+
+def _add_theme_options(path: Path, options: dict[str, Any]) -> None:
+    import yaml
+
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["sphinx"]["config"]["html_theme_options"].update(options)
+    path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def assemble(book: Path, executed: list[Path], source: Path, words: Words) -> None:
