@@ -68,9 +68,9 @@ def knowledge_sentence(study: Study) -> str:
     """Return in words whether the language expert knows its language better than the base, and what the math expert lost."""
     knows = judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE))
     said = {
-        BETTER: "makes {name} text likelier than the base does ({value} a token)",
-        WORSE: "makes {name} text less likely than the base does ({value} a token)",
-        NOT_SHOWN: "does not differ significantly from the base on {name} text ({value} a token)",
+        BETTER: "makes {name} text likelier than the base does ({value})",
+        WORSE: "makes {name} text less likely than the base does ({value})",
+        NOT_SHOWN: "does not differ significantly from the base on {name} text ({value})",
     }
     told = [
         f"{in_prose(row.method_a)} {said[row.verdict].format(name=LANGUAGE_NAMES[study.language], value=improved(row))}"
@@ -221,7 +221,7 @@ def summary(study: Study) -> str:
         math["verdict"]
     ]
     return bullets([
-        f"Math learned in English {carried} {name} by itself: {improved(math)} per token over the base.",
+        f"Math learned in English {carried} {name} by itself: {improved(math)} over the base.",
         f"In {name}: {standing(rivals)}",
         f"In English: {standing(cost, numbers=False)}",
         f"{home.decided(claims.MERGING_HELPS, rivals)} {home.decided(claims.SWAP_IS_BEST, rivals)}",

@@ -55,7 +55,10 @@ def finding_of(gains: pd.DataFrame, rivals: pd.DataFrame, knowledge: pd.DataFram
     )
     knows = knowledge[knowledge["method_a"] == LANGUAGE].iloc[0]
     by_itself = {
-        BETTER: f"makes the right calculations of a {name} problem {exp(math['difference']):.1f} times likelier per token",
+        BETTER: (
+            f"carries over: what a {name} problem adds to the likelihood of its right calculations grows "
+            f"{exp(math['difference']):.1f}-fold per token"
+        ),
         WORSE: f"makes {name} problems harder",
     }.get(math["verdict"], f"does not make {name} problems significantly easier")
     helps = rivals.set_index("method_b").loc[MATH, "verdict"] == BETTER
@@ -70,7 +73,7 @@ def finding_of(gains: pd.DataFrame, rivals: pd.DataFrame, knowledge: pd.DataFram
     joined = "and" if (knows["verdict"] == BETTER) == (language["verdict"] == BETTER) else "but"
     swap = standing(rivals, numbers=False)
     return [
-        f"Fine-tuning on math in English {by_itself}, with no {name} math in the training.",
+        f"Fine-tuning on math in English {by_itself}, with no {name} math in any training.",
         f"Giving the outer layers to a {name} expert, the paper's best method, {adds}: {swap[0].lower()}{swap[1:]}",
         f"Our {name} expert {gave}, {joined} by itself it {alone}"
         + ("." if helps else ": there is little to swap in, and a better one may change the picture."),
@@ -123,7 +126,7 @@ def found() -> dict[str, tuple[str, str]]:
         "F1": ("Not tested yet.", ""),
         "F2": (
             f"{capital(outcome['F2'])} with these experts: the swap {told[math['verdict']]} the math expert "
-            f"({improved(math)} per token).",
+            f"({improved(math)}).",
             FIRST,
         ),
         "F3": (

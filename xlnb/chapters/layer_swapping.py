@@ -182,8 +182,8 @@ def sweep_reading(cells: pd.DataFrame) -> str:
     ends = [cells.iloc[int(pick(better))] for pick in (np.argmax, np.argmin)]
     best, worst = (f"{row['bottom']}+{row['top']} ({improved(row)})" for row in ends)
     return (
-        f"The best cell of the map is {best}, the worst {worst}. The extremes of many cells are partly luck: they describe the map, "
-        "and nothing in this book is chosen by it."
+        f"The best cell of the map is {best}, the worst {worst}. The extremes of many cells are partly luck: they "
+        "describe the map, and nothing in this book is chosen by it."
     )
 
 
@@ -231,8 +231,8 @@ def cell_told(cells: pd.DataFrame, bottom: int, top: int) -> Shown:
         return box("<p>That swaps nothing, or was not computed: with 0+0 the model is the math expert.</p>")
     row = next(found.itertuples())
     told = (
-        f"The first {bottom} and the last {top} layers from the language expert, against the math expert: {improved(row)} per "
-        f"token, {row.verdict}."
+        f"The first {bottom} and the last {top} layers from the language expert, against the math expert: {improved(row)}, "
+        f"{row.verdict}."
     )
     return box(f"<p>{told}</p>", verdicts_of(found))
 

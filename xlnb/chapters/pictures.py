@@ -115,27 +115,6 @@ def _inline(svg: str, name: str, alt: str) -> str:
     return head + " ".join(rest.split()) + body.strip()
 
 
-def text_faults(figure: Figure) -> list[str]:
-    """Return what is wrong with a figure's texts: two that overlap, one that is cut off. For tests."""
-    figure.draw_without_rendering()
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    texts = [t for t in figure.findobj(mpl.text.Text) if t.get_visible() and t.get_text().strip()]
-    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
-    page = figure.bbox
-    faults = [
-        f"{text!r} is cut"
-        for text, box in boxes
-        if box.x0 < page.x0 - 1 or box.x1 > page.x1 + 1 or box.y0 < page.y0 - 1 or box.y1 > page.y1 + 1
-    ]
-    for place, (text, box) in enumerate(boxes):
-        for other, second in boxes[place + 1 :]:
-            across = min(box.x1, second.x1) - max(box.x0, second.x0)
-            down = min(box.y1, second.y1) - max(box.y0, second.y0)
-            if across > 1 and down > 1:
-                faults.append(f"{text!r} overlaps {other!r}")
-    return faults
-
-
 @dataclass(frozen=True)
 class Foreign:
     """A text in another language than the page's."""
