@@ -414,12 +414,9 @@ def needed_problems(
     def enough(problems: int) -> bool:
         return _power(difference, components, problems, seeds, level) >= power
 
-    few, many = 1, 2  # more problems never lower a power above the level
-    while not enough(many):
-        few, many = many, 2 * many
-        if many > 2**30:
-            return None
-    return few + 1 + bisect_left(range(few + 1, many), True, key=enough)
+    numbers = range(2, 2**30)
+    found = bisect_left(numbers, True, key=enough)  # more problems never lower a power above the level
+    return numbers[found] if found < len(numbers) else None
 
 
 def simulated_error_rate(components: Components, problems: int, seeds: int, trials: int = 1000) -> Interval:
