@@ -139,7 +139,10 @@ def validation_means(outcomes: pd.DataFrame) -> pd.DataFrame:
     for (metric, method), part in outcomes.groupby(["metric", "method"], sort=False):
         i = stats.crossed_interval(part.pivot(index="seed", columns="problem", values="outcome").to_numpy())
         scale = READINGS[metric].scale
-        rows.append((metric, method, scale * i.value, scale * i.low, scale * i.high, i.n, i.seeds))
+        low, high = i.low, i.high
+        if READINGS[metric].unit == "%":
+            low, high = max(low, 0), min(high, 1)  # a share is one
+        rows.append((metric, method, scale * i.value, scale * low, scale * high, i.n, i.seeds))
     return pd.DataFrame(rows, columns=["metric", "method", "value", "low", "high", "n", "seeds"])
 
 
@@ -408,7 +411,7 @@ def corrected_sentence(differences: pd.DataFrame) -> str:
 
 
 def error_rate_sentence(seeds: Sequence[int], components: stats.Components, problems: int) -> str:
-    """Return how often the crossed bootstrap cries wolf at 5 %, simulated with these components, for each number of seeds."""
+    """Return how often an interval of this book cries wolf at 5 %, simulated with these components, for each number of seeds."""
     rates = {count: stats.simulated_error_rate(components, problems, count, trials=400) for count in seeds}
     told = [f"{count} trainings {bracketed(rate.value, rate.low, rate.high, '.0%')}" for count, rate in rates.items()]
     return (
