@@ -47,7 +47,8 @@ def answer() -> Shown:
         f"With two worked examples the base gets all calculations of a problem right in {digits(right['en'], '.0f')} % of cases "
         f"in English and in {digits(right[study.language], '.0f')} % in {name}. {says[word[EXPRESSION]]}.",
         "But it reads problems in both. Given its own problem a calculation is, on average, likelier than given another one: "
-        f"{exp(told['en']):.1f} times per token in English and {exp(told[study.language]):.1f} times in {name}. {says[word[PRIMARY]]}.",
+        f"{exp(told['en']):.1f} times per token in English and {exp(told[study.language]):.1f} times in {name}. "
+        f"{says[word[PRIMARY]]}.",
         "The problems come from a grammar: the same ones in four languages. No situation, name, thing or set of numbers that is "
         "scored occurs in training.",
     )
