@@ -23,7 +23,7 @@ else why="pip could not install the packages"; fi; \
 echo "make: $$why; pip's own words are in $(PIPLOG)." >&2; grep -E '^ *ERROR' $(PIPLOG) | tail -n 2 | cut -c 1-300 >&2; exit 1
 endef
 
-.PHONY: help env pocket book book-live book-results test lint lab lock figure clean
+.PHONY: help env pocket book book-live book-results test lint lab lock readme clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*  ## ' Makefile | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 22
@@ -106,8 +106,8 @@ print("\n".join(f"{name}=={version}" for name, version in sorted(pins.items()) i
 endef
 export LOCK
 
-figure: $(STAMP)  ## draw the README's figure anew from the committed results
-	@$(VENV)/bin/python -c "from xlnb.chapters.first_swap import save_readme_figure; save_readme_figure()"
+readme: $(STAMP)  ## write the README's numbers and figures anew from the committed results
+	@$(XLNB) readme
 
 clean:  ## remove the rendered book, caches and .venv (runs/ stays)
 	rm -rf $(VENV) book/_build build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -43,10 +43,15 @@ def whole_folder(path: str | Path, flush: bool = True, fresh: bool = False) -> I
     """
     with _beside(Path(path), fresh) as partial:
         partial.mkdir()
+        mode = (
+            partial.stat().st_mode & 0o666
+        )  # what the umask leaves to a file: safetensors writes files for their owner alone
         yield partial
         for file in sorted(partial.rglob("*")):
-            if flush and file.is_file():
-                _flush_to_disk(file)
+            if file.is_file() and not file.is_symlink():
+                file.chmod(mode)
+                if flush:
+                    _flush_to_disk(file)
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import pytest
 import typer
 
 from xlnb import __version__
-from xlnb.commands import cli
+from xlnb.commands import book_commands, cli
 from xlnb.errors import RequestError, WorkError
+from xlnb.studies import study
 
 
 def python(*arguments):
@@ -29,7 +30,7 @@ def test_help_lists_the_verbs(capsys):
     assert cli.exit_code(["--help"]) == 0
     told = capsys.readouterr()
     assert not told.err
-    for verb in ("run", "book", "twins"):
+    for verb in ("run", "book", "readme", "twins"):
         assert f"\n  {verb} " in told.out
 
 
@@ -60,6 +61,14 @@ def test_wrong_requests_exit_with_2_and_one_paragraph(arguments, capsys):
     told = capsys.readouterr().err
     assert told.startswith("xlnb: ")
     assert told.count("\n") == 1
+
+
+def test_an_adapter_that_is_none_is_told_before_a_model_loads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study, "_shared_base", lambda *_: pytest.fail("a model was loaded"))
+    assert cli.exit_code(["evaluate", str(tmp_path / "nodir"), "--profile", "smoke"]) == 2
+    assert capsys.readouterr().err.startswith(f"xlnb: There is no adapter folder {tmp_path / 'nodir'}. Give")
+    assert cli.exit_code(["evaluate", str(tmp_path), "--profile", "smoke"]) == 2
+    assert f"{tmp_path} is not an adapter folder: it has no adapter_config.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -103,7 +112,7 @@ def test_debug_shows_the_traceback(monkeypatch):
 
 def test_a_parameter_given_twice_is_refused():
     with pytest.raises(RequestError, match="twice"):
-        cli.assignments(["seed=1", "seed=2"])
+        book_commands.assignments(["seed=1", "seed=2"])
 
 
 def test_import_is_quick():

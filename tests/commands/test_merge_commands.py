@@ -1,5 +1,6 @@
 """`xlnb merge`, `revert`, `partition` and `export`: from the command line to the files, and what goes wrong in words."""
 
+import os
 import subprocess
 import sys
 from math import prod
@@ -138,6 +139,27 @@ def test_adapters_from_the_command_line(xlnb, made, tmp_path):
     assert xlnb(*line, "--same-base", "--checkpoint", "--out", tmp_path / "full")[0] == 0
     assert model_of(tmp_path / "full")
     assert not (tmp_path / "full" / "adapter_config.json").exists()
+
+
+def test_what_is_written_can_be_read_by_those_whom_the_umask_lets(xlnb, made, tmp_path):
+    first, second = (lora(made.base, tmp_path / str(seed), seed) for seed in (1, 2))
+    before = os.umask(0o022)
+    try:
+        for line in (
+            ["merge", "soup", "--expert", first, "--expert", second],
+            ["merge", "layer-swapping", "--math", first, "--language", second],
+            ["merge", "soup", "--expert", made.math, "--expert", made.language],
+            ["merge", "layer-swapping", "--math", made.math, "--language", made.language],
+            ["revert", "--expert", made.math, "--keep", "math"],
+            ["revert", "--expert", first, "--keep", "math"],
+        ):
+            out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
+            assert xlnb(*line, "--base", made.base, "--out", out)[0] == 0
+            modes = {path.name: oct(path.stat().st_mode & 0o777) for path in out.iterdir()}
+            assert set(modes.values()) == {"0o644"}, modes
+            assert oct(out.stat().st_mode & 0o777) == "0o755"
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.parametrize("keep", ["math", "language"])

@@ -1,13 +1,16 @@
 """The book: its contents agree, a small one is rendered whole and alone, and planted faults are found."""
 
+import re
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from xlnb.chapters import home
 from xlnb.errors import RequestError, WorkError
-from xlnb.publishing.book import build, chapters, check_html, live_chapters, minutes_live, toc_pages
+from xlnb.publishing import book
+from xlnb.publishing.book import build, chapter_path, chapters, check_html, live_chapters, minutes_live, toc_pages
 from xlnb.publishing.notebooks import write_ipynb_from_py
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,18 +38,21 @@ _ = plt.plot([1, 2], [2, 1])
 """
 
 
+WORDS = {"finding": lambda: "It is **found**: {cite:t}`ilharco2023editing`."}
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """A project with the real configuration and style, and one small chapter."""
     root = tmp_path_factory.mktemp("project")
-    book = root / "book"
-    book.mkdir()
+    pages = root / "book"
+    pages.mkdir()
     for name in ("_config.yml", "references.bib", "bibliography.md"):
-        shutil.copy(ROOT / "book" / name, book)
-    shutil.copytree(ROOT / "book" / "_static", book / "_static")
-    (book / "index.md").write_text("# A book\n\n$$\n\\theta = \\theta_0 + m\n$$\n")
-    (book / "minutes.yml").write_text("pocket: {00-tiny: 7}\n")
-    (book / "_toc.yml").write_text(
+        shutil.copy(ROOT / "book" / name, pages)
+    shutil.copytree(ROOT / "book" / "_static", pages / "_static")
+    (pages / "index.md").write_text("# A book\n\n<!-- xlnb: finding -->\n\n$$\n\\theta = \\theta_0 + m\n$$\n")
+    (pages / "minutes.yml").write_text("pocket: {00-tiny: 7}\n")
+    (pages / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nchapters:\n  - file: notebooks/00-tiny\n  - file: bibliography\n"
     )
     (root / "notebooks").mkdir()
@@ -57,7 +63,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(root):
-    return build("none", root=root).parent
+    return build("none", root=root, words=WORDS).parent
 
 
 def test_contents_name_each_page_and_each_chapter():
@@ -80,7 +86,11 @@ def test_a_small_book_stands_alone(site, root):
     assert "40 % of the way" not in page  # what went to stderr stays in the notebook
     for trace in ("binder", "colab", "thebe", "unpkg", "cdnjs", "jsdelivr", str(root)):
         assert trace not in page.lower(), trace
-    assert "mathjax/tex-svg.js" in (site / "index.html").read_text()
+    home = (site / "index.html").read_text()
+    assert "It is <strong>found</strong>" in home and "Ilharco" in home
+    assert "xlnb: finding" not in home
+    assert "Gemma Terms of Use" in page  # the footer
+    assert "mathjax/tex-svg.js" in home
     assert (site / "mathjax" / "tex-svg.js").stat().st_size > 1_000_000
     assert (site / "mathjax" / "LICENSE").exists()
     leftovers = [path.name for path in site.parent.iterdir() if path != site]
@@ -92,8 +102,24 @@ def test_no_page_loads_a_script_twice(site):
         assert page.read_text().count("tex-svg.js") <= 1
 
 
+def test_a_repository_gives_buttons_that_open_the_chapter_and_load_nothing(root, site):
+    there = build(
+        "none", root=root, out=root / "hosted", words=WORDS, repository="https://github.com/owner/name"
+    ).parent
+    assert check_html(there) == []
+    page = (there / "notebooks" / "00-tiny.html").read_text()
+    for link in (
+        "https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/notebooks/00-tiny.ipynb",
+        "https://colab.research.google.com/github/owner/name/blob/main/notebooks/00-tiny.ipynb",
+        "https://github.com/owner/name",
+    ):
+        assert f'href="{link}"' in page
+    assert "thebe" not in page
+    assert "https://github.com/owner/name" in (there / "index.html").read_text()
+
+
 def test_live_is_handed_on_and_said_beforehand(root, site, capsys):
-    build(["00"], profile="smoke", root=root, out=root / "elsewhere")
+    build(["00"], profile="smoke", root=root, out=root / "elsewhere", words=WORDS)
     told = capsys.readouterr().out
     assert told.splitlines()[0] == "Making the book, profile smoke: chapter 00 live (how long was not measured)"
     assert told.splitlines()[-1].endswith(str(root / "elsewhere" / "index.html"))
@@ -107,7 +133,7 @@ def test_a_wrong_page_stops_the_book_and_the_older_site_stays(root, site):
     index.write_text(text + "\n{cite:p}`nobody1999nothing`\n")
     try:
         with pytest.raises(WorkError, match="nobody1999nothing"):
-            build("none", root=root)
+            build("none", root=root, words=WORDS)
     finally:
         index.write_text(text)
     assert (site / "index.html").read_bytes() == before
@@ -122,13 +148,18 @@ def test_a_failing_chapter_stops_the_book(root, site):
     nbformat.write(broken, notebook)
     try:
         with pytest.raises(WorkError, match=r"00-tiny.ipynb failed in cell 5: KeyError: 'gone'"):
-            build("none", root=root)
+            build("none", root=root, words=WORDS)
     finally:
         notebook.write_text(text)
     assert (site / "index.html").read_bytes() == before
 
 
 def test_requests_are_checked_before_anything_runs(root):
+    with pytest.raises(RequestError, match=r"index.md: No placeholder 'finding': there are none"):
+        build("none", root=root)
+    for address in ("https://example.org/owner/name", "owner/name", "https://github.com/owner/name/tree/main"):
+        with pytest.raises(RequestError, match=r"--repository takes https://github\.com/OWNER/NAME"):
+            build("none", root=root, words=WORDS, repository=address)
     with pytest.raises(RequestError, match="No profile 'huge': choose one of smoke, pocket"):
         build("none", profile="huge", root=root)
     with pytest.raises(RequestError, match="No chapter '05': choose one of 00, all, none"):
@@ -136,9 +167,27 @@ def test_requests_are_checked_before_anything_runs(root):
     (root / "notebooks" / "09-extra.ipynb").write_text("{}")
     try:
         with pytest.raises(RequestError, match="disagree about notebooks/09-extra"):
-            build("none", root=root)
+            build("none", root=root, words=WORDS)
     finally:
         (root / "notebooks" / "09-extra.ipynb").unlink()
+
+
+def test_a_chapter_goes_by_its_number_its_name_or_its_path():
+    wanted = ROOT / "notebooks" / "05-layer-swapping.ipynb"
+    for name in ("5", "05", "05-layer-swapping", "05-layer-swapping.ipynb", str(wanted)):
+        assert chapter_path(name, ROOT) == wanted
+    with pytest.raises(RequestError, match="No notebook '99'"):
+        chapter_path("99", ROOT)
+
+
+def test_the_price_of_running_every_chapter_live_is_known(monkeypatch, capsys):
+    monkeypatch.setattr(book, "run_notebook", lambda *_: (_ for _ in ()).throw(WorkError("no time")))
+    with pytest.raises(WorkError, match="no time"):
+        build("all", root=ROOT, words=home.WORDS)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert re.fullmatch(
+        r"Making the book, profile pocket: chapters [\d, ]+ live \(about \d+ minutes on two cores\)", first
+    )
 
 
 def test_minutes(root):

@@ -5,12 +5,14 @@ import nbformat
 import pytest
 
 from xlnb.errors import RequestError, WorkError
+from xlnb.progress import TEXT_BARS
 from xlnb.publishing.notebooks import (
     checked_parameters,
     coerced,
     has_outputs,
     notebook_parameters,
     run_notebook,
+    strip_outputs,
     twin_problems,
     twins_differ,
     write_ipynb_from_py,
@@ -81,11 +83,53 @@ atexit.register(lambda: os.write(2, b"Assertion failed: leaving\\n"))
 
 
 def test_a_kernel_that_stumbles_when_all_is_done_is_not_heard(tiny, tmp_path, capfd):
-    tiny.with_suffix(".py").write_text(TEXT + LEAVING_NOISILY)
-    write_ipynb_from_py(tiny.with_suffix(".py"))
+    write(tiny, LEAVING_NOISILY)
     out = run_notebook(tiny, tmp_path / "out" / "done.ipynb")
     assert [p.name for p in out.parent.iterdir()] == ["done.ipynb"]
     assert not capfd.readouterr().err
+
+
+WITH_BARS = """
+# %%
+import time
+
+from xlnb import progress
+
+for _ in progress.bar(range(3), desc="training"):
+    time.sleep(0.6)
+shown = progress.bar(total=9, desc="at work")
+print('a widget' if hasattr(shown, 'container') else 'text')
+"""
+WITH_WIDGETS = """
+# %%
+import ipywidgets
+from IPython.display import display
+
+slider = ipywidgets.IntSlider()
+display(slider)
+still = {"text/html": "<b>a still</b>", "text/plain": "x"}
+display(slider._repr_mimebundle_() | still, raw=True)
+"""
+
+
+def write(tiny, *more):
+    tiny.with_suffix(".py").write_text("".join([TEXT, *more]))
+    return write_ipynb_from_py(tiny.with_suffix(".py"))
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("", "a widget"), ("1", "text")])
+def test_no_bar_is_left_when_all_is_done(tiny, tmp_path, monkeypatch, text, wanted):
+    monkeypatch.setenv(TEXT_BARS, text)
+    out = run_notebook(write(tiny, WITH_BARS), tmp_path / "done.ipynb")
+    (output,) = nbformat.read(out, as_version=4).cells[-1].outputs
+    assert (output.name, output.text) == ("stdout", wanted + "\n")
+
+
+def test_a_widget_leaves_its_still_or_nothing(tiny, tmp_path):
+    out = run_notebook(write(tiny, WITH_WIDGETS), tmp_path / "done.ipynb")
+    (output,) = nbformat.read(out, as_version=4).cells[-1].outputs
+    assert output.data == {"text/html": "<b>a still</b>", "text/plain": "x"}
+    assert "widgets" not in nbformat.read(out, as_version=4).metadata
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(tiny, tmp_path):
@@ -201,3 +245,25 @@ def test_cell_ids_stay(tiny):
 def test_a_round_trip_changes_nothing(tiny):
     again = jupytext.reads(jupytext.writes(nbformat.read(tiny, as_version=4), fmt="py:percent"), fmt="py:percent")
     assert [c.source for c in again.cells] == [c.source for c in nbformat.read(tiny, as_version=4).cells]
+
+
+def test_what_a_saved_run_left_is_taken_out_and_nothing_else(tiny, tmp_path):
+    clean = tiny.read_bytes()
+    assert not strip_outputs(tiny)
+    notebook = nbformat.read(run_notebook(tiny, tmp_path / "done.ipynb"), as_version=4)
+    saved = nbformat.read(tiny, as_version=4)
+    for cell, ran in zip(
+        (c for c in saved.cells if c.cell_type == "code"),
+        (c for c in notebook.cells if c.cell_type == "code"),
+        strict=True,
+    ):
+        cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+        cell.metadata["execution"] = {"iopub.execute_input": "2025-01-01T00:00:00Z"}
+    saved.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    saved.metadata.language_info = {"name": "python", "version": "3.11.2", "file_extension": ".py"}
+    nbformat.write(saved, tiny)
+    assert has_outputs(tiny)
+    assert twin_problems(tiny.parent) == ["07-tiny.ipynb carries outputs"]
+    assert strip_outputs(tiny)
+    assert tiny.read_bytes() == clean
+    assert twin_problems(tiny.parent) == []

@@ -1,4 +1,4 @@
-"""The book's figures, one call each. Right (or up) is better in all of them; blue is better, orange worse, grey not significant."""
+"""The book's figures, one call each: right or up is better; blue is better, orange worse, grey not significant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from xlnb.chapters.pictures import Shown, panels, picture
-from xlnb.chapters.words import Naming, capital, in_prose, listed, number as digits, trainings
+from xlnb.chapters.words import Naming, capital, in_prose, listed, trainings
+from xlnb.chapters.words import number as digits
 from xlnb.evaluation.readings import READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies.comparisons import (
@@ -161,7 +162,10 @@ def rivals(
     return forest([(title, judged)], naming, number=number, caption=caption.strip(), own=own)
 
 
-def partition_figure(partitions: Sequence[Partition], *, number: int | None = None, caption: str = "") -> Shown:
+_OWNERS = "Who owns each layer: what is not the language expert's comes from the math expert."
+
+
+def partition_figure(partitions: Sequence[Partition], *, number: int | None = None, caption: str = _OWNERS) -> Shown:
     """Draw who owns each layer: a row a partition; two, attention and FFN, where the partition divides layers by block."""
     rows: list[tuple[str, tuple[float, ...]]] = []
     for one in partitions:

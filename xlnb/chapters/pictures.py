@@ -27,7 +27,8 @@ _INK, _GRID = "#010203", "#040506"  # stand for colours that the page decides
 _STYLE = {
     "font.size": 9.0, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 9.0,
     "xtick.labelsize": 8.5, "ytick.labelsize": 9.0, "legend.fontsize": 8.5, "legend.frameon": False,
-    "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK, "axes.titlecolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK, "axes.titlecolor": _INK,
+    "xtick.color": _INK, "ytick.color": _INK,
     "axes.facecolor": "none", "figure.facecolor": "none", "axes.grid": True, "grid.color": _GRID, "grid.linewidth": 0.8,
     "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
     "xtick.major.size": 0, "ytick.major.size": 0, "svg.fonttype": "path", "svg.hashsalt": "xlnb", "font.family": "DejaVu Sans",

@@ -14,8 +14,10 @@ from typing import Annotated
 import typer
 
 from xlnb import __version__
+from xlnb.commands.book_commands import book_command, readme_command, run_command, twins_command
 from xlnb.commands.corpus_commands import corpus_command
 from xlnb.commands.merge_commands import export_app, merge_app, partition_app, revert_command
+from xlnb.commands.options import Device, Dtype, ProfileName
 from xlnb.errors import RequestError, WorkError
 
 app = typer.Typer(
@@ -33,12 +35,9 @@ app.command("corpus")(corpus_command)
 
 Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
 Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
-ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
 MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
 LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
 Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,60 +55,10 @@ def _options(
     pass
 
 
-@app.command()
-def run(
-    notebook: Annotated[
-        Path, typer.Argument(help="A notebook, by its path or its number: notebooks/00-a-first-swap.ipynb, 00.")
-    ],
-    parameter: Annotated[
-        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the executed notebook.")] = None,
-) -> None:
-    """Run a notebook with checked parameters.
-
-    A parameter that the notebook doesn't have, or a value of the wrong type, is refused before anything runs.
-    """
-    from xlnb.paths import runs_folder
-    from xlnb.publishing.book import chapter_path
-    from xlnb.publishing.notebooks import run_notebook
-
-    path = chapter_path(str(notebook))
-    out = out or runs_folder() / "notebooks" / path.with_suffix(".ipynb").name
-    print(run_notebook(path, out, assignments(parameter or [])))
-
-
-def assignments(texts: list[str]) -> dict[str, str]:
-    """Return NAME=VALUE texts, each name once, as a dictionary.
-
-    >>> assignments(["steps=40", "note=a=b"])
-    {'steps': '40', 'note': 'a=b'}
-    """
-    values: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise RequestError(f"A parameter is written NAME=VALUE, not {text!r}.")
-        if name in values:
-            raise RequestError(f"The parameter {name} is given twice.")
-        values[name] = value
-    return values
-
-
-@app.command()
-def book(
-    live: Annotated[str, typer.Option(help="The chapters to run live: all, none, or numbers such as 00,01.")] = "none",
-    profile: ProfileName = "pocket",
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-) -> None:
-    """Run the chapters and render the book.
-
-    Chapters that aren't run live read the committed results.
-    """
-    from xlnb.publishing.book import build
-
-    build(live, profile=profile, device=device, dtype=dtype)
+app.command("run")(run_command)
+app.command("book")(book_command)
+app.command("readme")(readme_command)
+app.command("twins")(twins_command)
 
 
 @app.command()
@@ -220,7 +169,7 @@ def study(
     chosen, what = named_profile(profile), named_experiment(experiment)
     studies = [
         Study(chosen, code, seed, math_data=math_data, language_data=language_data, paradigm=paradigm, device=device,
-              dtype=dtype, vocabulary=tuple(filter(None, vocabulary.split(","))), committed=not publish)
+              dtype=dtype, vocabulary=tuple(filter(None, vocabulary.split(","))))
         for code in language.split(",") for seed in _numbers(seeds)
     ]  # fmt: skip
     if dry_run:
@@ -259,23 +208,6 @@ def reread(name: Annotated[str, typer.Argument(help="A committed result: a folde
     from xlnb.studies import committing
 
     print(f"{committing.reread(name)} outcomes of {name} changed.")
-
-
-@app.command()
-def twins(write: Annotated[bool, typer.Option("--write", help="Make each .ipynb anew from its .py.")] = False) -> None:
-    """Check the notebooks against their .py twins.
-
-    Each must say the same as its twin and carry no outputs.
-    """
-    from xlnb.paths import project_root
-    from xlnb.publishing.notebooks import twin_problems, write_ipynb_from_py
-
-    folder = project_root() / "notebooks"
-    if write:
-        for py in sorted(folder.glob("[0-9][0-9]-*.py")):
-            print(write_ipynb_from_py(py))
-    if problems := twin_problems(folder):
-        raise RequestError(". ".join(problems) + ". `xlnb twins --write` makes the notebooks anew from the .py files.")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -45,7 +45,7 @@ READINGS: dict[str, Reading] = {
     CLOSING_NLL: Reading(
         "NLL of the answer sentence", "negative log-likelihood of the answer sentence in the language", "nats", False),
     INFORMATION: Reading(
-        "information gained on the solution", "NLL of the gold solution given another problem's text minus given its own", "nats", True),
+        "information gained on the solution", "NLL of the gold solution given another problem minus given its own", "nats", True),
     EXPRESSION_INFORMATION: Reading(
         "information gained on the calculations", "the same over the tokens of its calculations alone", "nats", True),
     CHOICE: Reading(

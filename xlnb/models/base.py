@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xlnb import artifacts
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.paths import cache_folder
+from xlnb.progress import without_loading_bars
 from xlnb.weights.tensor_files import open_checkpoint
 
 if TYPE_CHECKING:
@@ -204,8 +205,9 @@ def load_base(
         raise RequestError(
             f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with without_loading_bars():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     # Said once, the number of threads is MKL's as well: left to its own choice it may change the last bits of a sum. A
     # miniature is quicker with one.
     torch.set_num_threads(1 if model.num_parameters() < 1_000_000 else _threads())

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from xlnb import progress
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -289,7 +291,6 @@ class Engine:
         self, prefix: Prefix, rows: Sequence[Row], batch_size: int, what: str, new_tokens: int = 0
     ) -> Iterator[list[int]]:
         """Yield each batch's indices behind a progress bar: rows of like length together, of equal length beyond a window."""
-        from tqdm import tqdm
 
         def length(i: int) -> int:
             return len(rows[i][0]) + len(rows[i][1])
@@ -298,7 +299,7 @@ class Engine:
         equal = self._exceeds_window(prefix, rows, new_tokens)
         groups = [list(group) for _, group in groupby(order, key=length)] if equal else [order]
         batches = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
-        yield from tqdm(batches, desc=f"{self.title} {what}".strip(), unit="batch", leave=False, mininterval=1)
+        yield from progress.bar(batches, desc=f"{self.title} {what}".strip(), unit="batch")
 
 
 def _reach(rows: Sequence[Row], branches: Sequence[Sequence[Branch]]) -> list[Row]:

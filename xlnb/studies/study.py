@@ -421,8 +421,8 @@ def evaluate_adapter(
         evaluation = replace(evaluation, max_new_tokens=longer, readings=(CLOSING_NLL, *evaluation.readings))
     if problems is not None:
         evaluation = replace(evaluation, problems=problems, generated=min(problems, evaluation.generated))
-    asked = evaluation.asked(language)
     vector = TaskVector.from_adapter(adapter) if adapter else TaskVector({})
+    asked = evaluation.asked(language)
     own = evaluation.benchmark == "templates"
     base = _shared_base(chosen.checkpoint(), chosen.vocabulary if own else (), device, dtype)
     with applied(base.model, vector):

@@ -15,7 +15,7 @@ from math import cos, pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlnb import artifacts
+from xlnb import artifacts, progress
 from xlnb.corpora import Example
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.models.base import device_name
@@ -205,7 +205,6 @@ def fit(
     in its own steps but the model that it sees.
     """
     import torch
-    from tqdm import tqdm
 
     weights, model, base = trainee.weights, trainee.model, trainee.base
     optimizers = [_optimizer(lane, weights, training) for lane in lanes]
@@ -214,7 +213,7 @@ def fit(
     turns = alternation([lane.steps for lane in lanes])
     history = _resume(checkpoint, spec, weights, optimizers)
     model.train()
-    bar = tqdm(total=len(turns), initial=len(history), desc=title, unit="step", mininterval=1)
+    shown = progress.bar(total=len(turns), initial=len(history), desc=title, unit="step")
     began, tokens_done = time.time(), 0
     for turn, (i, step) in list(enumerate(turns))[len(history) :]:
         lane, optimizer, rate = lanes[i], optimizers[i], plans[i].rate(step)
@@ -238,13 +237,13 @@ def fit(
         tokens_done += tokens
         told = {"step": turn, "loss": loss.item(), "rate": rate, "tokens": tokens}
         history.append(told | ({"moves": lane.title} if len(lanes) > 1 else {}))
-        bar.set_postfix_str(
+        shown.set_postfix_str(
             f"loss {loss.item():.3f}, {tokens_done / (time.time() - began):.0f} tokens/s", refresh=False
         )
-        bar.update()
+        shown.update()
         if (turn + 1) % training.checkpoint_every == 0 and turn + 1 < len(turns):
             _save(checkpoint, spec, weights, optimizers, history)
-    bar.close()
+    shown.close()
     return history
 
 

@@ -48,6 +48,8 @@ def open_adapter(folder: str | Path | Checkpoint) -> Adapter:
     modules, per-module ranks), whose update this would misstate, are refused.
     """
     if not isinstance(folder, Checkpoint):
+        if not Path(folder).is_dir():
+            raise RequestError(f"There is no adapter folder {folder}. Give a folder that PEFT's save_pretrained wrote.")
         for file in (ADAPTER_CONFIG, ADAPTER):
             if not (Path(folder) / file).is_file():
                 raise RequestError(
