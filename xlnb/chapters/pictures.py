@@ -50,7 +50,7 @@ _CSS = """<style>
 class Shown:
     """A figure or a table as HTML, with the verdicts that it shows: contrast to verdict."""
 
-    html: str
+    html: str = field(repr=False)  # or a saved notebook would hold it twice
     verdicts: Mapping[str, str] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
