@@ -1,53 +1,58 @@
-"""The book's figures, one call each: axes with units, colours that colour-blind readers can tell apart, book width."""
+"""The book's figures, one call each: right or up is better; blue is better, orange worse, grey not significant."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from xlnb.chapters.words import Naming, label, pair_name
-from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, PRIMARY, READINGS
+from xlnb.chapters.pictures import Shown, panels, picture
+from xlnb.chapters.words import Naming, capital, in_prose, listed, trainings
+from xlnb.chapters.words import number as digits
+from xlnb.evaluation.readings import READINGS
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.methods import METHODS
-from xlnb.studies.comparisons import ARMS, BASE, NOT_SHOWN, arms_of, target_first
+from xlnb.studies.comparisons import (
+    ARMS,
+    BASE,
+    BETTER,
+    NOT_SHOWN,
+    UNJUDGED,
+    WORSE,
+    improvement,
+    target_first,
+    verdicts_of,
+)
 from xlnb.weights.partitions import Partition
 
-SHOWN = (PRIMARY, EXPRESSION_NLL, EXPRESSION)
-WIDTH = 7.5  # inches: readable at the book's text width
-MATH_COLOUR, LANGUAGE_COLOUR, OTHER_COLOUR = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito
-EXPERT_COLOURS = {"math": MATH_COLOUR, "language": LANGUAGE_COLOUR, "both": "#009E73", "none": OTHER_COLOUR}
+# Okabe and Ito's colours, which colour-blind readers tell apart; each has a contrast of 3 or more on white and on black.
+BETTER_COLOUR, WORSE_COLOUR, GREY = "#0072B2", "#D55E00", "#7F7F7F"
+MATH_COLOUR, LANGUAGE_COLOUR, SHARED_COLOUR = "#CC79A7", "#009E73", "#999999"
+VERDICT_COLOURS = {BETTER: BETTER_COLOUR, WORSE: WORSE_COLOUR, NOT_SHOWN: GREY, UNJUDGED: GREY}
 
 
-def axis_label(metric: str) -> str:
-    """Return a reading's name with its unit, for an axis.
+def unit_of(metric: str, difference: bool = False) -> str:
+    """Return a metric's unit: nats per token, or percent (points of a difference)."""
+    reading = READINGS[metric]
+    return reading.unit_in_words if reading.unit != "%" else "points" if difference else "% of problems"
 
-    >>> print(axis_label("expression"))
-    calculations right
-    (% of problems)
+
+def axis_label(metric: str, difference: bool = True) -> str:
+    """Return what an axis of improvement says: the metric, its unit, which way is better.
+
+    >>> print(axis_label("nll"))
+    NLL of the solution saved
+    (nats per token, right is better)
     """
     reading = READINGS[metric]
-    if reading.unit == "%":
-        return f"{reading.title}\n(% of problems)"
-    return f"{reading.title}\n(nats per token,\n{'higher' if reading.higher_is_better else 'lower'} is better)"
-
-
-def subplots(rows: int, columns: int, height: float, title: str = "", **kwargs: Any) -> tuple[Figure, Any]:
-    """Return a figure and its array of axes (rows x columns) in the book's style, whatever a reader's matplotlib settings are."""
-    sns.set_theme(
-        context="notebook", style="whitegrid", font_scale=0.85, rc={"figure.dpi": 110, "axes.titleweight": "bold"}
-    )
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False, **kwargs)
-    if title:
-        figure.suptitle(title, fontsize="medium")
-    return figure, axes
+    saved = "" if reading.higher_is_better else " saved"
+    return f"{reading.title}{saved}\n({unit_of(metric, difference)}, right is better)"
 
 
 def dot(axis: Any, place: Any, ends: Any, colour: str, upright: bool = False, **style: Any) -> None:
@@ -58,7 +63,109 @@ def dot(axis: Any, place: Any, ends: Any, colour: str, upright: bool = False, **
     axis.plot(*at, **{"marker": "o", "linestyle": "", "markersize": 6, "color": colour} | style)
 
 
-def partition_figure(partitions: Sequence[Partition]) -> Figure:
+def wrapped(text: str, width: int) -> str:
+    """Return a text with each of its lines broken at a width."""
+    return "\n".join(fill(line, width) for line in text.split("\n"))
+
+
+def forest(
+    parts: Sequence[tuple[str, pd.DataFrame]],
+    naming: Naming = in_prose,
+    *,
+    number: int | None = None,
+    caption: str,
+    own: pd.DataFrame | None = None,
+    against: str = "",
+) -> Shown:
+    """Draw judged contrasts as improvements, a panel a part (title, contrasts), a row a contrast, coloured by its verdict.
+
+    ``own`` are contrasts of one training, drawn as diamonds in the rows of the same arms; ``against`` is what all are compared
+    with, where the rows' names do not say it.
+    """
+    rows = max(len(part) for _, part in parts)
+
+    def draw(narrow: bool) -> Figure:
+        beside = len(parts) > 1 and not narrow
+        figure, axes = panels(
+            len(parts), 0.95 + (0.42 if narrow else 0.3) * rows, narrow, **({"sharey": True} if beside else {})
+        )
+        for axis, (title, part) in zip(axes, parts, strict=True):
+            names = [_row_name(row, naming, against) for row in part.itertuples()]
+            for place, row in enumerate(part.itertuples()):
+                dot(axis, place, improvement(row), VERDICT_COLOURS[getattr(row, "verdict", UNJUDGED)])
+                mine = (
+                    None
+                    if own is None
+                    else own.merge(pd.DataFrame([row._asdict()])[[*ARMS, "test_language", "metric"]])
+                )
+                if mine is not None and len(mine):
+                    value = improvement(next(mine.itertuples()))[0]
+                    axis.plot(value, place, marker="D", markersize=7, color=GREY, markerfacecolor="none")
+            axis.axvline(0, color="#010203", linewidth=1)
+            axis.set(title=title, xlabel=wrapped(axis_label(part["metric"].iloc[0]), 26 if narrow else 60))
+            axis.set_yticks(range(len(names)), [wrapped(name, 16 if narrow else 40) for name in names])
+            axis.set_ylim(len(names) - 0.5, -0.5)
+            axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 5 if beside else 8))
+        return figure
+
+    verdicts = {name: word for _, part in parts if "verdict" in part for name, word in verdicts_of(part).items()}
+    alt = " ".join(f"{title}: {_seen(part, naming, against)}." for title, part in parts)
+    return picture(draw, number=number, caption=caption, alt=alt, verdicts=verdicts)
+
+
+def _row_name(row: Any, naming: Naming, against: str) -> str:
+    if against:
+        return naming(row.method_a, row.partition_a).removeprefix("the ")
+    return f"against {naming(row.method_b, row.partition_b)}"
+
+
+def _seen(part: pd.DataFrame, naming: Naming, against: str) -> str:
+    told = []
+    for row in part.itertuples():
+        value = improvement(row)[0]
+        told.append(f"{_row_name(row, naming, against)} {digits(value, '+.2f')} {getattr(row, 'verdict', '')}".strip())
+    return listed(told)
+
+
+def how_to_read(judged: pd.DataFrame) -> str:
+    """Return what a caption says of dots and lines: problems, trainings, the interval, the colours."""
+    n, seeds = judged["n"].max(), judged["seeds"].max()
+    colours = "Blue is better, orange worse, grey not significant." if UNJUDGED not in set(judged["verdict"]) else (
+        "Grey: no verdict, since fewer than three trainings say nothing of another one."
+    )  # fmt: skip
+    return f"Dots are means over {n} problems and {trainings(seeds)}, lines their 95 % intervals. {colours}"
+
+
+def gains(judged: pd.DataFrame, *, number: int | None = None, own: pd.DataFrame | None = None, note: str = "") -> Shown:
+    """Draw what each model gains over the base, a panel a test language."""
+    over = judged[(judged[["method_b", "partition_b"]] == list(BASE)).all(axis=1)]
+    codes = target_first(over["test_language"])
+    parts = [(f"In {LANGUAGE_NAMES[code]}", over[over["test_language"] == code]) for code in codes]
+    what = READINGS[over["metric"].iloc[0]].title
+    caption = f"What each model gains over the base: {what}. {how_to_read(over)} {note}".strip()
+    return forest(parts, number=number, caption=caption, own=own, against="the base")
+
+
+def rivals(
+    judged: pd.DataFrame,
+    naming: Naming = in_prose,
+    *,
+    number: int | None = None,
+    own: pd.DataFrame | None = None,
+    note: str = "",
+) -> Shown:
+    """Draw one arm against each of its rivals: right of zero the arm is better."""
+    arm = next(judged.itertuples())
+    who = in_prose(arm.method_a, arm.partition_a)
+    title = f"{capital(who)}, in {LANGUAGE_NAMES[arm.test_language]}"
+    caption = f"{capital(who)} against its rivals, problem by problem; right of zero it is better. {how_to_read(judged)} {note}"
+    return forest([(title, judged)], naming, number=number, caption=caption.strip(), own=own)
+
+
+_OWNERS = "Who owns each layer: what is not the language expert's comes from the math expert."
+
+
+def partition_figure(partitions: Sequence[Partition], *, number: int | None = None, caption: str = _OWNERS) -> Shown:
     """Draw who owns each layer: a row a partition; two, attention and FFN, where the partition divides layers by block."""
     rows: list[tuple[str, tuple[float, ...]]] = []
     for one in partitions:
@@ -67,91 +174,29 @@ def partition_figure(partitions: Sequence[Partition]) -> Figure:
         else:
             rows += [(f"{one.name}, attention", one.attention), (f"{one.name}, FFN", one.ffn)]
     depth = max(one.depth for one in partitions)
-    figure, ((axis,),) = subplots(1, 1, 0.9 + 0.4 * len(rows))
-    colours = LinearSegmentedColormap.from_list("share", [LANGUAGE_COLOUR, "#DDDDDD", MATH_COLOUR])
     shares = np.array([owned for _, owned in rows])
-    axis.pcolormesh(shares, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=2)
-    axis.set_yticks(np.arange(len(rows)) + 0.5, [name for name, _ in rows])
-    axis.set_xticks(np.arange(depth) + 0.5, [str(layer) for layer in range(depth)])
-    axis.set(xlabel="transformer layer (0 reads the input, the last one writes the output)")
-    axis.grid(False)
-    axis.invert_yaxis()
-    owners = {"from the math expert": MATH_COLOUR, "from the language expert": LANGUAGE_COLOUR}
+    owners = {"math expert": MATH_COLOUR, "language expert": LANGUAGE_COLOUR}
     if not np.isin(shares, (0, 1)).all():
-        owners["half of each"] = "#DDDDDD"
-    patches = [Patch(color=colour, label=owner) for owner, colour in owners.items()]
-    axis.legend(handles=patches, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
-    return figure
+        owners["half of each"] = SHARED_COLOUR
+
+    def draw(narrow: bool) -> Figure:
+        figure, (axis,) = panels(1, 1.0 + 0.27 * len(rows), narrow)
+        colours = LinearSegmentedColormap.from_list("share", [LANGUAGE_COLOUR, SHARED_COLOUR, MATH_COLOUR])
+        axis.pcolormesh(shares, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
+        axis.set_yticks(np.arange(len(rows)) + 0.5, [name for name, _ in rows])
+        step = -(-depth // 9) if narrow else 1
+        axis.set_xticks(np.arange(0, depth, step) + 0.5, [str(layer) for layer in range(0, depth, step)])
+        axis.set(xlabel=wrapped("transformer layer, from input to output", 26 if narrow else 60))
+        axis.grid(False)
+        axis.invert_yaxis()
+        patches = [Patch(color=colour, label=owner) for owner, colour in owners.items()]
+        figure.legend(handles=patches, loc="outside upper center", ncols=2 if narrow else 3)
+        return figure
+
+    given = [f"{one.name} gives the language {_layers(one)}" for one in partitions if one.is_by_layer]
+    return picture(draw, number=number, caption=caption, alt=f"{listed(given)}." if given else "Who owns which block.")
 
 
-def scores_figure(scores: pd.DataFrame, title: str) -> Figure:
-    """Draw each method's score, as :func:`xlnb.load_scores` has them: a column a metric, a row a test language."""
-    languages, arms = target_first(scores["test_language"]), arms_of(scores)
-    height = 0.6 + len(languages) * (0.75 + 0.27 * len(arms))
-    figure, axes = subplots(len(languages), len(SHOWN), height, title, sharey=True, sharex="col")
-    for row, language in zip(axes, languages, strict=True):
-        for axis, metric in zip(row, SHOWN, strict=True):
-            part = scores[(scores["test_language"] == language) & (scores["metric"] == metric)]
-            by_arm = part.set_index(["method", "partition"])
-            factor = READINGS[metric].scale
-            for place, arm in enumerate(arms):
-                found = by_arm.loc[arm]
-                dot(axis, place, factor * found[["value", "low", "high"]], EXPERT_COLOURS[found["expert"]])
-            if BASE in by_arm.index:
-                axis.axvline(factor * by_arm.loc[BASE, "value"], color=OTHER_COLOUR, linestyle=":", linewidth=1)
-            axis.set_title(LANGUAGE_NAMES.get(language, language))
-            if language == languages[-1]:
-                axis.set_xlabel(axis_label(metric))
-        row[0].set_yticks(range(len(arms)), [label(*arm).replace(" (", "\n(") for arm in arms])
-    axes[0, 0].invert_yaxis()
-    return figure
-
-
-def gains_figure(gains: pd.DataFrame, title: str) -> Figure:
-    """Draw :func:`xlnb.studies.comparisons.against_base` by the primary reading, a panel a test language."""
-    chosen = gains[gains["metric"] == PRIMARY]
-    languages = target_first(chosen["test_language"])
-    reading = READINGS[PRIMARY]
-    figure, axes = subplots(1, len(languages), 3.2, title, sharey=True)
-    for axis, language in zip(axes[0], languages, strict=True):
-        rows = list(chosen[chosen["test_language"] == language].itertuples())
-        for place, row in enumerate(rows):
-            dot(axis, place, (row.difference, row.low, row.high), EXPERT_COLOURS[METHODS[row.method_a].expert])
-        axis.set_title(LANGUAGE_NAMES.get(language, language))
-        turned = "" if reading.higher_is_better else ", reversed"
-        axis.set_xlabel(f"{reading.title}, minus the base's\n({reading.unit_in_words}{turned}:\nright is better)")
-        axis.set_yticks(range(len(rows)), [label(row.method_a, row.partition_a) for row in rows])
-        _right_is_better(axis, PRIMARY)
-    axes[0, 0].invert_yaxis()
-    return figure
-
-
-def _right_is_better(axis: Any, metric: str) -> None:
-    axis.axvline(0, color="black", linewidth=1)
-    if not READINGS[metric].higher_is_better:
-        axis.invert_xaxis()
-
-
-def differences_figure(
-    contrasts: pd.DataFrame, title: str = "", metrics: Sequence[str] = SHOWN, naming: Naming = label
-) -> Figure:
-    """Draw :func:`xlnb.studies.comparisons.contrasts`, a column a metric; filled dots are differences that are shown."""
-    pairs = contrasts.drop_duplicates(ARMS)
-    figure, axes = subplots(1, len(metrics), 1.4 + 0.45 * len(pairs), title, sharey=True)
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        factor = READINGS[metric].scale
-        part = pairs[ARMS].merge(contrasts[contrasts["metric"] == metric], "left", ARMS)
-        for place, row in enumerate(part.itertuples()):
-            colour = OTHER_COLOUR if row.verdict == NOT_SHOWN else EXPERT_COLOURS["both"]
-            filled = "white" if row.verdict == NOT_SHOWN else colour
-            ends = [factor * value for value in (row.difference, row.low, row.high)]
-            dot(axis, place, ends, colour, markerfacecolor=filled)
-        unit = "percentage points" if factor == 100 else "nats per token"
-        unit += "" if READINGS[metric].higher_is_better else ",\nreversed: right\nis better"
-        axis.set_xlabel(f"{READINGS[metric].title}\n({unit})")
-        _right_is_better(axis, metric)
-    names = [pair_name(row, naming) for row in pairs.itertuples()]
-    shown = [name.replace(" − ", "\n− ") if len(name) > 28 else name for name in names]
-    axes[0, 0].set_yticks(range(len(shown)), shown)
-    axes[0, 0].invert_yaxis()
-    return figure
+def _layers(partition: Partition) -> str:
+    owned = [str(layer) for layer, share in enumerate(partition.attention) if share == 0]
+    return f"layers {listed(owned)}" if owned else "no whole layer"

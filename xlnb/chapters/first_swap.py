@@ -1,61 +1,103 @@
-"""What the first chapter draws and says: losses, identities, answers, its summary."""
+"""What the first chapter draws and says: who learned what, identities of the swap, what came out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xlnb.chapters.figures import EXPERT_COLOURS, SHOWN, gains_figure, subplots
-from xlnb.chapters.words import bullets, difference_in_words, figure_title, label, table
-from xlnb.corpora.templates import Problem
-from xlnb.evaluation.readings import READINGS
+from xlnb.chapters import figures, home
+from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, how_to_read
+from xlnb.chapters.pictures import Foreign, Shown, panels, picture, table
+from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, standing, unjudged
+from xlnb.corpora import templates
+from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS
+from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
-from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, Claim, decide, evidence
-from xlnb.studies.comparisons import BASE, against_base, arms_of
-from xlnb.studies.experiments import SWAP
-from xlnb.studies.outcomes import load_outcomes, select
+from xlnb.stats import crossed_interval
+from xlnb.studies import claims, comparisons, experiments
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, arms_of, judged
+from xlnb.studies.outcomes import select
 from xlnb.weights.merging import layer_swapping
-from xlnb.weights.partitions import COMPLEMENT, Partition
+from xlnb.weights.partitions import uniform
 from xlnb.weights.task_vectors import TaskVector
 
-_MATH, _ARITHMETIC, _SOUP = ("math-only", ""), ("task-arithmetic", ""), ("soup", "")
-_SWAP, _EXCHANGED = (SWAP, "C"), (SWAP, COMPLEMENT)
-CLAIM = Claim("first-swap", "Is the swap better than its rivals?", _SWAP, (_MATH, _ARITHMETIC, _SOUP))
-QUESTIONS = (
-    Claim("math-in-english", "Did the math expert learn math in English?", _MATH, (BASE,), in_english=True),
-    Claim("math-carries-over", "Does it carry over to the target language by itself?", _MATH, (BASE,)),
-    Claim("swap-base", "Is the swapped model better than the base in the target language?", _SWAP, (BASE,)),
-    Claim("swap-math", "Is it better than the math expert alone (the paper's F2)?", _SWAP, (_MATH,)),
-    Claim("swap-arithmetic", "Is it better than adding both task vectors?", _SWAP, (_ARITHMETIC,)),
-    Claim("swap-soup", "Is it better than averaging them?", _SWAP, (_SOUP,)),
-    Claim("swap-complement", "Does it matter which layers go where (against the complement)?", _SWAP, (_EXCHANGED,)),
-)
-_TOLD = {
-    REPRODUCED: "**Reproduced at this size**, by the primary reading: the swap is better than its rivals.",
-    NOT_REPRODUCED: "**Not reproduced at this size**: by the primary reading at least one simpler rival is better.",
-    UNCLEAR: "**Unclear at this size**: by the primary reading not every difference to the rivals is shown.",
-}
+if TYPE_CHECKING:
+    from xlnb.studies.study import Study
 
 
-def loss_figure(histories: dict[str, pd.DataFrame]) -> Figure:
+def answer() -> Shown:
+    """Return the chapter's answer in a box, from the committed results."""
+    return home.finding_box()
+
+
+def one_problem(language: str, split: str = "scored", number: int | None = 1) -> Shown:
+    """Return a problem and its solution in English and in another language, as a table."""
+    pair = [templates.problems(code, split, 1)[0] for code in ("en", language)]
+    rows = [
+        (what, getattr(pair[0], field), Foreign(getattr(pair[1], field), language))
+        for what, field in (("problem", "question"), ("solution", "solution"))
+    ]
+    caption = "A scored problem, twice. Its situation is in no training set."
+    return table(rows, ["", "English", LANGUAGE_NAMES[language]], number=number, caption=caption)
+
+
+def knowledge(study: Study, number: int | None = 1) -> Shown:
+    """Draw what each expert learned before anything is merged: to calculate in English, to know the language."""
+    gains = judged(claims.GAINS, study.repeated(experiments.FIRST_SWAP))
+    experts = gains["method_a"].isin(["math-only", "language-only"]) & (gains["test_language"] == "en")
+    knows = judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE))
+    name = LANGUAGE_NAMES[study.language]
+    knows = knows.sort_values("method_a", ascending=False)
+    caption = (
+        f"What the experts learned, against the base. Left: what an English problem adds to its right calculations. Right: the "
+        f"likelihood of {name} text that no expert was trained on, made by the grammar that the language expert learned from. "
+        f"{how_to_read(gains)}"
+    )
+    return figures.forest(
+        [("Calculating in English", gains[experts]), (f"Knowing {name}", knows)],
+        number=number,
+        caption=caption,
+        against="the base",
+    )
+
+
+def knowledge_sentence(study: Study) -> str:
+    """Return in words whether the language expert knows its language better than the base, and what the math expert lost."""
+    knows = judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE))
+    said = {
+        BETTER: "makes {name} text likelier than the base does ({value} a token)",
+        WORSE: "makes {name} text less likely than the base does ({value} a token)",
+        NOT_SHOWN: "does not differ significantly from the base on {name} text ({value} a token)",
+    }
+    told = [
+        f"{in_prose(row.method_a)} {said[row.verdict].format(name=LANGUAGE_NAMES[study.language], value=improved(row))}"
+        for row in knows.itertuples()
+        if row.verdict in said
+    ]
+    return f"{capital(listed(told))}." if told else "One training: who knows the language better has no verdict."
+
+
+def loss_figure(histories: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
     """Draw the training loss of each expert by step; the thick line is a running mean of five steps."""
-    figure, axes = subplots(1, len(histories), 2.6)
-    for axis, (slug, history) in zip(axes[0], histories.items(), strict=True):
-        colour = EXPERT_COLOURS[METHODS[slug].expert]
-        axis.plot(history["step"] + 1, history["loss"], color=colour, alpha=0.3, linewidth=1)
-        axis.plot(history["step"] + 1, history["loss"].rolling(5, min_periods=1).mean(), color=colour, linewidth=2)
-        axis.set(title=label(slug), xlabel="optimizer step", ylabel="training loss\n(nats per completion token)")
-        axis.set_ylim(bottom=0)
-    return figure
 
+    def draw(narrow: bool) -> Figure:
+        figure, axes = panels(len(histories), 2.3, narrow)
+        for axis, (slug, history) in zip(axes, histories.items(), strict=True):
+            colour = MATH_COLOUR if METHODS[slug].expert == "math" else LANGUAGE_COLOUR
+            axis.plot(history["step"] + 1, history["loss"], color=colour, alpha=0.4, linewidth=1)
+            axis.plot(history["step"] + 1, history["loss"].rolling(5, min_periods=1).mean(), color=colour, linewidth=2)
+            axis.set(title=capital(in_prose(slug)), xlabel="optimizer step", ylabel="training loss\n(nats per token)")
+            axis.set_ylim(bottom=0)
+        return figure
 
-def save_readme_figure(path: str = "book/_static/first-swap.png") -> None:
-    """Draw the README's figure from the committed results: what each way of merging gains over the base, in both languages."""
-    outcomes = load_outcomes(experiment="first-swap", profile="pocket", language="sw", split="scored", shots=2)
-    gains_figure(against_base(outcomes), figure_title(outcomes)).savefig(path, dpi=150)
+    seen = [
+        f"{in_prose(slug)} from {h['loss'].iloc[0]:.1f} to {h['loss'].iloc[-1]:.1f}" for slug, h in histories.items()
+    ]
+    caption = "Training loss by step, one training; the thick line is a mean of five steps."
+    return picture(draw, number=number, caption=caption, alt=f"Falling curves: {listed(seen)} nats per token.")
 
 
 def training_sentence(histories: Mapping[str, pd.DataFrame]) -> str:
@@ -64,45 +106,123 @@ def training_sentence(histories: Mapping[str, pd.DataFrame]) -> str:
     for slug, history in histories.items():
         ends = history["loss"].head(5).mean(), history["loss"].tail(5).mean()
         sentences.append(
-            f"The {METHODS[slug].expert} expert took {len(history)} steps over {history['tokens'].sum():,} tokens; its training "
-            f"loss went from {ends[0]:.2f} to {ends[1]:.2f} nats per token (means of the first and the last five steps)."
+            f"{capital(in_prose(slug))} took {len(history)} steps over {history['tokens'].sum():,} tokens; its training loss "
+            f"went from {ends[0]:.2f} to {ends[1]:.2f} nats per token (means of the first and the last five steps)."
         )
     return " ".join(sentences)
 
 
-def identities(
-    math: TaskVector, language: TaskVector, all_math: Partition, swapped: TaskVector, exchanged: TaskVector
-) -> str:
-    """Return, as Markdown, what the identities of Layer-Swapping give on these very experts: largest deviations and norms."""
-    whole = layer_swapping(math, language, all_math)
+def two_vectors(study: Study) -> tuple[TaskVector, TaskVector]:
+    """Return the task vectors of the math and the language expert; where nothing is computed, random ones of as many layers."""
+    if study.live:
+        return study.task_vector("math-only"), study.task_vector("language-only")
+    import torch
+
+    names = [
+        f"model.layers.{layer}.{block}.weight"
+        for layer in range(study.depth)
+        for block in ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj")
+    ]
+    made = torch.Generator().manual_seed(0)
+    math, language = (TaskVector.of({name: torch.randn(8, 8, generator=made) for name in names}) for _ in range(2))
+    return math, language
+
+
+def identities(study: Study, swapped: TaskVector, exchanged: TaskVector) -> str:
+    """Return, as Markdown, how far two identities of Layer-Swapping are from holding on the chapter's task vectors."""
+    math, language = two_vectors(study)
+    whole = layer_swapping(math, language, uniform(1, study.depth))
     first = max(float((whole[name] - math[name]).abs().max()) for name in math)
     both, halves = math + language, swapped + exchanged
     second = max(float((both[name] - halves[name]).abs().max()) for name in both)
+    whose = (
+        "of the two experts"
+        if study.live
+        else "of random stand-ins, since the experts are made only when `live` is True"
+    )
     return (
-        f"- All layers to math, minus the math expert: at most {first:g} in any parameter ({len(whole)} matrices compared).\n"
-        f"- Swap plus its complement, minus both task vectors: at most {second:g}.\n"
-        f"- Norms: math {math.norm():.2f}, language {language.norm():.2f}, swapped {swapped.norm():.2f}; the cosine between the "
-        f"math and the language task vector is {math.cosine(language):+.3f}."
+        f"With all layers to math, minus the math expert: at most {first:g} in any parameter. Swap plus exchanged layers, minus "
+        f"both task vectors: at most {second:g}. (Task vectors {whose}.)"
     )
 
 
-def answers_table(outcomes: pd.DataFrame, problem: Problem) -> Any:
-    """Return what each model wrote to one problem, beside whether its calculations and its final number are right."""
-    mine = select(outcomes, problem=problem.id, test_language=problem.language)
+def lesson(rivals: pd.DataFrame) -> str:
+    """Return what the comparison with the rivals teaches, in words."""
+    word = {(row.method_b, row.partition_b): row.verdict for row in rivals.itertuples()}
+    told = [standing(rivals)]
+    if word[claims.EXCHANGED] == BETTER:
+        told.append("So it matters which layers go where.")
+    if word[claims.MATH_EXPERT] == WORSE:
+        told.append(
+            "But taking layers from the math expert costs something on these problems, and what the language expert puts in "
+            "their place does not make up for it."
+        )
+    elif word[claims.MATH_EXPERT] == BETTER:
+        told.append("And the language expert's layers add something that the math expert alone does not have.")
+    return " ".join(told)
+
+
+def own_run(study: Study, *families: comparisons.Family) -> pd.DataFrame | None:
+    """Return the contrasts of families by this study's one training, where it was computed here; verdicts it has none."""
+    if not study.live:
+        return None
+    outcomes = study.outcomes(experiments.FIRST_SWAP)
+    parts = [
+        comparisons.contrasts(
+            outcomes, family.pairs, study.language if code == experiments.TARGET else code, (PRIMARY,)
+        )
+        for family in families
+        for code in family.languages
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def answers_table(outcomes: pd.DataFrame, language: str, number: int | None = None) -> Shown:
+    """Return what each model wrote to the chapter's problem, beside whether its calculations and its final number are right."""
+    problem = templates.problems(language, "scored", 1)[0]
+    mine = select(outcomes, problem=problem.id, test_language=language, seed=[0, int(outcomes["seed"].max())])
     rows = []
-    for arm in arms_of(mine):
-        part = select(mine, method=arm[0], partition=arm[1]).set_index("metric")
+    for method, partition in arms_of(mine):
+        part = select(mine, method=method, partition=partition).drop_duplicates("metric").set_index("metric")
         right = ["yes" if part.loc[metric, "outcome"] else "no" for metric in ("expression", "exact-match")]
-        rows.append((label(*arm), part.loc["expression", "text"], *right))
-    return table(rows, ["model", "answer", "calculations right", "final number right"])
+        rows.append((in_prose(method, partition), Foreign(part.loc["expression", "text"].strip(), language), *right))
+    columns = ["model", "answer", "calculations right", "final number right"]
+    return table(rows, columns, number=number, caption="What the models wrote to the problem of Table 1; one training.")
 
 
-def first_swap_summary(target: pd.DataFrame, english: pd.DataFrame) -> str:
-    """Return the chapter's summary as Markdown bullets, from contrasts in the target language and in English."""
-    contrasts = pd.concat([target, english], ignore_index=True)
-    lines = [_TOLD[decide(CLAIM, contrasts).outcome]]
-    for claim in QUESTIONS:
-        rows = [row for metric in SHOWN for row in evidence(claim, contrasts, metric).itertuples()]
-        told = "; ".join(f"{READINGS[row.metric].title} {difference_in_words(row)}" for row in rows)
-        lines.append(f"{claim.question} {label(*claim.arm)} minus {label(*claim.rivals[0])}: {told}.")
-    return bullets(lines)
+def scores_table(outcomes: pd.DataFrame, language: str, number: int | None = None) -> Shown:
+    """Return every model's mean by every metric in one language, over all trainings, with 95 % intervals."""
+    rows: list[dict[str, Any]] = []
+    chosen = select(outcomes, test_language=language)
+    for method, partition in arms_of(chosen):
+        mine = select(chosen, method=method, partition=partition)
+        row: dict[str, Any] = {"model": in_prose(method, partition)}
+        for metric in METRICS:
+            i = crossed_interval(
+                select(mine, metric=metric).pivot(index="seed", columns="problem", values="outcome").to_numpy()
+            )
+            unit = "%" if READINGS[metric].unit == "%" else "nats"
+            row[f"{READINGS[metric].title} ({unit})"] = amount(i.value, i.low, i.high, metric, with_unit=False)
+        rows.append(row)
+    caption = f"All models by all metrics, in {LANGUAGE_NAMES[language]}, with 95 % intervals. All but the first are exploratory."
+    return table(rows, number=number, caption=caption)
+
+
+def summary(study: Study) -> str:
+    """Return the chapter's summary as Markdown bullets."""
+    outcomes = study.repeated(experiments.FIRST_SWAP)
+    gains, rivals, cost = (judged(family, outcomes) for family in (claims.GAINS, claims.RIVALS, claims.COST))
+    if unjudged(rivals):
+        return "- One training of each expert: no verdict. The committed results have three."
+    name = LANGUAGE_NAMES[study.language]
+    target = gains[gains["test_language"] != "en"].set_index("method_a")
+    math = target.loc["math-only"]
+    carried = {BETTER: "carries over to", WORSE: "hurts in", NOT_SHOWN: "does not carry over significantly to"}[
+        math["verdict"]
+    ]
+    return bullets([
+        f"Math learned in English {carried} {name} by itself: {improved(math)} per token over the base.",
+        f"In {name}: {standing(rivals)}",
+        f"In English: {standing(cost, numbers=False)}",
+        f"{home.decided(claims.MERGING_HELPS, rivals)} {home.decided(claims.SWAP_IS_BEST, rivals)}",
+    ])  # fmt: skip

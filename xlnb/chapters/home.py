@@ -1,7 +1,180 @@
-"""What the home page and the README say of the results: texts by the name of their placeholder."""
+"""The finding, once: in three sentences, one figure and one table, for the home page, the README and the first chapter."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import lru_cache
+from html import escape
+from math import exp
+from pathlib import Path
 
-WORDS: dict[str, Callable[[], str]] = {}
+import pandas as pd
+
+from xlnb.artifacts import whole_file
+from xlnb.chapters import figures
+from xlnb.chapters.pictures import Shown, box
+from xlnb.chapters.words import capital, improved, in_prose, listed, standing
+from xlnb.languages import LANGUAGE_NAMES
+from xlnb.methods import LANGUAGE, MATH
+from xlnb.paths import project_root
+from xlnb.studies import claims, experiments
+from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Claim, decide
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, judged, verdicts_of
+from xlnb.studies.study import Study, open_study
+
+_CHAPTERS = "notebooks"
+FIRST, SWAPPING = "00-a-first-swap", "05-layer-swapping"
+
+
+@lru_cache(maxsize=1)
+def committed_study() -> Study:
+    """Return the study whose committed results the home page tells: the pocket model in Swahili."""
+    return open_study("pocket", "sw", 0, live=False)
+
+
+@lru_cache(maxsize=1)
+def tables() -> dict[str, pd.DataFrame]:
+    """Return the judged contrasts behind the finding, by family."""
+    study = committed_study()
+    outcomes = study.repeated(experiments.FIRST_SWAP)
+    found = {family.id: judged(family, outcomes) for family in (claims.GAINS, claims.RIVALS, claims.COST)}
+    return found | {claims.KNOWLEDGE.id: judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE))}
+
+
+def finding() -> list[str]:
+    """Return the finding in three sentences, computed from the committed results."""
+    return finding_of(*(tables()[family.id] for family in (claims.GAINS, claims.RIVALS, claims.KNOWLEDGE)))
+
+
+def finding_of(gains: pd.DataFrame, rivals: pd.DataFrame, knowledge: pd.DataFrame) -> list[str]:
+    """Return the finding in three sentences: what math alone does, what the swap adds, what the language expert had to give."""
+    name = LANGUAGE_NAMES[str(rivals["test_language"].iloc[0])]
+    math, language = (
+        gains[(gains["method_a"] == arm) & (gains["test_language"] != "en")].iloc[0] for arm in (MATH, LANGUAGE)
+    )
+    knows = knowledge[knowledge["method_a"] == LANGUAGE].iloc[0]
+    by_itself = {
+        BETTER: f"makes the right calculations of a {name} problem {exp(math['difference']):.1f} times likelier per token",
+        WORSE: f"makes {name} problems harder",
+    }.get(math["verdict"], f"does not make {name} problems significantly easier")
+    helps = rivals.set_index("method_b").loc[MATH, "verdict"] == BETTER
+    adds = "helps" if helps else "adds nothing to that with our experts"
+    gave = {
+        BETTER: "does know its language better than the base",
+        WORSE: "knows its language less well than the base",
+    }.get(knows["verdict"], "does not know its language significantly better than the base")
+    alone = {BETTER: f"gains on {name} problems", WORSE: f"makes {name} problems harder"}.get(
+        language["verdict"], f"gains nothing significant on {name} problems"
+    )
+    joined = "and" if (knows["verdict"] == BETTER) == (language["verdict"] == BETTER) else "but"
+    swap = standing(rivals, numbers=False)
+    return [
+        f"Fine-tuning on math in English {by_itself}, with no {name} math in the training.",
+        f"Giving the outer layers to a {name} expert, the paper's best method, {adds}: {swap[0].lower()}{swap[1:]}",
+        f"Our {name} expert {gave}, {joined} by itself it {alone}"
+        + ("." if helps else ": there is little to swap in, and a better one may change the picture."),
+    ]
+
+
+def finding_box() -> Shown:
+    """Return the finding in a box."""
+    verdicts = {name: word for table in tables().values() for name, word in verdicts_of(table).items()}
+    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in finding()), verdicts)
+
+
+def finding_figure(number: int | None = None) -> Shown:
+    """Draw what each model gains over the base in both languages: the book's one figure."""
+    return figures.gains(tables()[claims.GAINS.id], number=number)
+
+
+def decided(claim: Claim, table: pd.DataFrame) -> str:
+    """Return in a sentence what contrasts say of one of the paper's claims."""
+    outcome = decide(claim, table).outcome
+    rivals = listed([in_prose(*rival) for rival in claim.rivals])
+    name = f"{claim.id}, for {in_prose(*claim.arm)} against {rivals}"
+    return {
+        REPRODUCED: f"{name}: reproduced with these experts.",
+        NOT_REPRODUCED: f"{name}: not reproduced with these experts.",
+        UNCLEAR: f"{name}: unclear, since not every difference is significant.",
+        UNTESTED: f"{name}: not tested.",
+    }[outcome]
+
+
+CLAIMED = {
+    "F1": "The parameters that matter most for math and for the language lie in distinct places.",
+    "F2": "Without math data in the language, modular methods beat the baselines.",
+    "F3": "The most consistently good of them: train both experts whole and swap layers.",
+    "F4": "Reverting updates after training often beats freezing those parameters from the start.",
+    "F5": "This fits the linearity of task vectors.",
+}
+
+
+def found() -> dict[str, tuple[str, str]]:
+    """Return for each of the paper's findings what this book found, and the chapter that tells it; "" where none does yet."""
+    rivals = tables()[claims.RIVALS.id].set_index("method_b")
+    math, addition, soup = (rivals.loc[name] for name in ("math-only", "task-arithmetic", "soup"))
+    told = {BETTER: "beats", WORSE: "loses to", NOT_SHOWN: "does not differ significantly from"}
+    outcome = {
+        claim.id: decide(claim, tables()[claims.RIVALS.id]).outcome
+        for claim in (claims.MERGING_HELPS, claims.SWAP_IS_BEST)
+    }
+    return {
+        "F1": ("Not tested yet.", ""),
+        "F2": (
+            f"{capital(outcome['F2'])} with these experts: the swap {told[math['verdict']]} the math expert "
+            f"({improved(math)} per token).",
+            FIRST,
+        ),
+        "F3": (
+            f"{capital(outcome['F3'])} with these experts: the swap {told[soup['verdict']]} the soup ({improved(soup)}) and "
+            f"{told[addition['verdict']]} task arithmetic ({improved(addition)}).",
+            SWAPPING,
+        ),
+        "F4": ("Not tested yet.", ""),
+        "F5": ("Not tested yet.", ""),
+    }
+
+
+def findings_table() -> str:
+    """Return the table of the paper's findings as Markdown: what is claimed, what we found, where."""
+    lines = ["| | the paper's finding | what we found | chapter |", "|---|---|---|---|"]
+    for name, (what, chapter) in found().items():
+        link = f"[{chapter[:2]}]({_CHAPTERS}/{chapter}.ipynb)" if chapter else ""
+        lines.append(f"| {name} | {CLAIMED[name]} | {what} | {link} |")
+    return "\n".join(lines)
+
+
+def readme_figure() -> str:
+    """Return the README's figure: light and dark files, and what is seen."""
+    alt = escape(re.search(r'aria-label="([^"]*)"', finding_figure().html).group(1))  # type: ignore[union-attr]
+    return (
+        '<picture>\n  <source media="(prefers-color-scheme: dark)" srcset="book/_static/gains-dark.svg">\n'
+        f'  <img src="book/_static/gains.svg" width="720" alt="{alt}">\n</picture>'
+    )
+
+
+def save_figures(folder: Path | None = None) -> list[Path]:
+    """Write the README's figure for light and for dark pages into ``folder`` (book/_static) and return the files."""
+    folder = folder or project_root() / "book" / "_static"
+    svg = re.search(r'<svg class="wide".*?</svg>', finding_figure().html, flags=re.DOTALL)
+    assert svg
+    plain = svg[0].replace(
+        "<svg", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"', 1
+    )
+    files = []
+    for name, ink in (("gains", "#1f2328"), ("gains-dark", "#e6edf3")):
+        files.append(folder / f"{name}.svg")
+        with whole_file(files[-1]) as partial:
+            partial.write_text(plain.replace("currentColor", ink) + "\n", encoding="utf-8")
+    return files
+
+
+# What the pages `<!-- xlnb: NAME -->` are filled with.
+WORDS: dict[str, Callable[[], str]] = {
+    "finding": lambda: " ".join(finding()),
+    "finding-box": lambda: finding_box().html,
+    "figure": lambda: finding_figure(1).html,
+    "findings": findings_table,
+    "readme-figure": readme_figure,
+}

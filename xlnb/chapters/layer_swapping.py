@@ -1,71 +1,35 @@
-"""What the chapter on Layer-Swapping compares and says: partitions against each other, the sweep of outer layers, controls."""
+"""What the chapter on Layer-Swapping compares and says: which layers, how many, and what one training does not show."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, subplots
-from xlnb.chapters.words import amount, answer, bracketed, bullets, label, table, trainings
+from xlnb.chapters import home
+from xlnb.chapters.figures import BETTER_COLOUR, WORSE_COLOUR, unit_of, wrapped
+from xlnb.chapters.pictures import Shown, box, panels, picture, table
+from xlnb.chapters.words import bullets, improved, in_prose, standing, trainings, unjudged
+from xlnb.chapters.words import number as digits
 from xlnb.checkpoints.verbs import merge
-from xlnb.evaluation.readings import EXPRESSION_NLL, LIKELIHOODS, READINGS
+from xlnb.evaluation.readings import LIKELIHOODS, READINGS
 from xlnb.languages import LANGUAGE_NAMES
+from xlnb.models import architectures
 from xlnb.stats import paired_table
-from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, Claim, decide
-from xlnb.studies.comparisons import BETTER, NOT_SHOWN, VERDICTS, WORSE, Arm, contrasts
+from xlnb.studies import claims, experiments
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, contrasts, improvement, judged, verdicts_of
 from xlnb.studies.experiments import RANDOM_CONTROLS, SWAP
 from xlnb.studies.outcomes import COLUMNS, select
 from xlnb.studies.study import Study
-from xlnb.weights.partitions import COMPLEMENT
 from xlnb.weights.task_vectors import TaskVector
 
-
-def sweep_figure(cells: pd.DataFrame, title: str) -> Figure:
-    """Draw :func:`sweep_contrasts` as a heat map, bottom by top: blue is better than the math expert, bold what is shown."""
-    wide = cells.pivot(index="bottom", columns="top", values="difference")
-    figure, ((axis,),) = subplots(1, 1, 1.3 + 0.5 * len(wide), title)
-    limit = float(cells["difference"].abs().max()) or 1.0
-    colours = LinearSegmentedColormap.from_list("lower is better", [MATH_COLOUR, "#FFFFFF", LANGUAGE_COLOUR])
-    unit = f"{READINGS[EXPRESSION_NLL].title}, minus the\nmath expert's (nats per token)"
-    sns.heatmap(wide, ax=axis, cmap=colours, vmin=-limit, vmax=limit, linewidths=1, cbar_kws={"label": unit})
-    for row in cells.itertuples():
-        x, y = wide.columns.get_loc(row.top) + 0.5, wide.index.get_loc(row.bottom) + 0.5
-        shown = bracketed(row.difference, row.low, row.high, "+.3f").replace(" [", "\n[")
-        strong = abs(row.difference) > 0.85 * limit
-        axis.text(x, y, shown, ha="center", va="center", fontsize=7.5, color="white" if strong else "black",
-                  fontweight="normal" if row.verdict == NOT_SHOWN else "bold")  # fmt: skip
-    axis.set(xlabel="last layers given to the language", ylabel="first layers given\nto the language")
-    axis.grid(False)
-    return figure
-
-
-RANDOM = "random, mean of 5"  # the random controls taken together
-_C, _MATH = (SWAP, "C"), ("math-only", "")
-_COMPLEMENT, _RANDOM, _PREDECESSOR = ((SWAP, name) for name in (COMPLEMENT, RANDOM, "predecessor"))
-_OPPONENTS = (_MATH, ("soup", ""), _COMPLEMENT, _RANDOM, (SWAP, "half and half"), _PREDECESSOR,
-              *((SWAP, name) for name in ("A", "complement of A", "B")))  # fmt: skip
 _OUTER = re.compile(r"outer (\d+)\+(\d+)")
-
-
-def _claim(name: str, question: str, *rivals: Arm, in_english: bool = False) -> Claim:
-    return Claim(f"swap-by-c-{name}", question, _C, rivals, EXPRESSION_NLL, in_english)
-
-
-CLAIM = _claim("gains", "Does the swap by C beat the math expert and random layers?", _MATH, _RANDOM)
-QUESTIONS = (
-    _claim("who", "C against the same layers exchanged (does it matter who gets what?)", _COMPLEMENT),
-    _claim("which", "C against random layers, as many (does it matter which layers?)", _RANDOM),
-    _claim("math", "C against the math expert whole (is there something to gain?)", _MATH),
-    _claim("transition", "C against the predecessor's partition (do transition layers help?)", _PREDECESSOR),
-)
-IN_ENGLISH = _claim("english", "C against the math expert whole, in English", _MATH, in_english=True)
+_MIDDLE = "#EFEFEF"
 
 
 def with_pooled_random(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -76,73 +40,201 @@ def with_pooled_random(outcomes: pd.DataFrame) -> pd.DataFrame:
     drawn = select(outcomes, method=SWAP, partition=list(RANDOM_CONTROLS))
     keys = [column for column in COLUMNS if column not in ("partition", "trained", "outcome", "text")]
     pooled = drawn.groupby(keys, sort=False, as_index=False)["outcome"].mean()
-    pooled = pooled.assign(partition=RANDOM, trained="", text=None)
+    pooled = pooled.assign(partition=claims.RANDOM[1], trained="", text=None)
     return pd.concat([outcomes, pooled[COLUMNS]], ignore_index=True)
 
 
-def control_contrasts(outcomes: pd.DataFrame, test_language: str) -> pd.DataFrame:
-    """Return the swap by C against its controls and by the other partitions, by likelihood."""
-    return contrasts(with_pooled_random(outcomes), [(_C, other) for other in _OPPONENTS], test_language, LIKELIHOODS)
+def controls(study: Study) -> pd.DataFrame:
+    """Return the judged contrasts of the swap by C: with its rivals and with other layers, each family corrected by itself."""
+    layers = judged(claims.LAYERS, with_pooled_random(study.repeated(experiments.CONTROLS)))
+    return pd.concat([judged(claims.RIVALS, study.repeated(experiments.FIRST_SWAP)), layers], ignore_index=True)
 
 
-def by_partition(method: str, partition: str) -> str:
-    """Return an arm's name where swaps are told apart: its partition, or the method where it has none."""
-    return partition or label(method)
+def reading(found: pd.DataFrame) -> str:
+    """Return in words what the swap beats: other merges of the same experts, and other layers."""
+    if unjudged(found):
+        return "One training: no verdict."
+    rivals, layers = (found[found["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
+    told = f"{standing(rivals)} Among swaps of other layers: {standing(layers)}"
+    word = layers.set_index("partition_b")["verdict"]
+    if word[claims.RANDOM[1]] == BETTER:
+        told += " So the outer layers are the right ones to give away, if any."
+    return told
 
 
-def sweep_contrasts(outcomes: pd.DataFrame, test_language: str) -> pd.DataFrame:
-    """Return each swap's contrast to the math expert by the NLL of the expressions, with its counts, ``bottom`` and ``top``.
+def by_likelihood(study: Study, number: int | None = None) -> Shown:
+    """Return the same contrasts by plain likelihood, as a table of improvements with intervals and without verdicts."""
+    outcomes = with_pooled_random(study.repeated(experiments.CONTROLS))
+    pairs = [*claims.RIVALS.pairs, *claims.LAYERS.pairs]
+    found = contrasts(outcomes, pairs, study.language, LIKELIHOODS)
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in found.itertuples():
+        line = rows.setdefault(
+            (row.method_b, row.partition_b), {"the swap against": in_prose(row.method_b, row.partition_b)}
+        )
+        line[f"{READINGS[row.metric].title} saved (nats per token)"] = improved(row, with_unit=False)
+    caption = "The same by plain likelihood: more is better for the swap; 95 % intervals. Exploratory, so no verdicts."
+    return table(list(rows.values()), number=number, caption=caption)
 
-    Holm's p is over all cells but 0+0, which is the math expert itself.
+
+def counted(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the judged contrasts of the sweep, each count of outer layers against the math expert, with ``bottom`` and ``top``.
+
+    Holm's correction is over all cells but 0+0, which is the math expert itself and not among them.
     """
-    names = [name for name in outcomes["partition"].unique() if _OUTER.fullmatch(name)]
-    families = ([name for name in names if (name == "outer 0+0") == itself] for itself in (True, False))
-    pairs = [[((SWAP, name), _MATH) for name in family] for family in families if family]
-    cells = pd.concat([contrasts(outcomes, family, test_language, [EXPRESSION_NLL]) for family in pairs])
+    there = set(outcomes["partition"])
+    family = claims.COUNTS
+    fitting = tuple(pair for pair in family.pairs if pair[0][1] in there)  # a shallow model has fewer
+    cells = judged(
+        type(family)(family.id, family.question, fitting, family.languages, family.metrics, family.where), outcomes
+    )
     cells[["bottom", "top"]] = cells["partition_a"].str.extract(_OUTER).astype(int)
     return cells.sort_values(["bottom", "top"], ignore_index=True)
 
 
-def _swaps(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of a sweep in which anything is swapped: all but 0+0."""
-    return cells[(cells["bottom"] > 0) | (cells["top"] > 0)]
+def sweep(study: Study) -> pd.DataFrame:
+    """Return :func:`counted` of all trainings at hand."""
+    return counted(study.repeated(experiments.SWEEP))
 
 
-def sweep_reading(cells: pd.DataFrame, test_language: str) -> str:
-    """Return the sweep in words: how many swaps are better or worse than the math expert, and the two extremes."""
-    swaps = _swaps(cells).sort_values("difference")
-    count = {word: list(swaps["verdict"]).count(word) for word in VERDICTS}
-    told = []
-    for word, row in (("lowest", swaps.iloc[0]), ("highest", swaps.iloc[-1])):
-        value = amount(row["difference"], row["low"], row["high"], EXPRESSION_NLL, signed=True)
-        told.append(f"the {word} difference is that of {row['bottom']}+{row['top']} ({value})")
+def one_training(study: Study, seed: int = 0) -> pd.DataFrame:
+    """Return :func:`counted` of one training alone: its intervals cover other problems and no other training."""
+    outcomes = study.repeated(experiments.SWEEP)
+    seed = seed if seed in set(outcomes["seed"]) else int(outcomes["seed"].max())
+    return counted(outcomes[(outcomes["seed"] == seed) | (outcomes["method"] == "base")])
+
+
+def sweep_figure(cells: pd.DataFrame, *, number: int | None = None, note: str = "") -> Shown:
+    """Draw the sweep as a map, bottom by top: blue is better than the math expert, bold what is significant."""
+    values = cells.assign(better=[improvement(row)[0] for row in cells.itertuples()])
+    wide = values.pivot(index="bottom", columns="top", values="better")
+    limit = float(np.nanmax(np.abs(wide.to_numpy()))) or 1.0
+    metric = cells["metric"].iloc[0]
+
+    def draw(narrow: bool) -> Figure:
+        figure, (axis,) = panels(1, 0.9 + (0.34 if narrow else 0.46) * len(wide), narrow)
+        colours = LinearSegmentedColormap.from_list("improvement", [WORSE_COLOUR, _MIDDLE, BETTER_COLOUR])
+        shown = axis.pcolormesh(
+            wide.to_numpy(), cmap=colours, vmin=-limit, vmax=limit, edgecolors="white", linewidth=1.5
+        )
+        for row in cells.itertuples():
+            x, y = wide.columns.get_loc(row.top) + 0.5, wide.index.get_loc(row.bottom) + 0.5
+            value, low, high = improvement(row)
+            text = digits(value, "+.2f") + ("" if narrow else f"\n[{digits(low, '+.2f')}, {digits(high, '+.2f')}]")
+            weight = "bold" if row.verdict in (BETTER, WORSE) else "normal"
+            ink = "#FFFFFF" if abs(value) > 0.7 * limit else "#1A1A1A"
+            axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
+        if 0 in wide.index and 0 in wide.columns:
+            axis.text(0.5, 0.5, "math\nexpert" if not narrow else "math", ha="center", va="center", fontsize=8)
+        axis.set_xticks(np.arange(len(wide.columns)) + 0.5, wide.columns)
+        axis.set_yticks(np.arange(len(wide)) + 0.5, wide.index)
+        axis.set(xlabel=wrapped("last layers given to the language", 26), ylabel="first layers given\nto the language")
+        axis.grid(False)
+        axis.invert_yaxis()
+        label = wrapped(f"{READINGS[metric].title} ({unit_of(metric, True)}, blue is better)", 24 if narrow else 30)
+        figure.colorbar(shown, ax=axis, label=label, location="bottom" if narrow else "right")
+        return figure
+
+    best, worst = values.loc[values["better"].idxmax()], values.loc[values["better"].idxmin()]
+    alt = (
+        f"A map of {len(cells)} swaps against the math expert; highest {best['bottom']}+{best['top']} with "
+        f"{digits(best['better'], '+.2f')}, lowest {worst['bottom']}+{worst['top']} with {digits(worst['better'], '+.2f')}."
+    )
+    caption = (
+        f"Each swap minus the math expert, by how many first and last layers the language expert gives; {cells['n'].max()} "
+        f"development problems in {LANGUAGE_NAMES[cells['test_language'].iloc[0]]}, {trainings(cells['seeds'].max())}. {note}"
+    )
+    return picture(draw, number=number, caption=caption.strip(), alt=alt, verdicts=verdicts_of(cells))
+
+
+def outside_zero(cells: pd.DataFrame) -> pd.Series:
+    """Return for each cell +1 or -1 where its own interval, uncorrected, lies on one side of zero, 0 where it holds zero."""
+    ends = [improvement(row) for row in cells.itertuples()]
+    return pd.Series([1 if low > 0 else -1 if high < 0 else 0 for _, low, high in ends], index=cells.index)
+
+
+def lesson(one: pd.DataFrame, several: pd.DataFrame, study: Study) -> str:
+    """Return in words what one training seems to show, what is left with several, and why."""
+    alone, left = outside_zero(one), several["verdict"]
+    told = (
+        f"Look at one training alone, and {int((alone < 0).sum())} of {len(one)} swaps are worse than the math expert by an "
+        f"interval that excludes zero, {int((alone > 0).sum())} better."
+    )
+    if unjudged(several):
+        return f"{told} There is no second training here to hold against it."
+    trained = sorted(set(select(study.repeated(experiments.SWEEP), method=SWAP)["seed"]))
+    signs = np.sign([[improvement(row)[0] for row in one_training(study, seed).itertuples()] for seed in trained])
+    turned = int((np.abs(signs.sum(axis=0)) < len(trained)).sum())
+    wider = float((several["high"] - several["low"]).median() / (one["high"] - one["low"]).median())
     return (
-        f"{LANGUAGE_NAMES[test_language]}, {READINGS[EXPRESSION_NLL].title}, {cells['n'].max()} development problems, "
-        f"{trainings(cells['seeds'].max())}: of {len(swaps)} swaps {count[BETTER]} are better than the math expert, "
-        f"{count[WORSE]} worse, and for {count[NOT_SHOWN]} no difference is shown; {told[0]}, {told[1]}. The extremes of many "
-        "cells are partly luck: they describe the map and choose nothing."
+        f"{told} With {trainings(len(trained))}, and the whole map as one family, {int((left == WORSE).sum())} are worse and "
+        f"{int((left == BETTER).sum())} better. Neither count is a slip: they answer two questions. One training's interval "
+        "covers other *problems*. It says that these two models differ, and two models nearly always do; it knows nothing of "
+        f"another *training*, in which data, order and start are drawn again. In {turned} of {len(one)} cells some training "
+        f"points the other way. The interval over several trainings has to cover that: it is {wider:.1f} times as wide (median), "
+        "and Holm's correction then pays for looking at many cells. Whoever reports one training reports one draw."
     )
 
 
-def swap_summary(target: pd.DataFrame, english: pd.DataFrame, cells: pd.DataFrame) -> str:
-    """Return the chapter's summary as Markdown bullets, from contrasts in both languages and those of the sweep."""
-    decision, swaps = decide(CLAIM, target), _swaps(cells)
-    opening = {
-        REPRODUCED: "**Reproduced at this size**: the swap by C beats the math expert and random layers.",
-        NOT_REPRODUCED: "**Not reproduced at this size.**",
-        UNCLEAR: "**Unclear at this size**: not every difference is shown.",
-    }[decision.outcome]
-    if decision.verdicts == (WORSE, BETTER):
-        opening = (
-            "**Not reproduced at this size**: the swap by C beats random layers, so it matters which layers are swapped, but "
-            "the math expert whole is better."
-        )
-    lines = [f"{opening} All differences are of the NLL of the expressions, lower is better."]
-    for claim in QUESTIONS:
-        in_english = f"; in English {answer(IN_ENGLISH, english)}" if claim.rivals == IN_ENGLISH.rivals else ""
-        lines.append(f"{claim.question}: {answer(claim, target)}{in_english}.")
-    better = f"{list(swaps['verdict']).count(BETTER)} of {len(swaps)} pairs of counts are better than the math expert"
-    return bullets([*lines, f"In the sweep {better} on the development problems."])
+def sweep_reading(cells: pd.DataFrame) -> str:
+    """Return the two extremes of a sweep in words."""
+    better = [improvement(row)[0] for row in cells.itertuples()]
+    ends = [cells.iloc[int(pick(better))] for pick in (np.argmax, np.argmin)]
+    best, worst = (f"{row['bottom']}+{row['top']} ({improved(row)})" for row in ends)
+    return (
+        f"The best cell of the map is {best}, the worst {worst}. The extremes of many cells are partly luck: they describe the map, "
+        "and nothing in this book is chosen by it."
+    )
+
+
+def summary_of(tables: pd.DataFrame, cells: pd.DataFrame, cost: pd.DataFrame) -> str:
+    """Return the chapter's summary as Markdown bullets, from the judged controls, the sweep and what English says."""
+    if unjudged(tables):
+        return "- One training of each expert: no verdict. The committed results have three."
+    rivals, layers = (tables[tables["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
+    count = {word: int((cells["verdict"] == word).sum()) for word in (BETTER, WORSE, NOT_SHOWN)}
+    return bullets([
+        f"Who gets what: {standing(rivals, numbers=False)}",
+        f"Which layers: {standing(layers, numbers=False)}",
+        f"In English: {standing(cost, numbers=False)}",
+        f"How many: of {len(cells)} pairs of counts {count[BETTER]} are better than the math expert on development problems, "
+        f"{count[WORSE]} worse, {count[NOT_SHOWN]} not significant.",
+        f"{home.decided(claims.SWAP_IS_BEST, rivals)} {home.decided(claims.LAYERS_MATTER, layers)}",
+    ])  # fmt: skip
+
+
+def summary(study: Study) -> str:
+    """Return :func:`summary_of` the results at hand."""
+    cost = judged(claims.COST, study.repeated(experiments.FIRST_SWAP))
+    return summary_of(controls(study), sweep(study), cost)
+
+
+def answer() -> Shown:
+    """Return the chapter's answer in a box, from the committed results."""
+    study = home.committed_study()
+    found = controls(study)
+    rivals, layers = (found[found["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
+    one, several = one_training(study), sweep(study)
+    sentences = [
+        f"Which layers: {standing(layers, numbers=False)}",
+        f"Whether to swap at all: {standing(rivals, numbers=False)}",
+        f"How many layers: one training calls {int((outside_zero(one) != 0).sum())} of {len(one)} swaps different from the math "
+        f"expert; over {trainings(several['seeds'].max())}, {int((several['verdict'].isin([BETTER, WORSE])).sum())} are.",
+    ]
+    return box("".join(f"<p>{sentence}</p>" for sentence in sentences), verdicts_of(found) | verdicts_of(several))
+
+
+def cell_told(cells: pd.DataFrame, bottom: int, top: int) -> Shown:
+    """Return what the sweep says of one pair of counts, for a slider."""
+    found = cells[(cells["bottom"] == bottom) & (cells["top"] == top)]
+    if found.empty:
+        return box("<p>That swaps nothing, or was not computed: with 0+0 the model is the math expert.</p>")
+    row = next(found.itertuples())
+    told = (
+        f"The first {bottom} and the last {top} layers from the language expert, against the math expert: {improved(row)} per "
+        f"token, {row.verdict}."
+    )
+    return box(f"<p>{told}</p>", verdicts_of(found))
 
 
 def disk_check(study: Study, partition: str = "C") -> str:
@@ -159,20 +251,29 @@ def disk_check(study: Study, partition: str = "C") -> str:
     )
 
 
-def sites_of(names: pd.DataFrame) -> Any:
-    """Return the table of architectures and their sites, laid out for the book."""
-    return table(names, size=75).fmt_number(["attention (M)", "FFN (M)", "outside (M)"], decimals=0)
+def sites(number: int | None = None) -> Shown:
+    """Return the table of architectures and their sites."""
+    names = architectures.sites_table()
+    shown = names.astype(dict.fromkeys(("attention (M)", "FFN (M)", "outside (M)"), int))
+    return table(shown, number=number, caption="Where the parameters of known architectures live, in millions.")
 
 
-def owned_table(owned: pd.DataFrame) -> Any:
-    """Return the table of what the language owns, in percent, laid out for the book."""
-    title = "Share of the parameters inside the layers that the language owns (%)"
-    return table(owned.reset_index(names="model"), title=title).fmt_number(list(owned.columns), decimals=1)
+def owned(names: list[str], number: int | None = None) -> Shown:
+    """Return the table of what the language owns of each model's layers, in percent."""
+    found = architectures.ownership_table(names)
+    shown = found.map(lambda share: f"{share:.1f}").reset_index(names="model")
+    return table(
+        shown, number=number, caption="Share of the parameters inside the layers that the language owns, in percent."
+    )
 
 
-def sweep_baseline(outcomes: pd.DataFrame, test_language: str) -> str:
+def sweep_baseline(study: Study) -> str:
     """Return, as Markdown, a check of the sweep: the swap of no layer must be the math expert on every problem."""
-    read = select(outcomes, metric=EXPRESSION_NLL, test_language=test_language)
-    arms = (select(read, method=method, partition=partition) for method, partition in ((SWAP, "outer 0+0"), _MATH))
+    read = study.repeated(experiments.SWEEP)
+    read = select(read, metric=claims.COUNTS.metrics[0], test_language=study.language)
+    arms = (
+        select(read, method=method, partition=partition)
+        for method, partition in ((SWAP, "outer 0+0"), claims.MATH_EXPERT)
+    )
     worst = float(abs(paired_table(*arms)).max())
     return f"Swapping no layer, minus the math expert: at most {worst:g} nats per token on any problem."

@@ -1,20 +1,32 @@
-"""Numbers in words and tables: what a comparison shows, what it does not, with its interval."""
+"""Numbers in words: what a comparison says, with its interval, as a person would write it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from great_tables import GT
 
-from xlnb.evaluation.readings import METRICS, READINGS
-from xlnb.languages import LANGUAGE_NAMES
+from xlnb.evaluation.readings import READINGS
 from xlnb.methods import METHODS
-from xlnb.studies.claims import Claim, evidence
-from xlnb.studies.comparisons import ARMS, VERDICTS
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, improvement
 
 Naming = Callable[[str, str], str]  # from method and partition to an arm's name
+
+# What an arm is called in a sentence; others go by their title.
+_PROSE = {
+    ("base", ""): "the base",
+    ("math-only", ""): "the math expert",
+    ("language-only", ""): "the language expert",
+    ("soup", ""): "the soup",
+    ("task-arithmetic", ""): "task arithmetic",
+    ("layer-swapping", "C"): "the swap",
+    ("layer-swapping", "complement of C"): "the same layers exchanged",
+    ("layer-swapping", "random, mean of 5"): "random layers",
+    ("layer-swapping", "half and half"): "half of each layer",
+    ("layer-swapping", "predecessor"): "the swap with transition layers",
+}
 
 
 def label(method: str, partition: str = "") -> str:
@@ -25,6 +37,26 @@ def label(method: str, partition: str = "") -> str:
     """
     title = METHODS[method].title if method in METHODS else method
     return title if partition in ("", "C") else f"{title} ({partition.removesuffix(' of C')})"
+
+
+def in_prose(method: str, partition: str = "") -> str:
+    """Return what an arm is called in a sentence.
+
+    >>> in_prose("layer-swapping", "C"), in_prose("ties"), in_prose("layer-swapping", "A")
+    ('the swap', 'TIES', 'the swap by A')
+    """
+    if (method, partition) in _PROSE:
+        return _PROSE[method, partition]
+    return f"the swap by {partition}" if method == "layer-swapping" else label(method, partition)
+
+
+def is_number(text: str) -> bool:
+    """Say whether a cell's text is a number, with its interval or unit perhaps.
+
+    >>> is_number("−0.19 [−0.24, −0.13]"), is_number("12 %"), is_number("12 mangoes")
+    (True, True, False)
+    """
+    return re.fullmatch(r"[-−+–]?[\d.,\s]*\s?(%|\[[-−+\d.,\s]+\])?", text) is not None and text != ""
 
 
 def number(value: float, form: str) -> str:
@@ -51,15 +83,23 @@ def amount(value: float, low: float, high: float, metric: str, signed: bool = Fa
     >>> amount(0.125, 0.05, 0.2, "exact-match", signed=True)
     '+12.5 points [+5.0, +20.0]'
     """
-    factor, digits = (100, 1) if READINGS[metric].unit == "%" else (1, 3)
+    factor, digits = (100, 1) if READINGS[metric].unit == "%" else (1, 2)
     shown = bracketed(factor * value, factor * low, factor * high, f"{'+' if signed else ''}.{digits}f")
     unit = "nats" if READINGS[metric].unit == "nats" else "points" if signed else "%"
     return shown.replace(" ", f" {unit} ", 1) if with_unit else shown
 
 
+def improved(row: Any, with_unit: bool = True) -> str:
+    """Return a contrast's improvement with its interval: more is better, whichever way the metric points."""
+    digits, unit = (1, "points") if READINGS[row.metric].unit == "%" else (2, "nats")
+    shown = bracketed(*improvement(row), f"+.{digits}f")
+    return shown.replace(" ", f" {unit} ", 1) if with_unit else shown
+
+
 def trainings(count: int) -> str:
     """Return how many trainings, in words."""
-    return f"{count} trainings" if count > 1 else "one training"
+    words = {1: "one training", 2: "two trainings", 3: "three trainings", 5: "five trainings", 10: "ten trainings"}
+    return words.get(count, f"{count} trainings")
 
 
 def capital(text: str) -> str:
@@ -72,49 +112,37 @@ def bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def table(
-    rows: Any, columns: Any = None, *, size: int = 80, heads: bool = True, group: str | None = None, title: str = ""
-) -> Any:
-    """Return rows (tuples under ``columns``, or a frame) laid out for the book.
+def listed(parts: Sequence[str], word: str = "and") -> str:
+    """Return parts as a person lists them.
 
-    The first column holds the heads of the rows, where there are ``heads``; one named ``group`` goes above them.
+    >>> listed(["the base"]), listed(["a", "b"]), listed(["a", "b", "c"], "or")
+    ('the base', 'a and b', 'a, b or c')
     """
-    frame = pd.DataFrame(rows, columns=columns)
-    head = next(name for name in frame.columns if name != group) if heads else None
-    built = GT(frame, rowname_col=head, groupname_col=group).tab_options(table_font_size=f"{size}%")
-    return built.tab_header(title=title) if title else built
+    *first, last = parts or [""]
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
-def scores_table(scores: pd.DataFrame, caption: str = "") -> Any:
-    """Return a table of scores with intervals: a row a method (and test language, if several), a column a metric."""
-    order = {metric: place for place, metric in enumerate(METRICS)}
-    scores = scores[scores["metric"].isin(order)].sort_values("metric", key=lambda m: m.map(order), kind="stable")
-    several = scores["test_language"].nunique() > 1
-    return _grid(
-        scores,
-        ["method", "partition", "test_language"],
-        lambda row: label(row.method, row.partition) + several * f", {LANGUAGE_NAMES[row.test_language]}",
-        lambda row: amount(row.value, row.low, row.high, row.metric, with_unit=False),
-        caption,
-    )
+def standing(judged: pd.DataFrame, subject: str = "", naming: Naming = in_prose, numbers: bool = True) -> str:
+    """Return in a sentence whom an arm beats, to whom it loses, and where the difference is not significant.
 
-
-def differences_table(differences: pd.DataFrame, naming: Naming = label) -> Any:
-    """Return a table of contrasts: a row a pair, a column a metric, each cell with interval and verdict."""
-
-    def shown(row: Any) -> str:
-        return f"{amount(row.difference, row.low, row.high, row.metric, True, with_unit=False)} {row.verdict}"
-
-    return _grid(differences, ARMS, lambda row: pair_name(row, naming), shown, percent="points")
-
-
-def _grid(found: pd.DataFrame, keys: list[str], name: Any, shown: Any, title: str = "", percent: str = "%") -> Any:
-    """Lay out what is ``shown`` of a row: a line for each of ``keys``, a column a metric, in the order in which they come."""
-    lines: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in found.itertuples():
-        line = lines.setdefault(tuple(getattr(row, key) for key in keys), {"": name(row)})
-        line[f"{READINGS[row.metric].title} ({READINGS[row.metric].unit_in_words.replace('%', percent)})"] = shown(row)
-    return table(list(lines.values()), title=title)
+    All rows of ``judged`` have the same first arm, named in the sentence as ``subject`` or by its own name.
+    """
+    first = next(judged.itertuples())
+    who = subject or naming(first.method_a, first.partition_a)
+    told = []
+    for word, phrase in ((BETTER, "beats"), (WORSE, "loses to"), (NOT_SHOWN, "")):
+        rows = [row for row in judged.itertuples() if row.verdict == word]
+        names = [
+            naming(r.method_b, r.partition_b) + (f" ({improved(r, i == 0)})" if numbers else "")
+            for i, r in enumerate(rows)
+        ]
+        if names:
+            told.append(
+                f"{phrase} {listed(names)}" if phrase else f"does not differ significantly from {listed(names)}"
+            )
+    if not told:
+        return f"{capital(who)} has no verdict yet: that takes three trainings."
+    return f"{capital(who)} {listed(told, 'and')}."
 
 
 def caveat(profile: str) -> str:
@@ -129,40 +157,6 @@ def versions_line(versions: Mapping[str, str]) -> str:
     return "Made with " + ", ".join(f"{name} {number}" for name, number in versions.items()) + "."
 
 
-def figure_title(outcomes: pd.DataFrame, test_language: str | None = None) -> str:
-    """Return what a figure's reader must know: model, how many problems and trainings, in which language."""
-    n = outcomes.groupby("metric")["problem"].nunique()
-    trained = trainings(outcomes[outcomes["method"] != "base"]["seed"].nunique())
-    where = f"{LANGUAGE_NAMES[test_language]}, " if test_language else ""
-    answered = f", {n['expression']} by answer" if "expression" in n else ""
-    return f"{outcomes['model'].iloc[0]}, {where}{n['nll']} problems by likelihood{answered}; {trained} of each expert"
-
-
-def pair_name(row: Any, naming: Naming = label) -> str:
-    """Return the name of a contrast, a row of :func:`xlnb.studies.comparisons.contrasts`: a minus b."""
-    return f"{naming(row.method_a, row.partition_a)} − {naming(row.method_b, row.partition_b)}"
-
-
-def difference_in_words(row: Any, strong: str = "") -> str:
-    """Return a contrast's verdict, between ``strong`` marks, with the difference behind it."""
-    value = amount(row.difference, row.low, row.high, row.metric, signed=True)
-    return f"{strong}{row.verdict}{strong} ({value})"
-
-
-def answer(claim: Claim, contrasts: pd.DataFrame) -> str:
-    """Return, as Markdown, what contrasts say of a claim's arm against each rival."""
-    return "; ".join(difference_in_words(row, "**") for row in evidence(claim, contrasts).itertuples())
-
-
-def reading(differences: pd.DataFrame, test_language: str, naming: Naming = label) -> str:
-    """Return the contrasts in words, as Markdown: for each metric what is better, what is worse, and what is not shown."""
-    lines = []
-    for metric, part in differences.groupby("metric", sort=False):
-        names = {word: [pair_name(r, naming) for r in part.itertuples() if r.verdict == word] for word in VERDICTS}
-        told = [f"{capital(word)}: {'; '.join(those)}" for word, those in names.items() if those]
-        lines.append(f"**{READINGS[metric].title}**. {'. '.join(told)}.")
-    return (
-        f"{LANGUAGE_NAMES[test_language]}, up to {differences['n'].max()} problems, {trainings(differences['seeds'].max())}. "
-        "*Better* and *worse* mean that the difference is shown at 5 %, after Holm's correction for the comparisons of this "
-        "table on each reading; *not shown* that it is not. The 95 % intervals are not corrected.\n\n" + bullets(lines)
-    )
+def unjudged(judged: pd.DataFrame) -> bool:
+    """Say whether contrasts lack the trainings for a verdict."""
+    return UNJUDGED in set(judged["verdict"])

@@ -169,7 +169,7 @@ def study(
     chosen, what = named_profile(profile), named_experiment(experiment)
     studies = [
         Study(chosen, code, seed, math_data=math_data, language_data=language_data, paradigm=paradigm, device=device,
-              dtype=dtype, vocabulary=tuple(filter(None, vocabulary.split(","))), committed=not publish)
+              dtype=dtype, vocabulary=tuple(filter(None, vocabulary.split(","))))
         for code in language.split(",") for seed in _numbers(seeds)
     ]  # fmt: skip
     if dry_run:

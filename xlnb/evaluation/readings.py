@@ -41,13 +41,13 @@ class Reading:
 READINGS: dict[str, Reading] = {
     NLL: Reading("NLL of the solution", "negative log-likelihood of the gold solution, per token", "nats", False),
     EXPRESSION_NLL: Reading(
-        "NLL of the expressions", "the same over the tokens of its calculations `a op b` alone", "nats", False),
+        "NLL of the calculations", "the same over the tokens of its calculations `a op b` alone", "nats", False),
     CLOSING_NLL: Reading(
         "NLL of the answer sentence", "negative log-likelihood of the answer sentence in the language", "nats", False),
     INFORMATION: Reading(
-        "information gained", "NLL of the gold solution behind another problem's text minus behind its own", "nats", True),
+        "information gained on the solution", "NLL of the gold solution given another problem minus given its own", "nats", True),
     EXPRESSION_INFORMATION: Reading(
-        "information gained on the expressions", "the same over the tokens of its calculations alone", "nats", True),
+        "information gained on the calculations", "the same over the tokens of its calculations alone", "nats", True),
     CHOICE: Reading(
         "right choice", "every right calculation (or option) is likelier than all the others offered", "%", True),
     CHOICE_PROBABILITY: Reading(

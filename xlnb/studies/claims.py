@@ -1,4 +1,4 @@
-"""Claims: what is asked of the contrasts, and the one rule that says whether a claim was reproduced."""
+"""Questions and claims as data: the families of contrasts, and the one rule that says whether a claim was reproduced."""
 
 from __future__ import annotations
 
@@ -6,25 +6,70 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import PRIMARY
-from xlnb.studies.comparisons import ARMS, BETTER, WORSE, Arm
+from xlnb.evaluation.readings import NLL
+from xlnb.methods import LANGUAGE, MATH
+from xlnb.studies.comparisons import ARMS, BASE, BETTER, UNJUDGED, WORSE, Arm, Family
+from xlnb.studies.experiments import SWAP, TARGET
+from xlnb.weights.partitions import COMPLEMENT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REPRODUCED, NOT_REPRODUCED, UNCLEAR = "reproduced", "not reproduced", "unclear"
+REPRODUCED, NOT_REPRODUCED, UNCLEAR, UNTESTED = "reproduced", "not reproduced", "unclear", "not tested"
+
+MATH_EXPERT, LANGUAGE_EXPERT, SOUP, ADDITION = (MATH, ""), (LANGUAGE, ""), ("soup", ""), ("task-arithmetic", "")
+SWAPPED, EXCHANGED = (SWAP, "C"), (SWAP, COMPLEMENT)
+RANDOM: Arm = (SWAP, "random, mean of 5")  # the random controls taken together
+_MODELS = (MATH_EXPERT, LANGUAGE_EXPERT, SOUP, ADDITION, SWAPPED, EXCHANGED)
+OUTER = tuple((SWAP, f"outer {bottom}+{top}") for bottom in (0, 1, 2, 3, 4, 6) for top in (0, 1, 2, 4))
+
+GAINS = Family(
+    "gains", "What does each model gain over the base?", tuple((arm, BASE) for arm in _MODELS), (TARGET, "en")
+)
+RIVALS = Family(
+    "rivals",
+    "Is the swap better than what else can be made of the two experts?",
+    tuple((SWAPPED, arm) for arm in (MATH_EXPERT, ADDITION, SOUP, LANGUAGE_EXPERT, EXCHANGED)),
+)
+COST = Family("cost", "What does the swap cost in English?", ((SWAPPED, MATH_EXPERT), (SWAPPED, ADDITION)), ("en",))
+LAYERS = Family(
+    "layers",
+    "Does it matter which layers are swapped?",
+    tuple((SWAPPED, (SWAP, name)) for name in (RANDOM[1], "half and half", "predecessor", "A", "B")),
+)
+COUNTS = Family(
+    "counts",
+    "Does any number of swapped layers beat the math expert?",
+    tuple((arm, MATH_EXPERT) for arm in OUTER if arm[1] != "outer 0+0"),
+    where={"benchmark": "templates", "split": "development", "shots": 2},
+)
+KNOWLEDGE = Family(
+    "knowledge",
+    "Who knows the language better than the base?",
+    ((LANGUAGE_EXPERT, BASE), (MATH_EXPERT, BASE)),
+    metrics=(NLL,),
+    where={"benchmark": "generic"},
+)
+FAMILIES = {family.id: family for family in (GAINS, RIVALS, COST, LAYERS, COUNTS, KNOWLEDGE)}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """That an arm is better than each of its rivals, by one reading, in the target language or in English."""
+    """That an arm is better than each of its rivals, by the contrasts of one family, in the target language or in English."""
 
     id: str
     question: str
     arm: Arm
     rivals: tuple[Arm, ...]
-    metric: str = PRIMARY
+    family: Family
     in_english: bool = False
+
+
+# F2 and F3 as far as the two experts and what is made of them can tell.
+MERGING_HELPS = Claim("F2", "Is the swap better than the math expert alone?", SWAPPED, (MATH_EXPERT,), RIVALS)
+SWAP_IS_BEST = Claim("F3", "Is the swap better than other merges?", SWAPPED, (ADDITION, SOUP), RIVALS)
+LAYERS_MATTER = Claim("layers", "Is the swap by C better than random layers?", SWAPPED, (RANDOM,), LAYERS)
+CLAIMS = {claim.id: claim for claim in (MERGING_HELPS, SWAP_IS_BEST, LAYERS_MATTER)}
 
 
 @dataclass(frozen=True)
@@ -35,31 +80,35 @@ class Decision:
     verdicts: tuple[str, ...]
 
 
-def decide(claim: Claim, contrasts: pd.DataFrame) -> Decision:
-    """Return reproduced where the arm is better than every rival, not reproduced where it is worse than one, else unclear."""
-    verdicts = tuple(evidence(claim, contrasts)["verdict"])
+def decide(claim: Claim, judged: pd.DataFrame) -> Decision:
+    """Return reproduced where the arm is better than every rival, not reproduced where it is worse than one, else unclear.
+
+    Where a contrast has no verdict, for want of trainings, the claim was not tested.
+    """
+    verdicts = tuple(evidence(claim, judged)["verdict"])
+    if UNJUDGED in verdicts:
+        return Decision(UNTESTED, verdicts)
     if WORSE in verdicts:
         return Decision(NOT_REPRODUCED, verdicts)
     return Decision(REPRODUCED if set(verdicts) == {BETTER} else UNCLEAR, verdicts)
 
 
-def evidence(claim: Claim, contrasts: pd.DataFrame, metric: str = "") -> pd.DataFrame:
-    """Return the contrasts that a claim is about, a row a rival, by its reading or by another ``metric``.
+def evidence(claim: Claim, judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the judged contrasts that a claim is about, a row a rival, in the claim's order.
 
     A rival of which there is no contrast, or several (of two target languages, say), is refused.
     """
     import pandas as pd
 
-    metric = metric or claim.metric
-    asked = contrasts[(contrasts["metric"] == metric) & ((contrasts["test_language"] == "en") == claim.in_english)]
+    asked = judged[(judged["family"] == claim.family.id) & ((judged["test_language"] == "en") == claim.in_english)]
     rows = []
     for rival in claim.rivals:
         found = asked[(asked[ARMS] == [*claim.arm, *rival]).all(axis=1)]
         if len(found) != 1:
             where = "English" if claim.in_english else "the target language"
             raise RequestError(
-                f"The claim {claim.id!r} needs one contrast of {claim.arm} and {rival} by {metric} in {where}; "
-                f"there are {len(found)}."
+                f"The claim {claim.id!r} needs one contrast of {claim.arm} and {rival} of the family {claim.family.id!r} in "
+                f"{where}; there are {len(found)}."
             )
         rows.append(found)
     return pd.concat(rows, ignore_index=True)

@@ -25,7 +25,7 @@ def publish(
     """Write an experiment's outcomes of studies, finishing those that are not, as the committed result ``name``.
 
     Returns its folder, which receives outcomes.parquet, training.parquet (loss by step of each expert), costs.parquet where the
-    experiment has them, and provenance.json.
+    experiment has them, and provenance.json. What another committed result has already is not written twice.
     """
     import time
 
@@ -50,12 +50,36 @@ def publish(
     for table, some in parts.items():
         whole = pd.concat(some, ignore_index=True)
         whole = distinct(whole) if table == "outcomes" else whole.drop_duplicates(ignore_index=True)
+        whole = _not_elsewhere(whole, table, out)
+        if whole.empty and table != "outcomes":
+            continue
         with artifacts.whole_file(out / f"{table}.parquet") as partial:
             whole.to_parquet(partial, index=False, compression="zstd")
     artifacts.write_json(
         out / "provenance.json", artifacts.provenance({"experiment": experiment, "studies": specs}, started)
     )
     return out
+
+
+_ALIKE = {
+    "outcomes": ["trained", "asked", "metric", "language"],
+    "training": ["profile", "language", "seed", "expert"],
+    "costs": ["profile", "language", "readings"],
+}
+
+
+def _not_elsewhere(rows: pd.DataFrame, table: str, out: Path) -> pd.DataFrame:
+    """Return the rows that no committed result beside ``out`` has."""
+    import pandas as pd
+
+    keys = _ALIKE[table]
+    others = [
+        pd.read_parquet(file, columns=keys) for file in out.parent.glob(f"*/{table}.parquet") if file.parent != out
+    ]
+    if not others:
+        return rows
+    there = set(pd.concat(others).drop_duplicates().itertuples(index=False, name=None))
+    return rows[[key not in there for key in rows[keys].itertuples(index=False, name=None)]].reset_index(drop=True)
 
 
 def _made(study: Study, experiment: Experiment) -> dict[str, Any]:

@@ -1,13 +1,19 @@
-"""Paired differences between arms, with intervals, Holm's correction and verdicts. Arms are keys; their titles are made where
-something is drawn or printed."""
+"""Paired differences between arms with their intervals, and families: the one place where a difference gets its verdict.
+
+Arms are keys; their titles are made where something is drawn or printed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from xlnb.evaluation.readings import METRICS, READINGS
+from xlnb.errors import RequestError
+from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS
+from xlnb.methods import METHODS
 from xlnb.stats import ALPHA, Interval, holm, paired_difference
+from xlnb.studies.experiments import TARGET
 from xlnb.studies.outcomes import select
 
 if TYPE_CHECKING:
@@ -15,10 +21,27 @@ if TYPE_CHECKING:
 
 Arm = tuple[str, str]  # method and partition ("" where the method uses none)
 BASE: Arm = ("base", "")
-BETTER, WORSE, NOT_SHOWN = VERDICTS = ("better", "worse", "not shown")
+BETTER, WORSE, NOT_SHOWN = VERDICTS = ("better", "worse", "not significant")
+UNJUDGED = "no verdict"  # of too few trainings
+TRAININGS = 3  # of each expert, at least, or nothing is said of how trainings differ
 ARMS = ["method_a", "partition_a", "method_b", "partition_b"]
-FAMILY = ["test_language", "metric"]  # rows of one table that agree in these are corrected together
-_COLUMNS = [*ARMS, *FAMILY, "difference", "low", "high", "n", "seeds", "p"]
+ASKED = ["language", "test_language", "benchmark", "split", "metric"]
+_COLUMNS = [*ARMS, *ASKED, "difference", "low", "high", "n", "seeds", "p"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A question with all its contrasts (a minus b): they are corrected together, and none is in another family.
+
+    ``languages`` are test languages, ``where`` the columns that choose the outcomes.
+    """
+
+    id: str
+    question: str
+    pairs: tuple[tuple[Arm, Arm], ...]
+    languages: tuple[str, ...] = (TARGET,)
+    metrics: tuple[str, ...] = (PRIMARY,)
+    where: Mapping[str, Any] = field(default_factory=lambda: {"benchmark": "templates", "split": "scored", "shots": 2})
 
 
 def arms_of(outcomes: pd.DataFrame) -> list[Arm]:
@@ -41,10 +64,10 @@ def contrast(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language:
 def contrasts(
     outcomes: pd.DataFrame, pairs: Sequence[tuple[Arm, Arm]], test_language: str, metrics: Sequence[str] = METRICS
 ) -> pd.DataFrame:
-    """Return a row a pair (a minus b) and metric, with Holm's p and the verdict by it as :func:`corrected` gives them.
+    """Return a row a pair (a minus b) and metric, with its interval and its own p, and without a verdict.
 
-    Columns: method_a, partition_a, method_b, partition_b, test_language, metric, difference, low, high, n (problems), seeds, p,
-    verdict. Intervals are not corrected.
+    Columns: method_a, partition_a, method_b, partition_b, language (the study's), test_language, benchmark, split, metric,
+    difference, low, high, n (problems), seeds, p.
     """
     import pandas as pd
 
@@ -52,38 +75,68 @@ def contrasts(
     for a, b in pairs:
         for metric in metrics:
             d = contrast(outcomes, a, b, metric, test_language)
+            asked = _asked(select(outcomes, metric=metric, test_language=test_language))
             p = 1.0 if d.p is None else d.p  # what was not tested counts as a comparison and is never shown
-            rows.append((*a, *b, test_language, metric, d.value, d.low, d.high, d.n, d.seeds, p))
-    return corrected(pd.DataFrame(rows, columns=_COLUMNS))
+            rows.append((*a, *b, *asked, d.value, d.low, d.high, d.n, d.seeds, p))
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def corrected(table: pd.DataFrame) -> pd.DataFrame:
-    """Return contrasts with Holm's p in place of each one's own, a ``FAMILY`` at a time, and the verdicts by it."""
-    adjusted = table["p"].copy()
-    for _, part in table.groupby(FAMILY, sort=False):
-        adjusted[part.index] = holm(list(part["p"]))
-    table = table.assign(p=adjusted)
-    verdicts = [verdict(Interval(r.difference, r.low, r.high, r.n), r.metric, r.p) for r in table.itertuples()]
-    return table.assign(verdict=verdicts)
+def _asked(outcomes: pd.DataFrame) -> tuple[str, ...]:
+    """Return the values of ``ASKED``, of which outcomes that are compared have one each."""
+    found = {column: list(outcomes[column].unique()) for column in ASKED if column in outcomes}
+    for column, values in found.items():
+        if len(values) > 1:
+            raise RequestError(f"Outcomes of several kinds are compared ({column}: {', '.join(values)}): choose one.")
+    return tuple(str(found.get(column, [""])[0]) for column in ASKED)
 
 
-def against_base(outcomes: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
-    """Return every arm's contrast to the base in each test language, each a family of its own."""
+def judged(family: Family, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return a family's contrasts with Holm's p over the whole family and the verdict by it, columns as :func:`contrasts`.
+
+    Where a contrast is of fewer than ``TRAININGS`` trainings nobody knows how trainings differ: its verdict is ``UNJUDGED``. That
+    of two models without a training of their own (the base, asked differently) stands.
+    """
     import pandas as pd
 
-    languages, others = target_first(outcomes["test_language"]), [arm for arm in arms_of(outcomes) if arm != BASE]
-    tables = [contrasts(outcomes, [(arm, BASE)], language, metrics) for language in languages for arm in others]
-    return pd.concat(tables, ignore_index=True)
+    chosen = select(outcomes, **family.where)
+    (language,) = chosen["language"].unique()
+    codes = [language if code == TARGET else code for code in family.languages]
+    table = pd.concat([contrasts(chosen, family.pairs, code, family.metrics) for code in codes], ignore_index=True)
+    table = table.assign(p=holm(list(table["p"])), family=family.id)
+    return table.assign(verdict=[_verdict(row) for row in table.itertuples()])
+
+
+def _verdict(row: Any) -> str:
+    trained = any(METHODS[slug].experts for slug in (row.method_a, row.method_b))
+    if trained and row.seeds < TRAININGS:
+        return UNJUDGED
+    return verdict(Interval(row.difference, row.low, row.high, row.n), row.metric, row.p)
 
 
 def verdict(difference: Interval, metric: str, p: float | None = None) -> str:
-    """Say whether a difference is better, worse or not shown: its interval must exclude zero and, where given, p be below 5 %.
+    """Say whether a difference is better, worse or not significant: its interval excludes zero and p, if given, is below 5 %.
 
     >>> verdict(Interval(-0.2, -0.3, -0.1, 250), "nll"), verdict(Interval(0.02, -0.01, 0.05, 250), "exact-match")
-    ('better', 'not shown')
+    ('better', 'not significant')
     >>> verdict(Interval(-0.2, -0.3, -0.1, 250), "nll", p=0.06)
-    'not shown'
+    'not significant'
     """
     if not difference.excludes_zero or (p is not None and p >= ALPHA):
         return NOT_SHOWN
     return BETTER if (difference.value > 0) == READINGS[metric].higher_is_better else WORSE
+
+
+def improvement(row: Any) -> tuple[float, float, float]:
+    """Return a contrast's value, low and high in the metric's unit, turned so that more is better."""
+    reading = READINGS[row.metric]
+    value, low, high = (reading.scale * end for end in (row.difference, row.low, row.high))
+    return (value, low, high) if reading.higher_is_better else (-value, -high, -low)
+
+
+def verdicts_of(table: pd.DataFrame) -> dict[str, str]:
+    """Return each contrast of a judged table, named by its arms and what was asked, with its verdict."""
+    return {
+        "|".join(str(getattr(row, name)) for name in (*ARMS, *ASKED)): row.verdict
+        for row in table.itertuples()
+        if row.verdict != UNJUDGED
+    }

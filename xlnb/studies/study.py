@@ -20,7 +20,7 @@ from xlnb.models.base import Base, Identity, device_name, identity, load_base
 from xlnb.paths import results_folder, runs_folder
 from xlnb.studies.cells import Cell
 from xlnb.studies.experiments import FIRST_SWAP, TARGET, Ask
-from xlnb.studies.outcomes import COLUMNS, committed_rows, committed_training, load_costs, made_readings
+from xlnb.studies.outcomes import COLUMNS, committed_rows, committed_training, load_costs, load_outcomes, made_readings
 from xlnb.studies.profiles import Profile, named_profile
 from xlnb.studies.vocabulary import kept_of, vocabulary_spec
 from xlnb.training.experts import ALL, IN_LANGUAGE
@@ -263,6 +263,21 @@ class Study:
 
         cells = [cell for ask in asks or (FIRST_SWAP,) for cell in self.cells(ask)]
         return pd.concat([self._rows(cell) for cell in cells], ignore_index=True)
+
+    def repeated(self, *asks: Ask) -> pd.DataFrame:
+        """Return the committed outcomes of what is asked, by all trainings of this profile, language and paradigm; this study's
+        own (see :meth:`outcomes`) where none are committed. Verdicts rest on these: one training says nothing of another.
+        """
+        cells = [cell for ask in asks or (FIRST_SWAP,) for cell in self.cells(ask)]
+        alike = {"profile": self.profile.name, "language": self.language, "paradigm": self.paradigm}
+        kept = {(cell.method, cell.partition, cell.asked, metric) for cell in cells for metric in cell.readings}
+        if committed_rows(self.results, alike):
+            rows = load_outcomes(self.results, **alike)
+            keys = zip(rows["method"], rows["partition"], rows["asked"], rows["metric"], strict=True)
+            rows = rows[[key in kept for key in keys]].reset_index(drop=True)
+            if set(zip(rows["method"], rows["partition"], rows["asked"], rows["metric"], strict=True)) == kept:
+                return rows
+        return self.outcomes(*asks)
 
     def state(self, cell: Cell) -> str:
         """Say whether a cell is committed, made or missing, from files' columns alone."""

@@ -1,0 +1,190 @@
+"""How the book shows a figure or a table: numbered, captioned, on the reader's own ground, as wide as the reader's screen.
+
+A figure is drawn twice, for a page and for a phone, as inline SVG whose ink is the page's text colour: the reader's screen
+chooses, and dark mode needs no twin. What a chapter's figures and tables say of contrasts is kept beside them, for a test that
+no contrast has two verdicts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from xlnb.chapters.words import is_number
+
+WIDE, NARROW = 7.4, 3.45  # inches: a page's text column, and a phone's
+_INK, _GRID = "#010203", "#040506"  # stand for colours that the page decides
+_STYLE = {
+    "font.size": 9.0, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 9.0,
+    "xtick.labelsize": 8.5, "ytick.labelsize": 9.0, "legend.fontsize": 8.5, "legend.frameon": False,
+    "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK, "axes.titlecolor": _INK,
+    "xtick.color": _INK, "ytick.color": _INK,
+    "axes.facecolor": "none", "figure.facecolor": "none", "axes.grid": True, "grid.color": _GRID, "grid.linewidth": 0.8,
+    "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
+    "xtick.major.size": 0, "ytick.major.size": 0, "svg.fonttype": "path", "svg.hashsalt": "xlnb", "font.family": "DejaVu Sans",
+}  # fmt: skip
+NUMERIC = ' class="n"'
+_CSS = """<style>
+.xlnb-figure{container-type:inline-size;margin:1.2rem 0}.xlnb-figure svg{max-width:100%;height:auto;color:inherit}
+.xlnb-figure svg.narrow{display:none}.xlnb-table{margin:1.2rem 0}.xlnb-table div{overflow-x:auto}
+.xlnb-figure figcaption,.xlnb-table figcaption{font-size:.92em;text-align:left;margin:.3rem 0}
+.xlnb-table table{border-collapse:collapse;font-size:.88em;margin:0;width:auto}
+.xlnb-table th,.xlnb-table td{padding:.25rem .6rem;text-align:left;vertical-align:top;border:0;border-bottom:1px solid #8886;
+ white-space:normal;background:none}
+.xlnb-table td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+@container (max-width:640px){.xlnb-figure svg.wide{display:none}.xlnb-figure svg.narrow{display:block}}
+</style>"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure or a table as HTML, with the verdicts that it shows: contrast to verdict."""
+
+    html: str
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def _framed(kind: str, name: str, inside: str, number: int | None, caption: str, verdicts: Mapping[str, str]) -> Shown:
+    label = f"{name} {number}. " if number else ""
+    told = f"<figcaption><strong>{label}</strong>{caption}</figcaption>" if label or caption else ""
+    kept = f' data-verdicts="{escape(json.dumps(dict(verdicts)))}"' if verdicts else ""
+    ends = (told, "") if kind == "table" else ("", told)
+    return Shown(f'<figure class="xlnb-{kind}"{kept}>{_CSS}{ends[0]}{inside}{ends[1]}</figure>', verdicts)
+
+
+def picture(
+    draw: Callable[[bool], Figure],
+    *,
+    number: int | None,
+    caption: str,
+    alt: str,
+    verdicts: Mapping[str, str] | None = None,
+) -> Shown:
+    """Return a figure drawn for a page and for a phone (``draw(narrow)``), with its caption and what is seen in words."""
+    drawn = []
+    for name, narrow in (("wide", False), ("narrow", True)):
+        with mpl.rc_context(_STYLE):
+            figure = draw(narrow)
+            file = io.StringIO()
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        drawn.append(_inline(file.getvalue(), name, alt))
+    return _framed("figure", "Figure", "".join(drawn), number, caption, verdicts or {})
+
+
+def panels(
+    count: int, height: float, narrow: bool, *, stacked: bool = True, **options: Any
+) -> tuple[Figure, list[Any]]:
+    """Return a figure and its axes: beside each other on a page, below each other on a phone, each ``height`` inches high."""
+    rows, columns = (count, 1) if narrow and stacked else (1, count)
+    figure = Figure(figsize=(NARROW if narrow else WIDE, rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(axes.flat)
+
+
+def _inline(svg: str, name: str, alt: str) -> str:
+    """Return a file's SVG as an element of a page: ids of its own, the page's ink, a name for whoever cannot see it."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    own = f"f{hashlib.sha256((name + svg).encode()).hexdigest()[:6]}"
+    svg = re.sub(r'<g id="text_\d+"', r'<g class="text"', svg)
+    svg = re.sub(
+        r' id="(?:figure|axes|patch|line2d|matplotlib\.axis|xtick|ytick|LineCollection|legend|QuadMesh)_\d+"', "", svg
+    )
+    svg = re.sub(r'id="([^"]+)"', rf'id="{own}-\1"', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{own}-", svg)
+    svg = svg.replace(_INK, "currentColor").replace(_GRID, "#8885")
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    width, height = (float(part) * 96 / 72 for part in size.groups()) if size else (0, 0)
+    head = f'<svg class="{name}" role="img" aria-label="{escape(alt)}" width="{width:.0f}" height="{height:.0f}" '
+    rest = re.sub(r'^<svg|\b(?:width|height|version|xmlns(?::xlink)?)="[^"]*"', "", svg[: svg.index(">")])
+    body = re.sub(r"\s*\n\s*", " ", svg[svg.index(">") :])
+    return head + " ".join(rest.split()) + body.strip()
+
+
+def text_faults(figure: Figure) -> list[str]:
+    """Return what is wrong with a figure's texts: two that overlap, one that is cut off. For tests."""
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    texts = [t for t in figure.findobj(mpl.text.Text) if t.get_visible() and t.get_text().strip()]
+    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
+    page = figure.bbox
+    faults = [
+        f"{text!r} is cut"
+        for text, box in boxes
+        if box.x0 < page.x0 - 1 or box.x1 > page.x1 + 1 or box.y0 < page.y0 - 1 or box.y1 > page.y1 + 1
+    ]
+    for place, (text, box) in enumerate(boxes):
+        for other, second in boxes[place + 1 :]:
+            across = min(box.x1, second.x1) - max(box.x0, second.x0)
+            down = min(box.y1, second.y1) - max(box.y0, second.y0)
+            if across > 1 and down > 1:
+                faults.append(f"{text!r} overlaps {other!r}")
+    return faults
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A text in another language than the page's."""
+
+    text: str
+    language: str
+
+
+def table(
+    rows: Any,
+    columns: Sequence[str] | None = None,
+    *,
+    number: int | None = None,
+    caption: str = "",
+    heads: bool = True,
+    verdicts: Mapping[str, str] | None = None,
+) -> Shown:
+    """Return rows (tuples under ``columns``, dictionaries or a frame) as a table of the book.
+
+    The first column holds the heads of the rows, where there are ``heads``; numbers stand at the right.
+    """
+    frame = pd.DataFrame(rows, columns=columns)
+    head = "".join(f'<th scope="col">{escape(str(name))}</th>' if name else "<td></td>" for name in frame.columns)
+    lines = []
+    for row in frame.itertuples(index=False, name=None):
+        cells = [_cell(value, head=heads and not place) for place, value in enumerate(row)]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    inside = f'<div tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    return _framed("table", "Table", inside, number, caption, verdicts or {})
+
+
+def _cell(value: Any, head: bool) -> str:
+    text, language = (value.text, f' lang="{value.language}"') if isinstance(value, Foreign) else (str(value), "")
+    shown = escape(text).replace("\n", "<br>")
+    if head:
+        return f'<th scope="row"{language}>{shown}</th>'
+    return f"<td{NUMERIC if is_number(text) else language}>{shown}</td>"
+
+
+def box(text: str, verdicts: Mapping[str, str] | None = None, kind: str = "answer") -> Shown:
+    """Return the box in which a chapter's answer stands; ``text`` is HTML."""
+    kept = f' data-verdicts="{escape(json.dumps(dict(verdicts)))}"' if verdicts else ""
+    style = "border-left:4px solid #0072B2;padding:.4rem 1rem;margin:1rem 0;background:#0072B218"
+    return Shown(f'<div class="xlnb-{kind}"{kept} style="{style}">{text}</div>', verdicts or {})
+
+
+def folded(title: str, inside: Iterable[Shown]) -> Shown:
+    """Return parts that open at a click, under a title."""
+    shown = list(inside)
+    verdicts = {name: word for part in shown for name, word in part.verdicts.items()}
+    html = "".join(part.html for part in shown)
+    return Shown(f"<details><summary>{escape(title)}</summary>{html}</details>", verdicts)
