@@ -23,7 +23,7 @@ else why="pip could not install the packages"; fi; \
 echo "make: $$why; pip's own words are in $(PIPLOG)." >&2; grep -E '^ *ERROR' $(PIPLOG) | tail -n 2 | cut -c 1-300 >&2; exit 1
 endef
 
-.PHONY: help env pocket book book-live book-results test lint lab lock readme clean
+.PHONY: help env pocket book book-live book-results pdf test lint lab lock readme clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*  ## ' Makefile | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 22
@@ -69,6 +69,9 @@ book-live: pocket  ## run every chapter live, render all (says beforehand how lo
 
 book-results: $(STAMP)  ## render all chapters from the committed results (trains nothing)
 	@$(XLNB) book --live none
+
+pdf: $(STAMP)  ## print the rendered book as book/_build/xlnb.pdf (needs Chromium)
+	@$(XLNB) pdf
 
 test: $(STAMP)  ## lint, then all tests (15 minutes or less)
 	@$(MAKE) --no-print-directory pocket || echo "The pocket weights cannot be had: tests of the real model will say what they do without them."

@@ -30,7 +30,7 @@ def test_help_lists_the_verbs(capsys):
     assert cli.exit_code(["--help"]) == 0
     told = capsys.readouterr()
     assert not told.err
-    for verb in ("run", "book", "readme", "twins"):
+    for verb in ("run", "book", "pdf", "readme", "twins"):
         assert f"\n  {verb} " in told.out
 
 

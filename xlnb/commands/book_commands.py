@@ -1,4 +1,4 @@
-"""The commands `xlnb run`, `book`, `readme` and `twins`: the chapters, the book made of them, the README."""
+"""The commands `xlnb run`, `book`, `pdf`, `readme` and `twins`: the chapters, the book made of them, the README."""
 
 from __future__ import annotations
 
@@ -83,6 +83,19 @@ def repository_of(environment: Mapping[str, str]) -> str:
     """
     server, name = (environment.get(f"GITHUB_{key}", "") for key in ("SERVER_URL", "REPOSITORY"))
     return f"{server}/{name}" if server == "https://github.com" and name else ""
+
+
+def pdf_command(
+    out: Annotated[Path | None, typer.Option(help="Where to write it.", show_default="book/_build/xlnb.pdf")] = None,
+) -> None:
+    """Print the rendered book as one PDF, with the machine's own Chromium."""
+    from xlnb.paths import project_root
+    from xlnb.publishing.printing import print_book
+
+    book = project_root() / "book"
+    out = out or book / "_build" / "xlnb.pdf"
+    sheets = print_book(book / "_build" / "html", book / "_toc.yml", out)
+    print(f"{sheets} pages, {out.stat().st_size / 1e6:.1f} MB: {out}")
 
 
 def readme_command(

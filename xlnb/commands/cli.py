@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from xlnb import __version__
-from xlnb.commands.book_commands import book_command, readme_command, run_command, twins_command
+from xlnb.commands.book_commands import book_command, pdf_command, readme_command, run_command, twins_command
 from xlnb.commands.corpus_commands import corpus_command
 from xlnb.commands.merge_commands import export_app, merge_app, partition_app, revert_command
 from xlnb.commands.options import Device, Dtype, ProfileName
@@ -57,6 +57,7 @@ def _options(
 
 app.command("run")(run_command)
 app.command("book")(book_command)
+app.command("pdf")(pdf_command)
 app.command("readme")(readme_command)
 app.command("twins")(twins_command)
 
