@@ -35,7 +35,7 @@ layer_swapping.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import figures, interactive, words
+from xlnb.chapters import figures, words
 from xlnb.studies.study import open_study
 from xlnb.weights import partitions
 
@@ -125,11 +125,7 @@ display(Markdown(told))
 # Move the boundary yourself: in JupyterLab the next cell has a slider for each end.
 
 # %%
-interactive.explorer(
-    lambda bottom, top: layer_swapping.cell_told(cells, bottom, top),
-    bottom=sorted(set(cells["bottom"])),
-    top=sorted(set(cells["top"])),
-)
+layer_swapping.boundaries(cells)
 
 # %% [markdown]
 # ## What one training does not show

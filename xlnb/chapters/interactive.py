@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,3 +34,14 @@ def explorer(show: Callable[..., Shown], static: Shown, **controls: Any) -> Expl
     except ImportError:
         return static
     return Explorer(interactive(show, {"auto_display": True}, **controls), static)
+
+
+def steps(options: Sequence[int], name: str) -> Any:
+    """Return a slider over numbers that need not be evenly spaced, for :func:`explorer`."""
+    try:
+        from ipywidgets import SelectionSlider
+    except ImportError:
+        return list(options)
+    return SelectionSlider(
+        options=list(options), value=list(options)[-1], description=name, style={"description_width": "initial"}
+    )
