@@ -107,8 +107,9 @@ layer_swapping.by_likelihood(study)
 # ## How many layers?
 #
 # Each cell of Figure 3 is one swap: so many first layers (rows) and last layers (columns) come from the language expert, all others from
-# the math expert. The problems are *development* problems, and the map is a description: nothing is chosen by it. The corner 0+0 swaps
-# nothing and must be the math expert, which checks the machinery:
+# the math expert. The problems are *development* problems, and the metric is the plain likelihood of the calculations, which costs half as
+# much as the primary one: the map is a description, and nothing is chosen by it. The corner 0+0 swaps nothing and must be the math expert,
+# which checks the machinery:
 
 # %% tags=["hide-input"]
 display(Markdown(layer_swapping.sweep_baseline(study)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from xlnb.chapters import home
 from xlnb.chapters.figures import BETTER_COLOUR, WORSE_COLOUR, unit_of, wrapped
 from xlnb.chapters.interactive import Explorer, explorer, steps
 from xlnb.chapters.pictures import Shown, box, panels, picture, table
-from xlnb.chapters.words import bullets, improved, in_prose, standing, trainings, unjudged
+from xlnb.chapters.words import bullets, improved, in_prose, listed, standing, trainings, unjudged
 from xlnb.chapters.words import number as digits
 from xlnb.checkpoints.verbs import merge
 from xlnb.evaluation.readings import LIKELIHOODS, READINGS
@@ -84,11 +85,8 @@ def counted(outcomes: pd.DataFrame) -> pd.DataFrame:
     Holm's correction is over all cells but 0+0, which is the math expert itself and not among them.
     """
     there = set(outcomes["partition"])
-    family = claims.COUNTS
-    fitting = tuple(pair for pair in family.pairs if pair[0][1] in there)  # a shallow model has fewer
-    cells = judged(
-        type(family)(family.id, family.question, fitting, family.languages, family.metrics, family.where), outcomes
-    )
+    fitting = tuple(pair for pair in claims.COUNTS.pairs if pair[0][1] in there)  # a shallow model has fewer
+    cells = judged(replace(claims.COUNTS, pairs=fitting), outcomes)
     cells[["bottom", "top"]] = cells["partition_a"].str.extract(_OUTER).astype(int)
     return cells.sort_values(["bottom", "top"], ignore_index=True)
 
@@ -164,16 +162,16 @@ def lesson(one: pd.DataFrame, several: pd.DataFrame, study: Study) -> str:
     if unjudged(several):
         return f"{told} There is no second training here to hold against it."
     trained = sorted(set(select(study.repeated(experiments.SWEEP), method=SWAP)["seed"]))
-    signs = np.sign([[improvement(row)[0] for row in one_training(study, seed).itertuples()] for seed in trained])
-    turned = int((np.abs(signs.sum(axis=0)) < len(trained)).sum())
+    counts = [int((outside_zero(one_training(study, seed)) != 0).sum()) for seed in trained]
     wider = float((several["high"] - several["low"]).median() / (one["high"] - one["low"]).median())
     return (
-        f"{told} With {trainings(len(trained))}, and the whole map as one family, {int((left == WORSE).sum())} are worse and "
-        f"{int((left == BETTER).sum())} better. Neither count is a slip: they answer two questions. One training's interval "
-        "covers other *problems*. It says that these two models differ, and two models nearly always do; it knows nothing of "
-        f"another *training*, in which data, order and start are drawn again. In {turned} of {len(one)} cells some training "
-        f"points the other way. The interval over several trainings has to cover that: it is {wider:.1f} times as wide (median), "
-        "and Holm's correction then pays for looking at many cells. Whoever reports one training reports one draw."
+        f"{told} Draw another training and look in the same way: the {trainings(len(trained))} that were made give "
+        f"{listed([str(n) for n in counts])} cells that differ. Over all of them, the whole map being one family, "
+        f"{int((left == WORSE).sum())} are worse and {int((left == BETTER).sum())} better. No count is a slip: they answer two "
+        "questions. One training's interval covers other *problems*. It says that these two models differ, and two models nearly "
+        "always do; it knows nothing of another *training*, in which data, order and start are drawn again. The interval over "
+        f"several trainings has to cover that as well: it is {wider:.1f} times as wide (median), and Holm's correction then pays "
+        "for looking at many cells. Whoever reports one training reports one draw."
     )
 
 
