@@ -19,7 +19,7 @@
 #
 # Which layers are swapped, how many, and would any other layers do as well? Before: [Measuring](02-measuring.ipynb).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from xlnb.chapters import layer_swapping
 
 layer_swapping.answer()
@@ -89,7 +89,7 @@ display(layer_swapping.sites())
 found = layer_swapping.controls(study)
 figures.rivals(found, number=2)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + layer_swapping.reading(found)
 display(Markdown(told))
 
@@ -111,14 +111,14 @@ layer_swapping.by_likelihood(study)
 # much as the primary one: the map is a description, and nothing is chosen by it. The corner 0+0 swaps nothing and must be the math expert,
 # which checks the machinery:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display(Markdown(layer_swapping.sweep_baseline(study)))
 
 # %%
 cells = layer_swapping.sweep(study)
 layer_swapping.sweep_figure(cells, number=3)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + layer_swapping.sweep_reading(cells)
 display(Markdown(told))
 
@@ -137,7 +137,7 @@ layer_swapping.boundaries(cells)
 one = layer_swapping.one_training(study)
 layer_swapping.sweep_figure(one, number=4)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + layer_swapping.lesson(one, cells, study)
 display(Markdown(told))
 
@@ -230,7 +230,7 @@ display(Markdown(told))
 #
 # ## Summary
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + layer_swapping.summary(study)
 display(Markdown(told))
 

@@ -43,8 +43,8 @@ def unit_of(metric: str, difference: bool = False) -> str:
     return reading.unit_in_words if reading.unit != "%" else "points" if difference else "% of problems"
 
 
-def axis_label(metric: str, difference: bool = True) -> str:
-    """Return what an axis of improvement says: the metric, its unit, which way is better.
+def axis_label(metric: str, difference: bool = True, text: bool = False) -> str:
+    """Return what an axis of improvement says: the metric (of plain ``text``, if so), its unit, which way is better.
 
     >>> print(axis_label("nll"))
     NLL of the solution saved
@@ -52,7 +52,8 @@ def axis_label(metric: str, difference: bool = True) -> str:
     """
     reading = READINGS[metric]
     saved = "" if reading.higher_is_better else " saved"
-    return f"{reading.title}{saved}\n({unit_of(metric, difference)}, right is better)"
+    title = reading.title.replace("of the solution", "of the text") if text else reading.title
+    return f"{title}{saved}\n({unit_of(metric, difference)}, right is better)"
 
 
 def dot(axis: Any, place: Any, ends: Any, colour: str, upright: bool = False, **style: Any) -> None:
@@ -96,7 +97,8 @@ def forest(
                 for value in _own_values(own, row):
                     axis.plot(value, place, marker="D", markersize=7, color=GREY, markerfacecolor="none")
             axis.axvline(0, color="#010203", linewidth=1)
-            axis.set(title=title, xlabel=wrapped(axis_label(part["metric"].iloc[0]), 26 if narrow else 60))
+            label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "generic")
+            axis.set(title=title, xlabel=wrapped(label, 26 if narrow else 60))
             axis.set_yticks(range(len(some)), some)
             axis.set_ylim(len(some) - 0.5, -0.5)
             axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 5 if beside else 8))

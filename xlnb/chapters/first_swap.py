@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from xlnb.chapters import figures, home
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, how_to_read
 from xlnb.chapters.pictures import Foreign, Shown, panels, picture, table
-from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, standing, unjudged
+from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, lowered, standing, unjudged
 from xlnb.corpora import templates
 from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS
 from xlnb.languages import LANGUAGE_NAMES
@@ -222,7 +222,7 @@ def summary(study: Study) -> str:
     ]
     return bullets([
         f"Math learned in English {carried} {name} by itself: {improved(math)} over the base.",
-        f"In {name}: {standing(rivals)}",
-        f"In English: {standing(cost, numbers=False)}",
+        f"In {name} {lowered(standing(rivals))}",
+        f"In English {lowered(standing(cost, numbers=False))}",
         f"{home.decided(claims.MERGING_HELPS, rivals)} {home.decided(claims.SWAP_IS_BEST, rivals)}",
     ])  # fmt: skip

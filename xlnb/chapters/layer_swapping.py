@@ -16,7 +16,7 @@ from xlnb.chapters import home
 from xlnb.chapters.figures import BETTER_COLOUR, WORSE_COLOUR, unit_of, wrapped
 from xlnb.chapters.interactive import Explorer, explorer, steps
 from xlnb.chapters.pictures import Shown, box, panels, picture, table
-from xlnb.chapters.words import bullets, improved, in_prose, listed, standing, trainings, unjudged
+from xlnb.chapters.words import bullets, improved, in_prose, listed, lowered, standing, trainings, unjudged
 from xlnb.chapters.words import number as digits
 from xlnb.checkpoints.verbs import merge
 from xlnb.evaluation.readings import LIKELIHOODS, READINGS
@@ -57,7 +57,7 @@ def reading(found: pd.DataFrame) -> str:
     if unjudged(found):
         return "One training: no verdict."
     rivals, layers = (found[found["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
-    told = f"{standing(rivals)} Among swaps of other layers: {standing(layers)}"
+    told = f"{standing(rivals)} Among other layers {lowered(standing(layers))}"
     word = layers.set_index("partition_b")["verdict"]
     if word[claims.RANDOM[1]] == BETTER:
         told += " So the outer layers are the right ones to give away, if any."
@@ -193,9 +193,9 @@ def summary_of(tables: pd.DataFrame, cells: pd.DataFrame, cost: pd.DataFrame) ->
     rivals, layers = (tables[tables["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
     count = {word: int((cells["verdict"] == word).sum()) for word in (BETTER, WORSE, NOT_SHOWN)}
     return bullets([
-        f"Who gets what: {standing(rivals, numbers=False)}",
-        f"Which layers: {standing(layers, numbers=False)}",
-        f"In English: {standing(cost, numbers=False)}",
+        f"Of these two experts {lowered(standing(rivals, numbers=False))}",
+        f"Among other layers {lowered(standing(layers, numbers=False))}",
+        f"In English {lowered(standing(cost, numbers=False))}",
         f"How many: of {len(cells)} pairs of counts {count[BETTER]} are better than the math expert on development problems, "
         f"{count[WORSE]} worse, {count[NOT_SHOWN]} not significant.",
         f"{home.decided(claims.SWAP_IS_BEST, rivals)} {home.decided(claims.LAYERS_MATTER, layers)}",
@@ -215,8 +215,8 @@ def answer() -> Shown:
     rivals, layers = (found[found["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
     one, several = one_training(study), sweep(study)
     sentences = [
-        f"Which layers: {standing(layers, numbers=False)}",
-        f"Whether to swap at all: {standing(rivals, numbers=False)}",
+        f"Among other layers {lowered(standing(layers, numbers=False))}",
+        f"Among other uses of the same two experts {lowered(standing(rivals, numbers=False))}",
         f"How many layers: one training calls {int((outside_zero(one) != 0).sum())} of {len(one)} swaps different from the math "
         f"expert; over {trainings(several['seeds'].max())}, {int((several['verdict'].isin([BETTER, WORSE])).sum())} are.",
     ]

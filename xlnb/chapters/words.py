@@ -107,6 +107,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def lowered(text: str) -> str:
+    """Return a text with its first letter small, the others as they are."""
+    return text[:1].lower() + text[1:]
+
+
 def bullets(lines: Iterable[str]) -> str:
     """Return lines as a Markdown list."""
     return "\n".join(f"- {line}" for line in lines)
