@@ -16,7 +16,7 @@ from xlnb.chapters.words import amount, bracketed, bullets, improved, listed
 from xlnb.chapters.words import number as digits
 from xlnb.corpora import templates
 from xlnb.corpora.sources import SOURCES
-from xlnb.evaluation.readings import EXPRESSION, PRIMARY, READINGS, SHOTS_READINGS
+from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, READINGS, SHOTS_READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import mean_interval
 from xlnb.studies import claims, experiments
@@ -27,7 +27,7 @@ from xlnb.studies.study import Study, open_study
 _COUNTED = 400  # problems a split on which shares are counted; few-shot has few more
 _BROWSED = 200  # problems a split that can be looked at
 _STEP_COLOURS = ("#A6CEE3", "#5AA5D1", "#2171B5")
-_DRAWN = ("nll", "expression-nll", EXPRESSION)  # by number of worked examples
+_DRAWN = (NLL, EXPRESSION_NLL, EXPRESSION)  # by number of worked examples
 
 
 def answer() -> Shown:
@@ -256,15 +256,15 @@ def shots_sentence(outcomes: pd.DataFrame) -> str:
     lines = []
     for code, part in found.groupby("test_language", sort=False):
         told = []
-        for (more, fewer), name in zip(claims.SHOTS.pairs, ("first", "second"), strict=True):
-            mine = part[(part["partition_a"] == more[1]) & (part["partition_b"] == fewer[1])]
-            helped = [f"{READINGS[r.metric].title} ({improved(r)})" for r in mine.itertuples() if r.verdict == BETTER]
-            hurt = [READINGS[r.metric].title for r in mine.itertuples() if r.verdict == WORSE]
-            said = [f"helps by {listed(helped)}"] * bool(helped) + [f"hurts by {listed(hurt)}"] * bool(hurt) or [
-                "changes nothing significantly"
-            ]
-            told.append(f"the {name} worked example {' and '.join(said)}")
-        lines.append(f"In {LANGUAGE_NAMES[str(code)]} {', '.join(told)}.")
+        for (more, _), name in zip(claims.SHOTS.pairs, ("first", "second"), strict=True):
+            mine = part[part["partition_a"] == more[1]].set_index("metric", drop=False)
+            better, worse = (int((mine["verdict"] == word).sum()) for word in (BETTER, WORSE))
+            said = f"is significantly better by {better} of {len(mine)} metrics" + f" and worse by {worse}" * bool(
+                worse
+            )
+            value = improved(next(mine.loc[[EXPRESSION_NLL]].itertuples()))
+            told.append(f"the {name} worked example {said} ({READINGS[EXPRESSION_NLL].title}: {value})")
+        lines.append(f"In {LANGUAGE_NAMES[str(code)]} {listed(told)}.")
     return bullets(lines)
 
 
@@ -324,24 +324,23 @@ def answer_samples(outcomes: pd.DataFrame, language: str, n: int, number: int | 
 
 
 def summary(study: Study) -> str:
-    """Return the chapter's summary as Markdown bullets: what the base can do, and how far apart the languages are."""
-    gap = judged(claims.GAP, study.outcomes(experiments.BASE))
+    """Return the chapter's summary as Markdown bullets: what the base can do, in which language, and what examples add."""
+    gap = judged(claims.GAP, study.outcomes(experiments.BASE)).set_index("metric", drop=False)
     name = LANGUAGE_NAMES[study.language]
-    lines = []
-    for row in gap.itertuples():
-        says = {
-            BETTER: "is better in English",
-            WORSE: f"is better in {name}",
-            NOT_SHOWN: "does not differ significantly",
-        }
-        lines.append(
-            f"{READINGS[row.metric].title}: the base {says[row.verdict]} ({improved(row)}, English minus {name})"
-        )
+    says = {
+        BETTER: "the base is significantly better in English",
+        WORSE: f"the base is significantly better in {name}",
+        NOT_SHOWN: f"English and {name} do not differ significantly",
+    }
+    lines = [
+        f"By {READINGS[row.metric].title} {says[row.verdict]} ({improved(row)}, English minus {name})."
+        for row in gap.loc[[PRIMARY, EXPRESSION]].itertuples()
+    ]
     shots = judged(claims.SHOTS, study.outcomes(*experiments.BY_SHOTS))
     first = shots[shots["partition_b"] == claims.shown_examples(0)]
     better = int((first["verdict"] == BETTER).sum())
-    return bullets([
-        *(f"{line[0].upper()}{line[1:]}." for line in lines),
+    lines.append(
         f"The first worked example is significantly better than none by {better} of {len(first)} contrasts "
-        f"({len(SHOTS_READINGS)} metrics, two languages).",
-    ])  # fmt: skip
+        f"({len(SHOTS_READINGS)} metrics, two languages)."
+    )
+    return bullets(lines)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from xlnb.chapters.pictures import Shown
@@ -11,29 +12,45 @@ from xlnb.chapters.pictures import Shown
 
 @dataclass(frozen=True)
 class Explorer:
-    """Controls with what they show (an ipywidgets ``interactive``), and a static twin of it."""
+    """Controls by name with what they show, as one widget, and a static twin of it."""
 
     widget: Any
+    controls: Mapping[str, Any]
     static: Shown
+
+    @property
+    def shown(self) -> str:
+        """The HTML that is shown now."""
+        return str(self.widget.children[-1].value)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """Return both: a front end that has widgets prefers those."""
-        made = self.widget._repr_mimebundle_(**options)
-        data = made[0] if isinstance(made, tuple) else made
-        return {**data, "text/html": self.static.html, "text/plain": "controls, and what they show"}
+        return {**self.widget._repr_mimebundle_(**options), "text/html": self.static.html, "text/plain": "controls"}
 
 
 def explorer(show: Callable[..., Shown], static: Shown, **controls: Any) -> Explorer | Shown:
     """Return controls, one for each argument of ``show``, that show its result anew when they are moved.
 
-    ``controls`` are what ``ipywidgets.interactive`` takes: a widget, a range (low, high, step), a list of options. Where nothing
-    moves, ``static`` stands in their place; it is all there is without ipywidgets.
+    ``controls`` are what ``ipywidgets.interact`` takes: a widget, a range (low, high, step), a list of options; they begin at the
+    defaults of ``show``. Where nothing moves, ``static`` stands in their place; it is all there is without ipywidgets.
     """
     try:
-        from ipywidgets import interactive
+        from ipywidgets import HTML, VBox, interactive
     except ImportError:
         return static
-    return Explorer(interactive(show, {"auto_display": True}, **controls), static)
+    defaults = signature(show).parameters
+    made = {name: interactive.widget_from_abbrev(given, defaults[name].default) for name, given in controls.items()}
+    # HTML and not Output: a notebook that runs without a front end may wait for ever for a cell that writes to an Output.
+    result = HTML()
+
+    def update(_: Any = None) -> None:
+        result.value = show(**{name: control.value for name, control in made.items()}).html
+
+    for name, control in made.items():
+        control.description = control.description or name
+        control.observe(update, "value")
+    update()
+    return Explorer(VBox([*made.values(), result]), made, static)
 
 
 def steps(options: Sequence[int], name: str) -> Any:
@@ -42,6 +59,5 @@ def steps(options: Sequence[int], name: str) -> Any:
         from ipywidgets import SelectionSlider
     except ImportError:
         return list(options)
-    return SelectionSlider(
-        options=list(options), value=list(options)[-1], description=name, style={"description_width": "initial"}
-    )
+    style = {"description_width": "initial"}
+    return SelectionSlider(options=list(options), value=list(options)[-1], description=name, style=style)

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from xlnb import stats
 from xlnb.chapters.figures import BETTER_COLOUR, GREY, VERDICT_COLOURS, WORSE_COLOUR, dot, wrapped
 from xlnb.chapters.interactive import Explorer, explorer
+from xlnb.chapters.layer_swapping import with_pooled_random
 from xlnb.chapters.pictures import Foreign, Shown, box, panels, picture, table
 from xlnb.chapters.words import (
     bracketed,
@@ -24,6 +25,7 @@ from xlnb.chapters.words import (
     label,
     listed,
     trainings,
+    unjudged,
 )
 from xlnb.chapters.words import (
     number as digits,
@@ -61,10 +63,11 @@ def answer() -> Shown:
     gain, apart = (judged(family, swahili) for family in (claims.VALIDATION, claims.FORMAT))
     answers = reread(select(outcomes, metric="exact-match"))
     sentences = (
-        "Which metric measures calculation? We trained an oracle on Swahili word problems, and a placebo on the same problems with "
-        f"their solutions exchanged. {_apart_sentence(apart)}",
-        f"{harness_sentence(answers, 'bn')} A harness that cannot read a language makes its models look weak.",
-        f"{power_sentence(ASSUMED, THREE_POINTS, MGSM, TRAININGS)} So a gain of that size on this benchmark ranks no method.",
+        "Which metric measures calculation? We trained an oracle on Swahili word problems, and a placebo on the same problems "
+        f"with their solutions exchanged. {_apart_sentence(apart)}",
+        f"{harness_sentence(answers, 'bn')} The strict filter looks for English words there.",
+        f"{power_sentence(ASSUMED, THREE_POINTS, MGSM, TRAININGS)} "
+        "MGSM has as many a language: alone it cannot rank methods by three points.",
     )
     verdicts = verdicts_of(gain) | verdicts_of(apart)
     return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), verdicts)
@@ -133,10 +136,10 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
     metric; ``ordered``: the share of trainings in which base, quarter, half and whole oracle come in this order; ``gain``: the
     oracle's over the base, in units, and its ``verdict``; ``apart``: the verdict of oracle against placebo; ``placebo``: the
-    share of the gain that the placebo has, too (NaN where no gain is significant); ``retest``: Spearman's correlation of the gains by
-    problem between trainings (NaN for one); ``effect``: the gain in standard deviations of it over problems; ``problems``: how
-    many show a quarter of the gain with three trainings (80 % power; NaN where no number does); ``seconds`` a 100 problems and
-    model; ``minutes``: for that many problems. Source: ours.
+    share of the gain that the placebo has, too (NaN where no gain is significant); ``retest``: Spearman's correlation of the
+    gains by problem between trainings (NaN for one); ``effect``: the gain in standard deviations of it over problems;
+    ``problems``: how many show a quarter of the gain with three trainings (80 % power; NaN where no number does); ``seconds`` a
+    100 problems and model; ``minutes``: for that many problems. Source: ours.
     """
     rows = []
     rate = dict(zip(costs["readings"], costs["seconds"] / costs["problems"], strict=True))
@@ -235,8 +238,14 @@ def validation_figure(outcomes: pd.DataFrame, number: int | None = None, own: pd
                 dot(axis, place - 0.14, ends[arm], colour, markersize=size)
             else:
                 axis.plot(ends[arm][0], place - 0.14, marker="o", markersize=size, color=colour)
-        style = {"marker": "D", "markersize": 5}
-        dot(axis, place + 0.18, ends[PLACEBO], WORSE_COLOUR if is_fooled(parts[metric]) else GREY, **style)
+        dot(
+            axis,
+            place + 0.18,
+            ends[PLACEBO],
+            WORSE_COLOUR if is_fooled(parts[metric]) else GREY,
+            marker="D",
+            markersize=5,
+        )
         if mine is not None:
             value = mine[mine["metric"] == metric].set_index("method")["value"]
             for arm, shape, shift in ((ORACLE, "o", -0.14), (PLACEBO, "D", 0.18)):
@@ -389,7 +398,10 @@ def by_language_table(found: pd.DataFrame, number: int | None = None) -> Shown:
         }
         for row in found.itertuples()
     ]
-    caption = f"Oracle and placebo by {_title(PRIMARY)} in each language, with 95 % intervals."
+    caption = (
+        f"Oracle and placebo by {_title(PRIMARY)} in each language, with 95 % intervals "
+        "(of one training: over problems alone)."
+    )
     return table(rows, number=number, caption=caption)
 
 
@@ -569,7 +581,7 @@ def noise_table(measured: Mapping[str, stats.Components], problems: int = MGSM, 
         "The variance of the oracle's difference to the base, by its sources, and the standard error that one training has over "
         f"{problems} problems."
     )
-    columns = ["metric", "between trainings", "between problems", "neither", "standard error"]
+    columns = ["metric", "between trainings", "between problems", "the rest", "standard error"]
     return table(rows, columns, number=number, caption=caption)
 
 
@@ -577,8 +589,8 @@ def power_sentence(components: stats.Components, difference: float, problems: in
     """Return in words how often a true difference of a score in percent is seen."""
     found = stats.power(difference, components, problems, seeds)
     return (
-        f"A true gain of {100 * difference:g} points on {problems:,} problems is seen with {trainings(seeds)} in {100 * found:.0f} "
-        "% of experiments."
+        f"With {trainings(seeds)} a true gain of {100 * difference:g} points on {problems:,} problems is seen in "
+        f"{100 * found:.0f} % of experiments."
     )
 
 
@@ -626,18 +638,27 @@ def power_figure(
     return picture(draw, number=number, caption=f"{told} The dotted line is at 80 %.", alt=told)
 
 
-def power_calculator(measured: Mapping[str, stats.Components], static: Shown) -> Explorer | Shown:
+def power_calculator(
+    measured: Mapping[str, stats.Components], difference: float = THREE_POINTS, number: int | None = None
+) -> Explorer | Shown:
     """Return controls over the power to see a difference: by which noise, how large, with how many problems and trainings.
 
-    ``measured`` are components by a name for the reader; the difference is in hundredths of the outcome's unit.
+    ``measured`` are components by a name for the reader. Where nothing moves there is a table by the first of them.
     """
+    first, *_ = measured
+    what = f"{100 * difference:g} points by {first}"
+    static = power_table(measured[first], difference, (MGSM, 1000, 2000), (3, 5, 10), what, number)
 
-    def show(noise: str, difference: int = 3, problems: int = MGSM, trainings: int = TRAININGS) -> Shown:
-        return power_figure(measured[noise], difference / 100, problems, trainings)
+    def show(
+        noise: str = first,
+        hundredths: int = round(100 * difference),
+        problems: int = MGSM,
+        trainings: int = TRAININGS,
+    ) -> Shown:
+        return power_figure(measured[noise], hundredths / 100, problems, trainings)
 
-    return explorer(
-        show, static, noise=list(measured), difference=(1, 50, 1), problems=(25, 5000, 25), trainings=(1, 20, 1)
-    )
+    controls = {"hundredths": (1, 50, 1), "problems": (25, 5000, 25), "trainings": (1, 20, 1)}
+    return explorer(show, static, noise=list(measured), **controls)
 
 
 def mcnemar_sentence(outcomes: pd.DataFrame, metric: str, a: str, b: str, test_language: str, seed: int) -> str:
@@ -646,9 +667,9 @@ def mcnemar_sentence(outcomes: pd.DataFrame, metric: str, a: str, b: str, test_l
     left, right = (_there(part, method=arm, seed=0 if arm == "base" else seed) for arm in (a, b))  # the base has seed 0
     found = stats.mcnemar(left.assign(seed=seed), right.assign(seed=seed))
     return (
-        f"{label(a)} against {label(b)}, {READINGS[metric].title}, training {seed}: only the first is right on "
-        f"{found.only_a} problems, only the second on {found.only_b} (both on {found.both}, neither on {found.neither}); "
-        f"McNemar's exact p is {found.p:.2g}."
+        f"The {label(a).lower()} against the {label(b).lower()}, {READINGS[metric].title}, training {seed}: only the first is "
+        f"right on {found.only_a} problems, only the second on {found.only_b} (both on {found.both}, neither on "
+        f"{found.neither}); McNemar's exact p is {found.p:.2g}."
     )
 
 
@@ -699,7 +720,7 @@ def judged_families() -> dict[str, pd.DataFrame]:
             outcomes = study.repeated(*ASKED[name])
         except RequestError:  # not committed
             continue
-        found[name] = judged(family, outcomes)
+        found[name] = judged(family, with_pooled_random(outcomes) if family is claims.LAYERS else outcomes)
     return found
 
 
@@ -713,8 +734,10 @@ def families_table(found: Mapping[str, pd.DataFrame], number: int | None = None)
     """Return the declared families: question, how many contrasts, significant each for itself and after Holm's correction."""
     rows = []
     for name, part in found.items():
-        trained = part["seeds"].max()
-        rows.append((claims.FAMILIES[name].question, len(part), int(trained), *_counts(part)))
+        models = {*part["method_a"], *part["method_b"]} - {"base"}
+        trained = int(part["seeds"].max()) if models else "none"
+        counts = ("no verdict", "no verdict") if unjudged(part) else _counts(part)
+        rows.append((claims.FAMILIES[name].question, len(part), trained, *counts))
     caption = (
         "The questions of this book, each a family. How many of its contrasts have an interval that excludes zero, and how many "
         "are significant after Holm's correction over the family."
@@ -724,23 +747,21 @@ def families_table(found: Mapping[str, pd.DataFrame], number: int | None = None)
 
 
 def families_sentence(found: Mapping[str, pd.DataFrame]) -> str:
-    """Return in words what correcting whole families changes."""
-    alone, kept = (sum(column) for column in zip(*map(_counts, found.values()), strict=True))
-    contrasts = sum(map(len, found.values()))
-    return (
-        f"Of {contrasts} contrasts in {len(found)} families {alone} have an interval that excludes zero; after Holm's correction "
-        f"{kept} are significant. {_lost(found)}"
-    ).strip()
-
-
-def _lost(found: Mapping[str, pd.DataFrame]) -> str:
-    """Return in which family of models the correction takes away most, in words."""
-    lost = {name: alone - kept for name, (alone, kept) in ((name, _counts(part)) for name, part in found.items())}
-    name = max(lost, key=lambda name: lost[name])
-    if not lost[name]:
-        return "Here it takes nothing away."
-    alone, kept = _counts(found[name])
-    return f"It takes most away from “{claims.FAMILIES[name].question}”: {kept} of {alone} remain."
+    """Return in words what correcting whole families changes, of those with verdicts."""
+    counts = {name: _counts(part) for name, part in found.items() if not unjudged(part)}
+    if not counts:
+        return "No family has a verdict yet."
+    alone, kept = (sum(column) for column in zip(*counts.values(), strict=True))
+    contrasts = sum(len(found[name]) for name in counts)
+    told = (
+        f"Of {contrasts} contrasts in {len(counts)} families {alone} have an interval that excludes zero; after Holm's "
+        f"correction {kept} are significant."
+    )
+    name = max(counts, key=lambda name: counts[name][0] - counts[name][1])
+    mine, left = counts[name]
+    if mine == left:
+        return f"{told} Here it takes nothing away."
+    return f"{told} It takes most away from “{claims.FAMILIES[name].question}”: {left} of {mine} remain."
 
 
 # --- the summary ------------------------------------------------------------------------------------------

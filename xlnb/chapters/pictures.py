@@ -24,7 +24,7 @@ from xlnb.chapters.words import is_number
 
 WIDE, NARROW = 7.4, 3.45  # inches: a page's text column, and a phone's
 _INK, _GRID = "#010203", "#040506"  # stand for colours that the page decides
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9.0, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 9.0,
     "xtick.labelsize": 8.5, "ytick.labelsize": 9.0, "legend.fontsize": 8.5, "legend.frameon": False,
     "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK, "axes.titlecolor": _INK,
