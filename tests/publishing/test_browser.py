@@ -24,14 +24,20 @@ from browser import (
     wide,
     with_parameters,
 )
+from bs4 import BeautifulSoup
+from pypdf import PdfReader
+from pypdf.generic import ArrayObject
 
+from xlnb.errors import RequestError, WorkError
 from xlnb.publishing.book import check_html, toc_pages
 from xlnb.publishing.notebooks import notebook_paths
+from xlnb.publishing.printing import page_title, print_book
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*toc_pages(ROOT / "book" / "_toc.yml"), "search", "genindex"]
 NOTEBOOKS = [path.stem for path in notebook_paths(ROOT / "notebooks")]
 RUN_LIVE = ("00", "05")
+A4_WIDTH, A4_HEIGHT = 680, 990  # CSS pixels inside the margins
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +123,60 @@ def test_a_page_as_a_reader_meets_it(browser, site, page):
         assert barriers(visit.page) == []
     with visiting(browser, site / f"{page}.html", width=390) as visit:
         assert visit.faults() == []
+
+
+# ------------------------------------------------------------------------------------------------- the PDF
+
+
+@pytest.fixture(scope="session")
+def pdf(browser, site):
+    """The PDF that the workflow's steps made, where there is a Chromium."""
+    return PdfReader(site.parent / "xlnb.pdf")
+
+
+def test_the_pdf_holds_every_page_of_the_contents_under_its_title(pdf, site):
+    titles = [page_title(site / f"{page}.html") for page in toc_pages(ROOT / "book" / "_toc.yml")]
+    assert [mark.title for mark in pdf.outline] == titles
+    assert len(pdf.pages) > 10
+    for mark in pdf.outline:
+        assert mark.title in " ".join(pdf.pages[pdf.get_destination_page_number(mark)].extract_text().split())
+
+
+def test_what_is_folded_on_the_screen_is_on_paper(pdf, site):
+    printed = "".join("".join(page.extract_text().split()) for page in pdf.pages)
+    assert "Traceback" not in printed
+    for name in NOTEBOOKS:
+        page = BeautifulSoup((site / "notebooks" / f"{name}.html").read_text(), "html.parser")
+        for part in page.select("article details pre"):
+            assert "".join(part.get_text().split())[-20:] in printed, (name, part.get_text())
+
+
+def test_the_pdf_leads_to_itself_and_names_no_file_of_this_machine(pdf):
+    notes = [note.get_object() for page in pdf.pages for note in page.get("/Annots") or []]
+    addresses = [str(note.get("/A", {}).get("/URI", "")) for note in notes]
+    assert not [address for address in addresses if address.startswith("file:")]
+    sheets = {page.indirect_reference.idnum for page in pdf.pages}
+    inside = [note["/Dest"][0].idnum for note in notes if isinstance(note.get("/Dest"), ArrayObject)]
+    assert len(set(inside)) > 3 and set(inside) <= sheets
+    assert str(ROOT) not in str(pdf.metadata)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_figure_of_a_chapter_is_cut_on_paper(browser, site, name):
+    with visiting(browser, site / "notebooks" / f"{name}.html", width=A4_WIDTH) as visit:
+        visit.page.emulate_media(media="print")
+        assert wide(visit.page) == []
+        assert figure_faults(visit.page) == []
+        heights = visit.page.evaluate("""() => [...document.querySelectorAll('figure.xlnb-figure, img')]
+            .map(figure => [figure.getBoundingClientRect().height, getComputedStyle(figure).breakInside])""")
+        assert all(height < A4_HEIGHT and breaks == "avoid" for height, breaks in heights), heights
+        shown = ".bd-sidebar-primary, .bd-header-article, .copybtn, .bd-footer-content"
+        assert (
+            visit.page.evaluate(
+                "what => [...document.querySelectorAll(what)].filter(e => e.getClientRects().length).length", shown
+            )
+            == 0
+        )
 
 
 # ------------------------------------------------------------------------------------------------- JupyterLab
@@ -227,3 +287,25 @@ def test_a_page_weighs_what_it_loads_for_itself(browser, tmp_path):
     (tmp_path / "page.html").write_text(SOUND % loads)
     with visiting(browser, tmp_path / "page.html") as visit:
         assert weight(visit) == 3000 + (tmp_path / "page.html").stat().st_size
+
+
+# ------------------------------------------------------------------------------------------------- what is missing
+
+
+def test_printing_says_what_is_missing(browser, tmp_path, monkeypatch):
+    toc, out = ROOT / "book" / "_toc.yml", tmp_path / "out.pdf"
+    with pytest.raises(
+        RequestError, match=r"no rendered book: .*index.html is missing. `make book-results` renders it"
+    ):
+        print_book(tmp_path, toc, out)
+    monkeypatch.setenv("XLNB_CHROMIUM", str(tmp_path / "nothing"))
+    with pytest.raises(
+        WorkError, match=r"No Chromium was found: XLNB_CHROMIUM is .*nothing, .* apt-get install chromium"
+    ):
+        print_book(tmp_path, toc, out)
+    monkeypatch.setenv("XLNB_CHROMIUM", shutil.which("false"))
+    (tmp_path / "toc.yml").write_text("format: jb-book\nroot: index\n")
+    (tmp_path / "index.html").write_text("<article><h1>A page</h1></article>")
+    with pytest.raises(WorkError, match=r"could not print .*index.html \(exit code 1\)"):
+        print_book(tmp_path, tmp_path / "toc.yml", out)
+    assert not out.exists()
