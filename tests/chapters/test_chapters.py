@@ -12,7 +12,6 @@ import pytest
 from bs4 import BeautifulSoup
 
 from xlnb.chapters.home import WORDS
-
 from xlnb.errors import WorkError
 from xlnb.publishing.book import build, chapters, check_html, minutes_live
 from xlnb.publishing.notebooks import notebook_parameters, run_notebook
