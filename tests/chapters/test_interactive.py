@@ -63,7 +63,9 @@ def executed(tmp_path):
 def test_an_executed_notebook_keeps_the_twin_alone(executed):
     (output,) = executed
     assert WIDGET not in output.data
-    assert templates.problems("sw", "scored", 3)[2].question in BeautifulSoup(output.data["text/html"], "html.parser").text
+    assert (
+        templates.problems("sw", "scored", 3)[2].question in BeautifulSoup(output.data["text/html"], "html.parser").text
+    )
 
 
 def test_the_browser_shows_what_is_chosen():
