@@ -19,7 +19,7 @@
 #
 # [Base and data](01-base-and-data.ipynb) looked at model and problems. Here the instruments are checked, before any method is compared.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from xlnb.chapters import measuring
 
 measuring.answer()
@@ -91,7 +91,7 @@ measuring.validation_table(worth, number=1)
 # %%
 measuring.best_reading(worth, most=0.25)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + measuring.validation_reading(worth)
 display(Markdown(told))
 
@@ -112,7 +112,7 @@ everywhere, costs = measuring.committed_validation()
 languages = measuring.by_language(everywhere, costs)
 measuring.by_language_table(languages, number=2)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display(Markdown(measuring.by_language_reading(languages)))
 
 # %% [markdown]
@@ -146,7 +146,7 @@ measuring.referee_table(answers, number=4)
 # A language in which right answers count as wrong looks weak whatever the method. More answers, those on which the two readers differ,
 # and the gold solutions as a check of both:
 
-# %% tags=["hide-output", "hide-input"]
+# %% tags=["hide-cell"]
 display(measuring.ways_table())
 display(measuring.referee_examples(answers))
 display(measuring.gold_table(measuring.gold_readings()))
@@ -179,7 +179,7 @@ measured = {
 # %%
 measuring.power_calculator(measured, difference=0.03, number=6)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = measuring.needed_sentence(
     measuring.ASSUMED, 0.03, (3, 5, 10), "three points"
 )
@@ -190,7 +190,7 @@ display(Markdown(told))
 # metric does better; what it takes to see a quarter of the oracle's gain, and three points of *calculations right* with the noise of our
 # model:
 
-# %% tags=["hide-output", "hide-input"]
+# %% tags=["hide-cell"]
 gain = worth.set_index("metric")["gain"][PRIMARY]
 display(
     measuring.power_table(
@@ -217,7 +217,7 @@ display(
 # Three trainings say little of how trainings differ. The intervals of this book allow for that: they add the uncertainty over trainings,
 # by Student's t, to that over problems. Do they hold what they promise?
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = measuring.error_rate_sentence(
     (3, 5, 10), noise[PRIMARY], problems=200
 )
@@ -232,14 +232,14 @@ display(Markdown(told))
 families = measuring.judged_families()
 measuring.families_table(families, number=7)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display(Markdown(measuring.families_sentence(families)))
 
 # %% [markdown]
 # An aside: papers often test two models by McNemar's method, which asks on which problems just one of them is right. That is another
 # question, about these two models and not about another training of them:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = measuring.mcnemar_sentence(
     outcomes, EXPRESSION, "oracle", "base", language, seed
 )
@@ -281,7 +281,7 @@ display(Markdown(told))
 #
 # ## Summary
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + measuring.summary(worth, languages, answers)
 display(Markdown(told))
 
