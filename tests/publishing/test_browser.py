@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,114 +83,40 @@ def workflow_steps():
 
 
 @pytest.fixture(scope="session")
-def site(clone, environment):
-    """The book as the workflow's steps make it."""
+def rendering(clone, environment):
+    """The workflow's steps at work: they take a core for a minute or two, and JupyterLab is looked at meanwhile."""
     host = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "owner/name", "PYTHONPATH": str(clone)}
-    for step in workflow_steps():
-        assert "${{" not in step["run"]
-        done = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], cwd=clone, env=environment | host,
-                              capture_output=True, text=True, timeout=600)  # fmt: skip
-        assert done.returncode == 0 or step.get("continue-on-error"), done.stdout + done.stderr
-        assert "Bringing .venv up to date" not in done.stdout
-    return clone / "book" / "_build" / "html"
 
+    def run_steps():
+        for step in workflow_steps():
+            assert "${{" not in step["run"]
+            done = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], cwd=clone, env=environment | host,
+                                  capture_output=True, text=True, timeout=600)  # fmt: skip
+            assert done.returncode == 0 or step.get("continue-on-error"), done.stdout + done.stderr
+            assert "Bringing .venv up to date" not in done.stdout
+        return clone / "book" / "_build" / "html"
 
-# ------------------------------------------------------------------------------------------------- every page
-
-
-def test_the_published_book_is_whole_and_its_buttons_open_each_chapter(site):
-    assert check_html(site) == []
-    for name in NOTEBOOKS:
-        page = (site / "notebooks" / f"{name}.html").read_text()
-        assert f'href="https://colab.research.google.com/github/owner/name/blob/main/notebooks/{name}.ipynb"' in page
-        assert f'href="https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/notebooks/{name}.ipynb"' in page
-
-
-def test_every_page_is_looked_at(site):
-    there = {
-        str(path.relative_to(site).with_suffix("")) for path in site.rglob("*.html") if "_static" not in path.parts
-    }
-    assert there == set(PAGES)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_as_a_reader_meets_it(browser, site, page):
-    with visiting(browser, site / f"{page}.html") as visit:
-        assert visit.faults() == []
-        assert weight(visit) < 1_500_000
-        assert barriers(visit.page) == []
-    with visiting(browser, site / f"{page}.html", dark=True) as visit:
-        assert visit.page.evaluate("document.documentElement.dataset.theme") == "dark"
-        assert barriers(visit.page) == []
-    with visiting(browser, site / f"{page}.html", width=390) as visit:
-        assert visit.faults() == []
-
-
-# ------------------------------------------------------------------------------------------------- the PDF
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(run_steps)
 
 
 @pytest.fixture(scope="session")
-def pdf(browser, site):
-    """The PDF that the workflow's steps made, where there is a Chromium."""
-    return PdfReader(site.parent / "xlnb.pdf")
-
-
-def test_the_pdf_holds_every_page_of_the_contents_under_its_title(pdf, site):
-    titles = [page_title(site / f"{page}.html") for page in toc_pages(ROOT / "book" / "_toc.yml")]
-    assert [mark.title for mark in pdf.outline] == titles
-    assert len(pdf.pages) > 10
-    for mark in pdf.outline:
-        assert mark.title in " ".join(pdf.pages[pdf.get_destination_page_number(mark)].extract_text().split())
-
-
-def test_what_is_folded_on_the_screen_is_on_paper(pdf, site):
-    printed = "".join("".join(page.extract_text().split()) for page in pdf.pages)
-    assert "Traceback" not in printed
-    for name in NOTEBOOKS:
-        page = BeautifulSoup((site / "notebooks" / f"{name}.html").read_text(), "html.parser")
-        for part in page.select("article details pre"):
-            assert "".join(part.get_text().split())[-20:] in printed, (name, part.get_text())
-
-
-def test_the_pdf_leads_to_itself_and_names_no_file_of_this_machine(pdf):
-    notes = [note.get_object() for page in pdf.pages for note in page.get("/Annots") or []]
-    addresses = [str(note.get("/A", {}).get("/URI", "")) for note in notes]
-    assert not [address for address in addresses if address.startswith("file:")]
-    sheets = {page.indirect_reference.idnum for page in pdf.pages}
-    inside = [note["/Dest"][0].idnum for note in notes if isinstance(note.get("/Dest"), ArrayObject)]
-    assert len(set(inside)) > 3 and set(inside) <= sheets
-    assert str(ROOT) not in str(pdf.metadata)
-
-
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_no_figure_of_a_chapter_is_cut_on_paper(browser, site, name):
-    with visiting(browser, site / "notebooks" / f"{name}.html", width=A4_WIDTH) as visit:
-        visit.page.emulate_media(media="print")
-        assert wide(visit.page) == []
-        assert figure_faults(visit.page) == []
-        heights = visit.page.evaluate("""() => [...document.querySelectorAll('figure.xlnb-figure, img')]
-            .map(figure => [figure.getBoundingClientRect().height, getComputedStyle(figure).breakInside])""")
-        assert all(height < A4_HEIGHT and breaks == "avoid" for height, breaks in heights), heights
-        shown = ".bd-sidebar-primary, .bd-header-article, .copybtn, .bd-footer-content"
-        assert (
-            visit.page.evaluate(
-                "what => [...document.querySelectorAll(what)].filter(e => e.getClientRects().length).length", shown
-            )
-            == 0
-        )
+def site(rendering):
+    """The book as the workflow's steps make it."""
+    return rendering.result()
 
 
 # ------------------------------------------------------------------------------------------------- JupyterLab
 
 
 @pytest.fixture(scope="session")
-def lab_address(clone, environment, tmp_path_factory):
+def lab_address(clone, environment, rendering, tmp_path_factory):
     """JupyterLab over copies of the notebooks; those that are run whole have their parameters changed, as a reader would."""
-    folder = clone / "notebooks"
-    for path in notebook_paths(folder):
-        path.with_suffix(".py").unlink()  # or Lab, pairing, would open the text
+    folder = tmp_path_factory.mktemp("notebooks")
+    for path in notebook_paths(clone / "notebooks"):  # without the twins, whose text Lab would open
+        shutil.copy(path, folder)
         if path.name[:2] in RUN_LIVE:
-            with_parameters(path, profile="smoke", live=True)
+            with_parameters(folder / path.name, profile="smoke", live=True)
     with lab(folder, tmp_path_factory.mktemp("lab"), environment | {"PYTHONPATH": str(clone)}) as address:
         yield address
 
@@ -287,6 +214,91 @@ def test_a_page_weighs_what_it_loads_for_itself(browser, tmp_path):
     (tmp_path / "page.html").write_text(SOUND % loads)
     with visiting(browser, tmp_path / "page.html") as visit:
         assert weight(visit) == 3000 + (tmp_path / "page.html").stat().st_size
+
+
+# ------------------------------------------------------------------------------------------------- every page
+
+
+def test_the_published_book_is_whole_and_its_buttons_open_each_chapter(site):
+    assert check_html(site) == []
+    for name in NOTEBOOKS:
+        page = (site / "notebooks" / f"{name}.html").read_text()
+        assert f'href="https://colab.research.google.com/github/owner/name/blob/main/notebooks/{name}.ipynb"' in page
+        assert f'href="https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/notebooks/{name}.ipynb"' in page
+
+
+def test_every_page_is_looked_at(site):
+    there = {
+        str(path.relative_to(site).with_suffix("")) for path in site.rglob("*.html") if "_static" not in path.parts
+    }
+    assert there == set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_as_a_reader_meets_it(browser, site, page):
+    with visiting(browser, site / f"{page}.html") as visit:
+        assert visit.faults() == []
+        assert weight(visit) < 1_500_000
+        assert barriers(visit.page) == []
+    with visiting(browser, site / f"{page}.html", dark=True) as visit:
+        assert visit.page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert barriers(visit.page) == []
+    with visiting(browser, site / f"{page}.html", width=390) as visit:
+        assert visit.faults() == []
+
+
+# ------------------------------------------------------------------------------------------------- the PDF
+
+
+@pytest.fixture(scope="session")
+def pdf(browser, site):
+    """The PDF that the workflow's steps made, where there is a Chromium."""
+    return PdfReader(site.parent / "xlnb.pdf")
+
+
+def test_the_pdf_holds_every_page_of_the_contents_under_its_title(pdf, site):
+    titles = [page_title(site / f"{page}.html") for page in toc_pages(ROOT / "book" / "_toc.yml")]
+    assert [mark.title for mark in pdf.outline] == titles
+    assert len(pdf.pages) > 10
+    for mark in pdf.outline:
+        assert mark.title in " ".join(pdf.pages[pdf.get_destination_page_number(mark)].extract_text().split())
+
+
+def test_what_is_folded_on_the_screen_is_on_paper(pdf, site):
+    printed = "".join("".join(page.extract_text().split()) for page in pdf.pages)
+    assert "Traceback" not in printed
+    for name in NOTEBOOKS:
+        page = BeautifulSoup((site / "notebooks" / f"{name}.html").read_text(), "html.parser")
+        for part in page.select("article details pre"):
+            assert "".join(part.get_text().split())[-20:] in printed, (name, part.get_text())
+
+
+def test_the_pdf_leads_to_itself_and_names_no_file_of_this_machine(pdf):
+    notes = [note.get_object() for page in pdf.pages for note in page.get("/Annots") or []]
+    addresses = [str(note.get("/A", {}).get("/URI", "")) for note in notes]
+    assert not [address for address in addresses if address.startswith("file:")]
+    sheets = {page.indirect_reference.idnum for page in pdf.pages}
+    inside = [note["/Dest"][0].idnum for note in notes if isinstance(note.get("/Dest"), ArrayObject)]
+    assert len(set(inside)) > 3 and set(inside) <= sheets
+    assert str(ROOT) not in str(pdf.metadata)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_figure_of_a_chapter_is_cut_on_paper(browser, site, name):
+    with visiting(browser, site / "notebooks" / f"{name}.html", width=A4_WIDTH) as visit:
+        visit.page.emulate_media(media="print")
+        assert wide(visit.page) == []
+        assert figure_faults(visit.page) == []
+        heights = visit.page.evaluate("""() => [...document.querySelectorAll('figure.xlnb-figure, img')]
+            .map(figure => [figure.getBoundingClientRect().height, getComputedStyle(figure).breakInside])""")
+        assert all(height < A4_HEIGHT and breaks == "avoid" for height, breaks in heights), heights
+        shown = ".bd-sidebar-primary, .bd-header-article, .copybtn, .bd-footer-content"
+        assert (
+            visit.page.evaluate(
+                "what => [...document.querySelectorAll(what)].filter(e => e.getClientRects().length).length", shown
+            )
+            == 0
+        )
 
 
 # ------------------------------------------------------------------------------------------------- what is missing
