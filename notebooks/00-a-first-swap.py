@@ -19,7 +19,7 @@
 #
 # The whole story once, in ten minutes. The later chapters take each step apart.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from xlnb.chapters import first_swap
 
 first_swap.answer()
@@ -80,7 +80,7 @@ first_swap.one_problem(language)
 # %%
 first_swap.knowledge(study, number=1)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + first_swap.knowledge_sentence(study)
 display(Markdown(told))
 
@@ -110,7 +110,7 @@ figures.partition_figure([C, exchanged], number=2)
 math, lang = first_swap.two_vectors(study)
 swapped = merging.layer_swapping(math, lang, C)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 other = merging.layer_swapping(math, lang, exchanged)
 told = first_swap.identities(study, swapped, other)
 display(Markdown(told))
@@ -137,7 +137,7 @@ figures.gains(gains, number=3, own=own)
 rivals = judged(claims.RIVALS, outcomes)
 figures.rivals(rivals, number=4, own=own)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + first_swap.lesson(rivals)
 display(Markdown(told))
 
@@ -146,7 +146,7 @@ display(Markdown(told))
 # Intervals cover other problems *and* other trainings; one training alone gets no verdict in this book. The tables behind the
 # figures, and what the models wrote, are folded here:
 
-# %% tags=["hide-output", "hide-input"]
+# %% tags=["hide-cell"]
 display(first_swap.scores_table(outcomes, language))
 display(first_swap.scores_table(outcomes, "en"))
 display(first_swap.answers_table(outcomes, language))
@@ -190,7 +190,7 @@ display(first_swap.answers_table(outcomes, language))
 #
 # ## Summary
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + first_swap.summary(study)
 display(Markdown(told))
 

@@ -17,21 +17,27 @@
 # %% [markdown]
 # # Base and data
 #
-# **Can the base model do the task at all, and what exactly are the data?**
-#
-# Before anybody trains, swaps or merges, two things must be known. If the base cannot read a word problem at all, a later gain is
-# perhaps only the format. And if the problems that are scored resemble those trained on too closely, a gain is perhaps only
-# memory. This chapter looks at both. [The chapter before](00-a-first-swap.ipynb) told the whole story once.
+# After [A first swap](00-a-first-swap.ipynb), which told the story once; before [Measuring](02-measuring.ipynb).
 
-# %%
+# %% tags=["hide-input"]
+from xlnb.chapters import base_and_data
+
+base_and_data.answer()
+
+# %% [markdown]
+# **The question.** Can the base model do the task at all, and what exactly are the data? If the base cannot read a word problem, a
+# later gain is perhaps only the format. And if the problems that are scored resemble those trained on too closely, a gain is perhaps
+# only memory. So we look at the problems and their splits, at what the language expert reads, and at the base's own answers.
+
+# %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import base_and_data, words
-from xlnb.studies import experiments, outcomes as results
+from xlnb.chapters import words
+from xlnb.studies import experiments
 from xlnb.studies.study import open_study
 
-_ = display(Markdown(words.versions_line(artifacts.versions())))
+display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
@@ -44,112 +50,138 @@ dtype: str = "float32"  # or bfloat16: autocast
 # %% [markdown]
 # ## The word problems
 #
-# The `templates` corpus is a grammar. A *frame* is a situation with its wording in every language; names, things and numbers are
-# drawn. Because one frame holds all languages, the problems are parallel by construction: the same people buy the same things for
-# the same price in English and in Swahili. Some of the frames that are scored:
+# The problems are made by a grammar. A *situation* has its wording in every language; names, things and numbers are drawn. So the
+# problems are parallel by construction: in Table 1 the same people need the same spoons in four languages.
 
 # %%
-_ = display(base_and_data.parallel_problems(language, "scored", 4))
+base_and_data.one_problem_everywhere("scored", number=1)
 
 # %% [markdown]
-# One of them in every language that the corpus has, with names, things and money of the place:
+# Numbers keep the digits 0 to 9, as in MGSM. The wordings are text files, one a language, made to be corrected by people who speak
+# it. Look at some more:
 
 # %%
-_ = display(base_and_data.one_problem_everywhere("scored"))
+base_and_data.browser(language, split="scored", problem=1)
 
 # %% [markdown]
-# Numbers keep the digits 0 to 9, as in MGSM. The wordings are text files, one a language with the frames side by side, made to be
-# read and corrected by people who speak it. What their authors know to be weak stands at their head; of this language:
+# **Change this:** in JupyterLab, move the controls; or name another split and problem in the call above. Compare *train* with
+# *scored*: no situation comes twice, but the kinds of calculation do.
+#
+# Situations, names, things and numbers are divided among four splits (Table 2). Experts learn from *train*, in English only. The worked
+# examples before each problem are from *few-shot*. Our own choices are made on *development*. Results are from *scored*.
 
-# %%
-_ = display(Markdown(base_and_data.weaknesses(language)))
+# %% tags=["hide-input"]
+base_and_data.splits_table(number=2)
 
 # %% [markdown]
-# Frames, names, things and numbers are divided among four splits. *Train* is for the experts (in English only), *few-shot* for the worked
-# examples before each problem, *development* for our own choices, *scored* for the results. No situation, no name, no thing
-# and no set of numbers is in two of them. So no scored problem has been seen in training, though its kind of calculation (say, a sum
-# and then a division) has.
+# The scored problems take about as many calculations as those of the training (Figure 1).
 
-# %%
-_ = display(base_and_data.splits_table())
+# %% tags=["hide-input"]
+base_and_data.difficulty_figure(base_and_data.step_shares(), number=1)
 
-# %%
-_ = base_and_data.difficulty_figure(base_and_data.step_shares())
-
-# %%
-_ = display(Markdown(base_and_data.difficulty_sentence()))
+# %% tags=["hide-cell"]
+display(Markdown(base_and_data.difficulty_sentence()))
+display(Markdown(base_and_data.weaknesses(language)))
 
 # %% [markdown]
 # ## The language data
 #
-# What the language expert reads is generic: it is told to translate, continue a story, describe a place, answer politely. There is no
-# arithmetic in it and not one digit, and its prompts look different from the problems'. The second point matters: language data in
-# the very format of the problems, but without calculations, would teach the model *not* to calculate there.
+# What the language expert reads is generic (Table 3): it is told to translate, to continue a story, to describe a place, to answer
+# politely. There is no arithmetic in it and not one digit, and its prompts look different from the problems'. The second point
+# matters: language data in the very format of the problems, but without calculations, would teach the model *not* to calculate there.
 
 # %%
-_ = display(base_and_data.language_samples(language, seed))
+base_and_data.language_samples(language, seed, n=4, number=3)
 
 # %% [markdown]
-# Every target language has its own set, written for its grammar:
+# Every target language has a set of its own. The paper trained on public sets, which can be named wherever ours stand: `xlnb corpus`
+# shows one, and `--language-data ntrex:FOLDER` trains on a local copy. Their loaders are tested on small files in the sets' own formats.
+# **Nothing was downloaded from the hub for this book**, and no result in it comes from them.
 
-# %%
-_ = display(base_and_data.generic_table())
+# %% tags=["hide-cell"]
+display(base_and_data.generic_table())
+display(base_and_data.corpora_table())
 
 # %% [markdown]
-# ## Other corpora, by name
+# ## How many worked examples?
 #
-# The paper trained on public sets. These can be named wherever ours stand (`xlnb corpus` shows what is in one, `xlnb train
-# --language-data ntrex:FOLDER` learns from a local copy); all are brought to the same form, filtered, counted and fingerprinted.
-# The loaders are tested on small files in the sets' own formats; **nothing was downloaded from the hub for this book**, and no
-# result in it comes from them.
-
-# %%
-_ = display(base_and_data.corpora_table())
-
-# %% [markdown]
-# ## Can the base do it?
-#
-# The base is shown none, one or two worked examples before each problem. Without any, a score measures mostly whether the model
-# guesses our format. These are development problems: the scored ones are not looked at for choices.
+# The base is shown none, one or two worked examples before each problem (Figure 2). Without any, a score measures mostly whether the
+# model guesses our format. These are development problems: the scored ones are not looked at for choices.
 
 # %%
 study = open_study(profile, language, seed, live, device, dtype)
 by_shots = study.outcomes(*experiments.BY_SHOTS)
-_ = base_and_data.shots_figure(results.scores(by_shots))
+base_and_data.shots_figure(by_shots, number=2)
 
-# %%
-told = words.caveat(profile) + base_and_data.shots_reading(
-    by_shots, language
-)
-_ = display(Markdown(told))
+# %% tags=["hide-input"]
+told = words.caveat(profile) + base_and_data.shots_sentence(by_shots)
+display(Markdown(told))
 
 # %% [markdown]
-# ## The base on the scored problems
+# The whole book uses two. They are in the problem's language, so there *is* some in-language math in the context, for every model alike.
 #
-# With two worked examples, which is what the whole book uses:
+# ## Can the base do it?
+#
+# Table 4 has the base on the scored problems, in both languages: the same problems, so the difference is taken problem by problem.
 
 # %%
 base = study.outcomes(experiments.BASE)
-_ = display(words.scores_table(results.scores(base)))
+base_and_data.base_table(base, number=4)
 
 # %% [markdown]
-# Where does it fail? The share of problems whose calculations are right, by the number of steps, and some of the answers as they
-# came out:
+# Where does it fail? The share of right calculations by the number of steps, and some answers as they came out:
 
-# %%
-_ = display(base_and_data.by_steps_table(base))
-
-# %%
-_ = display(base_and_data.answer_samples(base, language, 6))
+# %% tags=["hide-output", "hide-input"]
+display(base_and_data.by_steps_table(base))
+display(base_and_data.answer_samples(base, language, 6))
 
 # %% [markdown]
+# ## Exercises
+#
+# 1. Are the problems really parallel? Compare numbers and calculations of a hundred scored problems in two languages.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from xlnb.corpora import templates
+#
+# english, other = (
+#     templates.problems(code, "scored", 100) for code in ("en", language)
+# )
+# pairs = zip(english, other, strict=True)
+# all(a.expressions == b.expressions for a, b in pairs)
+# ```
+#
+# True: only the wording differs.
+#
+# </details>
+#
+# 2. How many numbers does a scored problem share with any training problem, as a set? And how many situations?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from xlnb.corpora import templates
+#
+# train = templates.problems("en", "train", 400)
+# scored = templates.problems("en", "scored", 200)
+# numbers = {frozenset(p.numbers) for p in train}
+# shared = sum(frozenset(p.numbers) in numbers for p in scored)
+# shared, {p.frame for p in train} & {p.frame for p in scored}
+# ```
+#
+# None and none: a hash of the numbers decides which split they belong to.
+#
+# </details>
+#
 # ## Summary
 
-# %%
-_ = display(Markdown(base_and_data.base_summary(base, language)))
+# %% tags=["hide-input"]
+told = words.caveat(profile) + base_and_data.summary(study)
+display(Markdown(told))
 
 # %% [markdown]
-# - **What would change our mind:** the grammar's situations are few and its translations have not been read by native speakers.
-#   Problems written by people, such as MGSM's, are the harder test.
+# **What would change our mind:** the grammar's situations are few, and its translations have not been read by native speakers. Problems
+# written by people, such as MGSM's, are the harder test.
 #
-# Before: [A first swap](00-a-first-swap.ipynb). Next: [Measuring](02-measuring.ipynb).
+# Before: [A first swap](00-a-first-swap.ipynb). Next: [Measuring](02-measuring.ipynb) asks what the scores are worth.

@@ -17,24 +17,28 @@
 # %% [markdown]
 # # Measuring
 #
-# **What do we measure, how noisy is it, and can the reading of answers be trusted?**
-#
-# A merge may gain a few points, and a few points are easily made by chance, by the format of the answers, or by a pattern
-# that cannot read Bengali digits. Before any method is compared, this chapter checks the instruments: how answers are read
-# (beside lm-evaluation-harness, the tool most papers use), which reading tells calculation from mere format, and how many
-# problems and trainings a difference takes. [The chapter before](01-base-and-data.ipynb) looked at base and data.
+# [Base and data](01-base-and-data.ipynb) looked at model and problems. Here the instruments are checked, before any method is compared.
 
-# %%
+# %% tags=["hide-input"]
+from xlnb.chapters import measuring
+
+measuring.answer()
+
+# %% [markdown]
+# **The question.** What do we measure, how noisy is it, and are answers read right? A merge may gain a few points, and a few points are
+# easily made by chance, by the format of the answers, or by a pattern that cannot read Bengali. So we test every metric on models
+# whose order we know, read the same answers by two readers, and ask how many problems and trainings a difference takes.
+
+# %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
-from xlnb import artifacts, stats
-from xlnb.chapters import measuring, words
-from xlnb.evaluation import harness
-from xlnb.evaluation.readings import PRIMARY
-from xlnb.studies import comparisons, experiments, outcomes as results
+from xlnb import artifacts
+from xlnb.chapters import words
+from xlnb.evaluation.readings import EXPRESSION, PRIMARY
+from xlnb.studies import experiments
 from xlnb.studies.study import open_study
 
-_ = display(Markdown(words.versions_line(artifacts.versions())))
+display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
@@ -45,255 +49,245 @@ device: str = "auto"  # auto, cpu, cuda, cuda:1
 dtype: str = "float32"  # or bfloat16: autocast
 
 # %% [markdown]
-# ## How answers are read
+# ## Nine metrics
 #
-# The paper's score is the exact match of the final number. To read it sounds trivial. It is not: a model may write the number
-# in its own script, with the separators of its language, with a currency, a full stop or a whole sentence behind it. Some
-# answers as models write them, and what is read from them by `xlnb.extract_number` and by the two filters of the harness's
-# own MGSM tasks (✓: counts as right):
+# The paper's metric is the *final number right*. A small model's is so rarely right that a difference drowns. Three kinds of metric need
+# no written answer. A *likelihood* (NLL) says how surprised the model is by the right solution, in nats per token. *Information
+# gained* is what the problem adds to that: how much less surprised the model is given the problem itself than given another one; zero for a
+# model that reads nothing. A *forced choice* offers the right calculation beside the other operations on the same numbers. All nine
+# are defined here:
 
-# %%
-_ = display(measuring.ways_table())
+# %% tags=["hide-cell"]
+display(measuring.metrics_table())
+display(measuring.choices_table(language))
 
 # %% [markdown]
-# The harness looks for English words in Bengali answers, never counts native digits, and compares text, so that 18.00 is not
-# 18. How much does it matter? The *gold* solutions of our own word problems should all be right:
-
-# %%
-gold = measuring.gold_readings()
-_ = display(measuring.gold_table(gold))
-
-# %%
-version = harness.harness_version()
-_ = display(Markdown(f"The harness is lm-evaluation-harness {version}."))
-
-# %% [markdown]
-# A language in which right answers count as wrong looks weak whatever the method. Where both read an answer the same way, the
-# scores are equal; below they read the same outputs of real models.
+# ## Which of them measures calculation?
 #
-# ## The readings
-#
-# The final number of a small model is right so rarely that a difference drowns. So other readings stand beside it, all
-# problem by problem:
-
-# %%
-_ = display(measuring.readings_table())
-
-# %% [markdown]
-# *Forced choice* generates nothing. At each calculation of the gold solution the model compares six continuations: the right
-# one, the other operations on the same numbers, and the two that turn the numbers round. Guessing is right once in six at
-# each step. On a development problem:
-
-# %%
-_ = display(Markdown(measuring.choices_example(language)))
-
-# %% [markdown]
-# *Information gained* is the likelihood of the gold solution behind its own problem against that behind another problem: zero
-# for a model that reads nothing.
-#
-# ## Which reading tells what we want to know?
-#
-# Every reading must prove itself on models whose order we know. The **base** is at the bottom. An **oracle** is what the
-# paper's setting forbids: it was trained on word problems in the target language, for a quarter, half and all of the steps.
-# And a **placebo** had the oracle's training with each solution behind *another* problem: it learned how solutions look and
-# nothing to calculate. A good reading puts the oracles in order and is not impressed by the placebo. These are development
-# problems, and no merge is among these models, so the choice cannot favour one.
+# An **oracle** is what the paper's setting forbids: it was trained on word problems in the target language, for a quarter, half and all
+# of the steps. A **placebo** had the oracle's training with each solution given *another* problem: it learned how solutions look and
+# nothing to calculate. A good metric puts base and oracles in order and is not impressed by the placebo (Figure 1). These are
+# development problems, and no merge is among these models, so the choice can favour none.
 
 # %%
 study = open_study(profile, language, seed, live, device, dtype)
-checked = study.outcomes(experiments.VALIDATION)
-costs = study.costs()
-means = measuring.validation_means(checked)
-_ = measuring.validation_figure(means, measuring.validation_title(checked))
+outcomes = study.repeated(experiments.VALIDATION)
+own = study.outcomes(experiments.VALIDATION) if live else None
+measuring.validation_figure(outcomes, number=1, own=own)
+
+# %% [markdown]
+# How can a placebo gain by a forced choice, where the numbers are the same in every choice? The gold solution's words stand before each
+# calculation, and *left* or *altogether* names the operation to whoever has learned how solutions are worded, without a look at the
+# problem. Table 1 has what each metric is worth.
+
+# %% tags=["hide-input"]
+worth = measuring.validation(outcomes, study.costs())
+measuring.validation_table(worth, number=1)
+
+# %% [markdown]
+# **The rule** for the primary metric: of those that are in order in every training and give the placebo at most a quarter of the
+# oracle's gain, the one that takes the least time.
 
 # %%
-worth = measuring.validation(checked, costs)
-_ = display(measuring.validation_table(worth))
+measuring.best_reading(worth, most=0.25)
 
-# %%
+# %% tags=["hide-input"]
 told = words.caveat(profile) + measuring.validation_reading(worth)
-_ = display(Markdown(told))
+display(Markdown(told))
 
 # %% [markdown]
-# *In order* is the share of trainings in which base and oracles are in order; *retest* the correlation of the gains by problem
-# between trainings; *problems needed* are those that show a quarter of the oracle's gain with three trainings.
+# The rule was written down when these outcomes were known and no merge had been scored by information gained; by the older metrics the
+# merges of chapters 00 and 05 had been scored before.
 #
-# The rule by which the primary reading is named: of the readings that are in order in every training and give the placebo at most a
-# quarter of the oracle's gain, the one that takes the least time. It was written down when these development outcomes were known
-# and no merge had been read by information gained; by the older readings the merges of chapters 00 and 05 had been scored before.
+# **Change this:** allow the placebo half of the oracle's gain, or all of it (`most=1`). Is another metric named? Look in Table 1 for
+# what keeps the others out.
 #
-# Where the placebo gains as much as the oracle, a reading is fooled by format. In a forced choice that can happen, though the numbers
-# are the same in every choice: the gold solution's words stand before each calculation, and *left* or *altogether* names the
-# operation to whoever has learned how solutions are worded, without a look at the problem.
-#
-# ## Several trainings
-#
-# One training may be lucky. The committed results hold several, and the rule is applied to them:
-
-# %%
-committed = results.load_outcomes(
-    experiment="measuring", profile="pocket", language="sw"
-)
-repeated_costs = results.load_costs(profile="pocket", language="sw")
-repeated = measuring.validation_means(committed)
-title = measuring.validation_title(committed)
-_ = measuring.validation_figure(repeated, title)
-
-# %%
-repeated_worth = measuring.validation(committed, repeated_costs)
-_ = display(measuring.validation_table(repeated_worth))
-
-# %%
-told = measuring.validation_reading(repeated_worth)
-_ = display(Markdown(told))
-
-# %% [markdown]
 # ## Other languages
 #
-# A reading that works in Swahili may fail in another script. The same oracles and the same placebo, trained and read in each
-# language for which results are committed:
+# A metric that works in Swahili may fail in another script. The rule was applied to Swahili alone, so any other language is a test of it
+# (Table 2).
 
-# %%
-everywhere = results.load_outcomes(experiment="measuring", profile="pocket")
-languages = measuring.by_language(
-    everywhere, results.load_costs(profile="pocket")
-)
-_ = display(measuring.by_language_table(languages))
+# %% tags=["hide-input"]
+everywhere, costs = measuring.committed_validation()
+languages = measuring.by_language(everywhere, costs)
+measuring.by_language_table(languages, number=2)
 
-# %%
-_ = display(Markdown(measuring.by_language_reading(languages)))
+# %% tags=["hide-input"]
+display(Markdown(measuring.by_language_reading(languages)))
 
 # %% [markdown]
-# The reading was named by the Swahili results. The other languages had no part in that, so they are a test of it; where there
-# is one training, its interval covers other problems but no other training, and *in order* is one case.
+# ## Are answers read right?
 #
-# ## The same outputs, read by the harness
-#
-# All generated answers of these models, read by both:
+# To read the final number sounds trivial. It is not: a model may write it in its own script, with the separators of its language, with a
+# currency, a full stop or a sentence after it. Table 3 has answers that all say 18, read by `xlnb.extract_number` and by both filters of
+# lm-evaluation-harness, the tool that most papers use.
 
 # %%
+answers = [
+    ("en", "The answer is $18.00 a day.", 18),
+    ("sw", "Jibu ni shilingi 18 kila siku, si 20.", 18),
+    ("bn", "উত্তর হল 18।", 18),
+    ("bn", "উত্তর হল ১৮।", 18),
+    ("te", "సమాధానం ౧౮.", 18),
+]
+measuring.ways_table(answers, number=3)
+
+# %% [markdown]
+# **Change this:** add an answer in a language that you know, as a person would write it. Which reader gets it?
+#
+# The strict filter looks for English words in Bengali answers, native digits never count, and text is compared, so that 18.00 is not 18.
+# How much does that matter for what models really write? Table 4 has the answers of the models above, read by both.
+
+# %% tags=["hide-input"]
 answers = measuring.reread(everywhere)
-_ = display(Markdown(measuring.referee_by_language(answers)))
+measuring.referee_table(answers, number=4)
 
 # %% [markdown]
-# ## Where the noise comes from
+# A language in which right answers count as wrong looks weak whatever the method. More answers, those on which the two readers differ,
+# and the gold solutions as a check of both:
+
+# %% tags=["hide-output", "hide-input"]
+display(measuring.ways_table())
+display(measuring.referee_examples(answers))
+display(measuring.gold_table(measuring.gold_readings()))
+
+# %% [markdown]
+# ## How much does it take to see three points?
 #
-# A difference between two models varies from problem to problem and from training to training. The first kind of noise
-# shrinks with more problems, the second only with more trainings:
+# A difference between two models varies from problem to problem and from training to training. The first kind of noise shrinks with more
+# problems, the second only with more trainings (Table 5).
 
-# %%
-noise = measuring.noise(committed, PRIMARY)
-told = measuring.noise_sentence(noise, PRIMARY, problems=250)
-_ = display(Markdown(told))
-
-# %% [markdown]
-# ## How many problems and trainings to see three points?
-#
-# A gain of three points would be a good result for a method. With the noise of *calculations right* as measured here, the power to see
-# it would be:
-
-# %%
-answered = measuring.noise(committed, "expression")
-_ = display(
-    measuring.power_table(
-        answered,
-        0.03,
-        "Calculations right: power to see 3 points",
-        (100, 250, 1000, 4000),
-        (3, 5, 10),
-    )
-)
+# %% tags=["hide-input"]
+noise = {
+    metric: measuring.noise(outcomes, metric)
+    for metric in (PRIMARY, EXPRESSION)
+}
+measuring.noise_table(noise, number=5)
 
 # %% [markdown]
-# And exact match on MGSM's 250 problems? Say two larger models of about 50 % differ on one problem in five, and trainings by one
-# point:
+# Three points would be a good result for a method. Would MGSM's 250 problems show them? Say two larger models of about 50 % differ on one
+# problem in five, and trainings by one point. In JupyterLab the controls below answer for other differences (in points, or hundredths of a nat) and for the
+# noise measured here; on paper, Table 6.
+
+# %% tags=["hide-input"]
+measured = {
+    "exact match, assumed": measuring.ASSUMED,
+    "calculations right, measured": noise[EXPRESSION],
+    "information gained, measured": noise[PRIMARY],
+}
 
 # %%
-assumed = stats.binary_components(0.5, discordant=0.2, seed_sd=0.01)
-_ = display(
-    measuring.power_table(
-        assumed,
-        0.03,
-        "Exact match (assumed): power to see 3 points",
-        (250, 1000, 2000),
-        (3, 5, 10),
-    )
-)
+measuring.power_calculator(measured, difference=0.03, number=6)
 
-# %%
+# %% tags=["hide-input"]
 told = measuring.needed_sentence(
-    assumed, 0.03, (3, 5, 10), "to see 3 points of exact match"
+    measuring.ASSUMED, 0.03, (3, 5, 10), "three points"
 )
-_ = display(Markdown(told))
+display(Markdown(told))
 
 # %% [markdown]
-# A score of 250 problems does not show three points. That is no reason not to look, but a reason not to rank methods by it. The
-# primary reading does better; a quarter of what the oracle gains:
+# A score of 250 problems does not show three points. That is no reason not to look, but a reason not to rank methods by it. The primary
+# metric does better; what it takes to see a quarter of the oracle's gain, and three points of *calculations right* with the noise of our
+# model:
 
-# %%
-gain = repeated_worth.set_index("metric")["gain"][PRIMARY]
-_ = display(
+# %% tags=["hide-output", "hide-input"]
+gain = worth.set_index("metric")["gain"][PRIMARY]
+display(
     measuring.power_table(
-        noise,
+        noise[PRIMARY],
         gain / 4,
-        "Power to see a quarter of the oracle’s gain",
         (25, 50, 100, 200),
         (3, 5, 10),
+        "a quarter of the oracle’s gain by the primary metric",
+    )
+)
+display(
+    measuring.power_table(
+        noise[EXPRESSION],
+        0.03,
+        (100, 250, 1000, 4000),
+        (3, 5, 10),
+        "three points of calculations right",
     )
 )
 
 # %% [markdown]
 # ## Few trainings, many comparisons
 #
-# The intervals of this book resample trainings and problems. With three trainings there is little to resample, so they may be
-# too short:
+# Three trainings say little of how trainings differ. The intervals of this book allow for that: they add the uncertainty over trainings,
+# by Student's t, to that over problems. Do they hold what they promise?
 
-# %%
-told = measuring.error_rate_sentence((3, 5, 10), noise, problems=200)
-_ = display(Markdown(told))
-
-# %% [markdown]
-# And who makes twenty comparisons finds one by chance. Verdicts in this book are therefore corrected by Holm's method within
-# each table. The first chapter's comparisons with the base, corrected and not:
-
-# %%
-first = results.load_outcomes(
-    experiment="first-swap",
-    profile="pocket",
-    language="sw",
-    split="scored",
-    shots=2,
+# %% tags=["hide-input"]
+told = measuring.error_rate_sentence(
+    (3, 5, 10), noise[PRIMARY], problems=200
 )
-told = measuring.corrected_sentence(comparisons.against_base(first))
-_ = display(Markdown(told))
+display(Markdown(told))
 
 # %% [markdown]
-# For two models that each answer right or wrong, McNemar's test asks on which problems just one of them is right. It is about
-# these two models and not about another training of them:
+# And who makes twenty comparisons finds one by chance. So every question of this book is declared as a *family* with all its contrasts, and
+# verdicts are corrected by Holm's method over the whole family (Table 7). *Significant* means: the interval excludes zero, and the
+# corrected p is below 5 %. A contrast of fewer than three trainings gets no verdict.
 
-# %%
+# %% tags=["hide-input"]
+families = measuring.judged_families()
+measuring.families_table(families, number=7)
+
+# %% tags=["hide-input"]
+display(Markdown(measuring.families_sentence(families)))
+
+# %% [markdown]
+# An aside: papers often test two models by McNemar's method, which asks on which problems just one of them is right. That is another
+# question, about these two models and not about another training of them:
+
+# %% tags=["hide-input"]
 told = measuring.mcnemar_sentence(
-    committed, "expression", "oracle", "base", "sw", seed=0
+    outcomes, EXPRESSION, "oracle", "base", language, seed
 )
-_ = display(Markdown(told))
+display(Markdown(told))
 
 # %% [markdown]
+# ## Exercises
+#
+# 1. With MGSM's 250 problems, how many trainings give a power of 80 % for three points?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from xlnb import stats
+#
+# [
+#     round(stats.power(0.03, measuring.ASSUMED, 250, count), 2)
+#     for count in (3, 10, 100, 1000)
+# ]
+# ```
+#
+# None: power hardly rises beyond ten trainings. What is left is the noise of the problems, and there are no more of them.
+#
+# </details>
+#
+# 2. Find an answer that a person reads as 18 and `xlnb.extract_number` does not.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from xlnb.evaluation.answers import extract_number
+#
+# extract_number("The answer is eighteen.", "en")
+# ```
+#
+# Nothing is read: numbers in words are none to either reader. A model that writes them would look weak.
+#
+# </details>
+#
 # ## Summary
 
-# %%
-told = words.caveat(profile) + measuring.primary_sentence(worth)
-_ = display(Markdown(told))
-
-# %%
-_ = display(Markdown(measuring.measuring_summary(repeated_worth, gold)))
-
-# %%
-_ = display(Markdown(measuring.by_language_summary(languages, answers)))
+# %% tags=["hide-input"]
+told = words.caveat(profile) + measuring.summary(worth, languages, answers)
+display(Markdown(told))
 
 # %% [markdown]
-# - **What would change our mind:** oracle and placebo come from our own grammar. A reading that orders them may still miss what
-#   problems written by people ask for, and at seven billion parameters exact match is no longer at the floor. Information gained
-#   also rises with confidence: a sharper model is more surprised behind a wrong problem. Where it and the plain likelihood disagree,
-#   as they do on task arithmetic in the first chapter, both are shown.
+# **What would change our mind:** oracle and placebo come from our own grammar. A metric that orders them may still miss what problems
+# written by people ask for, and at seven billion parameters exact match is no longer at the floor. Information gained also rises with
+# confidence: a sharper model is more surprised given a wrong problem. Where it and the plain likelihood disagree, both are shown.
 #
 # Before: [Base and data](01-base-and-data.ipynb). Next: [Layer-Swapping](05-layer-swapping.ipynb).

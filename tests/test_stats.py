@@ -15,7 +15,6 @@ from xlnb.errors import RequestError
 from xlnb.stats import (
     Components,
     Interval,
-    _resamples,
     binary_components,
     crossed_interval,
     holm,
@@ -87,12 +86,26 @@ def test_excluding_zero():
 # --- crossed ---------------------------------------------------------------------------------------------
 
 
-def test_one_seed_is_a_bootstrap_over_problems():
-    values = np.random.default_rng(1).normal(0, 1, 400)
-    interval = crossed_interval(values)
-    assert (interval.n, interval.seeds) == (400, 1)
-    half = 1.96 * values.std(ddof=1) / 20
-    assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.015)
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1)])
+def test_one_seed_or_one_problem_gives_the_paired_t_test(shape):
+    values = np.random.default_rng(1).normal(0.3, 1, 40)
+    interval, reference = crossed_interval(values.reshape(shape)), stats.ttest_1samp(values, 0)
+    assert (interval.seeds, interval.n) == shape
+    assert (interval.low, interval.high) == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    assert interval.p == pytest.approx(reference.pvalue)
+
+
+def test_the_half_width_is_made_of_mean_squares():
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    table = simulated(Components(2, 1, 0.5, 0), 4, 7, 1, np.random.default_rng(1))[0]
+    squares = anova_lm(ols("outcome ~ C(seed) + C(problem)", frame(table)).fit())["mean_sq"] / 28
+    half = math.sqrt(
+        squares["C(seed)"] * stats.t.isf(0.025, 3) ** 2 + squares["C(problem)"] * stats.t.isf(0.025, 6) ** 2
+    )
+    interval = crossed_interval(table)
+    assert (interval.low, interval.high) == pytest.approx((table.mean() - half, table.mean() + half))
 
 
 def test_constant_outcomes_have_no_width():
@@ -109,29 +122,10 @@ def test_the_interval_covers_another_training_too():
     assert crossed_interval(table[:1]).high == pytest.approx(crossed_interval(table[:1]).low)
 
 
-def test_repeatable():
-    table = np.random.default_rng(0).normal(size=(3, 30))
-    assert crossed_interval(table, seed=4) == crossed_interval(table, seed=4)
-    assert crossed_interval(table, seed=5) != crossed_interval(table, seed=4)
-    assert crossed_interval(table, seed=5).value == crossed_interval(table, seed=4).value
-
-
-def test_coverage_on_simulated_data():
-    # Truth 0; effects of seeds, of problems, and noise. 95 % intervals should hold 0 about that often: the crossed bootstrap
-    # is conservative in the interaction, and a little narrow with few seeds.
-    rng = np.random.default_rng(3)
-    trials, seeds, problems = 150, 8, 40
-    covered = 0
-    for _ in range(trials):
-        table = (
-            rng.normal(0, 0.3, (seeds, 1)) + rng.normal(0, 0.7, (1, problems)) + rng.normal(0, 0.7, (seeds, problems))
-        )
-        interval = crossed_interval(table)
-        covered += interval.low <= 0 <= interval.high
-    assert 0.88 <= covered / trials <= 0.995
-    # An interval that ignores either seeds or problems would be much too narrow here:
-    ignoring = crossed_interval(table.mean(axis=0))
-    assert interval.high - interval.low > 1.1 * (ignoring.high - ignoring.low)
+def test_ignoring_seeds_or_problems_would_be_too_narrow():
+    table = simulated(Components(0.3, 9, 0.1, 0), 8, 40, 1, np.random.default_rng(3))[0]
+    full, *partial = (crossed_interval(part) for part in (table, table.mean(axis=0), table.mean(axis=1)[:, None]))
+    assert all(full.high - full.low > 1.1 * (part.high - part.low) for part in partial)
 
 
 # --- paired ----------------------------------------------------------------------------------------------
@@ -218,49 +212,36 @@ def simulated(components, seeds, problems, trials, rng, difference=0.0):
     )
 
 
-def test_p_agrees_with_the_interval():
-    shown = []
-    for mean, table in zip(
-        np.linspace(0, 0.9, 80),
-        simulated(Components(0.05, 1, 1, 0), 4, 30, 80, np.random.default_rng(2)),
-        strict=True,
-    ):
-        interval = crossed_interval(table + mean)
-        shown.append(interval.excludes_zero)
-        if abs(interval.p - 0.05) > 0.001:  # two resamples of 4000, on two sides
-            assert (interval.p < 0.05) == interval.excludes_zero
-    assert 15 < sum(shown) < 65
+@pytest.mark.parametrize(("seeds", "problems"), [(4, 30), (2, 2), (1, 9), (3, 250)])
+def test_p_is_below_5_percent_just_where_the_interval_excludes_zero(seeds, problems):
+    tables = simulated(Components(0.05, 1, 1, 0), seeds, problems, 120, np.random.default_rng(2))
+    means = np.linspace(0, 12 / math.sqrt(seeds * problems), 120)
+    found = [crossed_interval(table + mean) for mean, table in zip(means, tables, strict=True)]
+    assert [one.p < 0.05 for one in found] == [one.excludes_zero for one in found]
+    assert 5 < sum(one.excludes_zero for one in found) < 115
 
 
-def test_p_is_the_normal_one_where_problems_are_many():
-    values = np.random.default_rng(4).normal(size=400)
-    for z in (0.5, 1.5, 2.5):
-        table = (values - values.mean()) / values.std(ddof=1) + z / 20
-        assert crossed_interval(table).p == pytest.approx(2 * stats.norm.sf(z), abs=0.02)
-
-
-def test_resampled_means_of_zero_count_on_both_sides():
-    table = np.array([1, 1, 1, -1, 0, 0, 0, 0])
-    drawn = stats.multinomial(8, [3 / 8, 1 / 8, 4 / 8])
-    at_most = sum(drawn.pmf([i, j, 8 - i - j]) for i, j in product(range(9), repeat=2) if i <= j <= 8 - i)
-    interval = crossed_interval(table)
-    assert interval.p == pytest.approx(2 * at_most, abs=0.03)
-    assert crossed_interval(-table).p == interval.p
-
-
-def test_resampled_means_of_zero_are_exact():
-    # Fifths and sevenths of integers would sum to 1e-17 and fall on one side.
-    table = np.random.default_rng(1).integers(-1, 2, (5, 7))
-    means = np.einsum("rs,sp,rp->r", *(x.astype(int) for x in (_resamples(5, 7, 0)[0], table, _resamples(5, 7, 0)[1])))
-    assert (means == 0).sum() > 50
-    assert crossed_interval(table).p == 2 * (min((means <= 0).sum(), (means >= 0).sum()) + 1) / 4001
+def test_at_the_level_p_the_interval_just_reaches_zero():
+    for mean, table in product((0.1, 1, 20), simulated(Components(0.1, 1, 1, 0), 3, 20, 5, np.random.default_rng(0))):
+        interval = crossed_interval(table - table.mean() + mean)
+        parts = (table.mean(axis=1), table.mean(axis=0))
+        half = math.hypot(*(stats.sem(part) * stats.t.isf(interval.p / 2, len(part) - 1) for part in parts))
+        assert half == pytest.approx(mean)
 
 
 def test_p_has_bounds():
-    assert crossed_interval(np.full((3, 7), 0.25)).p == 2 / 4001
+    assert crossed_interval(np.full((3, 7), 0.25)).p == 0
     assert crossed_interval(np.zeros((3, 7))).p == 1
+    assert crossed_interval(np.array([[1.0, -1.0], [-1.0, 1.0]])).p == 1
     assert crossed_interval(np.array([[2.0]])).p is None
     assert mean_interval(np.array([0, 1])).p is None
+    # Seeds or problems that do not differ leave the other's t-test.
+    same_seeds = np.tile(np.arange(1.0, 9), (3, 1))
+    for table in (same_seeds, same_seeds.T):
+        assert crossed_interval(table).p == pytest.approx(stats.ttest_1samp(np.arange(1, 9), 0).pvalue)
+    assert crossed_interval(np.tile([1e9, 1e9 + 1], 500)).p == 0
+    for p in (crossed_interval(np.full((3, 7), value)).p for value in (0.1, 1 / 3)):
+        assert 0 <= p < 1e-20, "rounding is no variance"
 
 
 def test_p_survives_an_exchange_of_sides():
@@ -271,24 +252,52 @@ def test_p_survives_an_exchange_of_sides():
     assert there.p == back.p
 
 
+TRIALS = 10_000
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize(
-    ("seeds", "low", "high"),
-    # Where seeds make nearly all the variance, the bootstrap over few of them is far from 5 %.
-    [(3, 0.2, 0.32), (5, 0.1, 0.2), (20, 0.04, 0.1)],
+    ("components", "low", "high"),
+    [
+        pytest.param(Components(1, 1, 1, 0), 0.035, 0.058, id="seeds dominate"),
+        pytest.param(Components(0, 1, 0.02, 0), 0.035, 0.058, id="problems dominate"),
+        pytest.param(Components(0, 0, 1, 0), 0.002, 0.01, id="cells dominate, which count twice"),
+        pytest.param(Components(0.01, 0.5, 0.5, 0), 0.01, 0.045, id="all three"),
+    ],
 )
-def test_false_alarms_of_the_crossed_bootstrap_where_seeds_vary(seeds, low, high):
-    assert low < simulated_error_rate(Components(1, 1, 1, 0), 60, seeds, trials=600).value < high
+def test_false_alarms_are_at_most_5_percent_and_not_absurdly_fewer(components, seeds, low, high):
+    rate = simulated_error_rate(components, 60, seeds, TRIALS)
+    assert low < rate.value < high
+    assert rate.value <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / TRIALS)
+    exact = power(0, components, 60, seeds)
+    assert exact <= 0.05 + 1e-9
+    assert rate.value == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / TRIALS))
 
 
-def test_false_alarms_are_few_where_problems_vary():
-    assert simulated_error_rate(Components(0, 1, 1, 0), 60, 3, trials=600).value < 0.05
+def laplace(rng, seeds, problems):
+    return rng.laplace(size=(seeds, 1)) + rng.laplace(size=(1, problems)) + 2 * rng.laplace(size=(seeds, problems))
+
+
+def right_or_wrong(rng, seeds, problems):
+    """Answers of two models, right where skill plus the trainings' luck exceeds a difficulty that each has of its own."""
+    shared, luck = rng.normal(size=(1, 1, problems)), rng.normal(0, 0.4, (2, seeds, 1))
+    margins = shared + rng.normal(size=(2, 1, problems)) + luck + rng.normal(size=(2, seeds, problems))
+    return np.subtract(*(margins > 0).astype(float))
+
+
+@pytest.mark.parametrize("draw", [laplace, right_or_wrong])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_false_alarms_where_effects_are_not_normal(draw, seeds):
+    rng, trials = np.random.default_rng(1), 2000
+    rate = np.mean([crossed_interval(draw(rng, seeds, 100)).excludes_zero for _ in range(trials)])
+    assert 0.005 < rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
 
 def test_the_simulated_error_rate_is_that_of_crossed_interval():
     components = Components(0.3, 1, 1, 0)
     rate = simulated_error_rate(components, 20, 3, trials=1000)
-    tables = simulated(components, 3, 20, 120, np.random.default_rng(6))
-    assert rate.value == pytest.approx(np.mean([crossed_interval(table).p < 0.05 for table in tables]), abs=0.08)
+    tables = simulated(components, 3, 20, 1000, np.random.default_rng(6))
+    assert rate.value == pytest.approx(np.mean([crossed_interval(table).p < 0.05 for table in tables]), abs=0.03)
     assert rate.n == 1000 and rate.low < rate.value < rate.high
     assert simulated_error_rate(components, 20, 3, trials=30) == simulated_error_rate(components, 20, 3, trials=30)
     with pytest.raises(RequestError, match="at least one of each"):
@@ -395,40 +404,38 @@ def test_power_with_one_seed_is_that_of_the_paired_t_test():
         assert power(difference, Components(0, 1, 0.5, 0), problems, 1, level) == pytest.approx(reference)
 
 
-@pytest.mark.parametrize(
-    ("components", "df"),
-    [(Components(1, 0, 0, 0), 2), (Components(0, 1, 0, 0), 4), (Components(0, 0, 1, 0), 1 / (1 / 2 + 1 / 4 + 1 / 8))],
-)
-def test_power_has_the_degrees_of_freedom_of_its_largest_part(components, df):
-    variance = components.seed / 3 + components.problem / 5 + components.residual / 15
-    reference = TTestPower().power(1 / math.sqrt(variance), 1, 0.05, df=df)
-    assert power(1, components, problems=5, seeds=3) == pytest.approx(reference)
+@pytest.mark.parametrize(("components", "df"), [(Components(1, 0, 0, 0), 2), (Components(0, 1, 0, 0), 4)])
+def test_power_has_the_degrees_of_freedom_of_the_only_part(components, df):
+    variance = components.seed / 3 + components.problem / 5
+    for difference, level in product((0, 0.4, 1, 3), (0.05, 0.01)):
+        reference = TTestPower().power(difference / math.sqrt(variance), 1, level, df=df)
+        assert power(difference, components, problems=5, seeds=3, level=level) == pytest.approx(reference)
 
 
-def rejections(tables):
-    """Test each table with the mean squares of a crossed layout, Satterthwaite's degrees of freedom: the share below 0.05."""
-    _, seeds, problems = tables.shape
-    rows, columns, mean = tables.mean(axis=2), tables.mean(axis=1), tables.mean(axis=(1, 2))
-    rest = tables - rows[:, :, None] - columns[:, None, :] + mean[:, None, None]
-    a, b = rows.var(axis=1, ddof=1) / seeds, columns.var(axis=1, ddof=1) / problems
-    c = (rest**2).sum(axis=(1, 2)) / ((seeds - 1) * (problems - 1) * seeds * problems)
-    variance = np.maximum(a + b - c, 1e-12)
-    df = variance**2 / (a**2 / (seeds - 1) + b**2 / (problems - 1) + c**2 / ((seeds - 1) * (problems - 1)))
-    return np.mean(2 * stats.t.sf(np.abs(mean) / np.sqrt(variance), df) < 0.05)
+@pytest.mark.parametrize("difference", [0.0, 0.25, 0.5, 1.5])
+@pytest.mark.parametrize(("seeds", "problems"), [(2, 50), (3, 9), (5, 40), (12, 25)])
+def test_power_is_how_often_crossed_interval_excludes_zero(difference, seeds, problems):
+    components, trials = Components(0.1, 1.0, 1.0, 0), 1500
+    tables = simulated(components, seeds, problems, trials, np.random.default_rng(seeds), difference)
+    shown = np.mean([crossed_interval(table).excludes_zero for table in tables])
+    expected = power(difference, components, problems, seeds)
+    assert shown == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / trials))
 
 
-@pytest.mark.parametrize("difference", [0.0, 0.25, 0.5])
-@pytest.mark.parametrize(("seeds", "problems"), [(5, 40), (12, 25)])
-def test_power_agrees_with_simulation(difference, seeds, problems):
-    components = Components(0.1, 1.0, 1.0, 0)
-    tables = simulated(components, seeds, problems, 3000, np.random.default_rng(seeds), difference)
-    # Four standard errors of 3000 trials are 0.016 to 0.037; Satterthwaite's degrees are an approximation too.
-    assert rejections(tables) == pytest.approx(power(difference, components, problems, seeds), abs=0.035)
+def test_power_under_no_difference_is_at_most_the_level():
+    for problems, seeds, level in product((2, 40, 10**6), (2, 3, 9), (0.05, 0.2)):
+        assert 0 < power(0, Components(0.2, 1, 1, 0), problems, seeds, level) <= level
+    assert power(0, Components(0, 1, 1, 0), 40, 1) == pytest.approx(0.05)
 
 
-def test_power_under_no_difference_is_the_level():
-    for problems, seeds, level in product((2, 40), (1, 2, 9), (0.05, 0.2)):
-        assert power(0, Components(0.2, 1, 1, 0), problems, seeds, level) == pytest.approx(level)
+def test_more_problems_never_lower_a_power_above_the_level():
+    rng, problems = np.random.default_rng(0), np.unique(np.geomspace(2, 1e6, 60).astype(int))
+    for seeds in (1, 2, 3, 10) * 4:
+        components = Components(0 if seeds == 1 else 10 ** rng.uniform(-5, 0), 1, rng.uniform(), 0)
+        difference = 10 ** rng.uniform(-2, 1)
+        found = np.array([power(difference, components, n, seeds) for n in problems])
+        above = found[found > 0.05]
+        assert np.all(np.diff(above) > -1e-9)
 
 
 def test_power_is_defined_at_the_edges():
@@ -440,7 +447,7 @@ def test_power_is_defined_at_the_edges():
     rising = [power(x, Components(1, 0, 0, 0), 100, 2) for x in np.linspace(0, 60, 200)]
     assert np.all(np.diff(rising) > 0)  # and nowhere NaN
     nothing = Components(0, 0, 0, 0)
-    assert [power(x, nothing, 10, 3) for x in (0, 0.1)] == [0.05, 1]
+    assert [power(x, nothing, 10, 3) for x in (0, 0.1)] == [0, 1]
     assert needed_problems(0.1, nothing, 3) == 2
 
 

@@ -291,7 +291,7 @@ def test_a_reading_on_which_no_gain_of_the_oracle_is_shown_has_no_share_and_no_n
     cases = [
         -ORACLE_GAINS,
         np.zeros((2, 4)),
-        np.array([[0.9, -0.3, 0.9, -0.3], [-0.3, 0.9, -0.3, 0.9]]),  # 0.3 on average, and zero is in the interval
+        np.array([[0.9, -0.3, 0.9, -0.3], [0.9, -0.3, 0.3, 0.3]]),  # 0.3 on average, and zero is in the interval
     ]
     parts = [validated(GAINS | {ORACLE: cases[i % 3]}, [metric]) for i, metric in enumerate(CANDIDATES)]
     worth = measuring.validation(pd.concat(parts), COSTS)
@@ -319,16 +319,21 @@ def test_a_reading_costs_what_the_cheapest_way_to_it_costs(outcomes_by_hand):
 def test_means_have_their_units_and_intervals(outcomes_by_hand):
     means = measuring.validation_means(outcomes_by_hand).set_index(["metric", "method"])
     assert len(means) == len(CANDIDATES) * 5
-    for metric, scale in (("nll", 1), (EXPRESSION, 100)):
-        part = select(outcomes_by_hand, metric=metric, method=ORACLE)
-        expected = stats.crossed_interval(part.pivot(index="seed", columns="problem", values="outcome").to_numpy())
-        row = means.loc[(metric, ORACLE)]
-        assert row[["value", "low", "high"]].tolist() == pytest.approx(
-            [scale * expected.value, scale * expected.low, scale * expected.high]
-        )
-        assert (row["n"], row["seeds"], means.loc[(metric, "base"), "seeds"]) == (4, 2, 1)
-    assert means.loc[("nll", ORACLE), "value"] == pytest.approx(1.25 - 0.5)
-    assert means.loc[(EXPRESSION, ORACLE), "value"] == pytest.approx(100 * (1.25 + 0.5))
+    part = select(outcomes_by_hand, metric="nll", method=ORACLE)
+    expected = stats.crossed_interval(part.pivot(index="seed", columns="problem", values="outcome").to_numpy())
+    row = means.loc[("nll", ORACLE)]
+    assert row[["value", "low", "high"]].tolist() == pytest.approx([expected.value, expected.low, expected.high])
+    assert (row["n"], row["seeds"], means.loc[("nll", "base"), "seeds"]) == (4, 2, 1)
+    assert row["value"] == pytest.approx(1.25 - 0.5)
+
+
+def test_the_interval_of_a_share_stays_within_0_and_100_percent():
+    right = answered(base={0: "01" * 50}, oracle={0: "0001" + "0" * 96}, placebo={0: "1" * 99 + "0"})
+    means = measuring.validation_means(right).set_index("method")
+    half = 100 * 1.984217 * 0.502519 / 10  # Student's quantile with 99 degrees of freedom times the standard error
+    assert means.loc["base", ["value", "low", "high"]].tolist() == pytest.approx([50, 50 - half, 50 + half])
+    assert means.loc["oracle", "low"] == 0 and 1 < means.loc["oracle", "high"] < 4
+    assert means.loc["placebo", "high"] == 100 and 96 < means.loc["placebo", "low"] < 99
 
 
 # --- in other languages ----------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlnb.chapters import layer_swapping, words
+from xlnb.chapters import layer_swapping
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import LIKELIHOODS
-from xlnb.studies import committing
+from xlnb.evaluation.readings import LIKELIHOODS, PRIMARY
+from xlnb.studies import claims, committing
 from xlnb.studies import outcomes as results
-from xlnb.studies.comparisons import ARMS
+from xlnb.studies.comparisons import ARMS, BETTER, NOT_SHOWN, UNJUDGED, WORSE
 from xlnb.studies.experiments import CONTROLS, RANDOM_CONTROLS, SWAP, SWAP_CONTROLS, SWEEP
 from xlnb.studies.outcomes import COLUMNS, select
 from xlnb.studies.profiles import PROFILES
@@ -52,10 +52,9 @@ def test_the_sweep_has_every_pair_of_counts_that_fits(study):
 
 
 def test_swapping_no_layer_is_the_math_expert(study):
-    assert "at most 0 nats" in layer_swapping.sweep_baseline(study.outcomes(SMALL_SWEEP), "sw")
-    cells = layer_swapping.sweep_contrasts(study.outcomes(SMALL_SWEEP), "sw").set_index(["bottom", "top"])
-    assert cells.loc[(0, 0), "difference"] == 0
-    assert (cells.drop((0, 0))["difference"] != 0).all()
+    assert "at most 0 nats" in layer_swapping.sweep_baseline(study)
+    found = layer_swapping.counted(study.outcomes(SMALL_SWEEP))
+    assert len(found) == 3 and (found["difference"] != 0).all()
 
 
 def test_committed_and_live_say_the_same(study, committed):
@@ -77,10 +76,10 @@ def test_controls_are_scored_on_the_same_problems(study):
 def test_the_pooled_random_arm_is_the_mean_of_the_random_ones(study):
     outcomes = study.outcomes(CONTROLS)
     pooled = select(
-        layer_swapping.with_pooled_random(outcomes), partition=layer_swapping.RANDOM, metric="nll", test_language="en"
+        layer_swapping.with_pooled_random(outcomes), partition=claims.RANDOM[1], metric="nll", test_language="sw"
     )
     each = [
-        select(outcomes, method=SWAP, partition=name, metric="nll", test_language="en").set_index("problem")["outcome"]
+        select(outcomes, method=SWAP, partition=name, metric="nll", test_language="sw").set_index("problem")["outcome"]
         for name in RANDOM_CONTROLS
     ]
     expected = sum(each) / len(each)
@@ -89,46 +88,74 @@ def test_the_pooled_random_arm_is_the_mean_of_the_random_ones(study):
     assert len(got) == len(expected) > 0
 
 
-def test_contrasts_are_of_c_against_each_other(study):
-    table = layer_swapping.control_contrasts(study.outcomes(CONTROLS), "sw")
-    assert set(table["metric"]) == set(LIKELIHOODS)
+def test_the_swap_by_c_is_held_against_each_rival_once(study):
+    table = layer_swapping.controls(study)
+    assert set(table["metric"]) == {PRIMARY} and set(table["split"]) == {"scored"}
     assert set(table["method_a"]) == {SWAP} and set(table["partition_a"]) == {"C"}
-    others = set(zip(table["method_b"], table["partition_b"], strict=True))
-    assert {("math-only", ""), (SWAP, "complement of C"), (SWAP, layer_swapping.RANDOM), (SWAP, "A")} <= others
-    names = {words.pair_name(row, layer_swapping.by_partition) for row in table.itertuples()}
-    assert {"C − Math only", "C − complement of C", f"C − {layer_swapping.RANDOM}", "C − A"} <= names
-    row = table[(table["method_b"] == "math-only") & (table["metric"] == "nll")].iloc[0]
-    outcomes = select(study.outcomes(CONTROLS), metric="nll", test_language="sw")
+    others = list(zip(table["method_b"], table["partition_b"], strict=True))
+    assert len(others) == len(set(others))
+    assert {("math-only", ""), ("task-arithmetic", ""), (SWAP, "complement of C"), claims.RANDOM, (SWAP, "A")} <= set(
+        others
+    )
+    row = table[table["method_b"] == "math-only"].iloc[0]
+    outcomes = select(study.outcomes(CONTROLS), metric=PRIMARY, test_language="sw")
     means = [select(outcomes, method=m, partition=p)["outcome"].mean() for m, p in ((SWAP, "C"), ("math-only", ""))]
     assert row["difference"] == pytest.approx(means[0] - means[1])
+    assert set(table["verdict"]) == {UNJUDGED}, "one training"
 
 
-CELLS = pd.DataFrame(
-    [
-        (0, 0, 0.0, 0.0, 0.0, 96, 3, "not shown"),
-        (0, 1, 0.2, 0.1, 0.3, 96, 3, "worse"),
-        (2, 0, -0.1, -0.2, -0.05, 96, 3, "better"),
-        (2, 1, 0.01, -0.1, 0.1, 96, 3, "not shown"),
-    ],
-    columns=["bottom", "top", "difference", "low", "high", "n", "seeds", "verdict"],
-)
+def cells(*verdicts):
+    """Judged cells of a small sweep: gains of -0.2, +0.1 and -0.01 with these verdicts."""
+    rows = [(0, 1, -0.2, -0.3, -0.1), (2, 0, 0.1, 0.05, 0.2), (2, 1, -0.01, -0.1, 0.1)]
+    columns = ["bottom", "top", "difference", "low", "high"]
+    usual = {
+        "method_a": SWAP,
+        "method_b": "math-only",
+        "partition_b": "",
+        "language": "sw",
+        "test_language": "sw",
+        "n": 96,
+    }
+    usual |= {"benchmark": "templates", "split": "development", "metric": PRIMARY, "seeds": 3, "family": "counts"}
+    table = pd.DataFrame(rows, columns=columns).assign(**usual, verdict=verdicts)
+    return table.assign(partition_a=[f"outer {row.bottom}+{row.top}" for row in table.itertuples()])
 
 
-def test_the_sweep_is_told_with_its_counts_and_extremes():
-    told = layer_swapping.sweep_reading(CELLS, "sw")
-    assert "96 development problems, 3 trainings: of 3 swaps 1 are better than the math expert, 1 worse" in told
-    assert "for 1 no difference is shown" in told
-    assert "the lowest difference is that of 2+0 (−0.100 nats [−0.200, −0.050])" in told
-    assert "the highest difference is that of 0+1 (+0.200 nats" in told
+CELLS = cells(WORSE, BETTER, NOT_SHOWN)
 
 
-def test_the_map_shows_each_cell_and_prints_shown_ones_bold():
-    axis = layer_swapping.sweep_figure(CELLS, "title").axes[0]
-    texts = {text.get_text(): text.get_fontweight() for text in axis.texts}
-    assert texts["−0.100\n[−0.200, −0.050]"] == "bold"
-    assert texts["+0.010\n[−0.100, +0.100]"] == "normal"
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["0", "2"]
-    assert "last layers" in axis.get_xlabel()
+def test_the_sweep_is_told_by_its_extremes():
+    told = layer_swapping.sweep_reading(CELLS)
+    assert "best cell of the map is 2+0 (+0.10 nats" in told and "the worst 0+1 (−0.20 nats" in told
+
+
+def test_the_map_shows_each_cell_and_what_is_significant():
+    shown = layer_swapping.sweep_figure(CELLS, number=3)
+    assert set(shown.verdicts.values()) == {WORSE, BETTER, NOT_SHOWN} and len(shown.verdicts) == 3
+    assert "highest 2+0 with +0.10, lowest 0+1 with −0.20" in shown.html
+    assert shown.html.count("<svg") == 2 and "Figure 3." in shown.html
+
+
+def test_cells_outside_zero_are_counted_by_their_own_interval():
+    assert list(layer_swapping.outside_zero(CELLS)) == [-1, 1, 0]
+    told = layer_swapping.lesson(CELLS, cells(*[UNJUDGED] * 3), None)
+    assert "1 of 3 swaps are worse" in told and "1 better" in told and "no second training" in told
+
+
+def test_one_training_is_the_training_that_is_asked_for(study):
+    one = layer_swapping.one_training(study)
+    assert set(one["seeds"]) == {1} and set(one["verdict"]) == {UNJUDGED}
+    several = layer_swapping.sweep(study)
+    assert list(one["difference"]) == list(several["difference"]), "there is but one here"
+    assert (0, 0) not in set(zip(one["bottom"], one["top"], strict=True))
+
+
+def test_a_slider_s_cell_is_told():
+    assert (
+        "+0.10 nats" in layer_swapping.cell_told(CELLS, 2, 0).html
+        and BETTER in layer_swapping.cell_told(CELLS, 2, 0).html
+    )
+    assert "math expert" in layer_swapping.cell_told(CELLS, 0, 0).html
 
 
 def test_a_merge_from_disk_is_the_merge_in_memory(study):
@@ -152,6 +179,7 @@ def test_only_one_experiment_is_read(committed):
         "math-only",
         "language-only",
         "soup",
+        "task-arithmetic",
         SWAP,
     }
     with pytest.raises(RequestError, match="No committed result of the experiment 'scorecard'"):
@@ -159,27 +187,31 @@ def test_only_one_experiment_is_read(committed):
 
 
 @pytest.mark.parametrize(
-    ("math_only", "random", "told"),
+    ("math_only", "addition", "f3"),
     [
-        (-0.2, -0.2, "**Reproduced at this size**"),
-        (0.2, -0.2, "**Not reproduced at this size**: the swap by C beats random layers"),
-        (-0.2, 0.2, "**Not reproduced at this size.**"),
-        (0.0, -0.2, "**Unclear at this size**"),
+        (BETTER, BETTER, "reproduced with these experts"),
+        (WORSE, WORSE, "not reproduced with these experts"),
+        (NOT_SHOWN, NOT_SHOWN, "unclear"),
     ],
 )
-def test_the_summary_s_verdict_is_that_of_the_intervals(math_only, random, told):
-    def row(other, d):
-        verdict = "not shown" if not d else "better" if d < 0 else "worse"
-        return (SWAP, "C", *other, "expression-nll", d, d - 0.1, d + 0.1, 200, 3, verdict)
+def test_the_summary_says_what_the_verdicts_say(math_only, addition, f3):
+    word = {("math-only", ""): math_only, ("task-arithmetic", ""): addition}
 
-    others = {
-        ("math-only", ""): math_only,
-        (SWAP, layer_swapping.RANDOM): random,
-        (SWAP, "complement of C"): -0.5,
-        (SWAP, "predecessor"): 0.0,
-    }
-    columns = [*ARMS, "metric", "difference", "low", "high", "n", "seeds", "verdict"]
-    table = pd.DataFrame([row(*item) for item in others.items()], columns=columns)
-    summary = layer_swapping.swap_summary(table.assign(test_language="sw"), table.assign(test_language="en"), CELLS)
-    assert told in summary
-    assert "In the sweep 1 of 3 pairs of counts are better" in summary
+    def table(family):
+        sides = [[*a, *b] for a, b in family.pairs]
+        judged = pd.DataFrame(sides, columns=ARMS).assign(
+            difference=0.1, low=0.05, high=0.2, metric=PRIMARY, family=family.id
+        )
+        verdicts = [word.get((row.method_b, row.partition_b), BETTER) for row in judged.itertuples()]
+        return judged.assign(verdict=verdicts, test_language="sw")
+
+    controls = pd.concat([table(claims.RIVALS), table(claims.LAYERS)], ignore_index=True)
+    summary = layer_swapping.summary_of(controls, CELLS, table(claims.COST))
+    assert f3 in summary and "F3, for the swap against task arithmetic and the soup" in summary
+    assert (
+        "of 3 pairs of counts 1 are better than the math expert on development problems, 1 worse, 1 not significant"
+        in summary
+    )
+    assert ("loses to the math expert" in summary) == (math_only == WORSE)
+    unjudged = controls.assign(verdict=UNJUDGED)
+    assert layer_swapping.summary_of(unjudged, CELLS, table(claims.COST)).startswith("- One training")

@@ -1,5 +1,6 @@
-"""Claims: each is decided by its own contrasts and one rule, and a title decides nothing."""
+"""Families and claims: a contrast has one family and so one verdict, and a claim is decided by its own contrasts and one rule."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -7,19 +8,45 @@ import pandas as pd
 import pytest
 
 from xlnb import methods
-from xlnb.chapters import figures, first_swap, layer_swapping, words
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import PRIMARY, READINGS
-from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, Claim, decide, evidence
-from xlnb.studies.comparisons import ARMS, BASE, contrasts
+from xlnb.evaluation.readings import PRIMARY
+from xlnb.stats import holm
+from xlnb.studies import claims
+from xlnb.studies.claims import (
+    CLAIMS,
+    FAMILIES,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    RIVALS,
+    UNCLEAR,
+    UNTESTED,
+    Claim,
+    decide,
+    evidence,
+)
+from xlnb.studies.comparisons import (
+    ARMS,
+    BASE,
+    BETTER,
+    NOT_SHOWN,
+    UNJUDGED,
+    WORSE,
+    Family,
+    contrasts,
+    improvement,
+    judged,
+    verdicts_of,
+)
+from xlnb.studies.experiments import TARGET
 
 SWAP, MATH, SOUP = ("layer-swapping", "C"), ("math-only", ""), ("soup", "")
-CLAIM = Claim("made-up", "Is it better?", SWAP, (MATH, SOUP))
+FAMILY = Family("made-up", "Is it better?", ((SWAP, MATH), (SWAP, SOUP)), (TARGET, "en"))
+CLAIM = Claim("made-up", "Is it better?", SWAP, (MATH, SOUP), FAMILY)
 
 
 def made_up(*rows):
-    """Contrasts of the swap with a rival: (rival, verdict), then what differs from the usual."""
-    usual = {"test_language": "sw", "metric": PRIMARY, "method_a": SWAP[0], "partition_a": SWAP[1]}
+    """Judged contrasts of the swap with a rival: (rival, verdict), then what differs from the usual."""
+    usual = {"family": "made-up", "test_language": "sw", "method_a": SWAP[0], "partition_a": SWAP[1]}
     return pd.DataFrame(
         {**usual, "method_b": rival[0], "partition_b": rival[1], "verdict": verdict, **dict(*other)}
         for rival, verdict, *other in rows
@@ -29,12 +56,13 @@ def made_up(*rows):
 @pytest.mark.parametrize(
     ("math", "soup", "outcome"),
     [
-        ("better", "better", REPRODUCED),
-        ("better", "not shown", UNCLEAR),
-        ("not shown", "not shown", UNCLEAR),
-        ("worse", "better", NOT_REPRODUCED),
-        ("not shown", "worse", NOT_REPRODUCED),
-        ("worse", "worse", NOT_REPRODUCED),
+        (BETTER, BETTER, REPRODUCED),
+        (BETTER, NOT_SHOWN, UNCLEAR),
+        (NOT_SHOWN, NOT_SHOWN, UNCLEAR),
+        (WORSE, BETTER, NOT_REPRODUCED),
+        (NOT_SHOWN, WORSE, NOT_REPRODUCED),
+        (WORSE, WORSE, NOT_REPRODUCED),
+        (UNJUDGED, UNJUDGED, UNTESTED),
     ],
 )
 def test_a_claim_is_decided_by_its_verdicts(math, soup, outcome):
@@ -44,130 +72,146 @@ def test_a_claim_is_decided_by_its_verdicts(math, soup, outcome):
 
 
 def test_other_contrasts_have_no_say():
-    mine = [(MATH, "better"), (SOUP, "better")]
+    mine = [(MATH, BETTER), (SOUP, BETTER)]
     others = [
-        (MATH, "worse", {"metric": "nll"}),
-        (MATH, "worse", {"test_language": "en"}),
-        (SOUP, "worse", {"partition_a": "A"}),
-        (SOUP, "worse", {"method_a": "soup", "partition_a": ""}),
-        (("soup", "C"), "worse"),
-        (BASE, "worse"),
+        (MATH, WORSE, {"family": "another"}),
+        (MATH, WORSE, {"test_language": "en"}),
+        (SOUP, WORSE, {"partition_a": "A"}),
+        (SOUP, WORSE, {"method_a": "soup", "partition_a": ""}),
+        (("soup", "C"), WORSE),
+        (BASE, WORSE),
     ]
     assert decide(CLAIM, made_up(*others, *mine)).outcome == REPRODUCED
 
 
 def test_a_claim_may_be_one_about_english():
-    table = made_up((MATH, "worse"), (MATH, "better", {"test_language": "en"}))
+    table = made_up((MATH, WORSE), (MATH, BETTER, {"test_language": "en"}))
     claim = replace(CLAIM, rivals=(MATH,))
     assert decide(claim, table).outcome == NOT_REPRODUCED
     assert decide(replace(claim, in_english=True), table).outcome == REPRODUCED
 
 
-def test_a_claim_is_decided_by_its_reading_and_may_be_looked_at_by_others():
-    table = made_up((MATH, "worse"), (MATH, "better", {"metric": "nll"}))
-    claim = replace(CLAIM, rivals=(MATH,))
-    assert decide(replace(claim, metric="nll"), table).outcome == REPRODUCED
-    assert list(evidence(claim, table, "nll")["verdict"]) == ["better"]
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (
-            [(MATH, "better")],
-            "'made-up' needs one contrast of .*C.* and .*soup.* by .* in the target language; there are 0",
-        ),
-        ([(MATH, "better"), (SOUP, "better"), (SOUP, "better", {"test_language": "bn"})], "soup.* there are 2"),
+        ([(MATH, BETTER)], "'made-up' needs one contrast of .*C.* and .*soup.* in the target language; there are 0"),
+        ([(MATH, BETTER), (SOUP, BETTER), (SOUP, BETTER, {"test_language": "bn"})], "soup.* there are 2"),
     ],
 )
 def test_a_claim_without_its_contrasts_is_refused(rows, message):
     with pytest.raises(RequestError, match=message):
-        decide(CLAIM, made_up(*rows))
+        evidence(CLAIM, made_up(*rows))
 
 
-ARMS_AND_GAINS = {
-    BASE: 0.0,
-    MATH: 0.3,
-    ("language-only", ""): 0.1,
-    SOUP: 0.2,
-    ("task-arithmetic", ""): 0.25,
-    SWAP: 0.5,
-    ("layer-swapping", "complement of C"): -0.2,
-    ("layer-swapping", layer_swapping.RANDOM): 0.2,
-    ("layer-swapping", "predecessor"): 0.5,
-}
-
-
-def outcomes(gains):
-    """Outcomes of two trainings in two languages, in which each arm has its gain on every reading, a little noise beside it."""
+def outcomes(gains, seeds=3, spread=0.02, language="sw"):
+    """Outcomes in two languages, in which each arm has its gain by the primary metric, trainings and problems a little noise."""
     rng = np.random.default_rng(5)
     rows = [
-        (metric, code, *arm, seed, f"p{i}", (gain if READINGS[metric].higher_is_better else -gain) + noise)
-        for metric in figures.SHOWN
-        for code in ("sw", "en")
+        (language, code, "templates", "scored", 2, PRIMARY, *arm, seed, f"p{i}", gain + moved + noise)
+        for code in (language, "en")
         for arm, gain in gains.items()
-        for seed in ((0,) if arm == BASE else (0, 1))
-        for i, noise in enumerate(rng.normal(0, 0.02, 12))
+        for seed in ((0,) if arm == BASE else range(seeds))
+        for moved in [rng.normal(0, spread)]
+        for i, noise in enumerate(rng.normal(0, spread, 12))
     ]
-    return pd.DataFrame(rows, columns=["metric", "test_language", "method", "partition", "seed", "problem", "outcome"])
+    names = [
+        "language",
+        "test_language",
+        "benchmark",
+        "split",
+        "shots",
+        "metric",
+        "method",
+        "partition",
+        "seed",
+        "problem",
+    ]
+    return pd.DataFrame(rows, columns=[*names, "outcome"])
 
 
-def tables(gains):
-    """All contrasts that the chapters' claims need, in the target language and in English."""
-    claims = (first_swap, layer_swapping)
-    asked = [claim for chapter in claims for claim in (chapter.CLAIM, *chapter.QUESTIONS)]
-    pairs = list(dict.fromkeys((claim.arm, rival) for claim in asked for rival in claim.rivals))
-    return [contrasts(outcomes(gains), pairs, code, figures.SHOWN) for code in ("sw", "en")]
+GAINS = {BASE: 0.0, SWAP: 0.5, MATH: 0.3, SOUP: 0.49}
 
 
-CELLS = pd.DataFrame({"bottom": [0, 2], "top": [0, 1], "verdict": ["not shown", "better"]})
+def test_a_family_is_corrected_as_a_whole():
+    table = judged(FAMILY, outcomes(GAINS))
+    alone = pd.concat(
+        [contrasts(outcomes(GAINS), FAMILY.pairs, code, [PRIMARY]) for code in ("sw", "en")], ignore_index=True
+    )
+    assert len(table) == 4, "two pairs in two languages"
+    assert list(table["p"]) == holm(list(alone["p"]))
+    assert (table["p"] > alone["p"]).any()
+    word = table.set_index(["method_b", "test_language"])["verdict"]
+    assert word["math-only", "sw"] == word["math-only", "en"] == BETTER
+    assert word["soup", "sw"] == NOT_SHOWN
+    pd.testing.assert_frame_equal(table[["difference", "low", "high"]], alone[["difference", "low", "high"]])
 
 
-@pytest.mark.parametrize(
-    ("changed", "first", "by_c"),
-    [
-        ({}, REPRODUCED, REPRODUCED),
-        ({MATH: 0.7}, NOT_REPRODUCED, NOT_REPRODUCED),
-        ({SOUP: 0.5}, UNCLEAR, REPRODUCED),
-        ({("layer-swapping", layer_swapping.RANDOM): 0.5}, REPRODUCED, UNCLEAR),
-    ],
-)
-def test_the_chapters_claims_follow_the_outcomes(changed, first, by_c):
-    target, english = tables(ARMS_AND_GAINS | changed)
-    assert decide(first_swap.CLAIM, target).outcome == first
-    assert decide(layer_swapping.CLAIM, target).outcome == by_c
-    opening = {
-        REPRODUCED: "- **Reproduced at",
-        NOT_REPRODUCED: "- **Not reproduced at",
-        UNCLEAR: "- **Unclear at",
-    }
-    assert first_swap.first_swap_summary(target, english).startswith(opening[first])
-    assert layer_swapping.swap_summary(target, english, CELLS).startswith(opening[by_c])
+def test_a_wider_family_asks_more_of_each_contrast():
+    """A contrast that is significant by itself may not be so among many that are not."""
+    others = {("language-only", f"made up {i}"): 0.0 for i in range(20)}
+    table = outcomes({BASE: 0.0, MATH: 0.06} | others)
+    narrow = judged(Family("n", "", ((MATH, BASE),)), table)
+    wide = judged(Family("w", "", ((MATH, BASE), *((arm, BASE) for arm in others))), table)
+    assert narrow["verdict"].iloc[0] == BETTER
+    assert wide["verdict"].iloc[0] == NOT_SHOWN
+    assert wide["low"].iloc[0] == narrow["low"].iloc[0] > 0, "the interval is the same"
+
+
+def test_fewer_than_three_trainings_have_no_verdict():
+    for seeds in (1, 2):
+        table = judged(FAMILY, outcomes(GAINS, seeds))
+        assert set(table["verdict"]) == {UNJUDGED}
+        assert verdicts_of(table) == {}
+    assert UNJUDGED not in set(judged(FAMILY, outcomes(GAINS, 3))["verdict"])
+
+
+def test_models_without_a_training_are_judged_by_problems_alone():
+    asked = outcomes({BASE: 0.0, ("base", "asked otherwise"): 0.5}, seeds=1)
+    table = judged(Family("b", "", ((("base", "asked otherwise"), BASE),)), asked)
+    assert list(table["verdict"]) == [BETTER]
+
+
+def test_outcomes_of_two_kinds_are_not_compared():
+    mixed = pd.concat([outcomes(GAINS), outcomes(GAINS).assign(benchmark="generic")])
+    with pytest.raises(
+        RequestError, match=r"several kinds are compared \(benchmark: templates, generic\)|stands twice"
+    ):
+        contrasts(mixed, FAMILY.pairs, "sw", [PRIMARY])
+
+
+def test_no_contrast_is_in_two_families():
+    keys = Counter(
+        (a, b, code, metric, tuple(sorted(family.where.items())))
+        for family in FAMILIES.values()
+        for a, b in family.pairs
+        for code in family.languages
+        for metric in family.metrics
+    )
+    assert max(keys.values()) == 1
+    turned = {(b, a, *rest) for a, b, *rest in keys}
+    assert not turned & set(keys), "nor the other way round"
+
+
+def test_ids_are_unique_and_each_claim_s_contrasts_are_in_its_family():
+    assert len({family.question for family in FAMILIES.values()}) == len(FAMILIES)
+    for claim in CLAIMS.values():
+        assert {(claim.arm, rival) for rival in claim.rivals} <= set(claim.family.pairs), claim.id
+        assert claim.family.id in FAMILIES
+
+
+def test_improvement_points_one_way():
+    row = pd.DataFrame({"metric": ["nll"], "difference": [-0.2], "low": [-0.3], "high": [-0.1]}).iloc[0]
+    assert improvement(row) == (0.2, 0.1, 0.3)
+    assert improvement(row.replace("nll", "exact-match")) == pytest.approx((-20, -30, -10))
 
 
 def test_no_title_is_a_key(monkeypatch):
-    """Where every method has the same title, all verdicts, the summaries' openings and the rows of tables stay."""
-    before = tables(ARMS_AND_GAINS)
-    asked = (first_swap.CLAIM, layer_swapping.CLAIM, *layer_swapping.QUESTIONS)
-    decisions = [decide(claim, before[0]) for claim in asked]
-    told = first_swap.first_swap_summary(*before), layer_swapping.swap_summary(*before, CELLS)
-    rows = words.differences_table(before[0]).as_raw_html().count("<tr")
+    """Where every method has the same title, all verdicts stay."""
+    gains = {BASE: 0.0, SWAP: 0.5} | {arm: 0.1 * i for i, (_, arm) in enumerate(RIVALS.pairs)}
+    before = judged(RIVALS, outcomes(gains))
     for slug, method in methods.METHODS.items():
         monkeypatch.setitem(methods.METHODS, slug, replace(method, title="Same"))
-    after = tables(ARMS_AND_GAINS)
-    for one, other in zip(before, after, strict=True):
-        pd.testing.assert_frame_equal(one, other)
-    assert [decide(claim, after[0]) for claim in asked] == decisions
-    first, by_c = first_swap.first_swap_summary(*after), layer_swapping.swap_summary(*after, CELLS)
-    assert first.split("\n")[0] == told[0].split("\n")[0]
-    assert "Math only minus Base" in told[0] and "Same minus Same" in first
-    assert by_c == told[1], "it names no method by its title"
-    assert words.differences_table(after[0]).as_raw_html().count("<tr") == rows
-    assert len(after[0].drop_duplicates(ARMS)) * len(figures.SHOWN) == len(after[0])
-
-
-def test_ids_of_claims_are_unique():
-    claims = [claim for chapter in (first_swap, layer_swapping) for claim in (chapter.CLAIM, *chapter.QUESTIONS)] + [
-        layer_swapping.IN_ENGLISH
-    ]
-    assert len({claim.id for claim in claims}) == len(claims)
+    after = judged(RIVALS, outcomes(gains))
+    pd.testing.assert_frame_equal(before, after)
+    assert len(verdicts_of(after)) == len(after) == len(after.drop_duplicates(ARMS))
+    assert decide(claims.SWAP_IS_BEST, after) == decide(claims.SWAP_IS_BEST, before)

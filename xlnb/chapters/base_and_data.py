@@ -1,75 +1,170 @@
-"""Looking at the data: sample problems, answers and language examples, and what the splits hold."""
+"""Looking at the data: problems in every language, what the splits hold, and what the base makes of them."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import partial
+from html import escape
+from math import exp
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, axis_label, dot, subplots
-from xlnb.chapters.words import amount, bullets, table
+from xlnb.chapters.interactive import Explorer, explorer
+from xlnb.chapters.pictures import Foreign, Shown, box, panels, picture, table
+from xlnb.chapters.words import amount, bracketed, bullets, improved, listed
+from xlnb.chapters.words import number as digits
 from xlnb.corpora import templates
 from xlnb.corpora.sources import SOURCES
-from xlnb.evaluation.readings import READINGS, SHOTS_READINGS
+from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, READINGS, SHOTS_READINGS
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.stats import mean_interval, paired_difference
-from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, verdict
-from xlnb.studies.outcomes import select
+from xlnb.stats import mean_interval
+from xlnb.studies import claims, experiments
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, judged, verdicts_of
+from xlnb.studies.outcomes import scores, select
+from xlnb.studies.study import Study, open_study
 
 _COUNTED = 400  # problems a split on which shares are counted; few-shot has few more
+_BROWSED = 200  # problems a split that can be looked at
+_STEP_COLOURS = ("#A6CEE3", "#5AA5D1", "#2171B5")
+_DRAWN = (NLL, EXPRESSION_NLL, EXPRESSION)  # by number of worked examples
 
 
-def difficulty_figure(steps: pd.DataFrame) -> Figure:
-    """Draw :func:`step_shares` in percent of each split."""
-    figure, ((axis,),) = subplots(1, 1, 2.4)
-    left = 0 * steps.iloc[:, 0]
-    for colour, count in zip(sns.color_palette("crest", len(steps.columns)), steps.columns, strict=True):
-        name, width = f"{count} step{'s' if count > 1 else ''}", 100 * steps[count]
-        axis.barh(steps.index, width, left=left, color=colour, label=name)
-        left = left + width
-    axis.set(xlabel="problems of the split (%)", xlim=(0, 100))
-    axis.invert_yaxis()
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return figure
+def answer() -> Shown:
+    """Return the chapter's answer in a box, from the committed results."""
+    study = open_study("pocket", "sw", 0, live=False)
+    base = study.outcomes(experiments.BASE)
+    gap = judged(claims.GAP, base)
+    right, told = (_levels(base, metric) for metric in (EXPRESSION, PRIMARY))
+    name = LANGUAGE_NAMES[study.language]
+    word = gap.set_index("metric")["verdict"]
+    says = {
+        BETTER: "English is significantly ahead",
+        WORSE: f"{name} is significantly ahead",
+        NOT_SHOWN: "The difference between the languages is not significant",
+    }
+    sentences = (
+        f"With two worked examples the base gets all calculations of a problem right in {digits(right['en'], '.0f')} % of cases "
+        f"in English and in {digits(right[study.language], '.0f')} % in {name}. {says[word[EXPRESSION]]}.",
+        "But it reads problems in both. Given its own problem a calculation is, on average, likelier than given another one: "
+        f"{exp(told['en']):.1f} times per token in English and {exp(told[study.language]):.1f} times in {name}. "
+        f"{says[word[PRIMARY]]}.",
+        "The problems come from a grammar: the same ones in four languages. No situation, name, thing or set of numbers that is "
+        "scored occurs in training.",
+    )
+    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), verdicts_of(gap))
 
 
-def shots_figure(scores: pd.DataFrame) -> Figure:
-    """Draw scores by the number of worked examples, a column a metric, a line a test language."""
-    metrics = SHOTS_READINGS[:3]
-    figure, axes = subplots(1, len(metrics), 2.8)
-    languages = sorted(scores["test_language"].unique(), key=lambda code: code != "en")
-    colours = dict(zip(languages, (MATH_COLOUR, LANGUAGE_COLOUR), strict=False))
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        factor = READINGS[metric].scale
-        for offset, (code, colour) in zip((-0.04, 0.04), colours.items(), strict=True):
-            part = scores[(scores["test_language"] == code) & (scores["metric"] == metric)].sort_values("shots")
-            x = part["shots"] + offset  # beside each other, so that intervals do not hide one another
-            ends = [factor * part[column] for column in ("value", "low", "high")]
-            name = LANGUAGE_NAMES.get(code, code)
-            dot(axis, x, ends, colour, upright=True, linestyle="-", linewidth=1, label=name)
-        axis.set(xlabel="worked examples", ylabel=axis_label(metric), xticks=sorted(scores["shots"].unique()))
-        axis.set_ylim(bottom=0)
-    axes[0, -1].legend(frameon=False)
-    return figure
+def _levels(outcomes: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Return the mean of a metric by test language, in its unit."""
+    means = select(outcomes, metric=metric).groupby("test_language")["outcome"].mean()
+    return {str(code): READINGS[metric].scale * float(mean) for code, mean in means.items()}
 
 
-def parallel_problems(language: str, split: str, n: int) -> Any:
-    """Return a table of ``n`` problems of different frames with their solutions, in English beside ``language``."""
-    rows = []
-    for english, target in zip(*(templates.problems(code, split, n) for code in ("en", language)), strict=True):
-        rows.append((english.frame, "problem", english.question, target.question))
-        rows.append((english.frame, "solution", english.solution, target.solution))
-    return table(rows, ["frame", "", LANGUAGE_NAMES["en"], LANGUAGE_NAMES[language]], size=85, group="frame")
+# --- the data ---------------------------------------------------------------------------------------------
 
 
-def one_problem_everywhere(split: str, index: int = 0) -> Any:
+def one_problem_everywhere(split: str, index: int = 0, number: int | None = None) -> Shown:
     """Return a table of one problem and its solution in every language of the corpus."""
     found = [templates.problems(code, split, index + 1)[index] for code in templates.LANGUAGES]
-    rows = [(LANGUAGE_NAMES[p.language], p.question, p.solution) for p in found]
-    return table(rows, ["", "problem", "solution"], size=85)
+    rows = [(LANGUAGE_NAMES[p.language], *(Foreign(t, p.language) for t in (p.question, p.solution))) for p in found]
+    caption = (
+        f"One problem of the split {split} in every language of the corpus, with names, things and money of the place."
+    )
+    return table(rows, ["", "problem", "solution"], number=number, caption=caption)
+
+
+def one_problem(language: str, split: str = "scored", problem: int = 0) -> Shown:
+    """Return a problem of a split by its place, with its solution, in English beside another language."""
+    english, other = (templates.problems(code, split, problem + 1)[problem] for code in ("en", language))
+    rows = [
+        (what, getattr(english, part), Foreign(getattr(other, part), language))
+        for what, part in (("problem", "question"), ("solution", "solution"))
+    ]
+    caption = (
+        f"Problem {problem} of the split {split}: the situation {english.frame}, {_steps(len(english.expressions))}."
+    )
+    return table(rows, ["", "English", LANGUAGE_NAMES[language]], caption=caption)
+
+
+def browser(language: str, split: str = "scored", problem: int = 1) -> Explorer | Shown:
+    """Return controls to look at problems: split, place and language; where nothing moves, the problem named here."""
+    codes = sorted((code for code in templates.LANGUAGES if code != "en"), key=lambda code: code != language)
+
+    def show(split: str = split, problem: int = problem, language: str = language) -> Shown:
+        return one_problem(language, split, problem)
+
+    return explorer(
+        show,
+        show(),
+        split=sorted(templates.SPLITS, key=lambda other: other != split),
+        problem=(0, _BROWSED - 1, 1),
+        language=[(LANGUAGE_NAMES[code], code) for code in codes],
+    )
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'s' if count > 1 else ''}"
+
+
+def splits_table(number: int | None = None) -> Shown:
+    """Return a table of what each split holds: situations, people's names, things, and what it is for."""
+    uses = {
+        "train": "math expert (English only)",
+        "few-shot": "worked examples before each problem",
+        "development": "our choices",
+        "scored": "the results",
+    }
+    rows = [(split, *templates.inventory(split), use) for split, use in uses.items()]
+    caption = "What each split holds. None shares a situation, a name, a thing or a set of numbers with another."
+    return table(rows, ["split", "situations", "names", "things", "used for"], number=number, caption=caption)
+
+
+def step_shares() -> pd.DataFrame:
+    """Return the share of problems by number of steps: a row a split, a column a number of steps."""
+    counts = {split: templates.difficulty(split, _COUNTED)["steps"] for split in templates.SPLITS}
+    found = pd.DataFrame(counts).T.fillna(0)
+    return found[sorted(found.columns)] / _COUNTED
+
+
+def difficulty_figure(steps: pd.DataFrame, number: int | None = None) -> Shown:
+    """Draw :func:`step_shares` in percent of each split."""
+
+    def draw(narrow: bool) -> Figure:
+        figure, (axis,) = panels(1, 2.0, narrow)
+        left = 0 * steps.iloc[:, 0]
+        for place, count in enumerate(steps.columns):
+            width = 100 * steps[count]
+            colour = _STEP_COLOURS[min(place, len(_STEP_COLOURS) - 1)]
+            axis.barh(steps.index, width, left=left, color=colour, edgecolor="white", label=_steps(count))
+            left = left + width
+        axis.set(xlabel="problems of the split (%)", xlim=(0, 100))
+        axis.invert_yaxis()
+        figure.legend(loc="outside upper center", ncols=len(steps.columns))
+        return figure
+
+    def share(split: str) -> str:
+        return listed([f"{100 * steps.loc[split, count]:.0f} % with {_steps(count)}" for count in steps.columns])
+
+    caption = "How many calculations the problems of each split take."
+    return picture(
+        draw, number=number, caption=caption, alt="; ".join(f"{split}: {share(split)}" for split in steps.index)
+    )
+
+
+def difficulty_sentence() -> str:
+    """Return how the scored problems compare with the training ones: operations and digits, in words."""
+
+    def shares(split: str, what: str) -> str:
+        counts = templates.difficulty(split, _COUNTED)[what]
+        return ", ".join(f"{key} in {100 * n / sum(counts.values()):.0f} %" for key, n in counts.items())
+
+    signs = str.maketrans({"-": "−", "*": "×", "/": "÷"})
+    return (
+        f"The operations in training are {shares('train', 'operations').translate(signs)} of the steps; in the scored problems "
+        f"{shares('scored', 'operations').translate(signs)}. Digits of the answer, in training: {shares('train', 'digits')}; in "
+        f"the scored problems: {shares('scored', 'digits')}."
+    )
 
 
 def weaknesses(language: str) -> str:
@@ -81,114 +176,171 @@ def weaknesses(language: str) -> str:
     return f"The {LANGUAGE_NAMES[language]} file names no weaknesses{why}."
 
 
-def generic_table() -> Any:
+def language_samples(language: str, seed: int, n: int = 5, number: int | None = None) -> Shown:
+    """Return a table of ``n`` examples of the generic language set, of different kinds."""
+    before, after = templates.generic_headings(language)
+    rows = [
+        (
+            e.kind,
+            *(Foreign(text, language) for text in (e.prompt.removeprefix(before).removesuffix(after), e.completion)),
+        )
+        for e in templates.language_examples(language, n, seed)
+    ]
+    caption = f"What the {LANGUAGE_NAMES[language]} expert reads: {n} examples of different kinds."
+    return table(rows, ["kind", "prompt", "completion"], number=number, caption=caption)
+
+
+def generic_table(number: int | None = None) -> Shown:
     """Return a table of the generic language sets: language, how many kinds of instruction, which."""
     kinds = {code: templates.generic_kinds(code) for code in templates.GENERIC_LANGUAGES}
     rows = [(LANGUAGE_NAMES[code], len(found), ", ".join(found)) for code, found in kinds.items()]
-    return table(rows, ["language", "kinds", "which"])
+    caption = "The language data of each language, by kinds of instruction."
+    return table(rows, ["language", "kinds", "which"], number=number, caption=caption)
 
 
-def corpora_table() -> Any:
+def corpora_table(number: int | None = None) -> Shown:
     """Return a table of the corpora that xlnb reads by name: kind, languages, hub repository, licence."""
     rows = [(s.name, s.kind, " ".join(s.languages), s.hub or "ships with xlnb", s.licence) for s in SOURCES.values()]
-    return table(rows, ["name", "kind", "languages", "on the Hugging Face hub", "licence"])
-
-
-def splits_table() -> Any:
-    """Return a table of what each split holds: frames, people's names, things, and what it is for."""
-    uses = {
-        "train": "math expert (English only)",
-        "few-shot": "worked examples before each problem",
-        "development": "our choices",
-        "scored": "the results",
-    }
-    rows = [(split, *templates.inventory(split), use) for split, use in uses.items()]
-    return table(rows, ["split", "frames", "names", "things", "used for"], size=85)
-
-
-def step_shares() -> pd.DataFrame:
-    """Return the share of problems by number of steps: a row a split, a column a number of steps."""
-    counts = {split: templates.difficulty(split, _COUNTED)["steps"] for split in templates.SPLITS}
-    found = pd.DataFrame(counts).T.fillna(0)
-    return found[sorted(found.columns)] / _COUNTED
-
-
-def difficulty_sentence() -> str:
-    """Return how the scored problems compare with the training ones: operations and digits, in words."""
-
-    def shares(split: str, what: str) -> str:
-        counts = templates.difficulty(split, _COUNTED)[what]
-        return ", ".join(f"`{key}` {100 * n / sum(counts.values()):.0f} %" for key, n in counts.items())
-
-    return (
-        f"Operations in training: {shares('train', 'operations')}; in the scored problems: {shares('scored', 'operations')}. "
-        f"Digits of the answer in training: {shares('train', 'digits')}; in the scored problems: {shares('scored', 'digits')}."
+    caption = "Corpora that can be named wherever ours stand."
+    return table(
+        rows, ["name", "kind", "languages", "on the Hugging Face hub", "licence"], number=number, caption=caption
     )
 
 
-def language_samples(language: str, seed: int, n: int = 5) -> Any:
-    """Return a table of ``n`` examples of the generic language set, of different kinds."""
-    examples = templates.language_examples(language, n, seed)
-    rows = [(e.kind, e.prompt.replace("\n", " ⏎ "), e.completion) for e in examples]
-    return table(rows, ["kind", "prompt", "completion"])
+# --- the base ---------------------------------------------------------------------------------------------
 
 
-def by_steps_table(outcomes: pd.DataFrame) -> Any:
-    """Return a table of the share of problems with right calculations, by number of steps, with 95 % intervals."""
-    found = select(outcomes, metric="expression")
-    last = int(found["problem"].max().rpartition("-")[2])
-    steps = {p.id: len(p.expressions) for p in templates.problems("en", found["split"].iloc[0], last + 1)}
-    rows = []
-    for (code, count), part in found.groupby(["test_language", found["problem"].map(steps)]):
-        i = mean_interval(part["outcome"].to_numpy())
-        right = f"{100 * i.value:.0f} % [{100 * i.low:.0f}, {100 * i.high:.0f}]"
-        rows.append((LANGUAGE_NAMES[code], count, i.n, right))
-    return table(rows, ["language", "steps", "problems", "calculations right"], size=85, heads=False)
+def shots_figure(outcomes: pd.DataFrame, number: int | None = None) -> Shown:
+    """Draw the base's means by the number of worked examples, a panel a metric, a line a test language; up is better."""
+    found = scores(outcomes)
+    codes = sorted(found["test_language"].unique(), key=lambda code: code != "en")
+
+    def part(metric: str, code: str) -> pd.DataFrame:
+        return select(found, metric=metric, test_language=code).sort_values("shots")
+
+    def draw(narrow: bool) -> Figure:
+        figure, axes = panels(len(_DRAWN), 2.4, narrow)
+        for axis, metric in zip(axes, _DRAWN, strict=True):
+            reading = READINGS[metric]
+            for code, offset, line, face in zip(codes, (-0.04, 0.04), ("-", "--"), ("#010203", "none"), strict=False):
+                mine = part(metric, code)
+                x = mine["shots"] + offset  # beside each other, so that intervals do not hide one another
+                value, low, high = (reading.scale * mine[column] for column in ("value", "low", "high"))
+                axis.vlines(x, low, high, color="#010203", linewidth=1.5)
+                style = {"marker": "o", "color": "#010203", "markerfacecolor": face, "linestyle": line, "linewidth": 1}
+                axis.plot(x, value, **style, label=LANGUAGE_NAMES[code])
+            axis.set(title=reading.title, xlabel="worked examples", xticks=sorted(found["shots"].unique()))
+            axis.set_ylabel(f"{reading.unit_in_words.replace('%', '% of problems')}\n(up is better)")
+            axis.set_ylim(bottom=0)
+            if not reading.higher_is_better:
+                axis.invert_yaxis()
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=2)
+        return figure
+
+    def seen(metric: str, code: str) -> str:
+        form = ".0f" if READINGS[metric].unit == "%" else ".2f"
+        return listed([digits(READINGS[metric].scale * value, form) for value in part(metric, code)["value"]])
+
+    alt = [f"{READINGS[m].title} in {LANGUAGE_NAMES[code]}: {seen(m, code)}" for m in _DRAWN for code in codes]
+    caption = (
+        "The base by the number of worked examples before each problem. Likelihoods (NLL) run downwards, so that up is better "
+        "everywhere. Dots are means over development problems, lines 95 % intervals over problems."
+    )
+    return picture(draw, number=number, caption=caption, alt=f"{'; '.join(alt)}.")
 
 
-def answer_samples(outcomes: pd.DataFrame, language: str, n: int) -> Any:
-    """Return a table of the first ``n`` problems with the model's answer, the right one, and what was counted right."""
-    found = select(outcomes, metric="expression", test_language=language)
-    problems = {p.id: p for p in templates.problems(language, found["split"].iloc[0], n)}
-    rows = [
-        (problems[row.problem].question, row.text, problems[row.problem].solution, "yes" if row.outcome else "no")
-        for row in found.sort_values("problem").itertuples()
-        if row.problem in problems
-    ]
-    return table(rows[:n], ["problem", "the model's answer", "right solution", "calculations right"], heads=False)
-
-
-def shots_reading(outcomes: pd.DataFrame, language: str) -> str:
-    """Return, as Markdown bullets, what worked examples do to the base: each number of shots against none, paired."""
+def shots_sentence(outcomes: pd.DataFrame) -> str:
+    """Return, as Markdown, what each worked example adds to the base, by the family's verdicts."""
+    found = judged(claims.SHOTS, outcomes)
     lines = []
-    for code in ("en", language):
-        for shots in sorted(set(outcomes["shots"]) - {0}):
-            told = []
-            for metric in SHOTS_READINGS:
-                few, none = (select(outcomes, metric=metric, test_language=code, shots=n) for n in (shots, 0))
-                d = paired_difference(few, none)
-                shown = amount(d.value, d.low, d.high, metric, signed=True)
-                told.append(f"{READINGS[metric].title} {shown} **{verdict(d, metric)}**")
-            lines.append(f"{LANGUAGE_NAMES[code]}, {shots} worked examples minus none: {'; '.join(told)}.")
+    for code, part in found.groupby("test_language", sort=False):
+        told = []
+        for (more, _), name in zip(claims.SHOTS.pairs, ("first", "second"), strict=True):
+            mine = part[part["partition_a"] == more[1]].set_index("metric", drop=False)
+            better, worse = (int((mine["verdict"] == word).sum()) for word in (BETTER, WORSE))
+            said = f"is significantly better by {better} of {len(mine)} metrics" + f" and worse by {worse}" * bool(
+                worse
+            )
+            value = improved(next(mine.loc[[EXPRESSION_NLL]].itertuples()))
+            told.append(f"the {name} worked example {said} ({READINGS[EXPRESSION_NLL].title}: {value})")
+        lines.append(f"In {LANGUAGE_NAMES[str(code)]} {listed(told)}.")
     return bullets(lines)
 
 
-def base_summary(base: pd.DataFrame, language: str) -> str:
-    """Return the summary of the second chapter: what the base can do in each language, and how far below it is."""
-    lines = []
-    for code in ("en", language):
-        told = []
-        for metric in ("expression", "exact-match"):
-            i = mean_interval(select(base, metric=metric, test_language=code)["outcome"].to_numpy())
-            told.append(f"{READINGS[metric].title} {amount(i.value, i.low, i.high, metric)}")
-        lines.append(f"{LANGUAGE_NAMES[code]}, two worked examples, scored problems: {'; '.join(told)}.")
-    calculations = [select(base, metric="expression", test_language=code) for code in ("en", language)]
-    gap = paired_difference(*calculations)
-    shown = {BETTER: "it does better in English", WORSE: "it does worse in English", NOT_SHOWN: "no gap is shown"}
-    lines.append(
-        f"The same problems, English minus {LANGUAGE_NAMES[language]}: "
-        f"{amount(gap.value, gap.low, gap.high, 'expression', signed=True)}; {shown[verdict(gap, 'expression')]}."
+def base_table(outcomes: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return the base's level in both languages by each metric of the family on their gap, and the difference."""
+    gap = judged(claims.GAP, outcomes)
+    language = str(gap["language"].iloc[0])
+    rows = []
+    for row in gap.itertuples():
+        levels = [
+            mean_interval(select(outcomes, metric=row.metric, test_language=code)["outcome"].to_numpy())
+            for code in ("en", language)
+        ]
+        unit = READINGS[row.metric].unit_in_words
+        shown = [amount(i.value, i.low, i.high, row.metric, with_unit=False) for i in levels]
+        rows.append((f"{READINGS[row.metric].title} ({unit})", *shown, improved(row, with_unit=False), row.verdict))
+    caption = (
+        f"The base with two worked examples on {gap['n'].max()} scored problems (answers to {gap['n'].min()}), with 95 % "
+        "intervals over problems."
     )
-    low = mean_interval(calculations[0]["outcome"].to_numpy()).low
-    can = "The base can do the task at times" if low > 0.02 else "The base hardly does the task at all"
-    return bullets([f"**{can}**, which leaves room for an expert in either language.", *lines])
+    columns = ["metric", "English", LANGUAGE_NAMES[language], "English minus the other", "English is"]
+    return table(rows, columns, number=number, caption=caption, verdicts=verdicts_of(gap))
+
+
+def by_steps_table(outcomes: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return a table of the share of problems with right calculations, by number of steps, with 95 % intervals."""
+    found = select(outcomes, metric=EXPRESSION)
+    last = int(found["problem"].max().rpartition("-")[2])
+    steps = {p.id: len(p.expressions) for p in templates.problems("en", found["split"].iloc[0], last + 1)}
+    codes = sorted(found["test_language"].unique(), key=lambda code: code != "en")
+    rows = []
+    for count, part in found.groupby(found["problem"].map(steps)):
+        mine = [mean_interval(select(part, test_language=code)["outcome"].to_numpy()) for code in codes]
+        shown = [f"{bracketed(100 * i.value, 100 * i.low, 100 * i.high, '.0f')}" for i in mine]
+        rows.append((_steps(int(str(count))), mine[0].n, *shown))
+    columns = ["", "problems", *(f"{LANGUAGE_NAMES[code]} (%)" for code in codes)]
+    caption = "Problems whose calculations are all right, by the number of steps, with 95 % intervals over problems."
+    return table(rows, columns, number=number, caption=caption)
+
+
+def answer_samples(outcomes: pd.DataFrame, language: str, n: int, number: int | None = None) -> Shown:
+    """Return a table of the first ``n`` problems with the base's answer, the right one, and what was counted right."""
+    found = select(outcomes, metric=EXPRESSION, test_language=language)
+    problems = {p.id: p for p in templates.problems(language, found["split"].iloc[0], n)}
+    foreign = partial(Foreign, language=language)
+    rows = [
+        (
+            *map(foreign, (problems[r.problem].question, r.text.strip(), problems[r.problem].solution)),
+            "yes" if r.outcome else "no",
+        )
+        for r in found.sort_values("problem").itertuples()
+        if r.problem in problems
+    ]
+    caption = f"What the base answered to the first {len(rows[:n])} scored problems in {LANGUAGE_NAMES[language]}."
+    columns = ["problem", "the base's answer", "right solution", "calculations right"]
+    return table(rows[:n], columns, number=number, caption=caption, heads=False)
+
+
+def summary(study: Study) -> str:
+    """Return the chapter's summary as Markdown bullets: what the base can do, in which language, and what examples add."""
+    gap = judged(claims.GAP, study.outcomes(experiments.BASE)).set_index("metric", drop=False)
+    name = LANGUAGE_NAMES[study.language]
+    says = {
+        BETTER: "the base is significantly better in English",
+        WORSE: f"the base is significantly better in {name}",
+        NOT_SHOWN: f"English and {name} do not differ significantly",
+    }
+    lines = [
+        f"By {READINGS[row.metric].title} {says[row.verdict]} ({improved(row)}, English minus {name})."
+        for row in gap.loc[[PRIMARY, EXPRESSION]].itertuples()
+    ]
+    shots = judged(claims.SHOTS, study.outcomes(*experiments.BY_SHOTS))
+    first = shots[shots["partition_b"] == claims.shown_examples(0)]
+    better = int((first["verdict"] == BETTER).sum())
+    lines.append(
+        f"The first worked example is significantly better than none by {better} of {len(first)} contrasts "
+        f"({len(SHOTS_READINGS)} metrics, two languages)."
+    )
+    return bullets(lines)

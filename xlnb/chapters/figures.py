@@ -43,8 +43,8 @@ def unit_of(metric: str, difference: bool = False) -> str:
     return reading.unit_in_words if reading.unit != "%" else "points" if difference else "% of problems"
 
 
-def axis_label(metric: str, difference: bool = True) -> str:
-    """Return what an axis of improvement says: the metric, its unit, which way is better.
+def axis_label(metric: str, difference: bool = True, text: bool = False) -> str:
+    """Return what an axis of improvement says: the metric (of plain ``text``, if so), its unit, which way is better.
 
     >>> print(axis_label("nll"))
     NLL of the solution saved
@@ -52,7 +52,8 @@ def axis_label(metric: str, difference: bool = True) -> str:
     """
     reading = READINGS[metric]
     saved = "" if reading.higher_is_better else " saved"
-    return f"{reading.title}{saved}\n({unit_of(metric, difference)}, right is better)"
+    title = reading.title.replace("of the solution", "of the text") if text else reading.title
+    return f"{title}{saved}\n({unit_of(metric, difference)}, right is better)"
 
 
 def dot(axis: Any, place: Any, ends: Any, colour: str, upright: bool = False, **style: Any) -> None:
@@ -82,35 +83,39 @@ def forest(
     ``own`` are contrasts of one training, drawn as diamonds in the rows of the same arms; ``against`` is what all are compared
     with, where the rows' names do not say it.
     """
-    rows = max(len(part) for _, part in parts)
+    names = [[_row_name(row, naming, against) for row in part.itertuples()] for _, part in parts]
 
     def draw(narrow: bool) -> Figure:
         beside = len(parts) > 1 and not narrow
-        figure, axes = panels(
-            len(parts), 0.95 + (0.42 if narrow else 0.3) * rows, narrow, **({"sharey": True} if beside else {})
-        )
-        for axis, (title, part) in zip(axes, parts, strict=True):
-            names = [_row_name(row, naming, against) for row in part.itertuples()]
+        told = [[wrapped(name, 16 if narrow else 40) for name in some] for some in names]
+        lines = max(name.count("\n") for some in told for name in some)
+        height = 0.95 + (0.3 + 0.12 * lines) * max(map(len, told))
+        figure, axes = panels(len(parts), height, narrow, **({"sharey": True} if beside else {}))
+        for axis, some, (title, part) in zip(axes, told, parts, strict=True):
             for place, row in enumerate(part.itertuples()):
                 dot(axis, place, improvement(row), VERDICT_COLOURS[getattr(row, "verdict", UNJUDGED)])
-                mine = (
-                    None
-                    if own is None
-                    else own.merge(pd.DataFrame([row._asdict()])[[*ARMS, "test_language", "metric"]])
-                )
-                if mine is not None and len(mine):
-                    value = improvement(next(mine.itertuples()))[0]
+                for value in _own_values(own, row):
                     axis.plot(value, place, marker="D", markersize=7, color=GREY, markerfacecolor="none")
             axis.axvline(0, color="#010203", linewidth=1)
-            axis.set(title=title, xlabel=wrapped(axis_label(part["metric"].iloc[0]), 26 if narrow else 60))
-            axis.set_yticks(range(len(names)), [wrapped(name, 16 if narrow else 40) for name in names])
-            axis.set_ylim(len(names) - 0.5, -0.5)
+            label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "generic")
+            axis.set(title=title, xlabel=wrapped(label, 26 if narrow else 60))
+            axis.set_yticks(range(len(some)), some)
+            axis.set_ylim(len(some) - 0.5, -0.5)
             axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 5 if beside else 8))
         return figure
 
     verdicts = {name: word for _, part in parts if "verdict" in part for name, word in verdicts_of(part).items()}
     alt = " ".join(f"{title}: {_seen(part, naming, against)}." for title, part in parts)
     return picture(draw, number=number, caption=caption, alt=alt, verdicts=verdicts)
+
+
+def _own_values(own: pd.DataFrame | None, row: Any) -> list[float]:
+    """Return the improvement by one training in the row of a contrast, if there is one."""
+    if own is None:
+        return []
+    keys = [*ARMS, "test_language", "metric"]
+    same = (own[keys] == [getattr(row, name) for name in keys]).all(axis=1)
+    return [improvement(mine)[0] for mine in own[same].itertuples()]
 
 
 def _row_name(row: Any, naming: Naming, against: str) -> str:
@@ -184,7 +189,7 @@ def partition_figure(partitions: Sequence[Partition], *, number: int | None = No
         colours = LinearSegmentedColormap.from_list("share", [LANGUAGE_COLOUR, SHARED_COLOUR, MATH_COLOUR])
         axis.pcolormesh(shares, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
         axis.set_yticks(np.arange(len(rows)) + 0.5, [name for name, _ in rows])
-        step = -(-depth // 9) if narrow else 1
+        step = -(-depth // (9 if narrow else 32))
         axis.set_xticks(np.arange(0, depth, step) + 0.5, [str(layer) for layer in range(0, depth, step)])
         axis.set(xlabel=wrapped("transformer layer, from input to output", 26 if narrow else 60))
         axis.grid(False)

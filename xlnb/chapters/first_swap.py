@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from xlnb.chapters import figures, home
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, how_to_read
 from xlnb.chapters.pictures import Foreign, Shown, panels, picture, table
-from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, standing, unjudged
+from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, lowered, standing, unjudged
 from xlnb.corpora import templates
 from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS
 from xlnb.languages import LANGUAGE_NAMES
@@ -68,9 +68,9 @@ def knowledge_sentence(study: Study) -> str:
     """Return in words whether the language expert knows its language better than the base, and what the math expert lost."""
     knows = judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE))
     said = {
-        BETTER: "makes {name} text likelier than the base does ({value} a token)",
-        WORSE: "makes {name} text less likely than the base does ({value} a token)",
-        NOT_SHOWN: "does not differ significantly from the base on {name} text ({value} a token)",
+        BETTER: "makes {name} text likelier than the base does ({value})",
+        WORSE: "makes {name} text less likely than the base does ({value})",
+        NOT_SHOWN: "does not differ significantly from the base on {name} text ({value})",
     }
     told = [
         f"{in_prose(row.method_a)} {said[row.verdict].format(name=LANGUAGE_NAMES[study.language], value=improved(row))}"
@@ -221,8 +221,8 @@ def summary(study: Study) -> str:
         math["verdict"]
     ]
     return bullets([
-        f"Math learned in English {carried} {name} by itself: {improved(math)} per token over the base.",
-        f"In {name}: {standing(rivals)}",
-        f"In English: {standing(cost, numbers=False)}",
+        f"Math learned in English {carried} {name} by itself: {improved(math)} over the base.",
+        f"In {name} {lowered(standing(rivals))}",
+        f"In English {lowered(standing(cost, numbers=False))}",
         f"{home.decided(claims.MERGING_HELPS, rivals)} {home.decided(claims.SWAP_IS_BEST, rivals)}",
     ])  # fmt: skip

@@ -20,7 +20,7 @@ from xlnb.methods import LANGUAGE, MATH
 from xlnb.paths import project_root
 from xlnb.studies import claims, experiments
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Claim, decide
-from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, judged, verdicts_of
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, judged, verdicts_of
 from xlnb.studies.study import Study, open_study
 
 _CHAPTERS = "notebooks"
@@ -48,18 +48,21 @@ def finding() -> list[str]:
 
 
 def finding_of(gains: pd.DataFrame, rivals: pd.DataFrame, knowledge: pd.DataFrame) -> list[str]:
-    """Return the finding in three sentences: what math alone does, what the swap adds, what the language expert had to give."""
+    """Return the finding in three sentences: what the swap does, what math does alone, what the language expert had to give."""
     name = LANGUAGE_NAMES[str(rivals["test_language"].iloc[0])]
     math, language = (
         gains[(gains["method_a"] == arm) & (gains["test_language"] != "en")].iloc[0] for arm in (MATH, LANGUAGE)
     )
     knows = knowledge[knowledge["method_a"] == LANGUAGE].iloc[0]
     by_itself = {
-        BETTER: f"makes the right calculations of a {name} problem {exp(math['difference']):.1f} times likelier per token",
+        BETTER: (
+            f"carries over: what a {name} problem adds to the likelihood of its right calculations grows "
+            f"{exp(math['difference']):.1f}-fold per token"
+        ),
         WORSE: f"makes {name} problems harder",
     }.get(math["verdict"], f"does not make {name} problems significantly easier")
-    helps = rivals.set_index("method_b").loc[MATH, "verdict"] == BETTER
-    adds = "helps" if helps else "adds nothing to that with our experts"
+    beaten = rivals.set_index("method_b").loc[MATH, "verdict"]
+    opening = {BETTER: "Yes, with our experts", UNJUDGED: "Not tested yet"}.get(beaten, "Not with our experts")
     gave = {
         BETTER: "does know its language better than the base",
         WORSE: "knows its language less well than the base",
@@ -68,19 +71,22 @@ def finding_of(gains: pd.DataFrame, rivals: pd.DataFrame, knowledge: pd.DataFram
         language["verdict"], f"gains nothing significant on {name} problems"
     )
     joined = "and" if (knows["verdict"] == BETTER) == (language["verdict"] == BETTER) else "but"
-    swap = standing(rivals, numbers=False)
     return [
-        f"Fine-tuning on math in English {by_itself}, with no {name} math in the training.",
-        f"Giving the outer layers to a {name} expert, the paper's best method, {adds}: {swap[0].lower()}{swap[1:]}",
+        f"{opening}: giving the outer layers to a {name} expert, the paper's best method, makes a model that "
+        f"{standing(rivals, numbers=False).removeprefix('The swap ')}",
+        f"Fine-tuning on math in English {by_itself}, with no {name} math in any training.",
         f"Our {name} expert {gave}, {joined} by itself it {alone}"
-        + ("." if helps else ": there is little to swap in, and a better one may change the picture."),
+        + ("." if beaten == BETTER else ": there is little to swap in, and a better one may change the picture."),
     ]
 
 
 def finding_box() -> Shown:
     """Return the finding in a box."""
     verdicts = {name: word for table in tables().values() for name, word in verdicts_of(table).items()}
-    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in finding()), verdicts)
+    answer, *others = (escape(sentence) for sentence in finding())
+    first, _, rest = answer.partition(":")
+    told = [f"<strong>{first}:</strong>{rest}", *others]
+    return box("".join(f"<p>{sentence}</p>" for sentence in told), verdicts)
 
 
 def finding_figure(number: int | None = None) -> Shown:
@@ -123,7 +129,7 @@ def found() -> dict[str, tuple[str, str]]:
         "F1": ("Not tested yet.", ""),
         "F2": (
             f"{capital(outcome['F2'])} with these experts: the swap {told[math['verdict']]} the math expert "
-            f"({improved(math)} per token).",
+            f"({improved(math)}).",
             FIRST,
         ),
         "F3": (

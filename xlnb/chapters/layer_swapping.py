@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from matplotlib.figure import Figure
 
 from xlnb.chapters import home
 from xlnb.chapters.figures import BETTER_COLOUR, WORSE_COLOUR, unit_of, wrapped
+from xlnb.chapters.interactive import Explorer, explorer, steps
 from xlnb.chapters.pictures import Shown, box, panels, picture, table
-from xlnb.chapters.words import bullets, improved, in_prose, standing, trainings, unjudged
+from xlnb.chapters.words import bullets, improved, in_prose, listed, lowered, standing, trainings, unjudged
 from xlnb.chapters.words import number as digits
 from xlnb.checkpoints.verbs import merge
 from xlnb.evaluation.readings import LIKELIHOODS, READINGS
@@ -55,7 +57,7 @@ def reading(found: pd.DataFrame) -> str:
     if unjudged(found):
         return "One training: no verdict."
     rivals, layers = (found[found["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
-    told = f"{standing(rivals)} Among swaps of other layers: {standing(layers)}"
+    told = f"{standing(rivals)} Among other layers {lowered(standing(layers))}"
     word = layers.set_index("partition_b")["verdict"]
     if word[claims.RANDOM[1]] == BETTER:
         told += " So the outer layers are the right ones to give away, if any."
@@ -83,11 +85,8 @@ def counted(outcomes: pd.DataFrame) -> pd.DataFrame:
     Holm's correction is over all cells but 0+0, which is the math expert itself and not among them.
     """
     there = set(outcomes["partition"])
-    family = claims.COUNTS
-    fitting = tuple(pair for pair in family.pairs if pair[0][1] in there)  # a shallow model has fewer
-    cells = judged(
-        type(family)(family.id, family.question, fitting, family.languages, family.metrics, family.where), outcomes
-    )
+    fitting = tuple(pair for pair in claims.COUNTS.pairs if pair[0][1] in there)  # a shallow model has fewer
+    cells = judged(replace(claims.COUNTS, pairs=fitting), outcomes)
     cells[["bottom", "top"]] = cells["partition_a"].str.extract(_OUTER).astype(int)
     return cells.sort_values(["bottom", "top"], ignore_index=True)
 
@@ -163,16 +162,16 @@ def lesson(one: pd.DataFrame, several: pd.DataFrame, study: Study) -> str:
     if unjudged(several):
         return f"{told} There is no second training here to hold against it."
     trained = sorted(set(select(study.repeated(experiments.SWEEP), method=SWAP)["seed"]))
-    signs = np.sign([[improvement(row)[0] for row in one_training(study, seed).itertuples()] for seed in trained])
-    turned = int((np.abs(signs.sum(axis=0)) < len(trained)).sum())
+    counts = [int((outside_zero(one_training(study, seed)) != 0).sum()) for seed in trained]
     wider = float((several["high"] - several["low"]).median() / (one["high"] - one["low"]).median())
     return (
-        f"{told} With {trainings(len(trained))}, and the whole map as one family, {int((left == WORSE).sum())} are worse and "
-        f"{int((left == BETTER).sum())} better. Neither count is a slip: they answer two questions. One training's interval "
-        "covers other *problems*. It says that these two models differ, and two models nearly always do; it knows nothing of "
-        f"another *training*, in which data, order and start are drawn again. In {turned} of {len(one)} cells some training "
-        f"points the other way. The interval over several trainings has to cover that: it is {wider:.1f} times as wide (median), "
-        "and Holm's correction then pays for looking at many cells. Whoever reports one training reports one draw."
+        f"{told} Draw another training and look in the same way: the {trainings(len(trained))} that were made give "
+        f"{listed([str(n) for n in counts])} cells that differ. Over all of them, the whole map being one family, "
+        f"{int((left == WORSE).sum())} are worse and {int((left == BETTER).sum())} better. No count is a slip: they answer two "
+        "questions. One training's interval covers other *problems*. It says that these two models differ, and two models nearly "
+        "always do; it knows nothing of another *training*, in which data, order and start are drawn again. The interval over "
+        f"several trainings has to cover that as well: it is {wider:.1f} times as wide (median), and Holm's correction then pays "
+        "for looking at many cells. Whoever reports one training reports one draw."
     )
 
 
@@ -182,8 +181,8 @@ def sweep_reading(cells: pd.DataFrame) -> str:
     ends = [cells.iloc[int(pick(better))] for pick in (np.argmax, np.argmin)]
     best, worst = (f"{row['bottom']}+{row['top']} ({improved(row)})" for row in ends)
     return (
-        f"The best cell of the map is {best}, the worst {worst}. The extremes of many cells are partly luck: they describe the map, "
-        "and nothing in this book is chosen by it."
+        f"The best cell of the map is {best}, the worst {worst}. The extremes of many cells are partly luck: they "
+        "describe the map, and nothing in this book is chosen by it."
     )
 
 
@@ -194,9 +193,9 @@ def summary_of(tables: pd.DataFrame, cells: pd.DataFrame, cost: pd.DataFrame) ->
     rivals, layers = (tables[tables["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
     count = {word: int((cells["verdict"] == word).sum()) for word in (BETTER, WORSE, NOT_SHOWN)}
     return bullets([
-        f"Who gets what: {standing(rivals, numbers=False)}",
-        f"Which layers: {standing(layers, numbers=False)}",
-        f"In English: {standing(cost, numbers=False)}",
+        f"Of these two experts {lowered(standing(rivals, numbers=False))}",
+        f"Among other layers {lowered(standing(layers, numbers=False))}",
+        f"In English {lowered(standing(cost, numbers=False))}",
         f"How many: of {len(cells)} pairs of counts {count[BETTER]} are better than the math expert on development problems, "
         f"{count[WORSE]} worse, {count[NOT_SHOWN]} not significant.",
         f"{home.decided(claims.SWAP_IS_BEST, rivals)} {home.decided(claims.LAYERS_MATTER, layers)}",
@@ -216,8 +215,8 @@ def answer() -> Shown:
     rivals, layers = (found[found["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
     one, several = one_training(study), sweep(study)
     sentences = [
-        f"Which layers: {standing(layers, numbers=False)}",
-        f"Whether to swap at all: {standing(rivals, numbers=False)}",
+        f"Among other layers {lowered(standing(layers, numbers=False))}",
+        f"Among other uses of the same two experts {lowered(standing(rivals, numbers=False))}",
         f"How many layers: one training calls {int((outside_zero(one) != 0).sum())} of {len(one)} swaps different from the math "
         f"expert; over {trainings(several['seeds'].max())}, {int((several['verdict'].isin([BETTER, WORSE])).sum())} are.",
     ]
@@ -231,10 +230,21 @@ def cell_told(cells: pd.DataFrame, bottom: int, top: int) -> Shown:
         return box("<p>That swaps nothing, or was not computed: with 0+0 the model is the math expert.</p>")
     row = next(found.itertuples())
     told = (
-        f"The first {bottom} and the last {top} layers from the language expert, against the math expert: {improved(row)} per "
-        f"token, {row.verdict}."
+        f"The first {bottom} and the last {top} layers from the language expert, against the math expert: {improved(row)}, "
+        f"{row.verdict}."
     )
     return box(f"<p>{told}</p>", verdicts_of(found))
+
+
+def boundaries(cells: pd.DataFrame) -> Explorer | Shown:
+    """Return a slider for each end of the network over the sweep's cells; where nothing moves, its largest swap in words."""
+    counts = [sorted(set(cells[side])) for side in ("bottom", "top")]
+    return explorer(
+        lambda bottom, top: cell_told(cells, bottom, top),
+        cell_told(cells, *(int(most[-1]) for most in counts)),
+        bottom=steps(counts[0], "first layers"),
+        top=steps(counts[1], "last layers"),
+    )
 
 
 def disk_check(study: Study, partition: str = "C") -> str:

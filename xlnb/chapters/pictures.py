@@ -24,7 +24,7 @@ from xlnb.chapters.words import is_number
 
 WIDE, NARROW = 7.4, 3.45  # inches: a page's text column, and a phone's
 _INK, _GRID = "#010203", "#040506"  # stand for colours that the page decides
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9.0, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 9.0,
     "xtick.labelsize": 8.5, "ytick.labelsize": 9.0, "legend.fontsize": 8.5, "legend.frameon": False,
     "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK, "axes.titlecolor": _INK,
@@ -50,7 +50,7 @@ _CSS = """<style>
 class Shown:
     """A figure or a table as HTML, with the verdicts that it shows: contrast to verdict."""
 
-    html: str
+    html: str = field(repr=False)  # or a saved notebook would hold it twice
     verdicts: Mapping[str, str] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
@@ -113,27 +113,6 @@ def _inline(svg: str, name: str, alt: str) -> str:
     rest = re.sub(r'^<svg|\b(?:width|height|version|xmlns(?::xlink)?)="[^"]*"', "", svg[: svg.index(">")])
     body = re.sub(r"\s*\n\s*", " ", svg[svg.index(">") :])
     return head + " ".join(rest.split()) + body.strip()
-
-
-def text_faults(figure: Figure) -> list[str]:
-    """Return what is wrong with a figure's texts: two that overlap, one that is cut off. For tests."""
-    figure.draw_without_rendering()
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    texts = [t for t in figure.findobj(mpl.text.Text) if t.get_visible() and t.get_text().strip()]
-    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
-    page = figure.bbox
-    faults = [
-        f"{text!r} is cut"
-        for text, box in boxes
-        if box.x0 < page.x0 - 1 or box.x1 > page.x1 + 1 or box.y0 < page.y0 - 1 or box.y1 > page.y1 + 1
-    ]
-    for place, (text, box) in enumerate(boxes):
-        for other, second in boxes[place + 1 :]:
-            across = min(box.x1, second.x1) - max(box.x0, second.x0)
-            down = min(box.y1, second.y1) - max(box.y0, second.y0)
-            if across > 1 and down > 1:
-                faults.append(f"{text!r} overlaps {other!r}")
-    return faults
 
 
 @dataclass(frozen=True)

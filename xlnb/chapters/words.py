@@ -91,7 +91,7 @@ def amount(value: float, low: float, high: float, metric: str, signed: bool = Fa
 
 def improved(row: Any, with_unit: bool = True) -> str:
     """Return a contrast's improvement with its interval: more is better, whichever way the metric points."""
-    digits, unit = (1, "points") if READINGS[row.metric].unit == "%" else (2, "nats")
+    digits, unit = (1, "points") if READINGS[row.metric].unit == "%" else (2, "nats per token")
     shown = bracketed(*improvement(row), f"+.{digits}f")
     return shown.replace(" ", f" {unit} ", 1) if with_unit else shown
 
@@ -105,6 +105,11 @@ def trainings(count: int) -> str:
 def capital(text: str) -> str:
     """Return a text with its first letter large, the others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def lowered(text: str) -> str:
+    """Return a text with its first letter small, the others as they are."""
+    return text[:1].lower() + text[1:]
 
 
 def bullets(lines: Iterable[str]) -> str:
@@ -129,20 +134,20 @@ def standing(judged: pd.DataFrame, subject: str = "", naming: Naming = in_prose,
     """
     first = next(judged.itertuples())
     who = subject or naming(first.method_a, first.partition_a)
-    told = []
-    for word, phrase in ((BETTER, "beats"), (WORSE, "loses to"), (NOT_SHOWN, "")):
+    parts: dict[str, str] = {}
+    for word, phrase in ((BETTER, "beats"), (WORSE, "loses to"), (NOT_SHOWN, "does not differ significantly from")):
         rows = [row for row in judged.itertuples() if row.verdict == word]
         names = [
-            naming(r.method_b, r.partition_b) + (f" ({improved(r, i == 0)})" if numbers else "")
-            for i, r in enumerate(rows)
+            naming(row.method_b, row.partition_b) + (f" ({improved(row, place == 0)})" if numbers else "")
+            for place, row in enumerate(rows)
         ]
         if names:
-            told.append(
-                f"{phrase} {listed(names)}" if phrase else f"does not differ significantly from {listed(names)}"
-            )
-    if not told:
+            parts[word] = f"{phrase} {listed(names)}"
+    if not parts:
         return f"{capital(who)} has no verdict yet: that takes three trainings."
-    return f"{capital(who)} {listed(told, 'and')}."
+    joined = ", but ".join(parts[word] for word in (BETTER, WORSE) if word in parts)
+    rest = "; it " if joined and NOT_SHOWN in parts else ""
+    return f"{capital(who)} {joined}{rest}{parts.get(NOT_SHOWN, '')}."
 
 
 def caveat(profile: str) -> str:

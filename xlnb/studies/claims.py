@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import NLL
-from xlnb.methods import LANGUAGE, MATH
+from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, SHOTS_READINGS, VALIDATED
+from xlnb.methods import LANGUAGE, MATH, ORACLE, PLACEBO
 from xlnb.studies.comparisons import ARMS, BASE, BETTER, UNJUDGED, WORSE, Arm, Family
 from xlnb.studies.experiments import SWAP, TARGET
 from xlnb.weights.partitions import COMPLEMENT
@@ -41,6 +41,7 @@ COUNTS = Family(
     "counts",
     "Does any number of swapped layers beat the math expert?",
     tuple((arm, MATH_EXPERT) for arm in OUTER if arm[1] != "outer 0+0"),
+    metrics=(EXPRESSION_NLL,),  # half the price of the primary metric, for a map by which nothing is chosen
     where={"benchmark": "templates", "split": "development", "shots": 2},
 )
 KNOWLEDGE = Family(
@@ -50,7 +51,65 @@ KNOWLEDGE = Family(
     metrics=(NLL,),
     where={"benchmark": "generic"},
 )
-FAMILIES = {family.id: family for family in (GAINS, RIVALS, COST, LAYERS, COUNTS, KNOWLEDGE)}
+
+
+def _by_shots(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return outcomes whose partition is the number of worked examples."""
+    return outcomes.assign(partition=outcomes["shots"].map(shown_examples))
+
+
+def shown_examples(shots: int) -> str:
+    """Return what the model is shown before a problem, as an arm's name has it.
+
+    >>> [shown_examples(shots) for shots in range(3)]
+    ['no worked example', '1 worked example', '2 worked examples']
+    """
+    return f"{shots or 'no'} worked example{'s' if shots > 1 else ''}"
+
+
+def _by_test_language(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return outcomes whose partition is the language of the problems, all counted as the study's."""
+    english = outcomes["test_language"] == "en"
+    partition = english.map({True: IN_ENGLISH[1], False: IN_TARGET[1]})
+    return outcomes.assign(partition=partition, test_language=outcomes["language"])
+
+
+_NONE, _ONE, _TWO = ((BASE[0], shown_examples(shots)) for shots in range(3))
+IN_ENGLISH, IN_TARGET = (BASE[0], "in English"), (BASE[0], "in the target language")
+_DEVELOPMENT = {"benchmark": "templates", "split": "development", "shots": 2}
+SHOTS = Family(
+    "shots",
+    "What does each worked example add?",
+    ((_ONE, _NONE), (_TWO, _ONE)),
+    ("en", TARGET),
+    SHOTS_READINGS,
+    {"benchmark": "templates", "split": "development"},
+    _by_shots,
+)
+GAP = Family(
+    "gap",
+    "Does the base do better in English?",
+    ((IN_ENGLISH, IN_TARGET),),
+    metrics=(PRIMARY, EXPRESSION, EXACT_MATCH),
+    arranged=_by_test_language,
+)
+VALIDATION = Family(
+    "validation",
+    "By which metrics does the oracle gain over the base?",
+    (((ORACLE, ""), BASE),),
+    metrics=VALIDATED,
+    where=_DEVELOPMENT,
+)
+FORMAT = Family(
+    "format",
+    "Which metrics tell the oracle from the placebo?",
+    (((ORACLE, ""), (PLACEBO, "")),),
+    metrics=VALIDATED,
+    where=_DEVELOPMENT,
+)
+FAMILIES = {
+    family.id: family for family in (GAINS, RIVALS, COST, LAYERS, COUNTS, KNOWLEDGE, SHOTS, GAP, VALIDATION, FORMAT)
+}
 
 
 @dataclass(frozen=True)

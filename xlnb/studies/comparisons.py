@@ -5,7 +5,7 @@ Arms are keys; their titles are made where something is drawn or printed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,8 @@ _COLUMNS = [*ARMS, *ASKED, "difference", "low", "high", "n", "seeds", "p"]
 class Family:
     """A question with all its contrasts (a minus b): they are corrected together, and none is in another family.
 
-    ``languages`` are test languages, ``where`` the columns that choose the outcomes.
+    ``languages`` are test languages, ``where`` the columns that choose the outcomes; ``arranged`` makes arms of outcomes that
+    differ in something else than method and partition.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Family:
     languages: tuple[str, ...] = (TARGET,)
     metrics: tuple[str, ...] = (PRIMARY,)
     where: Mapping[str, Any] = field(default_factory=lambda: {"benchmark": "templates", "split": "scored", "shots": 2})
+    arranged: Callable[[pd.DataFrame], pd.DataFrame] | None = None
 
 
 def arms_of(outcomes: pd.DataFrame) -> list[Arm]:
@@ -100,6 +102,7 @@ def judged(family: Family, outcomes: pd.DataFrame) -> pd.DataFrame:
 
     chosen = select(outcomes, **family.where)
     (language,) = chosen["language"].unique()
+    chosen = family.arranged(chosen) if family.arranged else chosen
     codes = [language if code == TARGET else code for code in family.languages]
     table = pd.concat([contrasts(chosen, family.pairs, code, family.metrics) for code in codes], ignore_index=True)
     table = table.assign(p=holm(list(table["p"])), family=family.id)

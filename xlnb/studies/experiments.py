@@ -77,11 +77,11 @@ SWEEP = Ask(
     (*SINGLE_EXPERTS, SWAP),
     tuple(f"outer {bottom}+{top}" for bottom in (0, 1, 2, 3, 4, 6) for top in (0, 1, 2, 4)),
     (TARGET,),
-    _development(readings=(PRIMARY, *LIKELIHOODS)),
+    _development(readings=LIKELIHOODS),
     fitting=True,
 )
 RANDOM_CONTROLS = tuple(f"random {seed} of C" for seed in range(5))
-SWAP_CONTROLS = ("C", COMPLEMENT, *RANDOM_CONTROLS, "half and half", "predecessor", "A", "complement of A", "B")
+SWAP_CONTROLS = ("C", COMPLEMENT, *RANDOM_CONTROLS, "half and half", "predecessor", "A", "B")
 _MERGED = (*SINGLE_EXPERTS, "soup", "task-arithmetic", SWAP)
 CONTROLS = Ask(_MERGED, SWAP_CONTROLS, (TARGET,), {"readings": (PRIMARY, *LIKELIHOODS)})
 IN_ENGLISH = Ask(_MERGED, ("C", COMPLEMENT), ("en",), {"readings": (PRIMARY, *LIKELIHOODS)})

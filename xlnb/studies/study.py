@@ -268,14 +268,15 @@ class Study:
         """Return the committed outcomes of what is asked, by all trainings of this profile, language and paradigm; this study's
         own (see :meth:`outcomes`) where none are committed. Verdicts rest on these: one training says nothing of another.
         """
+        import pandas as pd
+
         cells = [cell for ask in asks or (FIRST_SWAP,) for cell in self.cells(ask)]
         alike = {"profile": self.profile.name, "language": self.language, "paradigm": self.paradigm}
         kept = {(cell.method, cell.partition, cell.asked, metric) for cell in cells for metric in cell.readings}
         if committed_rows(self.results, alike):
-            rows = load_outcomes(self.results, **alike)
-            keys = zip(rows["method"], rows["partition"], rows["asked"], rows["metric"], strict=True)
-            rows = rows[[key in kept for key in keys]].reset_index(drop=True)
-            if set(zip(rows["method"], rows["partition"], rows["asked"], rows["metric"], strict=True)) == kept:
+            keys = ["method", "partition", "asked", "metric"]
+            rows = load_outcomes(self.results, **alike).merge(pd.DataFrame(kept, columns=keys))
+            if len(rows[keys].drop_duplicates()) == len(kept):
                 return rows
         return self.outcomes(*asks)
 
