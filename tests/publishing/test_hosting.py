@@ -1,4 +1,4 @@
-"""What hosts are told: the workflow that publishes the book, what Binder installs. (test_browser.py runs the workflow's steps.)"""
+"""What hosts are told: the workflow that publishes the book (test_browser.py runs its steps), and what Binder installs."""
 
 import re
 import subprocess
