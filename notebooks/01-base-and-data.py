@@ -70,13 +70,13 @@ base_and_data.browser(language, split="scored", problem=1)
 # Situations, names, things and numbers are divided among four splits (Table 2). Experts learn from *train*, in English only. The worked
 # examples before each problem are from *few-shot*. Our own choices are made on *development*. Results are from *scored*.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 base_and_data.splits_table(number=2)
 
 # %% [markdown]
 # The scored problems take about as many calculations as those of the training (Figure 1).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 base_and_data.difficulty_figure(base_and_data.step_shares(), number=1)
 
 # %% tags=["hide-cell"]

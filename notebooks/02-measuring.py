@@ -80,7 +80,7 @@ measuring.validation_figure(outcomes, number=1, own=own)
 # calculation, and *left* or *altogether* names the operation to whoever has learned how solutions are worded, without a look at the
 # problem. Table 1 has what each metric is worth.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 worth = measuring.validation(outcomes, study.costs())
 measuring.validation_table(worth, number=1)
 
@@ -107,7 +107,7 @@ display(Markdown(told))
 # A metric that works in Swahili may fail in another script. The rule was applied to Swahili alone, so any other language is a test of it
 # (Table 2).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 everywhere, costs = measuring.committed_validation()
 languages = measuring.by_language(everywhere, costs)
 measuring.by_language_table(languages, number=2)
@@ -138,7 +138,7 @@ measuring.ways_table(answers, number=3)
 # The strict filter looks for English words in Bengali answers, native digits never count, and text is compared, so that 18.00 is not 18.
 # How much does that matter for what models really write? Table 4 has the answers of the models above, read by both.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 answers = measuring.reread(everywhere)
 measuring.referee_table(answers, number=4)
 
@@ -157,7 +157,7 @@ display(measuring.gold_table(measuring.gold_readings()))
 # A difference between two models varies from problem to problem and from training to training. The first kind of noise shrinks with more
 # problems, the second only with more trainings (Table 5).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 noise = {
     metric: measuring.noise(outcomes, metric)
     for metric in (PRIMARY, EXPRESSION)
@@ -169,7 +169,7 @@ measuring.noise_table(noise, number=5)
 # problem in five, and trainings by one point. In JupyterLab the controls below answer for other differences (in points, or hundredths of a nat) and for the
 # noise measured here; on paper, Table 6.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 measured = {
     "exact match, assumed": measuring.ASSUMED,
     "calculations right, measured": noise[EXPRESSION],
@@ -228,7 +228,7 @@ display(Markdown(told))
 # verdicts are corrected by Holm's method over the whole family (Table 7). *Significant* means: the interval excludes zero, and the
 # corrected p is below 5 %. A contrast of fewer than three trainings gets no verdict.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 families = measuring.judged_families()
 measuring.families_table(families, number=7)
 
