@@ -75,6 +75,8 @@ pdf: $(STAMP)  ## print the rendered book as book/_build/xlnb.pdf (needs Chromiu
 
 test: $(STAMP)  ## lint, then all tests (15 minutes or less)
 	@$(MAKE) --no-print-directory pocket || echo "The pocket weights cannot be had: tests of the real model will say what they do without them."
+	@$(VENV)/bin/python -c "from xlnb.publishing.printing import chromium; chromium()" >/dev/null 2>&1 || \
+	  echo "No Chromium is there: tests that look at the book in a browser are skipped (on Debian: apt-get install chromium)."
 	@$(MAKE) --no-print-directory lint
 	@$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 

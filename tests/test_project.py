@@ -26,8 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {"book", "test", "pocket", "grid"}
 TOP_LEVEL = {
+    ".binder",
     ".ci",
     ".gitattributes",
+    ".github",
     ".gitignore",
     ".pre-commit-config.yaml",
     "CONTRIBUTING.md",

@@ -50,7 +50,9 @@ def root(tmp_path_factory):
     for name in ("_config.yml", "references.bib", "bibliography.md"):
         shutil.copy(ROOT / "book" / name, pages)
     shutil.copytree(ROOT / "book" / "_static", pages / "_static")
-    (pages / "index.md").write_text("# A book\n\n<!-- xlnb: finding -->\n\n$$\n\\theta = \\theta_0 + m\n$$\n")
+    (pages / "index.md").write_text(
+        "# A book\n\n`git clone https://github.com/OWNER/NAME`\n\n<!-- xlnb: finding -->\n\n$$\n\\theta = \\theta_0 + m\n$$\n"
+    )
     (pages / "minutes.yml").write_text("pocket: {00-tiny: 7}\n")
     (pages / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nchapters:\n  - file: notebooks/00-tiny\n  - file: bibliography\n"
@@ -115,7 +117,8 @@ def test_a_repository_gives_buttons_that_open_the_chapter_and_load_nothing(root,
     ):
         assert f'href="{link}"' in page
     assert "thebe" not in page
-    assert "https://github.com/owner/name" in (there / "index.html").read_text()
+    assert "git clone https://github.com/owner/name<" in (there / "index.html").read_text()
+    assert "git clone https://github.com/OWNER/NAME<" in (site / "index.html").read_text()
 
 
 def test_live_is_handed_on_and_said_beforehand(root, site, capsys):

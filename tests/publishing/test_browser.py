@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,16 +83,138 @@ def workflow_steps():
 
 
 @pytest.fixture(scope="session")
-def site(clone, environment):
-    """The book as the workflow's steps make it."""
+def rendering(clone, environment):
+    """The workflow's steps at work: they take a core for a minute or two, and JupyterLab is looked at meanwhile."""
     host = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "owner/name", "PYTHONPATH": str(clone)}
-    for step in workflow_steps():
-        assert "${{" not in step["run"]
-        done = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], cwd=clone, env=environment | host,
-                              capture_output=True, text=True, timeout=600)  # fmt: skip
-        assert done.returncode == 0 or step.get("continue-on-error"), done.stdout + done.stderr
-        assert "Bringing .venv up to date" not in done.stdout
-    return clone / "book" / "_build" / "html"
+
+    def run_steps():
+        for step in workflow_steps():
+            assert "${{" not in step["run"]
+            done = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], cwd=clone, env=environment | host,
+                                  capture_output=True, text=True, timeout=600)  # fmt: skip
+            assert done.returncode == 0 or step.get("continue-on-error"), done.stdout + done.stderr
+            assert "Bringing .venv up to date" not in done.stdout
+        return clone / "book" / "_build" / "html"
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(run_steps)
+
+
+@pytest.fixture(scope="session")
+def site(rendering):
+    """The book as the workflow's steps make it."""
+    return rendering.result()
+
+
+# ------------------------------------------------------------------------------------------------- JupyterLab
+
+
+@pytest.fixture(scope="session")
+def lab_address(clone, environment, rendering, tmp_path_factory):
+    """JupyterLab over copies of the notebooks; those that are run whole have their parameters changed, as a reader would."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    for path in notebook_paths(clone / "notebooks"):  # without the twins, whose text Lab would open
+        shutil.copy(path, folder)
+        if path.name[:2] in RUN_LIVE:
+            with_parameters(folder / path.name, profile="smoke", live=True)
+    with lab(folder, tmp_path_factory.mktemp("lab"), environment | {"PYTHONPATH": str(clone)}) as address:
+        yield address
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_in_jupyterlab(browser, lab_address, name):
+    with visiting(browser, lab_address % f"{name}.ipynb", width=1600) as visit:
+        wait_for_notebook(visit.page)
+        if name[:2] in RUN_LIVE:
+            run_all(visit.page)
+        assert errors_shown(visit.page) == []
+        if name[:2] in RUN_LIVE:
+            counts = visit.page.evaluate("""() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON()
+                .cells.filter(cell => cell.cell_type === 'code').map(cell => cell.execution_count)""")
+            assert None not in counts
+        assert figure_faults(visit.page) == []
+        assert [address for address in visit.asked if "127.0.0.1" not in address and address.startswith("http")] == []
+
+
+# ------------------------------------------------------------------------------------------------- planted faults
+
+STYLE = "<style>body { margin: 0; font: 16px sans-serif; color: #111; background: #fff }</style>"
+SOUND = f"""<!DOCTYPE html><html lang="en"><head><title>Sound</title>{STYLE}</head><body><main><h1>A page</h1><p>Text.</p>%s
+</main></body></html>"""
+
+
+def drawn(*texts, kind="wide"):
+    groups = "".join(
+        f'<g id="text_{i}"><text x="{x}" y="{y}" font-size="20">{text}</text></g>'
+        for i, (text, x, y) in enumerate(texts)
+    )
+    return (f'<figure class="xlnb-figure"><svg class="{kind}" role="img" aria-label="Two words" width="300" height="100" '
+            f'viewBox="0 0 300 100">{groups}</svg></figure>')  # fmt: skip
+
+
+@pytest.fixture
+def planted(browser, tmp_path):
+    """A function from a part of a page to what is found on that page."""
+
+    def found(part, **how):
+        (tmp_path / "page.html").write_text(SOUND % part)
+        with visiting(browser, tmp_path / "page.html", **how) as visit:
+            return visit.faults() + barriers(visit.page)
+
+    return found
+
+
+def test_a_sound_page_passes(planted):
+    sound = drawn(("left", 10, 50), ("right", 200, 50)) + "<p><a href='https://example.org/'>a link</a></p>"
+    assert planted(sound) == []
+    assert planted(sound, width=390) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (drawn(("left", 10, 50), ("right", 30, 55)), "texts left and right overlap"),
+        (drawn(("left", 10, 50), ("right", 280, 50)), "a text right is cut"),
+        (drawn(("left", 10, 8)), "a text left is cut"),
+        ("<table><tr>" + "<td>a number</td>" * 60 + "</tr></table>", "px wide in a window of"),
+        ('<img src="https://example.org/x.png" alt="A picture">', "asks for https://example.org/x.png"),
+        ('<p style="color: #bbb">Hardly to be seen</p>', "color-contrast (serious"),
+        ('<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">', "image-alt (critical"),
+        ("<script>undefinedFunction()</script>", "says in the console: undefinedFunction"),
+        ('<div class="output traceback">KeyError: 1</div>', "shows an error: 'KeyError: 1'"),
+        ('<pre data-mime-type="application/vnd.jupyter.stderr">a warning</pre>', "shows an error: 'a warning'"),
+        ("<details><summary>More</summary><pre>Traceback (most recent call last):</pre></details>", "says 'Traceback"),
+    ],
+)
+def test_a_planted_fault_is_found(planted, part, told):
+    assert any(told in fault for fault in planted(part))
+
+
+def test_what_is_hidden_or_as_wide_as_the_window_is_no_fault(planted):
+    hidden = drawn(("left", 10, 50), ("right", 30, 55), kind="narrow")
+    assert planted("<style>svg.narrow { display: none }</style>" + hidden) == []
+    scrolling = (
+        "<div tabindex='0' style='overflow-x: auto'><table><tr>" + "<td>a number</td>" * 60 + "</tr></table></div>"
+    )
+    assert planted(scrolling, width=390) == []
+
+
+def test_a_page_that_fits_a_desk_may_be_too_wide_for_a_phone(browser, tmp_path):
+    (tmp_path / "page.html").write_text(SOUND % "<div style='width: 600px'>wide</div>")
+    with visiting(browser, tmp_path / "page.html") as visit:
+        assert wide(visit.page) == []
+    with visiting(browser, tmp_path / "page.html", width=390) as visit:
+        assert len(wide(visit.page)) == 1
+
+
+def test_a_page_weighs_what_it_loads_for_itself(browser, tmp_path):
+    for name, size in (("picture.svg", 3000), ("_static/theme.css", 5000)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(" " * size)
+    loads = '<img src="picture.svg" alt=""><link rel="stylesheet" href="_static/theme.css">'
+    (tmp_path / "page.html").write_text(SOUND % loads)
+    with visiting(browser, tmp_path / "page.html") as visit:
+        assert weight(visit) == 3000 + (tmp_path / "page.html").stat().st_size
 
 
 # ------------------------------------------------------------------------------------------------- every page
@@ -177,116 +300,6 @@ def test_no_figure_of_a_chapter_is_cut_on_paper(browser, site, name):
             )
             == 0
         )
-
-
-# ------------------------------------------------------------------------------------------------- JupyterLab
-
-
-@pytest.fixture(scope="session")
-def lab_address(clone, environment, tmp_path_factory):
-    """JupyterLab over copies of the notebooks; those that are run whole have their parameters changed, as a reader would."""
-    folder = clone / "notebooks"
-    for path in notebook_paths(folder):
-        path.with_suffix(".py").unlink()  # or Lab, pairing, would open the text
-        if path.name[:2] in RUN_LIVE:
-            with_parameters(path, profile="smoke", live=True)
-    with lab(folder, tmp_path_factory.mktemp("lab"), environment | {"PYTHONPATH": str(clone)}) as address:
-        yield address
-
-
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_in_jupyterlab(browser, lab_address, name):
-    with visiting(browser, lab_address % f"{name}.ipynb", width=1600) as visit:
-        wait_for_notebook(visit.page)
-        if name[:2] in RUN_LIVE:
-            run_all(visit.page)
-            counts = visit.page.evaluate("""() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells
-                .filter(cell => cell.cell_type === 'code').map(cell => cell.execution_count)""")
-            assert None not in counts
-        assert errors_shown(visit.page) == []
-        assert figure_faults(visit.page) == []
-        assert [address for address in visit.asked if "127.0.0.1" not in address and address.startswith("http")] == []
-
-
-# ------------------------------------------------------------------------------------------------- planted faults
-
-STYLE = "<style>body { margin: 0; font: 16px sans-serif; color: #111; background: #fff }</style>"
-SOUND = f"""<!DOCTYPE html><html lang="en"><head><title>Sound</title>{STYLE}</head><body><main><h1>A page</h1><p>Text.</p>%s
-</main></body></html>"""
-
-
-def drawn(*texts, kind="wide"):
-    groups = "".join(
-        f'<g id="text_{i}"><text x="{x}" y="{y}" font-size="20">{text}</text></g>'
-        for i, (text, x, y) in enumerate(texts)
-    )
-    return (f'<figure class="xlnb-figure"><svg class="{kind}" role="img" aria-label="Two words" width="300" height="100" '
-            f'viewBox="0 0 300 100">{groups}</svg></figure>')  # fmt: skip
-
-
-@pytest.fixture
-def planted(browser, tmp_path):
-    """A function from a part of a page to what is found on that page."""
-
-    def found(part, **how):
-        (tmp_path / "page.html").write_text(SOUND % part)
-        with visiting(browser, tmp_path / "page.html", **how) as visit:
-            return visit.faults() + barriers(visit.page)
-
-    return found
-
-
-def test_a_sound_page_passes(planted):
-    sound = drawn(("left", 10, 50), ("right", 200, 50)) + "<p><a href='https://example.org/'>a link</a></p>"
-    assert planted(sound) == []
-    assert planted(sound, width=390) == []
-
-
-@pytest.mark.parametrize(
-    ("part", "told"),
-    [
-        (drawn(("left", 10, 50), ("right", 30, 55)), "texts left and right overlap"),
-        (drawn(("left", 10, 50), ("right", 280, 50)), "a text right is cut"),
-        (drawn(("left", 10, 8)), "a text left is cut"),
-        ("<table><tr>" + "<td>a number</td>" * 60 + "</tr></table>", "px wide in a window of"),
-        ('<img src="https://example.org/x.png" alt="A picture">', "asks for https://example.org/x.png"),
-        ('<p style="color: #bbb">Hardly to be seen</p>', "color-contrast (serious"),
-        ('<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">', "image-alt (critical"),
-        ("<script>undefinedFunction()</script>", "says in the console: undefinedFunction"),
-        ('<div class="output traceback">KeyError: 1</div>', "shows an error: 'KeyError: 1'"),
-        ('<pre data-mime-type="application/vnd.jupyter.stderr">a warning</pre>', "shows an error: 'a warning'"),
-        ("<details><summary>More</summary><pre>Traceback (most recent call last):</pre></details>", "says 'Traceback"),
-    ],
-)
-def test_a_planted_fault_is_found(planted, part, told):
-    assert any(told in fault for fault in planted(part))
-
-
-def test_what_is_hidden_or_as_wide_as_the_window_is_no_fault(planted):
-    hidden = drawn(("left", 10, 50), ("right", 30, 55), kind="narrow")
-    assert planted("<style>svg.narrow { display: none }</style>" + hidden) == []
-    scrolling = (
-        "<div tabindex='0' style='overflow-x: auto'><table><tr>" + "<td>a number</td>" * 60 + "</tr></table></div>"
-    )
-    assert planted(scrolling, width=390) == []
-
-
-def test_a_page_that_fits_a_desk_may_be_too_wide_for_a_phone(browser, tmp_path):
-    (tmp_path / "page.html").write_text(SOUND % "<div style='width: 600px'>wide</div>")
-    with visiting(browser, tmp_path / "page.html") as visit:
-        assert wide(visit.page) == []
-    with visiting(browser, tmp_path / "page.html", width=390) as visit:
-        assert len(wide(visit.page)) == 1
-
-
-def test_a_page_weighs_what_it_loads_for_itself(browser, tmp_path):
-    for name, size in (("picture.svg", 3000), ("_static/theme.css", 5000)):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(" " * size)
-    loads = '<img src="picture.svg" alt=""><link rel="stylesheet" href="_static/theme.css">'
-    (tmp_path / "page.html").write_text(SOUND % loads)
-    with visiting(browser, tmp_path / "page.html") as visit:
-        assert weight(visit) == 3000 + (tmp_path / "page.html").stat().st_size
 
 
 # ------------------------------------------------------------------------------------------------- what is missing

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from bs4 import Tag
 
 PROFILES = ("smoke", "pocket")
+SOME_REPOSITORY = (
+    "https://github.com/OWNER/NAME"  # what prose pages call it; a book that knows its repository says which
+)
 
 
 def chapters(root: Path | None = None) -> dict[str, Path]:
@@ -97,7 +100,7 @@ def build(
     root = Path(root) if root else project_root()
     out = Path(out) if out else root / "book" / "_build" / "html"
     known("profile", profile, PROFILES)
-    buttons = _buttons(repository)
+    _buttons(repository)
     _require_tools()
     notebooks = chapters(root)
     numbers = live_chapters(live, notebooks)
@@ -115,7 +118,7 @@ def build(
     executed = [work / path.name for path in notebooks.values()]
     if problems := [p for path in executed for p in check_executed(path)]:
         raise WorkError("The book was not rendered: " + " ".join(problems))
-    html = _render(root, executed, work, words or {}, buttons)
+    html = _render(root, executed, work, words or {}, repository)
     if problems := check_html(html):
         raise WorkError(f"The rendered book has faults ({html}): " + " ".join(problems[:10]))
     _put_in_place(html, out)
@@ -152,13 +155,12 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
 
 
-def _render(root: Path, executed: list[Path], work: Path, words: Words, buttons: dict[str, Any]) -> Path:
+def _render(root: Path, executed: list[Path], work: Path, words: Words, repository: str) -> Path:
     """Render pages and executed notebooks with Jupyter Book, warnings being errors, and return the site's folder."""
     source, built, log = work / "source", work / "built", work / "jupyter-book.log"
     for folder in (source, built):  # afresh each time: Sphinx would not warn again about a page it has cached
         shutil.rmtree(folder, ignore_errors=True)
-    assemble(root / "book", executed, source, words)
-    _add_theme_options(source / "_config.yml", buttons)
+    assemble(root / "book", executed, source, words, repository)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command += ["build", "-n", "-W", "--keep-going", "--path-output", str(built), str(source)]
     with open(log, "w", encoding="utf-8") as file:
@@ -177,9 +179,7 @@ def _buttons(repository: str) -> dict[str, Any]:
     if not repository:
         return {}
     if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository):
-        raise RequestError(
-            f"--repository takes https://github.com/OWNER/NAME, as Binder and Colab do, not {repository!r}."
-        )
+        raise RequestError(f"--repository takes {SOME_REPOSITORY}, as Binder and Colab do, not {repository!r}.")
     return {
         "repository_url": repository,
         "repository_branch": "main",
@@ -201,7 +201,7 @@ def _add_theme_options(path: Path, options: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def assemble(book: Path, executed: list[Path], source: Path, words: Words) -> None:
+def assemble(book: Path, executed: list[Path], source: Path, words: Words, repository: str = "") -> None:
     """Lay out the Sphinx source: the book's pages, filled in, at its top, the executed notebooks in notebooks/."""
     import nbformat
 
@@ -210,7 +210,9 @@ def assemble(book: Path, executed: list[Path], source: Path, words: Words) -> No
     if (source / "_static" / "mathjax").exists():
         shutil.move(source / "_static" / "mathjax", source / "_extra" / "mathjax")
     for page in sorted(source.glob("*.md")):
-        page.write_text(filled(page.read_text(encoding="utf-8"), words), encoding="utf-8")
+        text = filled(page.read_text(encoding="utf-8"), words)
+        page.write_text(text.replace(SOME_REPOSITORY, repository or SOME_REPOSITORY), encoding="utf-8")
+    _add_theme_options(source / "_config.yml", _buttons(repository))
     (source / "notebooks").mkdir()
     for path in executed:
         notebook = nbformat.read(path, as_version=4)
