@@ -226,7 +226,8 @@ display(Markdown(told))
 # %% [markdown]
 # And who makes twenty comparisons finds one by chance. So every question of this book is declared as a *family* with all its contrasts, and
 # verdicts are corrected by Holm's method over the whole family (Table 7). *Significant* means: the interval excludes zero, and the
-# corrected p is below 5 %. A contrast of fewer than three trainings gets no verdict.
+# corrected p is below 5 %. A contrast of fewer than three trainings gets no verdict; where no training is compared, as in the base with
+# and without worked examples, none is needed.
 
 # %% tags=["remove-input"]
 families = measuring.judged_families()

@@ -26,18 +26,18 @@ def made():
 
 def test_it_begins_at_the_defaults_and_follows_its_controls():
     found = made()
-    assert isinstance(found, Explorer) and found.shown == "<p>b 3</p>"
+    assert isinstance(found, Explorer) and "<p>b 3</p>" in found.shown
     assert [control.description for control in found.controls.values()] == ["number", "word"]
     found.controls["number"].value = 7
-    assert found.shown == "<p>b 7</p>"
+    assert "<p>b 7</p>" in found.shown
     found.controls["word"].value = "a"
-    assert found.shown == "<p>a 7</p>"
+    assert "<p>a 7</p>" in found.shown
     assert found.static is STATIC
 
 
 def test_a_control_of_one_s_own():
     found = explorer(show, STATIC, number=IntSlider(5, 0, 9, description="how many"))
-    assert found.shown == "<p>b 5</p>" and found.controls["number"].description == "how many"
+    assert "<p>b 5</p>" in found.shown and found.controls["number"].description == "how many"
 
 
 def test_a_front_end_gets_the_widget_and_its_twin():
