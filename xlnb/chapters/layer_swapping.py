@@ -216,7 +216,7 @@ def summary_of(tables: pd.DataFrame, cells: pd.DataFrame, cost: pd.DataFrame) ->
         f"In English {lowered(standing(cost, numbers=False))}",
         f"How many: of {len(cells)} pairs of counts {count[BETTER]} are better than the math expert on development problems, "
         f"{count[WORSE]} worse, {count[NOT_SHOWN]} not significant.",
-        f"{home.decided(claims.SWAP_IS_BEST, rivals)} {home.decided(claims.LAYERS_MATTER, layers)}",
+        home.decided(claims.SWAP_IS_BEST, rivals),
     ])  # fmt: skip
 
 

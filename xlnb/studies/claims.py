@@ -127,8 +127,7 @@ class Claim:
 # F2 and F3 as far as the two experts and what is made of them can tell.
 MERGING_HELPS = Claim("F2", "Is the swap better than the math expert alone?", SWAPPED, (MATH_EXPERT,), RIVALS)
 SWAP_IS_BEST = Claim("F3", "Is the swap better than other merges?", SWAPPED, (ADDITION, SOUP), RIVALS)
-LAYERS_MATTER = Claim("layers", "Is the swap by C better than random layers?", SWAPPED, (RANDOM,), LAYERS)
-CLAIMS = {claim.id: claim for claim in (MERGING_HELPS, SWAP_IS_BEST, LAYERS_MATTER)}
+CLAIMS = {claim.id: claim for claim in (MERGING_HELPS, SWAP_IS_BEST)}
 
 
 @dataclass(frozen=True)
