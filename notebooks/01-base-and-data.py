@@ -19,7 +19,7 @@
 #
 # After [A first swap](00-a-first-swap.ipynb), which told the story once; before [Measuring](02-measuring.ipynb).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from xlnb.chapters import base_and_data
 
 base_and_data.answer()
@@ -70,13 +70,13 @@ base_and_data.browser(language, split="scored", problem=1)
 # Situations, names, things and numbers are divided among four splits (Table 2). Experts learn from *train*, in English only. The worked
 # examples before each problem are from *few-shot*. Our own choices are made on *development*. Results are from *scored*.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 base_and_data.splits_table(number=2)
 
 # %% [markdown]
 # The scored problems take about as many calculations as those of the training (Figure 1).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 base_and_data.difficulty_figure(base_and_data.step_shares(), number=1)
 
 # %% tags=["hide-cell"]
@@ -113,7 +113,7 @@ study = open_study(profile, language, seed, live, device, dtype)
 by_shots = study.outcomes(*experiments.BY_SHOTS)
 base_and_data.shots_figure(by_shots, number=2)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + base_and_data.shots_sentence(by_shots)
 display(Markdown(told))
 
@@ -131,7 +131,7 @@ base_and_data.base_table(base, number=4)
 # %% [markdown]
 # Where does it fail? The share of right calculations by the number of steps, and some answers as they came out:
 
-# %% tags=["hide-output", "hide-input"]
+# %% tags=["hide-cell"]
 display(base_and_data.by_steps_table(base))
 display(base_and_data.answer_samples(base, language, 6))
 
@@ -176,7 +176,7 @@ display(base_and_data.answer_samples(base, language, 6))
 #
 # ## Summary
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + base_and_data.summary(study)
 display(Markdown(told))
 

@@ -19,7 +19,7 @@
 #
 # [Base and data](01-base-and-data.ipynb) looked at model and problems. Here the instruments are checked, before any method is compared.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from xlnb.chapters import measuring
 
 measuring.answer()
@@ -80,7 +80,7 @@ measuring.validation_figure(outcomes, number=1, own=own)
 # calculation, and *left* or *altogether* names the operation to whoever has learned how solutions are worded, without a look at the
 # problem. Table 1 has what each metric is worth.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 worth = measuring.validation(outcomes, study.costs())
 measuring.validation_table(worth, number=1)
 
@@ -91,7 +91,7 @@ measuring.validation_table(worth, number=1)
 # %%
 measuring.best_reading(worth, most=0.25)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + measuring.validation_reading(worth)
 display(Markdown(told))
 
@@ -107,12 +107,12 @@ display(Markdown(told))
 # A metric that works in Swahili may fail in another script. The rule was applied to Swahili alone, so any other language is a test of it
 # (Table 2).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 everywhere, costs = measuring.committed_validation()
 languages = measuring.by_language(everywhere, costs)
 measuring.by_language_table(languages, number=2)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display(Markdown(measuring.by_language_reading(languages)))
 
 # %% [markdown]
@@ -138,7 +138,7 @@ measuring.ways_table(answers, number=3)
 # The strict filter looks for English words in Bengali answers, native digits never count, and text is compared, so that 18.00 is not 18.
 # How much does that matter for what models really write? Table 4 has the answers of the models above, read by both.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 answers = measuring.reread(everywhere)
 measuring.referee_table(answers, number=4)
 
@@ -146,7 +146,7 @@ measuring.referee_table(answers, number=4)
 # A language in which right answers count as wrong looks weak whatever the method. More answers, those on which the two readers differ,
 # and the gold solutions as a check of both:
 
-# %% tags=["hide-output", "hide-input"]
+# %% tags=["hide-cell"]
 display(measuring.ways_table())
 display(measuring.referee_examples(answers))
 display(measuring.gold_table(measuring.gold_readings()))
@@ -157,7 +157,7 @@ display(measuring.gold_table(measuring.gold_readings()))
 # A difference between two models varies from problem to problem and from training to training. The first kind of noise shrinks with more
 # problems, the second only with more trainings (Table 5).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 noise = {
     metric: measuring.noise(outcomes, metric)
     for metric in (PRIMARY, EXPRESSION)
@@ -169,7 +169,7 @@ measuring.noise_table(noise, number=5)
 # problem in five, and trainings by one point. In JupyterLab the controls below answer for other differences (in points, or hundredths of a nat) and for the
 # noise measured here; on paper, Table 6.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 measured = {
     "exact match, assumed": measuring.ASSUMED,
     "calculations right, measured": noise[EXPRESSION],
@@ -179,7 +179,7 @@ measured = {
 # %%
 measuring.power_calculator(measured, difference=0.03, number=6)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = measuring.needed_sentence(
     measuring.ASSUMED, 0.03, (3, 5, 10), "three points"
 )
@@ -190,7 +190,7 @@ display(Markdown(told))
 # metric does better; what it takes to see a quarter of the oracle's gain, and three points of *calculations right* with the noise of our
 # model:
 
-# %% tags=["hide-output", "hide-input"]
+# %% tags=["hide-cell"]
 gain = worth.set_index("metric")["gain"][PRIMARY]
 display(
     measuring.power_table(
@@ -217,7 +217,7 @@ display(
 # Three trainings say little of how trainings differ. The intervals of this book allow for that: they add the uncertainty over trainings,
 # by Student's t, to that over problems. Do they hold what they promise?
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = measuring.error_rate_sentence(
     (3, 5, 10), noise[PRIMARY], problems=200
 )
@@ -226,20 +226,21 @@ display(Markdown(told))
 # %% [markdown]
 # And who makes twenty comparisons finds one by chance. So every question of this book is declared as a *family* with all its contrasts, and
 # verdicts are corrected by Holm's method over the whole family (Table 7). *Significant* means: the interval excludes zero, and the
-# corrected p is below 5 %. A contrast of fewer than three trainings gets no verdict.
+# corrected p is below 5 %. A contrast of fewer than three trainings gets no verdict; where no training is compared, as in the base with
+# and without worked examples, none is needed.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 families = measuring.judged_families()
 measuring.families_table(families, number=7)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display(Markdown(measuring.families_sentence(families)))
 
 # %% [markdown]
 # An aside: papers often test two models by McNemar's method, which asks on which problems just one of them is right. That is another
 # question, about these two models and not about another training of them:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = measuring.mcnemar_sentence(
     outcomes, EXPRESSION, "oracle", "base", language, seed
 )
@@ -281,7 +282,7 @@ display(Markdown(told))
 #
 # ## Summary
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 told = words.caveat(profile) + measuring.summary(worth, languages, answers)
 display(Markdown(told))
 

@@ -103,7 +103,7 @@ def parts(path):
         if cell.cell_type == "markdown":
             yield cell.source, False
             continue
-        yield cell.source, bool(tags & {"hide-input", "hide-cell"})
+        yield cell.source, bool(tags & {"hide-input", "hide-cell", "remove-input"})
         for output in cell.outputs:
             data = output.get("data", {})
             shown = data.get("text/html") or data.get("text/markdown") or output.get("text") or ""

@@ -140,7 +140,7 @@ def difficulty_figure(steps: pd.DataFrame, number: int | None = None) -> Shown:
             left = left + width
         axis.set(xlabel="problems of the split (%)", xlim=(0, 100))
         axis.invert_yaxis()
-        figure.legend(loc="outside upper center", ncols=len(steps.columns))
+        figure.legend(loc="outside upper center", ncols=3 if narrow else len(steps.columns))
         return figure
 
     def share(split: str) -> str:

@@ -44,7 +44,8 @@ def explorer(show: Callable[..., Shown], static: Shown, **controls: Any) -> Expl
     result = HTML()
 
     def update(_: Any = None) -> None:
-        result.value = show(**{name: control.value for name, control in made.items()}).html
+        shown = show(**{name: control.value for name, control in made.items()})
+        result.value = f'<div style="line-height:1.4">{shown.html}</div>'  # a widget's lines are far apart
 
     for name, control in made.items():
         control.description = control.description or name

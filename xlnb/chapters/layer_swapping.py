@@ -31,7 +31,7 @@ from xlnb.studies.study import Study
 from xlnb.weights.task_vectors import TaskVector
 
 _OUTER = re.compile(r"outer (\d+)\+(\d+)")
-_MIDDLE = "#EFEFEF"
+_MIDDLE, _GREY = "#EFEFEF", "#D9D9D9"
 
 
 def with_pooled_random(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def reading(found: pd.DataFrame) -> str:
     told = f"{standing(rivals)} Among other layers {lowered(standing(layers))}"
     word = layers.set_index("partition_b")["verdict"]
     if word[claims.RANDOM[1]] == BETTER:
-        told += " So the outer layers are the right ones to give away, if any."
+        told += " So the outer layers are better ones to give away than layers at random."
     return told
 
 
@@ -103,9 +103,11 @@ def one_training(study: Study, seed: int = 0) -> pd.DataFrame:
     return counted(outcomes[(outcomes["seed"] == seed) | (outcomes["method"] == "base")])
 
 
-def sweep_figure(cells: pd.DataFrame, *, number: int | None = None, note: str = "") -> Shown:
-    """Draw the sweep as a map, bottom by top: blue is better than the math expert, bold what is significant."""
-    values = cells.assign(better=[improvement(row)[0] for row in cells.itertuples()])
+def sweep_figure(cells: pd.DataFrame, *, number: int | None = None) -> Shown:
+    """Draw the sweep as a map, bottom by top: blue is better than the math expert, orange worse, grey not significant."""
+    alone = unjudged(cells)  # one training: its own interval must do, and the caption says so
+    outside = outside_zero(cells) != 0 if alone else cells["verdict"].isin([BETTER, WORSE])
+    values = cells.assign(better=[improvement(row)[0] for row in cells.itertuples()], outside=outside.astype(float))
     wide = values.pivot(index="bottom", columns="top", values="better")
     limit = float(np.nanmax(np.abs(wide.to_numpy()))) or 1.0
     metric = cells["metric"].iloc[0]
@@ -120,11 +122,22 @@ def sweep_figure(cells: pd.DataFrame, *, number: int | None = None, note: str = 
             x, y = wide.columns.get_loc(row.top) + 0.5, wide.index.get_loc(row.bottom) + 0.5
             value, low, high = improvement(row)
             text = digits(value, "+.2f") + ("" if narrow else f"\n[{digits(low, '+.2f')}, {digits(high, '+.2f')}]")
-            weight = "bold" if row.verdict in (BETTER, WORSE) else "normal"
-            ink = "#FFFFFF" if abs(value) > 0.7 * limit else "#1A1A1A"
+            coloured = bool(outside[row.Index])
+            weight, ink = (
+                "bold" if coloured else "normal",
+                "#FFFFFF" if coloured and abs(value) > 0.7 * limit else "#1A1A1A",
+            )
             axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
         if 0 in wide.index and 0 in wide.columns:
-            axis.text(0.5, 0.5, "math\nexpert" if not narrow else "math", ha="center", va="center", fontsize=8)
+            axis.text(
+                0.5,
+                0.5,
+                "math\nexpert" if not narrow else "math",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="#1A1A1A",
+            )
         axis.set_xticks(np.arange(len(wide.columns)) + 0.5, wide.columns)
         axis.set_yticks(np.arange(len(wide)) + 0.5, wide.index)
         axis.set(xlabel=wrapped("last layers given to the language", 26), ylabel="first layers given\nto the language")
@@ -141,9 +154,14 @@ def sweep_figure(cells: pd.DataFrame, *, number: int | None = None, note: str = 
     )
     caption = (
         f"Each swap minus the math expert, by how many first and last layers the language expert gives; {cells['n'].max()} "
-        f"development problems in {LANGUAGE_NAMES[cells['test_language'].iloc[0]]}, {trainings(cells['seeds'].max())}. {note}"
+        f"development problems in {LANGUAGE_NAMES[cells['test_language'].iloc[0]]}, {trainings(cells['seeds'].max())}. "
+        + (
+            "Coloured where the interval over problems excludes zero, which is no verdict."
+            if alone
+            else "Grey: not significant."
+        )
     )
-    return picture(draw, number=number, caption=caption.strip(), alt=alt, verdicts=verdicts_of(cells))
+    return picture(draw, number=number, caption=caption, alt=alt, verdicts=verdicts_of(cells))
 
 
 def outside_zero(cells: pd.DataFrame) -> pd.Series:

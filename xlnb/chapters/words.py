@@ -24,7 +24,7 @@ _PROSE = {
     ("layer-swapping", "C"): "the swap",
     ("layer-swapping", "complement of C"): "the same layers exchanged",
     ("layer-swapping", "random, mean of 5"): "random layers",
-    ("layer-swapping", "half and half"): "half of each layer",
+    ("layer-swapping", "half and half"): "the swap of the lower half",
     ("layer-swapping", "predecessor"): "the swap with transition layers",
 }
 

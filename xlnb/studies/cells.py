@@ -73,11 +73,16 @@ class Cell:
     @cached_property
     def path(self) -> Path:
         """The file of the outcomes."""
-        shots = f"{self.evaluation.benchmark}-{self.evaluation.split}-{self.evaluation.shots}-shot"
+        shots = f"{self.evaluation.benchmark}-{self.split}-{self.evaluation.shots}-shot"
         parts = (self.method, self.partition, self.test_language, shots)
         name = "--".join(part.replace(" ", "-").replace("/", "-") for part in parts if part)
         digest = artifacts.digest([self.trained, self.asked])[:8]
         return self.study.place(METHODS[self.method].experts) / "outcomes" / f"{name}-{digest}.parquet"
+
+    @property
+    def split(self) -> str:
+        """The part of a corpus that is asked: of the word problems a split, of generic text what no training has."""
+        return "held-out" if self.evaluation.benchmark == "generic" else self.evaluation.split
 
     @property
     def needs(self) -> tuple[Path, ...]:
@@ -99,7 +104,7 @@ class Cell:
             "partition": self.partition,
             "method": self.method,
             "expert": method.expert,
-            "split": evaluation.split,
+            "split": self.split,
             "benchmark": evaluation.benchmark,
             "shots": evaluation.shots,
             "corpora": study.corpora(method.experts),
