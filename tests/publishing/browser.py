@@ -202,7 +202,7 @@ def wait_for_notebook(page: Page) -> None:
     page.wait_for_function(READY, timeout=60_000)
 
 
-def run_all(page: Page, seconds: int = 180) -> None:
+def run_all(page: Page, seconds: int = 400) -> None:
     """Run all cells of the notebook that is open, to the end."""
     page.evaluate("""() => {
         window.xlnbRan = false;
