@@ -178,7 +178,7 @@ def lab(folder: Path, scratch: Path, environment: dict[str, str]) -> Iterator[st
         while not _answers(f"http://127.0.0.1:{port}/api/status?token={token}"):
             assert server.poll() is None and time.monotonic() < deadline, (scratch / "lab.log").read_text()[-2000:]
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/lab/tree/%s?token={token}"
+        yield f"http://127.0.0.1:{port}/lab/tree/%s?reset&token={token}"  # reset: no tabs of the visit before
     finally:
         server.terminate()
         server.wait(30)
@@ -193,7 +193,8 @@ def _answers(address: str) -> bool:
 
 READY = """() => {
     const panel = window.jupyterapp?.shell.currentWidget;
-    return panel?.context?.isReady && panel.sessionContext?.session?.kernel?.status === 'idle';
+    return panel?.context?.isReady && location.pathname.endsWith(panel.context.path)
+        && panel.sessionContext?.session?.kernel?.status === 'idle';
 }"""
 
 
@@ -201,7 +202,7 @@ def wait_for_notebook(page: Page) -> None:
     page.wait_for_function(READY, timeout=60_000)
 
 
-def run_all(page: Page, seconds: int = 180) -> None:
+def run_all(page: Page, seconds: int = 400) -> None:
     """Run all cells of the notebook that is open, to the end."""
     page.evaluate("""() => {
         window.xlnbRan = false;
