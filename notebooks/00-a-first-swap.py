@@ -121,7 +121,7 @@ display(Markdown(told))
 #
 # ## What came out
 #
-# Six ways to use the two experts, and the base to compare with. *Task arithmetic* adds both task vectors whole; the *soup* adds half of
+# Six ways to use the two experts, and the base to compare with (Figure 3). *Task arithmetic* adds both task vectors whole; the *soup* adds half of
 # each.
 
 # %%

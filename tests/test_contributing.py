@@ -53,7 +53,7 @@ def test_an_example_runs(name, tmp_path):
 def test_rooms_that_are_named_are_there():
     rooms = {
         name.removesuffix(".py")
-        for name in re.findall(r"`([\w.]+)`", TEXT.split("## A method")[0].split("|---|---|")[1])
+        for name in re.findall(r"`([\w.]+)`", TEXT.split("## A chapter")[0].split("|---|---|")[1])
     }
     there = {path.stem for path in (ROOT / "xlnb").iterdir() if not path.name.startswith("_")}
     assert there <= rooms

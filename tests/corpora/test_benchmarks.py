@@ -561,7 +561,7 @@ FOLDERS = {"mgsm": "mgsm_folder", "belebele": "belebele_folder", "global-mmlu": 
 @pytest.mark.parametrize(
     ("name", "language", "options", "message"),
     [
-        ("gsm", "sw", {}, "No benchmark 'gsm': choose one of templates, mgsm, belebele, global-mmlu"),
+        ("gsm", "sw", {}, "No benchmark 'gsm': choose one of templates, generic, mgsm, belebele, global-mmlu"),
         ("mgsm", "sw", {"shot": 2}, "No option of the benchmark mgsm 'shot': choose one of .*shots"),
         ("templates", "sw", {"exemplars": "native"}, "No option of the benchmark templates 'exemplars'"),
         ("templates", "sw", {"path": "here"}, "templates ships with the package: leave its path out"),

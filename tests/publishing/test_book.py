@@ -18,7 +18,8 @@ CHAPTER = """\
 # %% [markdown]
 # # A tiny chapter
 #
-# A formula, $M \\odot m$, a source {cite:p}`ilharco2023editing`, and [all sources](../book/bibliography.md).
+# A formula, $M \\odot m$, a source
+# ([Ilharco et al. 2023](https://arxiv.org/abs/2212.04089)), and [all sources](../book/bibliography.md).
 
 # %% tags=["parameters"]
 profile = "pocket"  # smoke, pocket or paper
@@ -38,7 +39,7 @@ _ = plt.plot([1, 2], [2, 1])
 """
 
 
-WORDS = {"finding": lambda: "It is **found**: {cite:t}`ilharco2023editing`."}
+WORDS = {"finding": lambda: "It is **found** ([Ilharco et al. 2023](https://arxiv.org/abs/2212.04089))."}
 
 
 @pytest.fixture(scope="module")
