@@ -18,14 +18,17 @@ FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 @pytest.fixture(scope="module", params=NUMBERS)
 def chapter(request, tmp_path_factory):
-    """An executed chapter, from the committed results, with its exercises' solutions run after all of its cells."""
-    path = CHAPTERS[request.param]
+    return executed(request.param, tmp_path_factory.mktemp("chapter"))
+
+
+def executed(number, folder):
+    """Return an executed chapter, from the committed results, with its exercises' solutions run after all of its cells."""
+    path = CHAPTERS[number]
     notebook = nbformat.read(path, as_version=4)
     solutions = [
         block for cell in notebook.cells if cell.cell_type == "markdown" for block in FENCE.findall(cell.source)
     ]
     notebook.cells += [nbformat.v4.new_code_cell(block, metadata={"tags": ["solution"]}) for block in solutions]
-    folder = tmp_path_factory.mktemp("chapter")
     copy = folder / path.name
     nbformat.write(notebook, copy)
     return nbformat.read(run_notebook(copy, folder / "out.ipynb"), as_version=4)
@@ -90,6 +93,15 @@ def test_the_solutions_run_and_show_something(chapter):
     assert shown in (["True", "(0, set())"], [shown[0], ""])
     if shown[1] == "":
         assert max(float(share) for share in re.findall(r"0\.\d+", shown[0])) < 0.5, "no number of trainings is enough"
+
+
+@pytest.mark.parametrize(
+    ("number", "right"), [("00", ["0.0", "0.0"]), ("05", ["[0, 1, 2, 3, 4, 5, 6, 7, 28, 29, 30, 31]"])]
+)
+def test_the_solutions_about_merging_are_right(number, right, tmp_path):
+    cells = executed(number, tmp_path).cells
+    shown = [cell.outputs[0].data["text/plain"] for cell in cells if "solution" in cell.metadata.get("tags", [])]
+    assert shown == right
 
 
 def test_no_word_of_the_old_ones(chapter):
