@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 
 from xlnb.chapters import home
@@ -109,14 +109,17 @@ def sweep_figure(cells: pd.DataFrame, *, number: int | None = None) -> Shown:
     outside = outside_zero(cells) != 0 if alone else cells["verdict"].isin([BETTER, WORSE])
     values = cells.assign(better=[improvement(row)[0] for row in cells.itertuples()], outside=outside.astype(float))
     wide = values.pivot(index="bottom", columns="top", values="better")
+    tinted = values.pivot(index="bottom", columns="top", values="outside").to_numpy() == 1
     limit = float(np.nanmax(np.abs(wide.to_numpy()))) or 1.0
     metric = cells["metric"].iloc[0]
 
     def draw(narrow: bool) -> Figure:
         figure, (axis,) = panels(1, 0.9 + (0.34 if narrow else 0.46) * len(wide), narrow)
         colours = LinearSegmentedColormap.from_list("improvement", [WORSE_COLOUR, _MIDDLE, BETTER_COLOUR])
+        frame = {"edgecolors": "white", "linewidth": 1.5}
+        axis.pcolormesh(np.ones(wide.shape), cmap=ListedColormap([_GREY]), **frame)  # what is not significant
         shown = axis.pcolormesh(
-            wide.to_numpy(), cmap=colours, vmin=-limit, vmax=limit, edgecolors="white", linewidth=1.5
+            np.where(tinted, wide.to_numpy(), np.nan), cmap=colours, vmin=-limit, vmax=limit, **frame
         )
         for row in cells.itertuples():
             x, y = wide.columns.get_loc(row.top) + 0.5, wide.index.get_loc(row.bottom) + 0.5
@@ -143,7 +146,9 @@ def sweep_figure(cells: pd.DataFrame, *, number: int | None = None) -> Shown:
         axis.set(xlabel=wrapped("last layers given to the language", 26), ylabel="first layers given\nto the language")
         axis.grid(False)
         axis.invert_yaxis()
-        label = wrapped(f"{READINGS[metric].title} ({unit_of(metric, True)}, blue is better)", 24 if narrow else 30)
+        label = wrapped(
+            f"{READINGS[metric].title} saved ({unit_of(metric, True)}, blue is better)", 24 if narrow else 30
+        )
         figure.colorbar(shown, ax=axis, label=label, location="bottom" if narrow else "right")
         return figure
 
