@@ -153,7 +153,7 @@ def findings_table() -> str:
 
 def readme_figure() -> str:
     """Return the README's figure: light and dark files, and what is seen."""
-    alt = escape(re.search(r'aria-label="([^"]*)"', finding_figure().html).group(1))  # type: ignore[union-attr]
+    alt = re.search(r'aria-label="([^"]*)"', finding_figure().html).group(1)  # type: ignore[union-attr]
     return (
         '<picture>\n  <source media="(prefers-color-scheme: dark)" srcset="book/_static/gains-dark.svg">\n'
         f'  <img src="book/_static/gains.svg" width="720" alt="{alt}">\n</picture>'

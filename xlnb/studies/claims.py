@@ -23,6 +23,8 @@ RANDOM: Arm = (SWAP, "random, mean of 5")  # the random controls taken together
 _MODELS = (MATH_EXPERT, LANGUAGE_EXPERT, SOUP, ADDITION, SWAPPED, EXCHANGED)
 OUTER = tuple((SWAP, f"outer {bottom}+{top}") for bottom in (0, 1, 2, 3, 4, 6) for top in (0, 1, 2, 4))
 
+_DEVELOPMENT = {"benchmark": "templates", "split": "development", "shots": 2}
+
 GAINS = Family(
     "gains", "What does each model gain over the base?", tuple((arm, BASE) for arm in _MODELS), (TARGET, "en")
 )
@@ -42,7 +44,7 @@ COUNTS = Family(
     "Does any number of swapped layers beat the math expert?",
     tuple((arm, MATH_EXPERT) for arm in OUTER if arm[1] != "outer 0+0"),
     metrics=(EXPRESSION_NLL,),  # half the price of the primary metric, for a map by which nothing is chosen
-    where={"benchmark": "templates", "split": "development", "shots": 2},
+    where=_DEVELOPMENT,
 )
 KNOWLEDGE = Family(
     "knowledge",
@@ -76,7 +78,6 @@ def _by_test_language(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 _NONE, _ONE, _TWO = ((BASE[0], shown_examples(shots)) for shots in range(3))
 IN_ENGLISH, IN_TARGET = (BASE[0], "in English"), (BASE[0], "in the target language")
-_DEVELOPMENT = {"benchmark": "templates", "split": "development", "shots": 2}
 SHOTS = Family(
     "shots",
     "What does each worked example add?",
