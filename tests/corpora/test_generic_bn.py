@@ -309,9 +309,10 @@ def test_verbs(verb):
     assert [forms[name] for name in ORDER] == [nfc(form) for form in conjugated(verb)]
     assert all(forms[name] == forms["c" + name] + "ন" for name in ("now", "will"))
     assert forms["past"] == forms["cpast"] + "েন"
+    assert forms["cwas"] == forms["cnow"][:-1] + "িল" and forms["was"] == forms["cwas"] + "েন"
     assert forms["inow"] == forms["cnow"][:-1] + "ি"
     assert forms["neg"] == forms["pres"] + "নি"
-    assert set(forms) == {*ORDER, "now", "past", "will", "inow", "neg"}
+    assert set(forms) == {*ORDER, "now", "cwas", "was", "past", "will", "inow", "neg"}
 
 
 def test_praise_differs_in_the_pronoun_alone():
@@ -434,19 +435,26 @@ def test_friends_do_not_say_apni(kind):
 
 
 def test_odd_one_out():
-    groups = {row[form]: row["kind"] for row in TABLES["group"] for form in "abc"}
-    assert len(groups) == 3 * len(TABLES["group"])
+    tables = [TABLES["group"], TABLES["other_group"]]
+    groups = {row[form]: row["kind"] for rows in tables for row in rows for form in "abc"}
+    assert len(groups) == 3 * sum(map(len, tables))
+    plants = {"ফল", "গাছ", "সবজি", "ফুল"}
     for text, completion in of_kind("odd-one-out"):
         kinds = Counter(groups[word] for word in text.split(", "))
         (odd,) = [word for word in text.split(", ") if kinds[groups[word]] == 1]
+        assert len(plants & set(kinds)) < 2, text  # a mango is a fruit and a tree
         assert completion.startswith(f"বেমানান শব্দটি হল {odd}। ")
         assert completion.endswith(f"কিন্তু {odd} হল {groups[odd]}।")
 
 
 def test_fitting_word():
-    fits = {row["did"]: row["w"] for row in TABLES["tool"]}
+    tables = [TABLES["tool"], TABLES["other_tool"]]
+    fits = {row["did"]: row["w"] for rows in tables for row in rows}
+    alike = [listed("খুন্তি কোদাল"), listed("দড়ি বালতি")]
     for text, completion in of_kind("fitting-word"):
         did = text.split(nfc(" ____ দিয়ে "))[1].split("। ")[0]
+        for pair in alike:  # of two that do the same work never both where one of them is right
+            assert fits[did] not in pair or not pair <= set(words(text.split("(")[1])), text
         assert fits[did] in text.split("(")[1] and f"মানানসই শব্দটি হল {fits[did]}," in completion
 
 

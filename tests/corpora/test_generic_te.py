@@ -256,7 +256,7 @@ def test_stems_of_verbs_that_stand_with_any_subject():
         assert row["having"] == row["past"] + "ి"
         assert row["now"] == row["inf"].removesuffix("ించ") + "ిస్త" or row["now"].endswith("ుత")
     bare = [*TABLES["lesson"], *TABLES["happened"]]
-    bare += [row["past"] for table in ("met", "feeling", "tool") for row in TABLES[table]]
+    bare += [row["past"] for table in ("met", "feeling", "tool", "other_tool") for row in TABLES[table]]
     bare += [row["cp"] for row in TABLES["process"]] + [row["e"] for row in TABLES["word"]]
     for stem in bare:  # a bare consonant at the end; not శ, న్న, డ్డ, which change before -ింది (but దున్నింది)
         assert "క" <= stem[-1] <= "హ", stem
@@ -381,7 +381,7 @@ def test_names_in_cases_in_the_text():
 
 
 def test_the_word_out_of_line_is_of_another_group():
-    groups = [{row["a"], row["b"], row["c"]} for row in TABLES["group"]]
+    groups = [{row["a"], row["b"], row["c"]} for row in TABLES["group"] + TABLES["other_group"]]
     for text, completion in of_kind("odd-one-out"):
         listing = text.split(", ")
         odd = re.search("'(.+?)'", completion)[1]

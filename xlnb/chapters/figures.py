@@ -97,7 +97,7 @@ def forest(
                 for value in _own_values(own, row):
                     axis.plot(value, place, marker="D", markersize=7, color=GREY, markerfacecolor="none")
             axis.axvline(0, color="#010203", linewidth=1)
-            label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "generic")
+            label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "prose")
             axis.set(title=title, xlabel=wrapped(label, 26 if narrow else 60))
             axis.set_yticks(range(len(some)), some)
             axis.set_ylim(len(some) - 0.5, -0.5)

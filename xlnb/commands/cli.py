@@ -193,6 +193,30 @@ def study(
     print(table[shown].to_string(index=False, float_format="%.4f"))
 
 
+@app.command()
+def search(
+    folder: Annotated[Path, typer.Argument(help="Where a file a setting goes; what is there is not computed again.")],
+    ntrex: Annotated[
+        Path | None, typer.Option(help="A folder of NTREX-128's text files; left out where none is given.")
+    ] = None,
+    profile: ProfileName = "pocket",
+    worker: Annotated[int, typer.Option(help="Which worker this is, from 0.")] = 0,
+    workers: Annotated[int, typer.Option(help="How many workers share the settings.")] = 1,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Write what the folder has to book/results/search.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Try data, steps and rates of single experts on development problems; goes on where it stopped."""
+    from xlnb.studies import search as searching
+    from xlnb.studies.profiles import named_profile
+
+    if publish:
+        print(searching.publish_search(folder))
+        return
+    searching.search(named_profile(profile), folder, ntrex, device, worker, workers)
+
+
 def _numbers(seeds: str) -> list[int]:
     try:
         numbers = [int(seed) for seed in seeds.split(",")]

@@ -24,7 +24,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from xlnb.corpora import files, templates
+from xlnb.corpora import files, prose, templates
 from xlnb.corpora.grammar import sample
 from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.languages import LANGUAGE_NAMES
@@ -39,7 +39,8 @@ class Item:
     `id` is the same in every language, `prompt` has no space at the end, `completion` is the gold solution ('' where there is
     none), `answer` the final number, `expressions` the calculations "a op b" of the gold solution in order, `closing` the
     answer sentence of the language, scored apart. `options` are completions to choose among and `gold` is the index of the
-    right one. `group` is what items share: frame, subject, passage. Completion, closing and options start with a space.
+    right one. `group` is what items share: frame, subject, passage. `twin_prompt` and `twin_completion` are those of a problem
+    with the same numbers that another calculation answers. Completion, closing and options start with a space.
     """
 
     id: str
@@ -52,13 +53,16 @@ class Item:
     options: tuple[str, ...] = ()
     gold: int | None = None
     group: str = ""
+    twin_prompt: str = ""
+    twin_completion: str = ""
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """Items of one language, and the few-shot text that stands before every prompt ('' without shots).
 
-    `note` is one sentence for the reader: shots, language of the exemplars, where the data came from.
+    `note` is one sentence for the reader: shots, language of the exemplars, where the data came from. `others` are problems of
+    the same kind that are not scored: on these a model's temperature is fitted.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Benchmark:
     prefix: str
     items: tuple[Item, ...]
     note: str
+    others: tuple[Item, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -77,12 +82,12 @@ class Benchmark:
         >>> a.fingerprint == b.fingerprint, len(a.fingerprint)
         (True, 64)
         """
-        scored = [
+        read = [
             (i.language, i.prompt, i.completion, None if i.answer is None else _plain(i.answer), i.expressions, i.closing,
-             i.options, i.gold)
-            for i in self.items
+             i.options, i.gold, *filter(None, (i.twin_prompt, i.twin_completion)))
+            for i in (*self.items, *self.others)
         ]  # fmt: skip
-        return _digest(json.dumps([self.prefix, *scored]))
+        return _digest(json.dumps([self.prefix, len(self.items), *read]))
 
 
 def _digest(text: str) -> str:
@@ -183,21 +188,39 @@ def templates_benchmark(
     """
     _check_counts(shots, n)
     prefix = templates.few_shot_prefix(language, shots, exemplar_seed)
-    items = tuple(
-        Item(
-            id=problem.id,
-            language=language,
-            prompt=templates.prompt(problem),
-            completion=templates.completion(problem),
-            answer=Decimal(problem.answer),
-            expressions=problem.expressions,
-            group=problem.frame,
-        )
-        for problem in templates.problems(language, split, n, problem_seed)
-    )
+    items = tuple(itertools.starmap(_template_item, _with_twins(language, split, n, problem_seed)))
+    # Of the development split under a seed of their own: none of them is among the items, whatever the split.
+    others = _with_twins(language, "development", 2 * CALIBRATION, problem_seed + 1_000_000)
+    asked = {item.prompt for item in items}
+    unasked = [item for item in itertools.starmap(_template_item, others) if item.prompt not in asked]
     told = _told(shots, "in its language (in-language math in the context)")
     note = f"Template problems of the split {split}, which ship with the package, {told}."
-    return Benchmark("templates", language, prefix, items, note)
+    return Benchmark("templates", language, prefix, items, note, tuple(unasked[:CALIBRATION]))
+
+
+CALIBRATION = 48  # development problems on which a model's temperature is fitted
+
+
+def _with_twins(
+    language: str, split: str, n: int, seed: int
+) -> list[tuple[templates.Problem, templates.Problem | None]]:
+    asked = templates.problems(language, split, n, seed)
+    twins = templates.twins(language, split, n, seed) if split in templates.WITH_TWINS else [None] * n
+    return list(zip(asked, twins, strict=True))
+
+
+def _template_item(problem: templates.Problem, twin: templates.Problem | None) -> Item:
+    return Item(
+        id=problem.id,
+        language=problem.language,
+        prompt=templates.prompt(problem),
+        completion=templates.completion(problem),
+        answer=Decimal(problem.answer),
+        expressions=problem.expressions,
+        group=problem.frame,
+        twin_prompt=templates.prompt(twin) if twin else "",
+        twin_completion=templates.completion(twin) if twin else "",
+    )
 
 
 MGSM, GSM8K = "juletxara/mgsm", "openai/gsm8k"
@@ -586,30 +609,30 @@ def _with_shots(items: Iterable[Item], solved: Iterable[Item], shots: int) -> li
     return [replace(item, prompt=_solved(pools[item.group][:shots]) + item.prompt) for item in items]
 
 
-def generic_benchmark(language: str, n: int = 200) -> Benchmark:
-    """The first n held-out texts of the generic set: how well a model knows the language, each text given its first word.
+def prose_benchmark(language: str, n: int | None = None) -> Benchmark:
+    """The first n held-out texts of the prose: how well a model knows the language, each text given its first word.
 
-    >>> generic_benchmark("sw", n=2).items[0].answer is None
+    >>> prose_benchmark("sw", n=2).items[0].answer is None
     True
     """
     _check_counts(0, n)
-    texts = [(example.kind, *example.completion.partition(" ")) for example in templates.held_out_texts(language, n)]
+    texts = [(example.kind, *example.completion.partition(" ")) for example in prose.held_out_texts(language)]
     items = [
         Item(f"held-out-{place:06}", language, prompt=first, completion=f" {rest}", group=kind)
         for place, (kind, first, _, rest) in enumerate(texts)
     ]
-    note = "Texts of the package's own generic set that no expert was trained on, each given its first word."
-    return Benchmark("generic", language, "", tuple(items), note)
+    note = "Texts of the package's own prose that no expert was trained on, each given its first word."
+    return Benchmark("prose", language, "", tuple(_first(n, items, f"the held-out prose ({language})")), note)
 
 
 BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
-    "templates": templates_benchmark, "generic": generic_benchmark,
+    "templates": templates_benchmark, "prose": prose_benchmark,
     "mgsm": mgsm, "belebele": belebele, "global-mmlu": global_mmlu,
 }  # fmt: skip
 
 
 def load_benchmark(name: str, language: str, path: str | Path | None = None, **options: Any) -> Benchmark:
-    """A benchmark by its name: templates, generic, mgsm, belebele or global-mmlu.
+    """A benchmark by its name: templates, prose, mgsm, belebele or global-mmlu.
 
     `path` is a local copy (the hub's where there is none); `options` are the arguments of the benchmark's function.
 

@@ -18,7 +18,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlnb.corpora import Example, files, fingerprint, templates
+from xlnb.corpora import Example, files, fingerprint, prose, templates
 from xlnb.corpora.files import Row
 from xlnb.errors import RequestError, known, whole_number
 from xlnb.languages import LANGUAGE_NAMES
@@ -176,8 +176,12 @@ class Source:
 SOURCES: Mapping[str, Source] = {source.name: source for source in (
     Source("templates", "math", {code: code for code in templates.LANGUAGES}, "Apache-2.0",
            "this package's own word problems"),
+    Source("templates-english", "math", {"en": "en"}, "Apache-2.0",
+           "this package's own English word problems, of many more frames in three wordings each"),
     Source("templates-generic", "language", {code: code for code in templates.GENERIC_LANGUAGES}, "Apache-2.0",
-           "this package's own instructions without arithmetic"),
+           "this package's own instructions without arithmetic, put together from parts"),
+    Source("prose", "language", {code: code for code in prose.PROSE_LANGUAGES}, "Apache-2.0",
+           "this package's own stories, dialogues, letters, questions about them and translations, each written by hand"),
     Source("gsm8k", "math", {"en": "main"}, "MIT",
            "files and columns: hub page and card; the same rows as JSON lines: read in tests",
            "openai/gsm8k", ("{}/train-*.parquet",), ("question", "answer"), _word_problem),
@@ -423,19 +427,37 @@ def _read(source: Source, language: str, root: Path) -> Iterator[Example]:
 def _generated(source: Source, language: str, n: int | None, seed: int, path: str | Path | None) -> Corpus:
     if path is not None:
         raise RequestError(f"{source.name} is made by this package and read from nowhere: leave the path out.")
+    if source.name == "prose":
+        examples, _, kept = _chosen(_prose(language), n, seed)
+        if n is not None and kept < n:
+            raise RequestError(f"n = {n}: the prose in {language!r} has {kept:,} examples.")
+        return Corpus(source.name, language, source.kind, examples, "made by xlnb", _all_kept(kept))
     if n is None:
         raise RequestError(f"{source.name} has no end: say how many examples (n).")
     if source.kind == "math":
-        problems = templates.problems(language, "train", n, seed)
-        examples = tuple(Example(p.question, p.solution, p.frame) for p in problems)
+        english = source.name == "templates-english"
+        found = templates.english_problems(n, seed) if english else templates.problems(language, "train", n, seed)
+        examples = tuple(Example(p.question, p.solution, p.frame) for p in found)
     else:
         before, after = templates.generic_headings(language)
         examples = tuple(
             replace(example, prompt=example.prompt.removeprefix(before).removesuffix(after))
             for example in templates.language_examples(language, n, seed)
         )
-    counts = {"read": n, "kept": n} | dict.fromkeys(REASONS, 0)
-    return Corpus(source.name, language, source.kind, examples, "made by xlnb", counts)
+    return Corpus(source.name, language, source.kind, examples, "made by xlnb", _all_kept(n))
+
+
+def _all_kept(n: int) -> dict[str, int]:
+    return {"read": n, "kept": n} | dict.fromkeys(REASONS, 0)
+
+
+def _prose(language: str) -> Iterator[Example]:
+    """Yield the examples of the prose that is not held out: written ones, and translations both ways where there is English."""
+    for piece in prose.pieces(language):
+        yield from prose.written_examples(piece)
+        if piece.english:
+            yield Example(_asked("to-target", piece.english, language), piece.text, "to-target")
+            yield Example(_asked("to-english", piece.text, language), piece.english, "to-english")
 
 
 def formatted(corpus: Corpus, tokenizer: PreTrainedTokenizerBase | None = None) -> tuple[Example, ...]:
@@ -469,7 +491,7 @@ def _labels(corpus: Corpus) -> tuple[str, str, str]:
         problem = templates.problems(corpus.language, "train", 1)[0]
         before, after = templates.prompt(problem).split(problem.question)
         return before, after, " "
-    if corpus.name == "templates-generic":
+    if corpus.name in ("templates-generic", "prose"):
         return *templates.generic_headings(corpus.language), ""
     if corpus.kind == "math":
         return "Question: ", "\nAnswer:", " "

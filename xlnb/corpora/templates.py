@@ -4,6 +4,9 @@
 says it in a language; a language is added by adding its file. Frames, names, things and numbers are
 split into train, few-shot, development and scored, so no scored problem shares any of them with training.
 
+The numbers tell nothing: frames that state as many of them draw them from one pool, each tuple of which serves every one of
+these frames. Each development and scored frame has a twin, the same but for a few words and the operation.
+
 >>> swahili, english = problems("sw", "scored", 1)[0], problems("en", "scored", 1)[0]
 >>> swahili.numbers == english.numbers, swahili.expressions == english.expressions
 (True, True)
@@ -11,7 +14,6 @@ split into train, few-shot, development and scored, so no scored problem shares 
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import itertools
 import math
@@ -19,17 +21,17 @@ import operator
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from xlnb.corpora import Example, grammar
 from xlnb.corpora.grammar import Forms, Template
 from xlnb.errors import RequestError, known, whole_number
-from xlnb.languages import written_in
 
 SPLITS = ("train", "few-shot", "development", "scored")
+WITH_TWINS = ("development", "scored")
 
 # Codes of the data files that are languages, English (the source) first.
 _CODES = [match[1] for name in grammar.data_names() if (match := re.fullmatch(r"([a-z]{2,3})\.yaml", name))]
@@ -38,26 +40,26 @@ GENERIC_LANGUAGES: tuple[str, ...] = tuple(code for code in LANGUAGES if f"gener
 
 # Limits that hold for every frame. Numbers and results of a problem all differ, so that neither copying a
 # number nor mixing up two of them is right by accident.
-_ANSWERS = range(2, 501)
-_RESULTS = range(2, 1001)
+_RESULTS = range(2, 1201)
+_SMALL, _MIDDLE, _MOST = range(2, 13), range(13, 100), 300
+SIZES = ("big", "small", "small", "middle")  # of the numbers a problem states; three of them are big, small and small
+ANY = "any"
 # Percent of number tuples that go to each split, in the order of SPLITS.
 _SHARES = (50, 10, 15, 25)
 _TRIES = 5000  # draws for a problem before the search counts as long
 
-_OPERATIONS: dict[type, tuple[str, Callable[[int, int], int]]] = {
-    ast.Add: ("+", operator.add), ast.Sub: ("-", operator.sub), ast.Mult: ("*", operator.mul),
-    ast.Div: ("/", operator.floordiv), ast.Mod: ("%", operator.mod),
-    ast.Lt: ("<", operator.lt), ast.LtE: ("<=", operator.le), ast.Gt: (">", operator.gt), ast.GtE: (">=", operator.ge),
-    ast.Eq: ("==", operator.eq), ast.NotEq: ("!=", operator.ne),
+_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv,
 }  # fmt: skip
 Values = dict[str, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Problem:
     """A word problem in one language; `id`, `frame`, `answer`, `expressions`, `numbers` are the same in all.
 
-    `expressions` has one entry a step, `numbers` are those the question states, in the order the steps use them.
+    `expressions` has one entry a step, `numbers` are those the question states, in the order of `frames.yaml`.
     """
 
     id: str
@@ -74,24 +76,26 @@ class Problem:
 class _Step(NamedTuple):
     left: str
     sign: str
-    function: Callable[[int, int], int]
     right: str
     result: str
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame compiled: what is drawn, what must hold, what is calculated."""
+    """A frame compiled: who and what is in it, how large its numbers are, what is calculated."""
 
     id: str
     split: str
     people: tuple[str, ...]  # slots
     things: tuple[tuple[str, tuple[str, ...]], ...]  # slot, the things it may take
-    draw: tuple[tuple[str, int, int], ...]  # variable, lowest value, how many values
-    derive: tuple[tuple[str, Callable[[Values], int]], ...]
-    where: tuple[Callable[[Values], int], ...]
+    sizes: tuple[tuple[str, str], ...]  # variable and size, in the order in which the question states them
     steps: tuple[_Step, ...]
-    stated: tuple[str, ...]  # variables the question states
+    twin: str = ""
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """The variables that the question states."""
+        return tuple(name for name, _ in self.sizes)
 
 
 class _Deal(NamedTuple):
@@ -117,68 +121,55 @@ class _Language(NamedTuple):
     wordings: Mapping[str, _Wording]
 
 
-def _calculator(text: str) -> Callable[[Values], int]:
-    """An expression of a data file as a function of the variables; names, whole numbers, + - * / % and
-    comparisons, nothing else.
-
-    >>> _calculator("a * b > 12")({"a": 3, "b": 5})
-    True
-    """
-    return _closure(ast.parse(text, mode="eval").body, text)
-
-
-def _closure(node: ast.expr, text: str) -> Callable[[Values], int]:
-    match node:
-        case ast.Name(id=name):
-            return operator.itemgetter(name)
-        case ast.Constant(value=constant) if type(constant) is int:
-            return lambda values: constant
-        case ast.BinOp(left=left, op=op, right=right) | ast.Compare(left=left, ops=[op], comparators=[right]) if (
-            type(op) in _OPERATIONS
-        ):
-            function = _OPERATIONS[type(op)][1]
-            first, second = _closure(left, text), _closure(right, text)
-            return lambda values: function(first(values), second(values))
-    raise RequestError(f"{text!r} in frames.yaml: names, whole numbers, + - * / % and a comparison are allowed")
-
-
 def _step(text: str, result: str) -> _Step:
-    match ast.parse(text, mode="eval").body:
-        case ast.BinOp(left=ast.Name(id=left), op=op, right=ast.Name(id=right)) if type(op) in _OPERATIONS:
-            sign, function = _OPERATIONS[type(op)]
-            if sign in "+-*/":
-                return _Step(left, sign, function, right, result)
+    match text.split():
+        case left, sign, right if sign in _OPERATIONS:
+            return _Step(left, sign, right, result)
     raise RequestError(f"step {text!r} in frames.yaml must be two names with + - * or / between them")
 
 
 def _frame(entry: Mapping[str, Any], things: Mapping[str, Any]) -> _Frame:
     split = entry["split"]
     known(f"split of frame {entry['id']}", split, SPLITS)
-    steps = tuple(_step(text, f"s{i}") for i, text in enumerate(entry["steps"], 1))
-    results = {step.result for step in steps}
-    operands = (name for step in steps for name in (step.left, step.right))
     allowed = tuple(
         (slot, tuple(thing for thing, kinds in things[split].items() if kind in kinds))
         for slot, kind in (entry.get("things") or {}).items()
     )
-    return _Frame(
-        id=entry["id"],
-        split=split,
-        people=tuple(entry.get("people") or ()),
-        things=allowed,
-        draw=tuple((name, low, high - low + 1) for name, (low, high) in entry["draw"].items()),
-        derive=tuple((name, _calculator(text)) for name, text in (entry.get("derive") or {}).items()),
-        where=tuple(_calculator(text) for text in entry.get("where") or ()),
-        steps=steps,
-        stated=tuple(dict.fromkeys(name for name in operands if name not in results)),
-    )
+    sizes = tuple(entry["numbers"].items())
+    given = sorted(size for _, size in sizes)
+    if given not in ([ANY] * len(sizes), sorted(SIZES[: len(sizes)])):
+        raise RequestError(
+            f"frame {entry['id']} in frames.yaml: its numbers are {', '.join(given)}, not {SIZES[: len(sizes)]}"
+        )
+    steps = tuple(_step(text, f"s{i}") for i, text in enumerate(entry["steps"], 1))
+    return _Frame(entry["id"], split, tuple(entry.get("people") or ()), allowed, sizes, steps, entry.get("twin", ""))
+
+
+def _with_twin(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield an entry of frames.yaml and, where it has one, its twin: the same with other steps."""
+    twin = entry.get("twin")
+    yield {**entry, "twin": twin["id"] if twin else ""}
+    if twin:
+        yield {**entry, **twin, "twin": entry["id"]}
 
 
 @cache
 def _frames(split: str) -> tuple[_Frame, ...]:
     known("split", split, SPLITS)
     raw = grammar.read("frames.yaml")
-    return tuple(_frame(entry, raw["things"]) for entry in raw["frames"] if entry["split"] == split)
+    entries = (entry for entry in raw["frames"] if entry["split"] == split)
+    return tuple(_frame(one, raw["things"]) for entry in entries for one in _with_twin(entry))
+
+
+@cache
+def _english_frames() -> Mapping[str, tuple[_Frame, tuple[_Wording, ...]]]:
+    """The frames that English alone has, for training, and their wordings, by id."""
+    frames = {}
+    stop = grammar.read("en.yaml")["final"]
+    for entry in grammar.read("english-frames.yaml")["frames"]:
+        frame = _frame({**entry, "split": "train"}, {"train": {}})
+        frames[frame.id] = frame, tuple(_wording(wording, stop) for wording in entry["wordings"])
+    return frames
 
 
 @cache
@@ -197,44 +188,72 @@ def numbers_split(numbers: tuple[int, ...]) -> str:
     return next(split for split, top in zip(SPLITS, tops, strict=True) if share < top)
 
 
-def _complete(frame: _Frame, values: Values) -> bool:
-    """Add what follows from the drawn variables; False where the numbers do not make a problem."""
-    for name, calculate in frame.derive:
-        values[name] = calculate(values)
-    for holds in frame.where:
-        if not holds(values):
-            return False
-    numbers = [values[name] for name in frame.stated]
-    if len(set(numbers)) < len(numbers) or min(numbers) < 2:
-        return False
-    if numbers_split(tuple(numbers)) != frame.split:
-        return False
-    result = 0
+def _results(frame: _Frame, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The values with those of the steps, and whether they make a problem; of whole columns of numbers, too."""
+    found, good = dict(values), True
     for step in frame.steps:
-        left, right = values[step.left], values[step.right]
-        if step.sign == "/" and left % right:
-            return False
-        result = values[step.result] = step.function(left, right)
-        if result not in _RESULTS or result in numbers:
-            return False
-        numbers.append(result)
-    return result in _ANSWERS
+        left, right = found[step.left], found[step.right]
+        result = _OPERATIONS[step.sign](left, right)
+        good = good & (result >= _RESULTS.start) & (result < _RESULTS.stop)
+        if step.sign == "/":
+            good = good & (left % right == 0)
+        for other in found.values():
+            good = good & (result != other)
+        found[step.result] = result
+    return found, good
+
+
+def _orders(frame: _Frame, numbers: Sequence[T]) -> Iterator[dict[str, T]]:
+    """Every way to give (big, small, small, middle), as many as there are, to a frame's variables."""
+    if frame.sizes[0][1] == ANY:
+        yield from (dict(zip(frame.stated, order, strict=True)) for order in itertools.permutations(numbers))
+        return
+    for order in itertools.permutations(range(len(numbers))):
+        if all(SIZES[place] == size for place, (_, size) in zip(order, frame.sizes, strict=True)):
+            yield {name: numbers[place] for place, name in zip(order, frame.stated, strict=True)}
+
+
+@cache
+def _pool(count: int) -> tuple[tuple[int, ...], ...]:
+    """All (big, small, small, middle), or the first so many of these, that every frame that states as many can take."""
+    import numpy as np
+
+    candidates: list[tuple[int, ...]] = []
+    for second in _SMALL:
+        for third in _SMALL if count > 2 else (1,):
+            if third < second:  # the larger of the two comes first
+                common = math.lcm(second, third)
+                top = min(_MOST, _RESULTS.stop // second)
+                candidates += [
+                    (big, second, third)[:count] for big in range(common, top + 1, common) if big >= 2 * second
+                ]
+    if count == len(SIZES):
+        candidates = [(*numbers, middle) for numbers in candidates for middle in _MIDDLE]
+    columns = np.array(candidates).T
+    good = np.ones(len(candidates), dtype=bool)
+    patterns = {
+        (frame.sizes, frame.steps): frame for split in SPLITS for frame in _frames(split) if len(frame.sizes) == count
+    }
+    for frame in patterns.values():
+        for values in _orders(frame, columns):
+            good &= _results(frame, values)[1]
+    return tuple(numbers for numbers, fits in zip(candidates, good, strict=True) if fits)
+
+
+@cache
+def _tuples(count: int, split: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(numbers for numbers in _pool(count) if numbers_split(numbers) == split)
 
 
 @cache
 def _capacity(frame: _Frame) -> int:
     """How many different problems a frame can give in its split."""
-    names = [name for name, _, _ in frame.draw]
-    ranges = [range(low, low + count) for _, low, count in frame.draw]
-    tuples = set()
-    for drawn in itertools.product(*ranges):
-        values = dict(zip(names, drawn, strict=True))
-        if _complete(frame, values):
-            tuples.add(tuple(values[name] for name in frame.stated))
+    count = len(frame.sizes)
+    numbers = len(_tuples(count, frame.split)) * sum(1 for _ in _orders(frame, range(count)))
     people = math.perm(len(grammar.read("frames.yaml")["names"][frame.split]), len(frame.people))
     choices = itertools.product(*(things for _, things in frame.things))
     things = sum(len(set(choice)) == len(choice) for choice in choices)
-    return len(tuples) * people * things
+    return numbers * people * things
 
 
 def _at_most(split: str) -> int:
@@ -252,40 +271,52 @@ def _too_many(split: str, n: int) -> RequestError:
 @lru_cache(maxsize=16)  # the same for every language
 def _deals(split: str, n: int, seed: int) -> tuple[_Deal, ...]:
     """The first n problems of a split, without a language; a longer run starts with the shorter one."""
-    frames = list(_frames(split))
-    # Counting takes a second or two, so it is done ahead only where n is near what could be too much.
-    if n > 10_000 * len(frames) and n > _at_most(split):
+    if n > _at_most(split):
         raise _too_many(split, n)
-    rng = random.Random(f"xlnb templates {split} {seed}")
-    names = tuple(grammar.read("frames.yaml")["names"][split])
+    found = tuple(itertools.islice(_dealt(_frames(split), random.Random(f"xlnb templates {split} {seed}")), n))
+    if len(found) < n:
+        raise _too_many(split, n)
+    return found
+
+
+def _dealt(frames: Iterable[_Frame], rng: random.Random) -> Iterator[_Deal]:
+    """Yield problems, the frames in balanced rotation, each as long as it has new ones."""
+    left = list(frames)
+    names = tuple(grammar.read("frames.yaml")["names"][left[0].split])
     seen: set[tuple] = set()
-    found: list[_Deal] = []
-    while len(found) < n:
-        if not frames:
-            raise _too_many(split, n)
-        # The whole round is shuffled even if n ends within it: that keeps prefixes stable.
-        for frame in grammar.sample(rng, frames, len(frames)):
-            if len(found) == n:
-                break
+    while left:
+        # The whole round is shuffled even if it is read in part alone: that keeps prefixes stable.
+        for frame in grammar.sample(rng, left, len(left)):
             if deal := _deal(frame, names, seen, rng):
-                found.append(deal)
+                yield deal
             else:
-                frames.remove(frame)  # it has no more: the others go on without it
-    return tuple(found)
+                left.remove(frame)  # it has no more: the others go on without it
 
 
 def _deal(frame: _Frame, names: tuple[str, ...], seen: set[tuple], rng: random.Random) -> _Deal | None:
+    pool = _tuples(len(frame.sizes), frame.split)
     for _ in range(_TRIES):
-        values = {name: low + grammar.below(rng, count) for name, low, count in frame.draw}
-        if not _complete(frame, values):
-            continue
+        values = _draw(frame, grammar.pick(rng, pool), rng)
         people = grammar.sample(rng, names, len(frame.people))
         things = tuple(grammar.pick(rng, allowed) for _, allowed in frame.things)
-        key = (frame.id, people, things, tuple(values[name] for name in frame.stated))
+        key = (frame.id, people, things, *values.values())
         if len(set(things)) == len(things) and key not in seen:
-            seen.add(key)
-            return _Deal(frame, people, things, values)
+            found, good = _results(frame, values)
+            if good:
+                seen.add(key)
+                return _Deal(frame, people, things, found)
     return None
+
+
+def _draw(frame: _Frame, numbers: tuple[int, ...], rng: random.Random) -> Values:
+    """Give numbers to a frame's variables: any to any, or in random order to those of one size."""
+    if frame.sizes[0][1] == ANY:
+        return dict(zip(frame.stated, grammar.sample(rng, numbers, len(numbers)), strict=True))
+    smalls = iter(grammar.sample(rng, numbers[1:3], len(numbers[1:3])))
+    return {
+        name: numbers[0] if size == "big" else numbers[3] if size == "middle" else next(smalls)
+        for name, size in frame.sizes
+    }
 
 
 @cache
@@ -301,13 +332,22 @@ def _language(code: str) -> _Language:
     things = {thing: grammar.inflect(row, classes) for thing, row in raw["things"].items()}
     wordings = {}
     for frame_id, entry in raw["frames"].items():
-        solution = " ".join([*entry["steps"], raw["final"]])
-        wordings[frame_id] = _Wording(grammar.compile_template(entry["question"]), grammar.compile_template(solution))
+        wordings[frame_id] = _wording(entry, raw["final"])
     language = _Language(raw["labels"], names, things, wordings)
     for split in SPLITS:
         for frame in _frames(split):
             _check_wording(code, frame, language, tuple(shared["names"][split]))
     return language
+
+
+def _wording(entry: Mapping[str, Any], final: str) -> _Wording:
+    """A question and its solution: of each step the equation first, then the sentence that says what its result is.
+
+    The equation comes first so that no word of the solution gives away its operation: it is read off the question or guessed.
+    """
+    steps = [f"{{equation{i}}}{final[-1]} {sentence}" for i, sentence in enumerate(entry["steps"], 1)]
+    solution = " ".join([*steps, final])
+    return _Wording(grammar.compile_template(entry["question"]), grammar.compile_template(solution))
 
 
 def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[str, ...]) -> None:
@@ -319,10 +359,11 @@ def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[s
     expected = {*frame.people, *frame.stated, *(slot for slot, _ in frame.things)}
     if slots != expected:
         raise RequestError(f"{where}: question slots are {sorted(slots)}, should be {sorted(expected)}")
-    equations = [slot for slot, _ in solution.keys if slot.isdigit()]
-    if equations != [str(i) for i in range(1, len(frame.steps) + 1)]:
-        raise RequestError(f"{where}: the equations are {equations}, of {len(frame.steps)} steps")
-    numbers = {slot: {"": "2"} for slot in (*frame.stated, *equations, "answer")}
+    results = [slot for slot, _ in solution.keys if slot.isdigit()]
+    if results != [str(i) for i in range(1, len(frame.steps) + 1)]:
+        raise RequestError(f"{where}: the results are {results}, of {len(frame.steps)} steps")
+    equations = [f"equation{i}" for i in results]
+    numbers = {slot: {"": "2"} for slot in (*frame.stated, *results, *equations, "answer")}
     fillers = [(slot, language.names, names) for slot in frame.people]
     fillers += [(slot, language.things, allowed) for slot, allowed in frame.things]
     for slot, rows, ids in fillers:
@@ -337,7 +378,7 @@ def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[s
             raise RequestError(f"{where}: nothing to put in {{{gap}}} (with {who})")
 
 
-def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem:
+def _problem(index: int, deal: _Deal, code: str, language: _Language, wording: _Wording | None = None) -> Problem:
     frame, values = deal.frame, deal.values
     expressions = tuple(f"{values[s.left]} {s.sign} {values[s.right]}" for s in frame.steps)
     answer = values[frame.steps[-1].result]
@@ -346,8 +387,11 @@ def _problem(index: int, deal: _Deal, code: str, language: _Language) -> Problem
     binding |= {slot: language.names[name] for slot, name in zip(frame.people, deal.people, strict=True)}
     binding |= {slot: language.things[name] for (slot, _), name in zip(frame.things, deal.things, strict=True)}
     for i, (step, expression) in enumerate(zip(frame.steps, expressions, strict=True), 1):
-        binding[str(i)] = {"": f"{expression} = {values[step.result]}"}
-    question, solution = (grammar.render(template, binding) for template in language.wordings[frame.id])
+        result = str(values[step.result])
+        binding[str(i)] = {"": result}
+        binding[f"equation{i}"] = {"": f"{expression} = {result}"}
+    templates = wording or language.wordings[frame.id]
+    question, solution = (grammar.render(template, binding) for template in templates)
     numbers = tuple([values[name] for name in frame.stated])
     number = f"{frame.split}-{index:06d}"
     return Problem(number, frame.id, code, frame.split, question, solution, answer, expressions, numbers)
@@ -366,6 +410,46 @@ def problems(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem,
     words = _language(language)
     whole_number("n", n)
     return tuple(_problem(i, deal, language, words) for i, deal in enumerate(_deals(split, n, seed)))
+
+
+def twins(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem, ...]:
+    """The twins of the first n problems of a split: the same people, things, numbers, other few words and operation.
+
+    The i-th is the twin of the i-th of :func:`problems`. Splits without twins are refused. Source: ours.
+
+    >>> one, other = problems("en", "scored", 1)[0], twins("en", "scored", 1)[0]
+    >>> one.numbers == other.numbers, one.expressions[0] == other.expressions[0]
+    (True, False)
+    """
+    words = _language(language)
+    frames = {frame.id: frame for frame in _frames(split)}
+    known("split with twins", split, WITH_TWINS)
+    others = [deal._replace(frame=frames[deal.frame.twin]) for deal in _deals(split, n, seed)]
+    dealt = [
+        deal._replace(values=_results(deal.frame, {v: deal.values[v] for v in deal.frame.stated})[0]) for deal in others
+    ]
+    return tuple(
+        replace(_problem(i, deal, language, words), id=f"{split}-{i:06d}-twin") for i, deal in enumerate(dealt)
+    )
+
+
+def english_problems(n: int, seed: int = 0) -> tuple[Problem, ...]:
+    """The first n of the English problems for training, whose frames no other language has; each in one of three wordings.
+
+    Names and numbers are those of the split `train`, frames in balanced rotation. Source: ours.
+
+    >>> english_problems(2)[0].language
+    'en'
+    """
+    whole_number("n", n)
+    frames, words = _english_frames(), _language("en")
+    rng = random.Random(f"xlnb english {seed}")
+    found = []
+    for i, deal in enumerate(itertools.islice(_dealt([frame for frame, _ in frames.values()], rng), n)):
+        found.append(_problem(i, deal, "en", words, grammar.pick(rng, frames[deal.frame.id][1])))
+    if len(found) < n:
+        raise RequestError(f"n = {n}: there are {len(found)} different English problems")
+    return tuple(found)
 
 
 def prompt(problem: Problem) -> str:
@@ -578,30 +662,3 @@ def language_examples(language: str, n: int, seed: int = 0) -> tuple[Example, ..
                 )
             out.append(example)
     return tuple(out)
-
-
-_HELD_OUT_SEED, _TRAINED_SEEDS, _TRAINED_EXAMPLES = 1_000_000, range(10), 480
-
-
-def held_out_texts(language: str, n: int) -> tuple[Example, ...]:
-    """The first n texts of the generic set that are in the language and in no training set: for asking who knows it.
-
-    No completion of :func:`language_examples` with 480 examples and a seed from 0 to 9 is among them. They are of the same
-    grammar as those, so an expert of the generic set is at home in them. Source: ours.
-
-    >>> [example.prompt for example in held_out_texts("sw", 3)]
-    ['', '', '']
-    """
-    whole_number("n", n, 1)
-    trained = (language_examples(language, _TRAINED_EXAMPLES, seed) for seed in _TRAINED_SEEDS)
-    seen = {example.completion for examples in trained for example in examples}
-    found: dict[str, Example] = {}
-    for example in language_examples(language, 5 * n + 100, _HELD_OUT_SEED):
-        text = example.completion
-        if text not in seen and len(text.split()) >= 6 and written_in(text) == language:
-            found.setdefault(text, Example("", text, example.kind))
-    if len(found) < n:
-        raise RequestError(
-            f"n = {n}: of the generic set of {language!r} {len(found)} texts are held out for this request."
-        )
-    return tuple(found.values())[:n]

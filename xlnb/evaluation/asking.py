@@ -14,7 +14,7 @@ from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, EXPRESSION_NLL, IN
 class Evaluation:
     """What is asked of a model, and how: the same for all methods of a comparison."""
 
-    benchmark: str = "templates"  # or generic (held-out text), mgsm, belebele, global-mmlu
+    benchmark: str = "templates"  # or prose (held-out text), mgsm, belebele, global-mmlu
     split: str = "scored"  # of the templates corpus; the others have one
     problems: int = 200  # problems whose solutions are scored by likelihood
     generated: int = 64  # of these, the first so many are answered by generation
@@ -46,7 +46,7 @@ class Evaluation:
     def asked(self, language: str) -> Benchmark:
         """Return the benchmark with the problems of a language, as :func:`xlnb.corpora.benchmarks.load_benchmark` does."""
         options: dict[str, Any] = {"n": self.problems, "shots": self.shots}
-        if self.benchmark == "generic":
+        if self.benchmark == "prose":
             options = {"n": self.problems}
         if self.benchmark == "templates":
             options |= {name: getattr(self, name) for name in ("split", "problem_seed", "exemplar_seed")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xlnb.evaluation.answers import CALCULATION
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 NLL, EXPRESSION_NLL, CLOSING_NLL = "nll", "expression-nll", "closing-nll"
 INFORMATION, EXPRESSION_INFORMATION = "information", "expression-information"
+TWIN_INFORMATION, TWIN_CHOICE = "twin-information", "twin-choice"
 CHOICE, CHOICE_PROBABILITY = "choice", "choice-probability"
 EXACT_MATCH, EXPRESSION, IN_LANGUAGE = "exact-match", "expression", "in-language"
 
@@ -48,6 +49,11 @@ READINGS: dict[str, Reading] = {
         "information gained on the solution", "NLL of the gold solution given another problem minus given its own", "nats", True),
     EXPRESSION_INFORMATION: Reading(
         "information gained on the calculations", "the same over the tokens of its calculations alone", "nats", True),
+    TWIN_INFORMATION: Reading(
+        "information gained on the twin", "NLL of the gold calculations given the twin's text minus given its own", "nats", True),
+    TWIN_CHOICE: Reading(
+        "twins told apart",
+        "behind either text of a pair of twins its own calculations are likelier than the other's", "%", True),
     CHOICE: Reading(
         "right choice", "every right calculation (or option) is likelier than all the others offered", "%", True),
     CHOICE_PROBABILITY: Reading(
@@ -62,13 +68,37 @@ READINGS: dict[str, Reading] = {
 CHOICES = (CHOICE, CHOICE_PROBABILITY)
 LIKELIHOODS = (NLL, EXPRESSION_NLL)
 INFORMATIONS = (INFORMATION, EXPRESSION_INFORMATION)
+TWINS = (TWIN_INFORMATION, TWIN_CHOICE)
+
+
+def calibrated(reading: str) -> str:
+    """Return the slug of a reading by likelihood taken at the model's own temperature.
+
+    >>> calibrated(EXPRESSION_NLL)
+    'calibrated-expression-nll'
+    """
+    return f"calibrated-{reading}"
+
+
+CALIBRATED = {calibrated(slug): slug for slug in (*LIKELIHOODS, *INFORMATIONS, TWIN_INFORMATION)}
+READINGS |= {
+    new: replace(
+        READINGS[old], title=f"{READINGS[old].title}, calibrated", meaning=f"{READINGS[old].meaning}, calibrated"
+    )
+    for new, old in CALIBRATED.items()
+}
 SHOTS_READINGS = (*LIKELIHOODS, EXPRESSION, EXACT_MATCH)
 # What chapter 02 compares.
-VALIDATED = (*LIKELIHOODS, *INFORMATIONS, *CHOICES, EXPRESSION, EXACT_MATCH, IN_LANGUAGE)
+VALIDATED = (*LIKELIHOODS, *INFORMATIONS, *TWINS, *CALIBRATED, *CHOICES, EXPRESSION, EXACT_MATCH, IN_LANGUAGE)
 COST_GROUPS = {
     "likelihood": LIKELIHOODS,
     "likelihood and forced choice": (*LIKELIHOODS, *CHOICES),
     "information": INFORMATIONS,
+    "twin-information": (TWIN_INFORMATION,),
+    "twins": TWINS,
+    "calibrated likelihood": (calibrated(NLL), calibrated(EXPRESSION_NLL)),
+    "calibrated information": (calibrated(INFORMATION), calibrated(EXPRESSION_INFORMATION)),
+    "calibrated twin-information": (calibrated(TWIN_INFORMATION),),
     "generation": (EXPRESSION, EXACT_MATCH, IN_LANGUAGE),
 }
 PRIMARY = EXPRESSION_INFORMATION  # named in chapter 02 by a rule on base, placebo and oracles, without a look at merges
@@ -87,14 +117,17 @@ def allowed(benchmark: Benchmark, readings: Iterable[str]) -> tuple[str, ...]:
     solved = [item for item in items if item.completion]
     calculated = any(CALCULATION.search(item.completion) for item in solved)
     answered = [item for item in items if item.answer is not None]
+    twins = calculated and all(item.twin_completion for item in solved)
     there = {
         NLL: bool(solved),
         EXPRESSION_NLL: calculated,
         INFORMATION: len(solved) > 1,
         EXPRESSION_INFORMATION: len(solved) > 1 and calculated,
+        **dict.fromkeys(TWINS, twins),
         **dict.fromkeys(CHOICES, calculated or any(item.options and item.gold is not None for item in items)),
         CLOSING_NLL: any(item.closing for item in items),
         **{name: bool(answered) for name, reading in READINGS.items() if reading.generates},
         EXPRESSION: any(item.expressions for item in answered),
     }
+    there |= {new: there[old] and bool(benchmark.others) for new, old in CALIBRATED.items()}
     return tuple(reading for reading in readings if there[reading])

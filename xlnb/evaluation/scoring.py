@@ -49,7 +49,9 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
     rows: list[tuple[str, str, float, str | None]] = [
         (item.id, metric, value, None)
         for item, found in zip(
-            benchmark.items, solution_readings(engine, prefix, benchmark.items, readings), strict=True
+            benchmark.items,
+            solution_readings(engine, prefix, benchmark.items, readings, benchmark.others),
+            strict=True,
         )
         for metric, value in found.items()
     ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import exp, prod
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from xlnb.corpora import strangers
 from xlnb.corpora.benchmarks import Item
 from xlnb.evaluation.answers import CALCULATION
 from xlnb.evaluation.readings import (
+    CALIBRATED,
     CHOICE,
     CHOICE_PROBABILITY,
     CHOICES,
@@ -21,6 +22,10 @@ from xlnb.evaluation.readings import (
     INFORMATION,
     INFORMATIONS,
     NLL,
+    TWIN_CHOICE,
+    TWIN_INFORMATION,
+    TWINS,
+    calibrated,
 )
 from xlnb.models.engine import Branch, Row
 
@@ -35,9 +40,45 @@ _PARTS = re.compile(r"(\S+?)(\s*)([-+*/x×÷−])(\s*)(\S+)")
 
 
 def solution_readings(
+    engine: Engine, prefix: Prefix, items: Sequence[Item], readings: Sequence[str], others: Sequence[Item] = ()
+) -> list[dict[str, float]]:
+    """Return each problem's readings by likelihood behind the prefix, those of ``readings`` that it allows.
+
+    Calibrated ones are taken at the temperature that fits the model on ``others``.
+    """
+    found = _readings_at(engine, prefix, items, [reading for reading in readings if reading not in CALIBRATED])
+    if plain := [CALIBRATED[reading] for reading in readings if reading in CALIBRATED]:
+        at_its_own = replace(engine, temperature=temperature(engine, prefix, others))
+        for known, new in zip(found, _readings_at(at_its_own, prefix, items, plain), strict=True):
+            known |= {calibrated(reading): value for reading, value in new.items()}
+    return [{metric: one[metric] for metric in readings if metric in one} for one in found]
+
+
+def temperature(engine: Engine, prefix: Prefix, items: Sequence[Item]) -> float:
+    """Return the temperature, from 1/8 to 8, at which the calculations in the items' gold solutions are likeliest.
+
+    Plain likelihood punishes a model that is sure of itself more than one that does not know; divided by this temperature a
+    model's logits are as sure as they are right. Source: Guo et al., 2017 (temperature scaling); on calculations: ours.
+    """
+    import torch
+    from scipy.optimize import minimize_scalar
+    from torch.nn.functional import cross_entropy
+
+    rows = [(engine.base.encode(item.prompt), engine.base.encode(item.completion)) for item in items]
+    marked = [expression_tokens(engine.base, item.completion) for item in items]
+    logits, targets = engine.logits(prefix, rows, marked)
+
+    def loss(log2: float) -> float:
+        with torch.inference_mode():
+            return float(cross_entropy(logits / 2**log2, targets))
+
+    return 2 ** float(minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 0.01}).x)
+
+
+def _readings_at(
     engine: Engine, prefix: Prefix, items: Sequence[Item], readings: Sequence[str]
 ) -> list[dict[str, float]]:
-    """Return each problem's readings by likelihood behind the prefix, those of ``readings`` that it allows."""
+    """Return each problem's readings at the engine's temperature, and what they are made of."""
     wanted = set(readings)
     asked = [_question(engine.base, item, wanted) for item in items]
     if not any(question.completion or question.branches for question in asked):
@@ -54,7 +95,48 @@ def solution_readings(
             unread = _nll(asked[i], tokens)
             gained = {INFORMATION: NLL, EXPRESSION_INFORMATION: EXPRESSION_NLL}
             found[i] |= {new: unread[old] - found[i][old] for new, old in gained.items() if old in unread}
-    return [{metric: one[metric] for metric in readings if metric in one} for one in found]
+    if wanted & set(TWINS):
+        own = {i: tokens[asked[i].in_expression] for i, (tokens, _) in enumerate(scored) if any(asked[i].in_expression)}
+        twins = {i: items[i] for i in own if items[i].twin_completion}
+        for i, read in _twin_readings(engine, prefix, twins, asked, own, TWIN_CHOICE in wanted).items():
+            found[i] |= read
+    return found
+
+
+def _twin_readings(
+    engine: Engine,
+    prefix: Prefix,
+    items: Mapping[int, Item],
+    asked: Sequence[_Question],
+    own: Mapping[int, Tensor],
+    choice: bool,
+) -> dict[int, dict[str, float]]:
+    """Return what the text of a problem tells of its calculations beyond what its twin's text does, by the items' places.
+
+    Only the calculations count: the words of a solution may be copied from its own text without understanding.
+    """
+    twin_prompts = {i: engine.base.encode(item.twin_prompt) for i, item in items.items()}
+    behind_twin = dict(zip(items, _of_calculations(
+        engine, prefix, [(twin_prompts[i], asked[i].completion) for i in items], [asked[i].in_expression for i in items]
+    ), strict=True))  # fmt: skip
+    found = {i: {TWIN_INFORMATION: (behind_twin[i].mean() - own[i].mean()).item()} for i in items}
+    if choice:
+        twin = {i: engine.base.encode(item.twin_completion) for i, item in items.items()}
+        marked = [expression_tokens(engine.base, item.twin_completion) for item in items.values()]
+        crossed = _of_calculations(engine, prefix, [(asked[i].prompt, twin[i]) for i in items], marked)
+        straight = _of_calculations(engine, prefix, [(twin_prompts[i], twin[i]) for i in items], marked)
+        for i, twins_behind_own, twins_behind_twin in zip(items, crossed, straight, strict=True):
+            mine = own[i].sum() < twins_behind_own.sum()
+            theirs = twins_behind_twin.sum() < behind_twin[i].sum()
+            found[i][TWIN_CHOICE] = float(mine and theirs)
+    return found
+
+
+def _of_calculations(
+    engine: Engine, prefix: Prefix, rows: Sequence[Row], marked: Sequence[Sequence[bool]]
+) -> list[Tensor]:
+    scored = engine.nll(prefix, rows, what="twins")
+    return [tokens[list(inside)] for (tokens, _), inside in zip(scored, marked, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -70,7 +152,7 @@ class _Question:
 
 
 def _question(base: Base, item: Item, wanted: set[str]) -> _Question:
-    solved = item.completion and wanted & {NLL, EXPRESSION_NLL, *INFORMATIONS, *CHOICES}
+    solved = item.completion and wanted & {NLL, EXPRESSION_NLL, *INFORMATIONS, *TWINS, *CHOICES}
     completion = base.encode(item.completion) if solved else []
     branches: list[Branch] = []
     choices: list[tuple[int, int]] = []

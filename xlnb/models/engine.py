@@ -73,15 +73,20 @@ def _flush(lists: Sequence[Sequence[int]], filler: int, width: int, device: Any)
     return torch.tensor(filled, dtype=torch.long, device=device)
 
 
-def completion_nll(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
-    """Return the negative log-likelihood in nats of each completion token, shape (rows, width), 0 where there is none.
+def completion_logits(model: Any, batch: Batch, temperature: float = 1.0, **kwargs: Any) -> Tensor:
+    """Return the logits, divided by a temperature, of each completion token: shape (rows, width, vocabulary), float32.
 
-    Logits are computed for completion positions alone. ``kwargs`` go to the model (a cache, for one).
+    They are computed for completion positions alone. ``kwargs`` go to the model (a cache, for one).
     """
+    return model(**batch.inputs(), logits_to_keep=batch.width + 1, **kwargs).logits[:, :-1].float() / temperature
+
+
+def completion_nll(model: Any, batch: Batch, temperature: float = 1.0, **kwargs: Any) -> Tensor:
+    """Return the negative log-likelihood in nats of each completion token, shape (rows, width), 0 where there is none."""
     from torch.nn.functional import cross_entropy
 
-    logits = model(**batch.inputs(), logits_to_keep=batch.width + 1, **kwargs).logits[:, :-1]
-    flat = cross_entropy(logits.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=IGNORED, reduction="none")
+    logits = completion_logits(model, batch, temperature, **kwargs)
+    flat = cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="none")
     return flat.view_as(batch.labels)
 
 
@@ -145,7 +150,7 @@ def _written(completion: list[int], branches: Sequence[Branch]) -> list[int]:
     return completion + [token for branch in branches for token in branch.ids]
 
 
-def branched_nll(model: Any, batch: BranchedBatch, **kwargs: Any) -> list[list[Tensor]]:
+def branched_nll(model: Any, batch: BranchedBatch, temperature: float = 1.0, **kwargs: Any) -> list[list[Tensor]]:
     """Return for each row the negative log-likelihoods in nats: of each token of its completion, then of each branch's."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -154,7 +159,7 @@ def branched_nll(model: Any, batch: BranchedBatch, **kwargs: Any) -> list[list[T
     found = []
     for row, (sources, targets, parts) in zip(logits, batch.scored, strict=True):
         wanted = torch.tensor(targets, dtype=torch.long, device=row.device)
-        found.append(list(cross_entropy(row[sources].float(), wanted, reduction="none").split(parts)))
+        found.append(list(cross_entropy(row[sources].float() / temperature, wanted, reduction="none").split(parts)))
     return found
 
 
@@ -181,6 +186,7 @@ class Engine:
     batch_size: int = 32  # rows of a likelihood batch
     generation_batch_size: int = 64
     title: str = ""  # what progress bars begin with
+    temperature: float = 1.0  # of likelihoods
 
     def prefix(self, text: str | Sequence[int]) -> Prefix:
         """Run the opening token and the few-shot ``text`` (or its ids) through the model once and keep their cache."""
@@ -221,15 +227,29 @@ class Engine:
                 if any(own := [branches[i] for i in indices]):
                     dtype = getattr(torch, base.dtype)
                     tree = branched(some, own, base.pad_id, past, device=base.device, dtype=dtype)
-                    scored = branched_nll(base.model, tree, past_key_values=cache)
+                    scored = branched_nll(base.model, tree, self.temperature, past_key_values=cache)
                 else:
                     batch = right_aligned(some, base.pad_id, past, device=base.device)
-                    tokens = completion_nll(base.model, batch, past_key_values=cache).cpu()
+                    tokens = completion_nll(base.model, batch, self.temperature, past_key_values=cache).cpu()
                     scored = [[row[batch.width - len(c) :]] for row, (_, c) in zip(tokens, some, strict=True)]
                 for i, parts in zip(indices, scored, strict=True):
                     completion, *others = (part.cpu() for part in parts)
                     found[i] = completion, others
         return [found[i] for i in range(len(rows))]
+
+    def logits(self, prefix: Prefix, rows: Sequence[Row], wanted: Sequence[Sequence[bool]]) -> tuple[Tensor, Tensor]:
+        """Return the logits of the completions' ``wanted`` tokens, shape (tokens, vocabulary), and these tokens' ids."""
+        import torch
+
+        logits, targets = [], []
+        with torch.inference_mode(), self.base.autocast():
+            for indices in self._batches(prefix, rows, self.batch_size, "temperature"):
+                some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
+                batch = right_aligned(some, self.base.pad_id, len(prefix.ids), device=self.base.device)
+                here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
+                logits.append(completion_logits(self.base.model, batch, past_key_values=cache)[here])
+                targets.append(batch.labels[here])
+        return torch.cat(logits), torch.cat(targets)
 
     def _nll_apart(
         self, prefix: Prefix, rows: Sequence[Row], branches: Sequence[Sequence[Branch]], what: str

@@ -13,7 +13,7 @@ from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import READINGS, allowed
 from xlnb.methods import METHODS
 
-OWN_BENCHMARKS = ("templates", "generic")  # what ships with the package
+OWN_BENCHMARKS = ("templates", "prose")  # what ships with the package
 
 if TYPE_CHECKING:
     from xlnb.studies.study import Study
@@ -81,8 +81,8 @@ class Cell:
 
     @property
     def split(self) -> str:
-        """The part of a corpus that is asked: of the word problems a split, of generic text what no training has."""
-        return "held-out" if self.evaluation.benchmark == "generic" else self.evaluation.split
+        """The part of a corpus that is asked: of the word problems a split, of prose what no training has."""
+        return "held-out" if self.evaluation.benchmark == "prose" else self.evaluation.split
 
     @property
     def needs(self) -> tuple[Path, ...]:

@@ -51,7 +51,7 @@ KNOWLEDGE = Family(
     "Who knows the language better than the base?",
     ((LANGUAGE_EXPERT, BASE), (MATH_EXPERT, BASE)),
     metrics=(NLL,),
-    where={"benchmark": "generic"},
+    where={"benchmark": "prose"},
 )
 
 

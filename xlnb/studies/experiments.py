@@ -65,7 +65,7 @@ BASE = Ask(("base",))
 KNOWLEDGE = Ask(
     SINGLE_EXPERTS,
     languages=(TARGET,),
-    changes={"benchmark": "generic", "shots": 0, "generated": 0, "readings": (NLL,)},
+    changes={"benchmark": "prose", "shots": 0, "generated": 0, "readings": (NLL,)},
 )
 # The base with 0, 1 and 2 worked examples.
 BY_SHOTS = tuple(

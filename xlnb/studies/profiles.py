@@ -29,6 +29,7 @@ class Profile:
     evaluation: Evaluation
     development: int  # problems of the development split on which models are tried out
     answered: int  # of these, the first so many are answered where the base is tried out
+    searched: int  # development problems on which training budgets are compared
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -41,11 +42,11 @@ PROFILES = {
         "smoke", "gemma3-miniature", depth=8, languages=("sw", "bn", "te"), trimmed=False,
         checkpoint=lambda: miniature(runs_folder() / "smoke" / "gemma3-miniature" / "checkpoint"),
         examples=8, training=Training(steps=3, batch_size=2, rank=4, max_length=1024, checkpoint_every=1),
-        evaluation=Evaluation(problems=6, generated=3, max_new_tokens=8, batch_size=4), development=4, answered=2,
+        evaluation=Evaluation(problems=6, generated=3, max_new_tokens=8, batch_size=4), development=4, answered=2, searched=6,
     ),
     "pocket": Profile(
         "pocket", "gemma-3-270m", depth=18, languages=("sw", "bn", "te"), trimmed=True, checkpoint=pocket_checkpoint,
-        examples=480, training=Training(), evaluation=Evaluation(), development=96, answered=48,
+        examples=480, training=Training(), evaluation=Evaluation(), development=96, answered=48, searched=240,
     ),
 }  # fmt: skip
 

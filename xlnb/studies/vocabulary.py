@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xlnb import artifacts
-from xlnb.corpora import templates
+from xlnb.corpora import prose, templates
 from xlnb.corpora.grammar import data_names, text_of
+from xlnb.corpora.sources import load_corpus
 from xlnb.paths import cache_folder
 
 
@@ -15,8 +16,9 @@ def vocabulary_spec(languages: Sequence[str]) -> dict[str, object] | None:
     """Return what determines a vocabulary: its languages, and a digest of the files that hold their words; None for the whole."""
     if not languages:
         return None
-    names = [name for code in languages for name in (f"{code}.yaml", f"generic-{code}.yaml") if name in data_names()]
-    lines = [line for name in ("frames.yaml", *names) for line in text_of(name).splitlines()]
+    each = [name for code in languages for name in (f"{code}.yaml", f"generic-{code}.yaml", f"prose-{code}.yaml")]
+    names = ["frames.yaml", "english-frames.yaml", *(name for name in each if name in data_names())]
+    lines = [line for name in names for line in text_of(name).splitlines()]
     words = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]  # comments have no tokens
     return {"languages": list(languages), "words": artifacts.digest(words)[:16]}
 
@@ -41,11 +43,14 @@ def kept_of(checkpoint: Path, languages: Sequence[str]) -> list[int] | None:
 
 def vocabulary_texts(languages: Sequence[str]) -> list[str]:
     """Return the texts whose tokens are kept. They depend on no study's seed, so that all seeds share one base."""
-    texts: list[str] = []
+    texts: list[str] = [p.question + p.solution for p in templates.english_problems(3000, seed=1000)]
     for code in languages:
         for split in templates.SPLITS:
             n = 400 if split == "few-shot" else 1000  # few-shot has no more than some 430 problems
             texts += [e.prompt + e.completion for e in templates.math_examples(code, split, n, seed=1000)]
+        if code in prose.PROSE_LANGUAGES:
+            whole = load_corpus("prose", code).examples + prose.held_out_texts(code)
+            texts += [e.prompt + "\n" + e.completion for e in whole]
         if code != "en":
             for seed in range(1000, 1005):
                 texts += [e.prompt + e.completion for e in templates.language_examples(code, 4000, seed)]

@@ -1,0 +1,284 @@
+"""The search for training budgets: single experts by data, steps and rate, read on development problems. No merge is made.
+
+Nothing here looks at a scored problem, nor at two experts together.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlnb import artifacts
+from xlnb.corpora import Example, templates
+from xlnb.corpora.benchmarks import Benchmark, Item, prose_benchmark
+from xlnb.corpora.sources import SOURCES, Corpus, _aligned_rows, _parallel, formatted, load_corpus
+from xlnb.errors import RequestError
+from xlnb.evaluation.readings import (
+    EXACT_MATCH,
+    EXPRESSION,
+    EXPRESSION_INFORMATION,
+    EXPRESSION_NLL,
+    INFORMATION,
+    NLL,
+    TWIN_INFORMATION,
+    TWINS,
+    calibrated,
+)
+from xlnb.evaluation.scoring import evaluate
+from xlnb.models.base import Base, device_name, kept_ids, load_base
+from xlnb.paths import results_folder
+from xlnb.stats import mean_interval
+from xlnb.studies.profiles import Profile
+from xlnb.studies.vocabulary import kept_of
+from xlnb.training.experts import Lesson
+from xlnb.training.sft import train_expert
+from xlnb.weights.merging import applied
+from xlnb.weights.task_vectors import TaskVector
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TARGETS = ("sw", "bn", "te")
+BASE = "base"
+READ = (
+    NLL, EXPRESSION_NLL, INFORMATION, EXPRESSION_INFORMATION, *TWINS, calibrated(EXPRESSION_NLL),
+    calibrated(EXPRESSION_INFORMATION), calibrated(TWIN_INFORMATION), EXPRESSION, EXACT_MATCH,
+)  # fmt: skip
+NTREX_TRAINING = 1600  # lines; the others measure
+_LONGEST = 600  # characters of a line of NTREX with its translation
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training: of which expert (base: none), in which language, on which data, for how many steps, at which rate."""
+
+    expert: str
+    language: str
+    data: str = ""
+    steps: int = 0
+    rate: float = 0.0
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return "-".join(str(value) for value in asdict(self).values() if value != "")
+
+
+NTREX, PROSE = "NTREX", "held-out prose"
+LANGUAGE_DATA = ("grammar", "prose", "prose without translations", "grammar and prose", NTREX)
+
+
+def settings() -> tuple[Setting, ...]:
+    """Return all that is tried.
+
+    >>> len({setting.name for setting in settings()}) == len(settings())
+    True
+    """
+    budgets = [(60, 7e-5), (120, 7e-5), (120, 1.5e-4), (240, 7e-5), (240, 1.5e-4), (240, 3e-4)]
+    more = [(60, 1.5e-4), (120, 3e-4), (480, 7e-5), (480, 1.5e-4), (480, 3e-4)]
+    found = [Setting(BASE, "en")]
+    found += [Setting("math", "en", "many frames", *budget) for budget in (*budgets, *more)]
+    found += [Setting("math", "en", "parallel frames", *budget) for budget in (budgets[0], budgets[2], budgets[4])]
+    for language in TARGETS:
+        found.append(Setting(BASE, language))
+        found += [Setting("oracle", language, "parallel frames", *budget) for budget in (budgets[2], *budgets[4:])]
+        for data in LANGUAGE_DATA:
+            some = budgets if data == "prose" else (budgets[1], budgets[3], budgets[4])
+            found += [Setting("language", language, data, *budget) for budget in some]
+    return tuple(found)
+
+
+def search(
+    profile: Profile,
+    folder: str | Path,
+    ntrex: str | Path | None = None,
+    device: str = "auto",
+    worker: int = 0,
+    workers: int = 1,
+) -> None:
+    """Compute the settings that are missing in a folder, a file each; of several workers each takes its share.
+
+    ``ntrex`` is a folder of NTREX-128's text files; without it what needs them is left out. Raises RequestError for a folder
+    that has no such files.
+    """
+    lines = {code: _lines(ntrex, code) if ntrex else [] for code in TARGETS}
+    chosen = [setting for setting in settings() if ntrex or setting.data != NTREX]
+    longest_first = sorted(chosen, key=lambda s: (-s.steps, s.name))  # so that the workers end together
+    files = {setting: Path(folder) / f"{setting.name}.json" for setting in longest_first[worker::workers]}
+    missing = {setting: file for setting, file in files.items() if not file.is_file()}
+    if not missing:
+        return
+    checkpoint = profile.checkpoint()
+    base = load_base(checkpoint, kept=_kept(checkpoint, profile, lines), device=device)
+    for setting, file in missing.items():
+        started = time.time()
+        told = _tried(base, profile, setting, file.with_suffix(""), lines)
+        spec = {"setting": asdict(setting), "vocabulary": len(base.kept) if base.kept is not None else None}
+        artifacts.write_json(file, artifacts.provenance(spec, started) | {"device": device_name(base), **told})
+
+
+def collected(folder: str | Path) -> pd.DataFrame:
+    """Return what a search found, a row a setting and score: the setting, test_language, metric, value, low, high, n, and of the
+    training loss (of its last ten steps), tokens and seconds.
+    """
+    import pandas as pd
+
+    rows = []
+    for file in sorted(Path(folder).glob("*.json")):
+        told = artifacts.read_json(file)
+        training = {name: told[name] for name in ("loss", "tokens", "seconds_of_training")}
+        rows += [told["spec"]["setting"] | training | row for row in told["scores"]]
+    if not rows:
+        raise RequestError(f"{folder} holds nothing of a search.")
+    return pd.DataFrame(rows)
+
+
+def publish_search(folder: str | Path, results: str | Path | None = None) -> Path:
+    """Write what a search found as the committed result ``search`` and return its folder."""
+    found = collected(folder)
+    out = Path(results or results_folder()) / "search"
+    told = [artifacts.read_json(file) for file in sorted(Path(folder).glob("*.json"))]
+    with artifacts.whole_file(out / "search.parquet") as partial:
+        found.to_parquet(partial, index=False, compression="zstd")
+    several = {name: sorted({str(one[name]) for one in told}) for name in ("commit", "device", "when", "versions")}
+    seconds = round(sum(one["seconds"] for one in told), 1)
+    artifacts.write_json(
+        out / "provenance.json", {"command": "xlnb search", "settings": len(told), "seconds": seconds, **several}
+    )
+    return out
+
+
+def committed_search(results: str | Path | None = None) -> pd.DataFrame:
+    """Return the committed result ``search``, columns as :func:`collected` gives them."""
+    import pandas as pd
+
+    file = Path(results or results_folder()) / "search" / "search.parquet"
+    if not file.is_file():
+        raise RequestError(f"There is no committed search in {file.parent}.")
+    return pd.read_parquet(file)
+
+
+def _tried(
+    base: Base, profile: Profile, setting: Setting, work: Path, lines: Mapping[str, Sequence[tuple[str, str]]]
+) -> dict[str, Any]:
+    """Train by a setting and return its scores; the expert itself is not kept."""
+    if setting.expert == BASE:
+        scores = [row for code in ("en", *TARGETS) for row in _scores(base, profile, code, lines)]
+        return {"loss": None, "tokens": 0, "seconds_of_training": 0.0, "scores": scores}
+    n = setting.steps * profile.training.batch_size
+    training = replace(
+        profile.training, steps=setting.steps, learning_rate=setting.rate, checkpoint_every=setting.steps
+    )
+    fitting = [e for e in examples(setting, n, lines) if _length(base, e) < training.max_length]
+    lesson = Lesson(tuple(fitting), setting.steps)
+    started = time.time()
+    folder = train_expert(base, [lesson], training, setting.seed, work, asdict(setting), title=setting.name)
+    seconds = round(time.time() - started, 1)
+    history = artifacts.read_json(folder / "history.json")
+    with applied(base.model, TaskVector.of_expert(folder, base.folder)):
+        languages = ("en", *TARGETS) if setting.language == "en" else (setting.language,)
+        scores = [row for code in languages for row in _scores(base, profile, code, lines)]
+    shutil.rmtree(folder)
+    loss = sum(step["loss"] for step in history[-10:]) / len(history[-10:])
+    return {
+        "loss": loss, "tokens": sum(step["tokens"] for step in history), "seconds_of_training": seconds, "scores": scores,
+    }  # fmt: skip
+
+
+def _length(base: Base, example: Example) -> int:
+    return len(base.encode(example.prompt)) + len(base.encode(example.completion)) + 2  # with both ends
+
+
+def examples(
+    setting: Setting, n: int, lines: Mapping[str, Sequence[tuple[str, str]]] | None = None
+) -> tuple[Example, ...]:
+    """Return the first n training examples of a setting, fewer where its data have no more.
+
+    >>> len(examples(Setting("language", "sw", "grammar and prose"), 10))
+    10
+    """
+    language, seed = setting.language, setting.seed
+    if setting.expert == "oracle" or setting.data == "parallel frames":
+        return templates.math_examples(language, "train", n, seed)
+    if setting.data == "many frames":
+        return formatted(load_corpus("templates-english", language, n, seed))
+    if setting.data == NTREX:
+        pairs = [
+            {"english": e, "target": t} for e, t in (lines or {})[language][:NTREX_TRAINING] if len(e + t) < _LONGEST
+        ]
+        found = [example for pair in pairs for example in _parallel(pair, language)]
+        corpus = Corpus("ntrex", language, "language", tuple(filter(lambda e: e.prompt, found)), "", {})
+        shuffled = list(formatted(corpus))
+        random.Random(seed).shuffle(shuffled)
+        return tuple(shuffled[:n])
+    prose = formatted(load_corpus("prose", language, seed=seed))
+    if setting.data == "prose without translations":
+        prose = tuple(example for example in prose if not example.kind.startswith("to-"))
+    if setting.data == "grammar":
+        return templates.language_examples(language, n, seed)
+    if setting.data == "grammar and prose":
+        return prose[: n // 2] + templates.language_examples(language, n - len(prose[: n // 2]), seed)
+    return prose[:n]
+
+
+def _lines(folder: str | Path, language: str) -> list[tuple[str, str]]:
+    return [(row["english"], row["target"]) for row in _aligned_rows(SOURCES["ntrex"], language, Path(folder))]
+
+
+def _kept(checkpoint: Path, profile: Profile, lines: Mapping[str, Sequence[tuple[str, str]]]) -> list[int] | None:
+    """Return the profile's trimmed vocabulary, and the tokens of NTREX where it is used; all models here have the same."""
+    kept = kept_of(checkpoint, profile.vocabulary)
+    if kept is None or not any(lines.values()):
+        return kept
+    from transformers import AutoTokenizer
+
+    texts = [text for pairs in lines.values() for pair in pairs for text in pair]
+    texts += [
+        text
+        for code in lines
+        for e in examples(Setting("", code, NTREX), 10**6, lines)
+        for text in (e.prompt, e.completion)
+    ]
+    # As they are read when scored, too: the first word, then the rest behind a space.
+    texts += [
+        text for pairs in lines.values() for _, t in pairs for text in (t.partition(" ")[0], " " + t.partition(" ")[2])
+    ]
+    return sorted({*kept, *kept_ids(AutoTokenizer.from_pretrained(checkpoint), texts).tolist()})
+
+
+def _scores(
+    base: Base, profile: Profile, language: str, lines: Mapping[str, Sequence[tuple[str, str]]]
+) -> list[dict[str, Any]]:
+    """Return the scores on development problems of a language, and the NLL of held-out prose and of lines of NTREX."""
+    asked = replace(
+        profile.evaluation, split="development", problems=profile.searched, generated=profile.development, readings=READ
+    )
+    found = [
+        (metric, part) for metric, part in evaluate(base, asked.asked(language), asked).groupby("metric", sort=False)
+    ]
+    texts = {PROSE: prose_benchmark(language)} if language in TARGETS else {}
+    if lines.get(language):
+        held_out = [
+            (t.partition(" "), i) for i, (_, t) in enumerate(lines[language][NTREX_TRAINING:]) if len(t) < _LONGEST
+        ]
+        items = [Item(f"ntrex-{i}", language, first, f" {rest}") for (first, _, rest), i in held_out if rest]
+        texts[NTREX] = Benchmark("ntrex", language, "", tuple(items), "")
+    for name, benchmark in texts.items():
+        found.append((name, evaluate(base, benchmark, replace(asked, shots=0, generated=0, readings=(NLL,)))))
+    rows = []
+    for metric, part in found:
+        interval = mean_interval(part["outcome"].to_numpy())
+        rows.append(
+            {
+                "test_language": language,
+                "metric": str(metric),
+                **{k: getattr(interval, k) for k in ("value", "low", "high", "n")},
+            }
+        )
+    return rows
