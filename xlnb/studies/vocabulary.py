@@ -43,10 +43,10 @@ def kept_of(checkpoint: Path, languages: Sequence[str]) -> list[int] | None:
 
 def vocabulary_texts(languages: Sequence[str]) -> list[str]:
     """Return the texts whose tokens are kept. They depend on no study's seed, so that all seeds share one base."""
-    texts: list[str] = [p.question + p.solution for p in templates.english_problems(3000, seed=1000)]
+    texts: list[str] = [p.question + p.solution for p in templates.english_problems(15_000, seed=1000)]
     for code in languages:
         for split in templates.SPLITS:
-            n = 400 if split == "few-shot" else 1000  # few-shot has no more than some 430 problems
+            n = 400 if split == "few-shot" else 3000
             texts += [e.prompt + e.completion for e in templates.math_examples(code, split, n, seed=1000)]
         if code in prose.PROSE_LANGUAGES:
             whole = load_corpus("prose", code).examples + prose.held_out_texts(code)
