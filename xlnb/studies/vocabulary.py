@@ -8,7 +8,7 @@ from pathlib import Path
 from xlnb import artifacts
 from xlnb.corpora import prose, templates
 from xlnb.corpora.grammar import data_names, text_of
-from xlnb.corpora.sources import load_corpus
+from xlnb.corpora.sources import formatted, load_corpus
 from xlnb.paths import cache_folder
 
 
@@ -43,14 +43,15 @@ def kept_of(checkpoint: Path, languages: Sequence[str]) -> list[int] | None:
 
 def vocabulary_texts(languages: Sequence[str]) -> list[str]:
     """Return the texts whose tokens are kept. They depend on no study's seed, so that all seeds share one base."""
-    texts: list[str] = [p.question + p.solution for p in templates.english_problems(15_000, seed=1000)]
+    english = formatted(load_corpus("templates-english", "en", 15_000, seed=1000))
+    texts: list[str] = [e.prompt + e.completion for e in english]
     for code in languages:
         for split in templates.SPLITS:
             n = 400 if split == "few-shot" else 3000
             texts += [e.prompt + e.completion for e in templates.math_examples(code, split, n, seed=1000)]
         if code in prose.PROSE_LANGUAGES:
-            whole = load_corpus("prose", code).examples + prose.held_out_texts(code)
-            texts += [e.prompt + "\n" + e.completion for e in whole]
+            read = formatted(load_corpus("prose", code)) + prose.held_out_texts(code)
+            texts += [text for e in read for text in (e.prompt, e.completion)]
         if code != "en":
             for seed in range(1000, 1005):
                 texts += [e.prompt + e.completion for e in templates.language_examples(code, 4000, seed)]
