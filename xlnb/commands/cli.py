@@ -18,6 +18,7 @@ from xlnb.commands.book_commands import book_command, pdf_command, readme_comman
 from xlnb.commands.corpus_commands import corpus_command
 from xlnb.commands.merge_commands import export_app, merge_app, partition_app, revert_command
 from xlnb.commands.options import Device, Dtype, ProfileName
+from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, WorkError
 
 app = typer.Typer(
@@ -94,8 +95,8 @@ def train(
     profile: ProfileName = "pocket",
     paradigm: Paradigm = "lora",
     partition: Annotated[str, typer.Option(help="Who owns what, where the expert is trained under a mask.")] = "C",
-    math_data: MathData = "templates",
-    language_data: LanguageData = "templates-generic",
+    math_data: MathData = MATH_DATA,
+    language_data: LanguageData = LANGUAGE_DATA,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -154,8 +155,8 @@ def study(
         bool, typer.Option("--dry-run", help="Only list what is made, what is committed and what is missing.")
     ] = False,
     paradigm: Paradigm = "lora",
-    math_data: MathData = "templates",
-    language_data: LanguageData = "templates-generic",
+    math_data: MathData = MATH_DATA,
+    language_data: LanguageData = LANGUAGE_DATA,
     vocabulary: Annotated[
         str, typer.Option(help="The languages of a trimmed vocabulary, with commas between. [default: the profile's]")
     ] = "",

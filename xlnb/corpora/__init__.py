@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 
 from xlnb.errors import RequestError
 
+# What experts learn from where nothing else is named: see xlnb.corpora.sources.
+MATH_DATA, LANGUAGE_DATA, IN_LANGUAGE_DATA = "templates-english", "prose", "templates"
+
 
 @dataclass(frozen=True)
 class Example:

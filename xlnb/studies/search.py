@@ -80,17 +80,19 @@ def settings() -> tuple[Setting, ...]:
     >>> len({setting.name for setting in settings()}) == len(settings())
     True
     """
-    budgets = [(60, 7e-5), (120, 7e-5), (120, 1.5e-4), (240, 7e-5), (240, 1.5e-4), (240, 3e-4)]
-    more = [(60, 1.5e-4), (120, 3e-4), (480, 7e-5), (480, 1.5e-4), (480, 3e-4)]
+    few, some, many = (60, 7e-5), (120, 1.5e-4), (240, 3e-4)
+    curve = [(60, 3e-4), (120, 3e-4), (240, 1.5e-4), many]
     found = [Setting(BASE, "en")]
-    found += [Setting("math", "en", "many frames", *budget) for budget in (*budgets, *more)]
-    found += [Setting("math", "en", "parallel frames", *budget) for budget in (budgets[0], budgets[2], budgets[4])]
+    # Sixty to ninety steps take two cores three minutes; the longer ones say what would be had for more.
+    rates = [(steps, rate) for steps in (60, 90) for rate in (7e-5, 1.5e-4, 3e-4, 6e-4)]
+    longer = [(steps, rate) for steps in (120, 240, 480) for rate in (1.5e-4, 3e-4)]
+    found += [Setting("math", "en", "many frames", *budget) for budget in (*rates, *longer)]
+    found += [Setting("math", "en", "parallel frames", *budget) for budget in (few, some, many)]
     for language in TARGETS:
-        found.append(Setting(BASE, language))
-        found += [Setting("oracle", language, "parallel frames", *budget) for budget in (budgets[2], *budgets[4:])]
+        found += [Setting("oracle", language, "parallel frames", *budget) for budget in curve]
         for data in LANGUAGE_DATA:
-            some = budgets if data == "prose" else (budgets[1], budgets[3], budgets[4])
-            found += [Setting("language", language, data, *budget) for budget in some]
+            rates = [(60, 1.5e-4), (120, 7e-5), (240, 1.5e-4)] if data == "prose" else []
+            found += [Setting("language", language, data, *budget) for budget in (few, some, (240, 7e-5), *rates, many)]
     return tuple(found)
 
 

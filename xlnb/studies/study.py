@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
-from xlnb.corpora import Example, templates
-from xlnb.corpora.sources import Corpus, check_source, formatted, load_corpus, name_and_path
+from xlnb.corpora import IN_LANGUAGE_DATA, LANGUAGE_DATA, MATH_DATA, Example, templates
+from xlnb.corpora.sources import SOURCES, Corpus, check_source, formatted, load_corpus, name_and_path
 from xlnb.errors import RequestError, known, whole_number
 from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, COST_GROUPS
 from xlnb.evaluation.scoring import evaluate
@@ -32,8 +32,6 @@ from xlnb.weights.task_vectors import TaskVector
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MATH_DATA, LANGUAGE_DATA = "templates", "templates-generic"
 
 
 def open_study(
@@ -91,7 +89,7 @@ class Study:
     @property
     def own_data(self) -> bool:
         """Whether the experts learn from what ships with the package."""
-        return (self.math_data, self.language_data) == (MATH_DATA, LANGUAGE_DATA)
+        return not any(SOURCES[name_and_path(text)[0]].hub for text in (self.math_data, self.language_data))
 
     @cached_property
     def _identity(self) -> Identity:
@@ -138,7 +136,7 @@ class Study:
     def _source(self, stream: str) -> tuple[str, str]:
         """Return the corpus (NAME or NAME:PATH) and the language that a stream reads."""
         data = {"math": (self.math_data, "en"), "language": (self.language_data, self.language)}
-        return data.get(stream, (MATH_DATA, self.language))
+        return data.get(stream, (IN_LANGUAGE_DATA, self.language))
 
     def corpora(self, experts: Sequence[str]) -> str:
         """Return the names of the corpora that experts learned from, such as ``templates + ntrex``."""
