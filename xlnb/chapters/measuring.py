@@ -31,10 +31,24 @@ from xlnb.chapters.words import (
     number as digits,
 )
 from xlnb.corpora import templates
+from xlnb.corpora.shortcuts import EXACT, FIRST, NUMBERS, shortcuts
 from xlnb.errors import RequestError
 from xlnb.evaluation import harness
 from xlnb.evaluation.answers import extract_number
-from xlnb.evaluation.readings import CHOICE, COST_GROUPS, PRIMARY, READINGS, VALIDATED
+from xlnb.evaluation.readings import (
+    CHOICE,
+    COST_GROUPS,
+    EXACT_MATCH,
+    EXPRESSION,
+    EXPRESSION_INFORMATION,
+    EXPRESSION_NLL,
+    PRIMARY,
+    READINGS,
+    TWIN_INFORMATION,
+    TWINS,
+    VALIDATED,
+    calibrated,
+)
 from xlnb.evaluation.solutions import calculation_variants
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO
@@ -136,7 +150,8 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
     metric; ``ordered``: the share of trainings in which base, quarter, half and whole oracle come in this order; ``gain``: the
     oracle's over the base, in units, and its ``verdict``; ``apart``: the verdict of oracle against placebo; ``placebo``: the
-    share of the gain that the placebo has, too (NaN where no gain is significant); ``retest``: Spearman's correlation of the
+    share of the gain that the placebo has, too (NaN where no gain is significant); ``numbers``: the share of it that a reader of
+    the numbers alone has (:func:`numbers_alone`); ``retest``: Spearman's correlation of the
     gains by problem between trainings (NaN for one); ``effect``: the gain in standard deviations of it over problems;
     ``problems``: how many show a quarter of the gain with three trainings (80 % power; NaN where no number does); ``seconds`` a
     100 problems and model; ``minutes``: for that many problems. Source: ours.
@@ -146,6 +161,7 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     gained, apart = (
         judged(family, outcomes).set_index("metric")["verdict"] for family in (claims.VALIDATION, claims.FORMAT)
     )
+    alone = numbers_alone(outcomes)
     for metric in CANDIDATES:
         gains = _signed_gains(select(outcomes, metric=metric), metric)
         # 0 is the base; the oracles come in the order of their budgets.
@@ -163,6 +179,7 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
             "verdict": gained[metric],
             "apart": apart[metric],
             "placebo": gains[PLACEBO].mean() / gain if shown else float("nan"),
+            "numbers": alone.get(metric, float("nan")) if shown else float("nan"),
             "retest": stats.spearman_test_retest(gains[ORACLE]) if len(gains[ORACLE]) > 1 else float("nan"),
             "effect": gain / spread if spread else float("nan"),
             "problems": problems,
@@ -170,6 +187,35 @@ def validation(outcomes: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
             "minutes": problems * cheapest / 60,
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def numbers_alone(outcomes: pd.DataFrame) -> dict[str, float]:
+    """Return the share of the oracle's gain over the base that a reader of the numbers alone has, by metric, where there is one.
+
+    Behind the twin's text the numbers are right and the words are not: what the oracle gains there on the calculations is what
+    the numbers give. Twins are told apart by words alone, so there it is none. Where answers are counted, a random forest that
+    saw the numbers of training problems takes the reader's place. Metrics of whole solutions or of the language of answers do
+    not ask for calculations: no such reader is defined. Source: ours.
+    """
+
+    def gain(metric: str) -> float:
+        return float(_signed_gains(select(outcomes, metric=metric), metric)[ORACLE].mean())
+
+    found = dict.fromkeys((*TWINS, calibrated(TWIN_INFORMATION)), 0.0)
+    for metric in (EXPRESSION_NLL, EXPRESSION_INFORMATION):
+        found[metric] = 1 - gain(TWIN_INFORMATION) / gain(metric)
+        found[calibrated(metric)] = 1 - gain(calibrated(TWIN_INFORMATION)) / gain(calibrated(metric))
+    forest = _forest(str(outcomes["test_language"].iloc[0]))
+    for metric, asked in ((CHOICE, FIRST), (EXPRESSION, EXACT), (EXACT_MATCH, EXACT)):
+        base = select(outcomes, metric=metric, method="base")["outcome"].mean()
+        found[metric] = float((forest[asked] - base) / gain(metric)) if gain(metric) else float("nan")
+    return found
+
+
+@lru_cache(maxsize=8)
+def _forest(language: str) -> pd.Series:
+    found = shortcuts(language, "development", readers=(NUMBERS,))
+    return found.set_index("asked")["value"]
 
 
 def _signed_gains(part: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
@@ -186,11 +232,12 @@ def _gains(part: pd.DataFrame, arm: str) -> np.ndarray:
 def best_reading(worth: pd.DataFrame, most: float = MOST_FORMAT) -> str | None:
     """Return the metric to be named primary, by a rule said before any merge is looked at; None where none qualifies.
 
-    Qualified is a metric that puts base and oracles in order in every training and gives the placebo at most a quarter
-    (``most``) of the oracle's gain: it measures the task and not the format. Of those, the one that takes the least time to show
-    a quarter of the oracle's gain. Source: ours.
+    Qualified is a metric that puts base and oracles in order in every training and gives the placebo, and a reader of the
+    numbers alone, at most a quarter (``most``) of the oracle's gain: it measures the task, and neither format nor numbers. Of
+    those, the one that takes the least time to show a quarter of the oracle's gain. Source: ours.
     """
-    fit = worth[(worth["ordered"] == 1) & (worth["placebo"] <= most)].dropna(subset=["minutes"])
+    qualified = (worth["ordered"] == 1) & (worth["placebo"] <= most) & (worth["numbers"] <= most)
+    fit = worth[qualified].dropna(subset=["minutes"])
     return None if fit.empty else str(fit.sort_values("minutes")["metric"].iloc[0])
 
 
@@ -298,6 +345,7 @@ def validation_table(worth: pd.DataFrame, number: int | None = None) -> Shown:
     forms = {
         "ordered": ("in order", ".0%"),
         "placebo": ("placebo’s share", ".0%"),
+        "numbers": ("share of the numbers alone", ".0%"),
         "retest": ("retest", ".2f"),
         "problems": ("problems needed", ",.0f"),
         "minutes": ("minutes needed", ",.2f"),
@@ -336,6 +384,11 @@ def validation_reading(worth: pd.DataFrame) -> str:
     ]
     if fooled:
         told.append(f"The placebo has more than a quarter of that gain by {listed(fooled)}.")
+    counted = [
+        f"{READINGS[row.metric].title} ({row.numbers:.0%})" for row in worth.itertuples() if row.numbers > MOST_FORMAT
+    ]
+    if counted:
+        told.append(f"A reader of the numbers alone has more than a quarter of it by {listed(counted)}.")
     if chosen := best_reading(worth):
         row = worth.set_index("metric").loc[chosen]
         told.append(
