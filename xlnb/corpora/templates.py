@@ -23,7 +23,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from xlnb.corpora import Example, grammar
@@ -92,7 +92,7 @@ class _Frame:
     steps: tuple[_Step, ...]
     twin: str = ""
 
-    @property
+    @cached_property
     def stated(self) -> tuple[str, ...]:
         """The variables that the question states."""
         return tuple(name for name, _ in self.sizes)
@@ -312,7 +312,7 @@ def _draw(frame: _Frame, numbers: tuple[int, ...], rng: random.Random) -> Values
     """Give numbers to a frame's variables: any to any, or in random order to those of one size."""
     if frame.sizes[0][1] == ANY:
         return dict(zip(frame.stated, grammar.sample(rng, numbers, len(numbers)), strict=True))
-    smalls = iter(grammar.sample(rng, numbers[1:3], len(numbers[1:3])))
+    smalls = iter(numbers[1:3] if rng.random() < 0.5 else numbers[2:0:-1])
     return {
         name: numbers[0] if size == "big" else numbers[3] if size == "middle" else next(smalls)
         for name, size in frame.sizes
