@@ -380,21 +380,29 @@ def _check_wording(code: str, frame: _Frame, language: _Language, names: tuple[s
 
 def _problem(index: int, deal: _Deal, code: str, language: _Language, wording: _Wording | None = None) -> Problem:
     frame, values = deal.frame, deal.values
-    expressions = tuple(f"{values[s.left]} {s.sign} {values[s.right]}" for s in frame.steps)
-    answer = values[frame.steps[-1].result]
-    binding: dict[str, Forms] = {"answer": {"": str(answer)}}
-    binding |= {name: {"": str(values[name])} for name in frame.stated}
-    binding |= {slot: language.names[name] for slot, name in zip(frame.people, deal.people, strict=True)}
-    binding |= {slot: language.things[name] for (slot, _), name in zip(frame.things, deal.things, strict=True)}
-    for i, (step, expression) in enumerate(zip(frame.steps, expressions, strict=True), 1):
-        result = str(values[step.result])
-        binding[str(i)] = {"": result}
+    binding: dict[str, Forms] = {name: _number(values[name]) for name in frame.stated}
+    binding.update(zip(frame.people, [language.names[name] for name in deal.people], strict=True))
+    binding.update(
+        zip([slot for slot, _ in frame.things], [language.things[name] for name in deal.things], strict=True)
+    )
+    expressions = []
+    for i, step in enumerate(frame.steps, 1):
+        expression, result = f"{values[step.left]} {step.sign} {values[step.right]}", values[step.result]
+        expressions.append(expression)
+        binding[str(i)] = _number(result)
         binding[f"equation{i}"] = {"": f"{expression} = {result}"}
+    answer = values[frame.steps[-1].result]
+    binding["answer"] = _number(answer)
     templates = wording or language.wordings[frame.id]
     question, solution = (grammar.render(template, binding) for template in templates)
     numbers = tuple([values[name] for name in frame.stated])
     number = f"{frame.split}-{index:06d}"
-    return Problem(number, frame.id, code, frame.split, question, solution, answer, expressions, numbers)
+    return Problem(number, frame.id, code, frame.split, question, solution, answer, tuple(expressions), numbers)
+
+
+@cache
+def _number(value: int) -> Forms:
+    return {"": str(value)}
 
 
 def problems(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem, ...]:
