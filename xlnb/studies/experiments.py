@@ -8,7 +8,7 @@ from typing import Any
 
 from xlnb.errors import known
 from xlnb.evaluation.asking import Evaluation
-from xlnb.evaluation.readings import LIKELIHOODS, NLL, PRIMARY, SHOTS_READINGS, VALIDATED
+from xlnb.evaluation.readings import CALIBRATED, LIKELIHOODS, NLL, SHOTS_READINGS, VALIDATED, WITHOUT_ANSWERS
 from xlnb.methods import LANGUAGE, MATH, METHODS, ORACLE_BUDGETS, PLACEBO
 from xlnb.studies.profiles import Profile
 from xlnb.weights.partitions import COMPLEMENT
@@ -60,6 +60,8 @@ def _development(**changes: Any) -> dict[str, Any]:
 
 # The first chapter: what the two experts give alone, merged, and by the same layers exchanged.
 FIRST_SWAP = Ask((*SINGLE_EXPERTS, "soup", "task-arithmetic", SWAP), ("C", COMPLEMENT))
+# The same models by every reading that needs no answer, for whoever doubts the one that was chosen.
+EVERY_READING = replace(FIRST_SWAP, languages=(TARGET,), changes={"readings": (*WITHOUT_ANSWERS, *CALIBRATED)})
 BASE = Ask(("base",))
 # Who knows the language: text of it that no expert was trained on.
 KNOWLEDGE = Ask(
@@ -83,8 +85,8 @@ SWEEP = Ask(
 RANDOM_CONTROLS = tuple(f"random {seed} of C" for seed in range(5))
 SWAP_CONTROLS = ("C", COMPLEMENT, *RANDOM_CONTROLS, "half and half", "predecessor", "A", "B")
 _MERGED = (*SINGLE_EXPERTS, "soup", "task-arithmetic", SWAP)
-CONTROLS = Ask(_MERGED, SWAP_CONTROLS, (TARGET,), {"readings": (PRIMARY, *LIKELIHOODS)})
-IN_ENGLISH = Ask(_MERGED, ("C", COMPLEMENT), ("en",), {"readings": (PRIMARY, *LIKELIHOODS)})
+CONTROLS = Ask(_MERGED, SWAP_CONTROLS, (TARGET,), {"readings": WITHOUT_ANSWERS})
+IN_ENGLISH = Ask(_MERGED, ("C", COMPLEMENT), ("en",), {"readings": WITHOUT_ANSWERS})
 # What a reading is worth: the oracle should come first, a longer training before a shorter one, and the placebo, which learned
 # the format alone, no better than the base. No merge is among them.
 VALIDATION = Ask(
@@ -94,7 +96,7 @@ VALIDATION = Ask(
 )
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "first-swap": Experiment((FIRST_SWAP, KNOWLEDGE, *BY_SHOTS), (MATH, LANGUAGE)),
+    "first-swap": Experiment((FIRST_SWAP, EVERY_READING, KNOWLEDGE, *BY_SHOTS), (MATH, LANGUAGE)),
     SWAP: Experiment((SWEEP, CONTROLS, IN_ENGLISH), (MATH, LANGUAGE)),
     MEASURING: Experiment((VALIDATION,), (PLACEBO, *ORACLE_BUDGETS), costs=True),
 }

@@ -25,9 +25,7 @@ from xlnb.evaluation.readings import (
     EXPRESSION_NLL,
     INFORMATION,
     NLL,
-    TWIN_INFORMATION,
     TWINS,
-    calibrated,
 )
 from xlnb.evaluation.scoring import evaluate
 from xlnb.models.base import Base, device_name, kept_ids, load_base
@@ -45,10 +43,7 @@ if TYPE_CHECKING:
 
 TARGETS = ("sw", "bn", "te")
 BASE = "base"
-READ = (
-    NLL, EXPRESSION_NLL, INFORMATION, EXPRESSION_INFORMATION, *TWINS, calibrated(EXPRESSION_NLL),
-    calibrated(EXPRESSION_INFORMATION), calibrated(TWIN_INFORMATION), EXPRESSION, EXACT_MATCH,
-)  # fmt: skip
+READ = (NLL, EXPRESSION_NLL, INFORMATION, EXPRESSION_INFORMATION, *TWINS, EXPRESSION, EXACT_MATCH)
 NTREX_TRAINING = 1600  # lines; the others measure
 _LONGEST = 600  # characters of a line of NTREX with its translation
 
@@ -70,29 +65,39 @@ class Setting:
         return "-".join(str(value) for value in asdict(self).values() if value != "")
 
 
-NTREX, PROSE = "NTREX", "held-out prose"
-LANGUAGE_DATA = ("grammar", "prose", "prose without translations", "grammar and prose", NTREX)
+MANY, PARALLEL = "many frames", "parallel frames"
+PROSE, NTREX, HELD_OUT = "prose", "NTREX", "held-out prose"
+LANGUAGE_DATA = (PROSE, "grammar", "prose without translations", "grammar and prose", NTREX)
 
 
 def settings() -> tuple[Setting, ...]:
-    """Return all that is tried.
+    """Return all that is tried, the most telling first.
 
     >>> len({setting.name for setting in settings()}) == len(settings())
     True
     """
-    few, some, many = (60, 7e-5), (120, 1.5e-4), (240, 3e-4)
-    curve = [(60, 3e-4), (120, 3e-4), (240, 1.5e-4), many]
+    budgets = [(steps, rate) for steps in (90, 60) for rate in (1.5e-4, 3e-4, 7e-5, 6e-4)]
+    middle, high = budgets[:2]
     found = [Setting(BASE, "en")]
-    # Sixty to ninety steps take two cores three minutes; the longer ones say what would be had for more.
-    rates = [(steps, rate) for steps in (60, 90) for rate in (7e-5, 1.5e-4, 3e-4, 6e-4)]
-    longer = [(steps, rate) for steps in (120, 240, 480) for rate in (1.5e-4, 3e-4)]
-    found += [Setting("math", "en", "many frames", *budget) for budget in (*rates, *longer)]
-    found += [Setting("math", "en", "parallel frames", *budget) for budget in (few, some, many)]
-    for language in TARGETS:
-        found += [Setting("oracle", language, "parallel frames", *budget) for budget in curve]
-        for data in LANGUAGE_DATA:
-            rates = [(60, 1.5e-4), (120, 7e-5), (240, 1.5e-4)] if data == "prose" else []
-            found += [Setting("language", language, data, *budget) for budget in (few, some, (240, 7e-5), *rates, many)]
+    found += [Setting("math", "en", MANY, *budget) for budget in budgets[:3]]
+    found += [Setting("language", "sw", PROSE, *budget) for budget in budgets[:3]]
+    found += [Setting("language", language, PROSE, *budget) for language in TARGETS[1:] for budget in (middle, high)]
+    found += [Setting("oracle", "sw", PARALLEL, *budget) for budget in (middle, high)]
+    found += [Setting("math", "en", PARALLEL, *middle), Setting("math", "en", MANY, *budgets[3])]
+    found += [Setting("language", "sw", data, *middle) for data in LANGUAGE_DATA if data != PROSE]
+    longer = [(180, 1.5e-4), (180, 3e-4)]
+    found += [Setting("language", language, PROSE, *budget) for language in TARGETS for budget in longer]
+    found += [Setting("math", "en", MANY, *budget) for budget in (*budgets[4:], *longer)]
+    found += [Setting("oracle", language, PARALLEL, *budget) for language in TARGETS[1:] for budget in (middle, high)]
+    found += [
+        Setting("language", language, data, *middle)
+        for language in TARGETS[1:]
+        for data in LANGUAGE_DATA
+        if data != PROSE
+    ]
+    found += [Setting("language", "sw", data, *high) for data in LANGUAGE_DATA if data != PROSE]
+    found += [Setting("language", "sw", PROSE, *budget) for budget in budgets[4:7]]
+    found += [Setting("oracle", "sw", PARALLEL, *budget) for budget in longer]
     return tuple(found)
 
 
@@ -111,8 +116,7 @@ def search(
     """
     lines = {code: _lines(ntrex, code) if ntrex else [] for code in TARGETS}
     chosen = [setting for setting in settings() if ntrex or setting.data != NTREX]
-    longest_first = sorted(chosen, key=lambda s: (-s.steps, s.name))  # so that the workers end together
-    files = {setting: Path(folder) / f"{setting.name}.json" for setting in longest_first[worker::workers]}
+    files = {setting: Path(folder) / f"{setting.name}.json" for setting in chosen[worker::workers]}
     missing = {setting: file for setting, file in files.items() if not file.is_file()}
     if not missing:
         return
@@ -184,7 +188,7 @@ def _tried(
     seconds = round(time.time() - started, 1)
     history = artifacts.read_json(folder / "history.json")
     with applied(base.model, TaskVector.of_expert(folder, base.folder)):
-        languages = ("en", *TARGETS) if setting.language == "en" else (setting.language,)
+        languages = ("en", "sw") if setting.language == "en" else (setting.language,)
         scores = [row for code in languages for row in _scores(base, profile, code, lines)]
     shutil.rmtree(folder)
     loss = sum(step["loss"] for step in history[-10:]) / len(history[-10:])
@@ -206,9 +210,9 @@ def examples(
     10
     """
     language, seed = setting.language, setting.seed
-    if setting.expert == "oracle" or setting.data == "parallel frames":
+    if setting.expert == "oracle" or setting.data == PARALLEL:
         return templates.math_examples(language, "train", n, seed)
-    if setting.data == "many frames":
+    if setting.data == MANY:
         return formatted(load_corpus("templates-english", language, n, seed))
     if setting.data == NTREX:
         pairs = [
@@ -259,12 +263,12 @@ def _scores(
 ) -> list[dict[str, Any]]:
     """Return the scores on development problems of a language, and the NLL of held-out prose and of lines of NTREX."""
     asked = replace(
-        profile.evaluation, split="development", problems=profile.searched, generated=profile.development, readings=READ
+        profile.evaluation, split="development", problems=profile.searched, generated=profile.answered, readings=READ
     )
     found = [
         (metric, part) for metric, part in evaluate(base, asked.asked(language), asked).groupby("metric", sort=False)
     ]
-    texts = {PROSE: prose_benchmark(language)} if language in TARGETS else {}
+    texts = {HELD_OUT: prose_benchmark(language)} if language in TARGETS else {}
     if lines.get(language):
         held_out = [
             (t.partition(" "), i) for i, (_, t) in enumerate(lines[language][NTREX_TRAINING:]) if len(t) < _LONGEST
