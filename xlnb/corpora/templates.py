@@ -228,7 +228,7 @@ def _pool(count: int) -> tuple[tuple[int, ...], ...]:
                     (big, second, third)[:count] for big in range(common, top + 1, common) if big >= 2 * second
                 ]
     if count == len(SIZES):
-        candidates = [(*numbers, middle) for numbers in candidates for middle in _MIDDLE]
+        candidates = [(*numbers, middle) for numbers in candidates for middle in _MIDDLE if middle != numbers[0]]
     columns = np.array(candidates).T
     good = np.ones(len(candidates), dtype=bool)
     patterns = {
