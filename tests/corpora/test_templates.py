@@ -310,16 +310,16 @@ GOLDEN = {
             "Answer: 126 - 9 = 117. Achieng's hotel has 117 glasses. The answer is 117."
         ),
         (
-            "Question: Athumani brought 190 rice cakes to the school party, packed in 5 baskets. Then the "
-            "children ate 2 of these rice cakes. How many rice cakes were there after that?\n"
-            "Answer: 190 - 2 = 188. After that there were 188 rice cakes. The answer is 188."
+            "Question: Mwajuma brought 190 chapatis to the school party, packed in 5 baskets. Then the "
+            "children ate 2 of these chapatis. How many chapatis were there after that?\n"
+            "Answer: 190 - 2 = 188. After that there were 188 chapatis. The answer is 188."
         ),
         (
-            "Question: Achieng looks after a library with 136 story books and 2 song books. This week pupils "
-            "borrow 8 of these books, and the library buys 95 new books. How many books are there in the "
+            "Question: Yusufu looks after a library with 84 story books and 6 song books. This week pupils "
+            "borrow 7 of these books, and the library buys 74 new books. How many books are there in the "
             "library then?\n"
-            "Answer: 136 + 2 = 138. At first the library had 138 books. 138 - 8 = 130. After the borrowing "
-            "130 books remain. 130 + 95 = 225. With the new ones there are 225 books. The answer is 225."
+            "Answer: 84 + 6 = 90. At first the library had 90 books. 90 - 7 = 83. After the borrowing 83 "
+            "books remain. 83 + 74 = 157. With the new ones there are 157 books. The answer is 157."
         ),
     ),
     "sw": (
@@ -329,16 +329,16 @@ GOLDEN = {
             "Jibu: 126 - 9 = 117. Hoteli ya Achieng ina glasi 117. Jibu ni 117."
         ),
         (
-            "Swali: Athumani alileta kwenye sherehe ya shule vitumbua 190 vilivyopakiwa katika vikapu 5. "
-            "Kisha watoto walikula vitumbua 2. Baada ya hapo kulikuwa na vitumbua vingapi?\n"
-            "Jibu: 190 - 2 = 188. Baada ya hapo kulikuwa na vitumbua 188. Jibu ni 188."
+            "Swali: Mwajuma alileta kwenye sherehe ya shule chapati 190 zilizopakiwa katika vikapu 5. Kisha "
+            "watoto walikula chapati 2. Baada ya hapo kulikuwa na chapati ngapi?\n"
+            "Jibu: 190 - 2 = 188. Baada ya hapo kulikuwa na chapati 188. Jibu ni 188."
         ),
         (
-            "Swali: Achieng anasimamia maktaba yenye vitabu 136 vya hadithi na vitabu 2 vya nyimbo. Wiki hii "
-            "wanafunzi wanaazima vitabu 8 kati ya hivyo, na maktaba inanunua vitabu vipya 95. Baada ya hapo "
+            "Swali: Yusufu anasimamia maktaba yenye vitabu 84 vya hadithi na vitabu 6 vya nyimbo. Wiki hii "
+            "wanafunzi wanaazima vitabu 7 kati ya hivyo, na maktaba inanunua vitabu vipya 74. Baada ya hapo "
             "kuna vitabu vingapi katika maktaba?\n"
-            "Jibu: 136 + 2 = 138. Mwanzoni maktaba ilikuwa na vitabu 138. 138 - 8 = 130. Baada ya kuazimwa, "
-            "vinabaki vitabu 130. 130 + 95 = 225. Pamoja na vitabu vipya kuna vitabu 225. Jibu ni 225."
+            "Jibu: 84 + 6 = 90. Mwanzoni maktaba ilikuwa na vitabu 90. 90 - 7 = 83. Baada ya kuazimwa, "
+            "vinabaki vitabu 83. 83 + 74 = 157. Pamoja na vitabu vipya kuna vitabu 157. Jibu ni 157."
         ),
     ),
 }
