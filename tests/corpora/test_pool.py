@@ -89,7 +89,9 @@ def test_nothing_that_serves_every_frame_is_missing_from_the_pool(count):
     assert outside > 50, "the frames should exclude some"
 
 
-@pytest.mark.parametrize("steps", ["b / a", "a * a", "b - a", "b + c, s1 - c"])  # broken, too much, too little, a number again
+@pytest.mark.parametrize(
+    "steps", ["b / a", "a * a", "b - a", "b + c, s1 - c"]
+)  # broken, too much, too little, a number again
 def test_a_tuple_that_one_frame_cannot_take_is_not_served(steps):
     frames, numbers = different(FRAMES, 3), (60, 3, 2)
     assert serves_all(numbers, frames)

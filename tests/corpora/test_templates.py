@@ -547,7 +547,7 @@ def test_steps_are_restricted(text):
 @pytest.mark.parametrize("sizes", [("big", "big"), ("small", "any"), ("big", "small", "middle"), ("big",) * 5])
 def test_sizes_of_numbers_are_restricted(sizes):
     entry = {"id": "x", "split": "train", "numbers": dict(zip("abcde", sizes, strict=False)), "steps": ["a + b"]}
-    with pytest.raises(ValueError, match="frame x in frames.yaml: its numbers are"):
+    with pytest.raises(ValueError, match=r"frame x in frames\.yaml: its numbers are"):
         templates._frame(entry, {"train": {}})
 
 

@@ -148,7 +148,9 @@ def test_classifier_before_a_thing_is_its_own(split):
 
 @each_split
 def test_numbers_are_followed_by_what_they_count(split):
-    number = re.compile(r"(?<!= )(?<!\d)\d+(?! [-+*/=]|\d)([\u0980-\u09ff]*)(?: ([\u0980-\u09ff]+))?(?: ([\u0980-\u09ff]+))?")
+    number = re.compile(
+        r"(?<!= )(?<!\d)\d+(?! [-+*/=]|\d)([\u0980-\u09ff]*)(?: ([\u0980-\u09ff]+))?(?: ([\u0980-\u09ff]+))?"
+    )
     for p in some(split):
         for text in (p.question, p.solution.rsplit(" উত্তর", 1)[0]):
             for glued, unit, counted in number.findall(text):

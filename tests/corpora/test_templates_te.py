@@ -215,7 +215,9 @@ def test_numbers_are_followed_by_what_they_count(split):
         rows = [THINGS[thing] for thing in things]
         forms = {form for row in rows for form in (row["many"], *(row["of"] + end for end in ("", "ను", "కు", "తో")))}
         for text in (p.question, p.solution.rsplit(" సమాధానం", 1)[0]):
-            for rest in re.findall(r"\d+(?! [-+*/=]|\d)(?=([^?.]*))", text):  # every number, also the second of a sentence
+            for rest in re.findall(
+                r"\d+(?! [-+*/=]|\d)(?=([^?.]*))", text
+            ):  # every number, also the second of a sentence
                 assert not re.match(LETTER, rest), text
                 counted = [*words(rest), ""]
                 if counted[0] == "మంది":
