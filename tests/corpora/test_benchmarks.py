@@ -259,8 +259,14 @@ def test_an_other_problem_that_is_asked_gives_way_to_the_next(monkeypatch):
 def test_an_other_problem_whose_twin_is_asked_gives_way_too(monkeypatch):
     usual = templates_benchmark("sw", n=12).others
     whole, twins = templates.problems, templates.twins
-    monkeypatch.setattr(templates, "problems", lambda *asked: (twins if asked[-1] == 0 else whole)(*asked[:3], 10**6))
-    monkeypatch.setattr(templates, "twins", lambda *asked: (whole if asked[-1] == 0 else twins)(*asked[:3], 10**6))
+
+    def swapped(one, other):
+        return lambda language, split, n, seed=0: (other if (split, seed) == ("development", 0) else one)(
+            language, split, n, 10**6
+        )
+
+    monkeypatch.setattr(templates, "problems", swapped(whole, twins))
+    monkeypatch.setattr(templates, "twins", swapped(twins, whole))
     benchmark = templates_benchmark(
         "sw", "development", 12, shots=0
     )  # asks for the twins of what the others begin with
