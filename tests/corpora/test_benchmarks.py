@@ -7,8 +7,16 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from xlnb.corpora import benchmarks, templates
-from xlnb.corpora.benchmarks import Item, belebele, global_mmlu, load_benchmark, mgsm, templates_benchmark
+from xlnb.corpora import benchmarks, prose, templates
+from xlnb.corpora.benchmarks import (
+    Item,
+    belebele,
+    global_mmlu,
+    load_benchmark,
+    mgsm,
+    prose_benchmark,
+    templates_benchmark,
+)
 from xlnb.errors import RequestError, WorkError
 from xlnb.evaluation.answers import extract_number
 from xlnb.languages import LANGUAGE_NAMES
@@ -156,12 +164,17 @@ def test_the_fingerprint_changes_with_all_that_is_read_or_scored_and_with_nothin
         return replace(benchmark, items=(replace(first, **fields), *others)).fingerprint
 
     scored = {
+        "twin_prompt": "??", "twin_completion": " !!",
         "language": "en", "prompt": "?", "completion": " !", "answer": Decimal(-1), "expressions": ("1 + 1",),
         "closing": " Jibu ni 1.", "options": (" A", " B"), "gold": 1,
     }  # fmt: skip
     different = {changed(**{name: value}) for name, value in scored.items()}
     different |= {replace(benchmark, prefix="").fingerprint, replace(benchmark, items=tuple(others)).fingerprint}
-    assert len(different) == len(scored) + 2 and benchmark.fingerprint not in different
+    # The others, on which a temperature is fitted, count too; and whether a problem is one of them.
+    more = benchmark.others
+    different |= {replace(benchmark, others=more[1:]).fingerprint}
+    different |= {replace(benchmark, items=(*benchmark.items, more[0]), others=more[1:]).fingerprint}
+    assert len(different) == len(scored) + 4 and benchmark.fingerprint not in different
     assert all(len(found) == 64 and set(found) <= set("0123456789abcdef") for found in different)
     labels = replace(benchmark, name="other", note="other").fingerprint
     assert benchmark.fingerprint == changed(id="other", group="other") == labels
@@ -197,6 +210,85 @@ def test_templates_are_the_problems_of_the_corpus(language):
     for item, problem in zip(benchmark.items, problems, strict=True):
         assert (item.prompt, item.completion) == (templates.prompt(problem), templates.completion(problem))
         assert item.answer == problem.answer == extract_number(item.completion, language)
+
+
+@pytest.mark.parametrize("language", templates.LANGUAGES)
+@pytest.mark.parametrize("split", templates.SPLITS)
+def test_templates_have_their_twins_where_there_are_any(language, split):
+    benchmark = templates_benchmark(language, split, 12, shots=1, problem_seed=3)
+    found = [(item.twin_prompt, item.twin_completion) for item in benchmark.items]
+    if split not in templates.WITH_TWINS:
+        assert found == [("", "")] * 12
+        return
+    twins = templates.twins(language, split, 12, 3)
+    assert found == [(templates.prompt(twin), templates.completion(twin)) for twin in twins]
+    for item in benchmark.items:
+        assert item.twin_prompt != item.prompt and extract_number(item.twin_completion, language) != item.answer
+
+
+@pytest.mark.parametrize("split", ["scored", "development"])
+def test_templates_have_other_problems_for_a_temperature(split):
+    """The development problems of another seed, with their twins; none is asked, and the number of those asked is no matter."""
+    benchmark = templates_benchmark("sw", split, 48)
+    others = benchmark.others
+    assert len(others) == benchmarks.CALIBRATION == 48
+    assert len({item.group for item in others}) == 24 and all(item.twin_prompt for item in others)
+    asked = {text for item in benchmark.items for text in (item.prompt, item.twin_prompt)}
+    assert not asked & {text for item in others for text in (item.prompt, item.twin_prompt)}
+    assert {item.group for item in others} <= {p.frame for p in templates.problems("sw", "development", 24)}
+    assert split == "development" or templates_benchmark("sw", split, 12).others == others
+    assert templates_benchmark("sw", split, 12, problem_seed=1).others != others
+    english = templates_benchmark("en", split, 48).others
+    assert [(i.group, i.expressions, i.answer) for i in english] == [(i.group, i.expressions, i.answer) for i in others]
+
+
+def test_an_other_problem_that_is_asked_gives_way_to_the_next(monkeypatch):
+    usual = templates_benchmark("sw", n=12).others
+    whole = templates.problems
+
+    def same_for_all(language, split, n, seed=0):
+        return whole(language, split, n, 1_000_000)  # what is asked is what the others are drawn from
+
+    monkeypatch.setattr(templates, "problems", same_for_all)
+    benchmark = templates_benchmark("sw", "development", 12)
+    assert [item.prompt for item in benchmark.items] == [item.prompt for item in usual[:12]]
+    assert [item.prompt for item in benchmark.others[:36]] == [item.prompt for item in usual[12:]]
+    assert len(benchmark.others) == 48
+
+
+def test_an_other_problem_whose_twin_is_asked_gives_way_too(monkeypatch):
+    usual = templates_benchmark("sw", n=12).others
+    whole, twins = templates.problems, templates.twins
+
+    def swapped(one, other):
+        return lambda language, split, n, seed=0: (other if (split, seed) == ("development", 0) else one)(
+            language, split, n, 10**6
+        )
+
+    monkeypatch.setattr(templates, "problems", swapped(whole, twins))
+    monkeypatch.setattr(templates, "twins", swapped(twins, whole))
+    benchmark = templates_benchmark(
+        "sw", "development", 12, shots=0
+    )  # asks for the twins of what the others begin with
+    assert [item.twin_prompt for item in benchmark.items] == [item.prompt for item in usual[:12]]
+    assert [item.prompt for item in benchmark.others[:36]] == [item.prompt for item in usual[12:]]
+
+
+# --- prose -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", prose.PROSE_LANGUAGES)
+def test_prose_asks_for_held_out_texts_given_their_first_word(language):
+    benchmark = prose_benchmark(language)
+    texts = prose.held_out_texts(language)
+    assert well_formed(benchmark) and len(benchmark.items) == len(texts) >= 30
+    assert [item.prompt + item.completion for item in benchmark.items] == [text.completion for text in texts]
+    assert [item.group for item in benchmark.items] == [text.kind for text in texts]
+    for item in benchmark.items:
+        assert " " not in item.prompt and len(item.completion.split()) >= 4
+        assert item.answer is None and item.options == () and item.expressions == () and item.twin_prompt == ""
+    assert prose_benchmark(language, 5).items == benchmark.items[:5]
+    assert (benchmark.prefix, benchmark.others) == ("", ())
 
 
 # --- MGSM ------------------------------------------------------------------------------------------------
@@ -549,6 +641,7 @@ def test_broken_global_mmlu(mmlu_folder):
 
 
 def test_load_benchmark_calls_the_function_of_that_name(mgsm_folder, belebele_folder, mmlu_folder):
+    assert load_benchmark("prose", "sw", n=3) == prose_benchmark("sw", n=3)
     assert load_benchmark("templates", "en", n=4, shots=1) == templates_benchmark("en", n=4, shots=1)
     assert load_benchmark("mgsm", "sw", mgsm_folder, n=2) == mgsm("sw", mgsm_folder, n=2)
     assert load_benchmark("belebele", "sw", str(belebele_folder), n=2) == belebele("sw", belebele_folder, n=2)
@@ -561,11 +654,16 @@ FOLDERS = {"mgsm": "mgsm_folder", "belebele": "belebele_folder", "global-mmlu": 
 @pytest.mark.parametrize(
     ("name", "language", "options", "message"),
     [
-        ("gsm", "sw", {}, "No benchmark 'gsm': choose one of templates, generic, mgsm, belebele, global-mmlu"),
+        ("gsm", "sw", {}, "No benchmark 'gsm': choose one of templates, prose, mgsm, belebele, global-mmlu"),
         ("mgsm", "sw", {"shot": 2}, "No option of the benchmark mgsm 'shot': choose one of .*shots"),
         ("templates", "sw", {"exemplars": "native"}, "No option of the benchmark templates 'exemplars'"),
         ("templates", "sw", {"path": "here"}, "templates ships with the package: leave its path out"),
         ("templates", "xx", {}, "No language 'xx'"),
+        ("prose", "en", {}, "No prose in language 'en': choose one of .*sw"),
+        ("prose", "sw", {"n": 100_000}, r"n = 100000: the held-out prose \(sw\) has \d+ problems"),
+        ("prose", "sw", {"n": 0}, "n must be a whole number from 1 on, not 0"),
+        ("prose", "sw", {"shots": 1}, "No option of the benchmark prose 'shots'"),
+        ("prose", "sw", {"path": "here"}, "prose ships with the package: leave its path out"),
         ("templates", "sw", {"shots": -1}, "shots must be a whole number from 0 on, not -1"),
         ("templates", "sw", {"n": 0}, "n must be a whole number from 1 on, not 0"),
         ("mgsm", "xx", {}, "No language of MGSM 'xx': choose one of en, sw"),

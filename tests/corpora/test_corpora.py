@@ -423,6 +423,9 @@ def test_the_fingerprint_changes_with_a_character(tmp_path):
         (("templates", "sw"), "has no end: say how many"),
         (("templates", "sw", 1, 0, "."), "leave the path out"),
         (("templates-generic", "fi", 1), "templates-generic has no 'fi'"),
+        (("prose", "en"), "prose has no 'en'"),
+        (("prose", "sw", 100_000), r"n = 100000: the prose in 'sw' has [\d,]+ examples"),
+        (("prose", "sw", 1, 0, "."), "leave the path out"),
     ],
 )
 def test_wrong_requests_are_told(arguments, words):
@@ -693,7 +696,9 @@ def test_the_command_lists_the_table(xlnb_corpus):
     code, out, _ = xlnb_corpus()
     lines = out.splitlines()
     assert (code, len(lines)) == (0, len(SOURCES) + 1)
-    assert re.fullmatch(r"aya +language +sw bn te +CohereLabs/aya_collection_language_split +Apache-2\.0", lines[5])
+    aya = next(line for line in lines if line.startswith("aya"))
+    assert re.fullmatch(r"aya +language +sw bn te +CohereLabs/aya_collection_language_split +Apache-2\.0", aya)
+    assert {line.split()[0] for line in lines[1:]} == set(SOURCES) >= {"templates-english", "prose"}
 
 
 def test_the_command_shows_examples_as_a_model_reads_them(xlnb_corpus, tmp_path):

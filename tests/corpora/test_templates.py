@@ -23,17 +23,24 @@ from xlnb.corpora.templates import (
     SPLITS,
     completion,
     difficulty,
+    english_problems,
     few_shot_prefix,
     language_examples,
     math_examples,
     numbers_split,
     problems,
     prompt,
+    twins,
 )
 
 ROUNDS = 12  # of every frame, in the tests that read problems
 SHARED = grammar.read("frames.yaml")
-FRAMES = {split: [f["id"] for f in SHARED["frames"] if f["split"] == split] for split in SPLITS}
+WITH_TWINS = [frame for frame in SHARED["frames"] if "twin" in frame]
+# A frame, and behind it its twin where it has one.
+FRAMES = {
+    split: [one["id"] for f in SHARED["frames"] if f["split"] == split for one in (f, f.get("twin")) if one]
+    for split in SPLITS
+}
 
 
 def some(language, split, seed=0):
@@ -69,16 +76,18 @@ def test_languages_are_found_with_english_first():
     assert LANGUAGES[0] == "en" and "sw" in LANGUAGES
 
 
-AMOUNTS = {"train": 1000, "few-shot": 200, "development": 1000, "scored": 1000}  # few-shot allows no more than 432
+AMOUNTS = {"train": 1000, "few-shot": 200, "development": 1000, "scored": 1000}  # few-shot has four frames
 
 
 def test_frames_a_split():
     assert {split: len(frames) for split, frames in FRAMES.items()} == {
         "train": 50,
         "few-shot": 4,
-        "development": 12,
-        "scored": 24,
+        "development": 24,
+        "scored": 48,
     }
+    twins = [frame["twin"]["id"] for frame in WITH_TWINS]
+    assert len(set(twins)) == len(twins) and {frame["split"] for frame in WITH_TWINS} == {"development", "scored"}
 
 
 @each_split
@@ -92,8 +101,7 @@ def test_each_split_has_all_operations_one_and_two_steps(split):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_language_files_have_the_frames_in_the_same_order(language):
-    order = [frame["id"] for frame in grammar.read("frames.yaml")["frames"]]
-    assert list(grammar.read(f"{language}.yaml")["frames"]) == order
+    assert list(grammar.read(f"{language}.yaml")["frames"]) == list(itertools.chain(*FRAMES.values()))
 
 
 def test_enough_names_and_things():
@@ -190,7 +198,7 @@ def test_names_and_things_are_in_one_split_alone():
     for kind in ("names", "things"):
         for one, other in itertools.combinations(SPLITS, 2):
             assert not set(shared[kind][one]) & set(shared[kind][other])
-    frames = [frame["id"] for frame in shared["frames"]]
+    frames = list(itertools.chain(*FRAMES.values()))
     assert len(set(frames)) == len(frames)
 
 
@@ -224,7 +232,7 @@ EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 @every
 def test_solutions_are_right_and_use_the_numbers_of_the_problem(language, split):
     for p in some(language, split):
-        assert sorted(map(int, re.findall(r"\d+", p.question))) == sorted(p.numbers), p
+        assert tuple(map(int, re.findall(r"\d+", p.question))) == p.numbers, p  # in the order of frames.yaml
         known = list(p.numbers)
         equations = EQUATION.findall(p.solution)
         assert tuple(f"{a} {sign} {b}" for a, sign, b, _ in equations) == p.expressions
@@ -233,10 +241,24 @@ def test_solutions_are_right_and_use_the_numbers_of_the_problem(language, split)
             assert SIGNS[sign](int(a), int(b)) == int(result) >= 2, p
             known.append(int(result))
         assert known[-1] == p.answer == int(re.findall(r"\d+", p.solution)[-1])
-        assert 2 <= p.answer <= 500
+        assert all(2 <= result <= 1200 for result in known[len(p.numbers) :])
         assert len(set(known)) == len(known), p
-        # Nothing in the solution but the equations and the answer.
-        assert len(re.findall(r"\d+", p.solution)) == 3 * len(equations) + 1
+        # Nothing in the solution but the equations, their results again in words, and the answer.
+        assert len(re.findall(r"\d+", p.solution)) == 4 * len(equations) + 1
+
+
+@every
+def test_a_step_begins_with_its_equation(language, split):
+    sentence = grammar.read(f"{language}.yaml")["final"]
+    stop = sentence[-1]
+    for p in some(language, split):
+        start, *parts = re.split(r"(\d+ [-+*/] \d+ = \d+)", p.solution.removesuffix(sentence.format(answer=p.answer)))
+        equations, tellings = parts[::2], parts[1::2]
+        assert start == "" and [equation.split(" = ")[0] for equation in equations] == list(p.expressions)
+        for equation, told in zip(equations, tellings, strict=True):
+            # No word of a step stands before its equation; behind it stands a sentence with the result and no other number.
+            assert told.startswith(f"{stop} ") and told.endswith(f"{stop} ") and told.count(stop) == 2, p
+            assert re.findall(r"\d+", told) == [equation.split()[-1]] and not re.search(r"[=+*/]| - ", told), p
 
 
 @every
@@ -253,7 +275,7 @@ def test_text_is_whole(language, split):
 @each_split
 def test_english_questions_are_short(split):
     lengths = [len(p.question.split()) for p in some("en", split)]
-    assert min(lengths) >= 15 and max(lengths) <= 45
+    assert min(lengths) >= 15 and max(lengths) <= 55
 
 
 def test_final_sentences_and_labels():
@@ -283,40 +305,40 @@ def test_few_shot_prefix():
 GOLDEN = {
     "en": (
         (
-            "Question: A wedding will have 69 guests, and each guest must get a spoon. So far Yusufu has "
-            "prepared 23 spoons. How many spoons are still missing?\n"
-            "Answer: Still missing are 69 - 23 = 46 spoons. The answer is 46."
+            "Question: Achieng's hotel has 9 glasses fewer than Jabali's hotel, and Jabali's hotel has 126 "
+            "glasses. How many glasses does Achieng's hotel have?\n"
+            "Answer: 126 - 9 = 117. Achieng's hotel has 117 glasses. The answer is 117."
         ),
         (
-            "Question: Selemani puts 72 towels on 9 shelves so that all shelves hold the same number. Then "
-            "Saida takes 3 towels from the top shelf. How many towels stay on the top shelf?\n"
-            "Answer: At first each shelf held 72 / 9 = 8 towels. On the top shelf 8 - 3 = 5 towels stay. "
-            "The answer is 5."
+            "Question: Mwajuma brought 190 chapatis to the school party, packed in 5 baskets. Then the "
+            "children ate 2 of these chapatis. How many chapatis were there after that?\n"
+            "Answer: 190 - 2 = 188. After that there were 188 chapatis. The answer is 188."
         ),
         (
-            "Question: Faraja, a tailor, has 19 metres of cloth. She uses 7 metres for curtains and the "
-            "rest for dresses, 4 metres for each dress. How many dresses does Faraja sew?\n"
-            "Answer: For the dresses there are 19 - 7 = 12 metres. Faraja sews 12 / 4 = 3 dresses. The "
-            "answer is 3."
+            "Question: Yusufu looks after a library with 84 story books and 6 song books. This week pupils "
+            "borrow 7 of these books, and the library buys 74 new books. How many books are there in the "
+            "library then?\n"
+            "Answer: 84 + 6 = 90. At first the library had 90 books. 90 - 7 = 83. After the borrowing 83 "
+            "books remain. 83 + 74 = 157. With the new ones there are 157 books. The answer is 157."
         ),
     ),
     "sw": (
         (
-            "Swali: Harusi itakuwa na wageni 69, na kila mgeni anapaswa kupata kijiko. Hadi sasa Yusufu "
-            "ameshaandaa vijiko 23. Bado vinahitajika vijiko vingapi?\n"
-            "Jibu: Bado vinahitajika vijiko 69 - 23 = 46. Jibu ni 46."
+            "Swali: Idadi ya glasi katika hoteli ya Achieng ni pungufu kwa 9 kuliko idadi iliyopo katika "
+            "hoteli ya Jabali, na hoteli ya Jabali ina glasi 126. Hoteli ya Achieng ina glasi ngapi?\n"
+            "Jibu: 126 - 9 = 117. Hoteli ya Achieng ina glasi 117. Jibu ni 117."
         ),
         (
-            "Swali: Selemani anapanga taulo 72 kwenye rafu 9 ili rafu zote ziwe na idadi sawa. Kisha Saida "
-            "anachukua taulo 3 kutoka rafu ya juu. Zinabaki taulo ngapi kwenye rafu ya juu?\n"
-            "Jibu: Mwanzoni kila rafu ilikuwa na taulo 72 / 9 = 8. Kwenye rafu ya juu zinabaki taulo 8 - 3 "
-            "= 5. Jibu ni 5."
+            "Swali: Mwajuma alileta kwenye sherehe ya shule chapati 190 zilizopakiwa katika vikapu 5. Kisha "
+            "watoto walikula chapati 2. Baada ya hapo kulikuwa na chapati ngapi?\n"
+            "Jibu: 190 - 2 = 188. Baada ya hapo kulikuwa na chapati 188. Jibu ni 188."
         ),
         (
-            "Swali: Faraja ni fundi cherehani na ana mita 19 za kitambaa. Anatumia mita 7 kwa mapazia na "
-            "zinazobaki kwa magauni, mita 4 kwa kila gauni. Faraja anashona magauni mangapi?\n"
-            "Jibu: Kwa ajili ya magauni kuna mita 19 - 7 = 12. Faraja anashona magauni 12 / 4 = 3. Jibu ni "
-            "3."
+            "Swali: Yusufu anasimamia maktaba yenye vitabu 84 vya hadithi na vitabu 6 vya nyimbo. Wiki hii "
+            "wanafunzi wanaazima vitabu 7 kati ya hivyo, na maktaba inanunua vitabu vipya 74. Baada ya hapo "
+            "kuna vitabu vingapi katika maktaba?\n"
+            "Jibu: 84 + 6 = 90. Mwanzoni maktaba ilikuwa na vitabu 90. 90 - 7 = 83. Baada ya kuazimwa, "
+            "vinabaki vitabu 83. 83 + 74 = 157. Pamoja na vitabu vipya kuna vitabu 157. Jibu ni 157."
         ),
     ),
 }
@@ -329,8 +351,8 @@ def test_golden(language):
 
 def test_speed():
     start = time.perf_counter()
-    problems("sw", "train", 10_000)
-    assert time.perf_counter() - start < 4  # about 0.4 s on a quiet machine
+    problems("sw", "train", 100_000)
+    assert time.perf_counter() - start < 30  # about 4 s on a quiet machine
 
 
 # --- Swahili agreement -----------------------------------------------------------------------------------
@@ -357,11 +379,11 @@ SHAPES = {
 }
 # The nouns of the frames themselves.
 FIXED = {
-    "ngapi": "shilingi kilomita timu lita wiki barua sentimita dakika kilo kurasa nyuzi rafu safu siku mita",
-    "wangapi": "abiria wageni wanafunzi",
-    "mangapi": "masanduku mazima mayai madirisha magauni",
-    "vingapi": "vitabu vipande viti",
-    "mingapi": "miaka mifuko",
+    "ngapi": "shilingi kilomita timu lita sentimita dakika kilo kurasa siku mita tiketi ndizi",
+    "wangapi": "abiria",
+    "mangapi": "masanduku mazima mayai madirisha magunia",
+    "vingapi": "vitabu viti",
+    "mingapi": "mistari mifuko",
 }
 
 
@@ -392,7 +414,7 @@ def test_swahili_how_many_agrees_with_its_noun(split):
         asked = re.findall(r"([\w']+) (\w*ngapi)\b", p.question)
         assert asked, p.question
         for noun, concord in asked:
-            assert expected[noun] == {concord}, p.question
+            assert expected[noun.lower()] == {concord}, p.question
 
 
 def test_swahili_quantifiers_agree_with_their_noun():
@@ -483,6 +505,10 @@ def test_generic_is_distinct_prefix_stable_and_without_scored_names():
         (lambda: language_examples("en", 1), ["'en'", "sw"]),
         (lambda: language_examples("sw", -1), ["-1"]),
         (lambda: difficulty("test"), ["'test'"]),
+        (lambda: twins("sw", "train", 1), ["split with twins", "'train'", "development, scored"]),
+        (lambda: twins("xx", "scored", 1), ["'xx'"]),
+        (lambda: twins("sw", "scored", -1), ["-1"]),
+        (lambda: english_problems(-1), ["-1"]),
     ],
 )
 def test_bad_requests_say_what_is_allowed(call, words):
@@ -501,21 +527,28 @@ def test_too_many_says_how_many_there_are():
 
 
 def test_a_frame_without_new_problems_drops_out_and_the_others_go_on():
-    many = problems("en", "development", 2000)
+    many = problems("en", "few-shot", 2000)
     counts = Counter(p.frame for p in many)
-    capacities = {frame.id: templates._capacity(frame) for frame in templates._frames("development")}
+    capacities = {frame.id: templates._capacity(frame) for frame in templates._frames("few-shot")}
     most = max(counts.values())
     assert len({(p.frame, p.question) for p in many}) == 2000
     dropped = [frame for frame, count in counts.items() if count < most - 1]
     assert dropped and all(0.95 * capacities[frame] < counts[frame] <= capacities[frame] for frame in dropped)
     # Nothing changes before: what a split gave in balanced rotation, it gives still.
-    assert [p.frame for p in many[:12]] == [p.frame for p in problems("en", "development", 12)]
+    assert [p.frame for p in many[:12]] == [p.frame for p in problems("en", "few-shot", 12)]
 
 
-@pytest.mark.parametrize("text", ["__import__('os')", "a ** b", "a.real", "1 < a < 3", "True", "[a]"])
-def test_expressions_are_restricted(text):
-    with pytest.raises(ValueError, match="allowed"):
-        templates._calculator(text)
+@pytest.mark.parametrize("text", ["__import__('os')", "a ** b", "a+b", "a % b", "a + b + c", "a"])
+def test_steps_are_restricted(text):
+    with pytest.raises(ValueError, match=r"two names with \+ - \* or / between"):
+        templates._step(text, "s1")
+
+
+@pytest.mark.parametrize("sizes", [("big", "big"), ("small", "any"), ("big", "small", "middle"), ("big",) * 5])
+def test_sizes_of_numbers_are_restricted(sizes):
+    entry = {"id": "x", "split": "train", "numbers": dict(zip("abcde", sizes, strict=False)), "steps": ["a + b"]}
+    with pytest.raises(ValueError, match=r"frame x in frames\.yaml: its numbers are"):
+        templates._frame(entry, {"train": {}})
 
 
 def test_grammar_errors():

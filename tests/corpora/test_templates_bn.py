@@ -62,17 +62,18 @@ def genitive(noun):
 
 FLAT = {"plank", "mat", "chapati"}  # counted with খানা
 WOMEN = listed("আমিনা সুমি রেহানা মিতা ফারজানা মরিয়ম আয়েশা হালিমা জেসমিন ফাতেমা সাবিনা নাসরিন জোহরা পলি সাঈদা অঞ্জনা ফরিদা মমতাজ রোকেয়া")
-PEOPLE = listed("শিশুর যাত্রী প্রতিবেশীর ব্যবসায়ী শিক্ষার্থী শিক্ষার্থীর শিক্ষার্থীকে দৌড়বিদ অতিথি অতিথির ছাত্রী ছাত্র নারী পুরুষ শিল্পী")
-# What is counted without a classifier, in the forms of the frames.
-UNITS = listed("টাকা টাকায় টাকার লিটার কেজি কেজির মিটার কিলোমিটার সেন্টিমিটার পৃষ্ঠা পৃষ্ঠার গুণ ট্রে ছড়া সারি বারে")
-UNITS |= listed("মিনিট মিনিটে মিনিটের ঘণ্টায় দিন দিনে সপ্তাহ বছর বছরের")
+PEOPLE = listed("যাত্রী শিক্ষার্থী শিক্ষার্থীর শিক্ষার্থীকে দৌড়বিদ শ্রোতা")
+# What is counted without a classifier, in the forms of the frames; some of it with one elsewhere.
+EITHER = listed("সারি বাক্স থান")
+UNITS = EITHER | listed("টাকা টাকায় টাকার লিটার লিটারের কেজি মিটার মিটারের কিলোমিটার কিলোমিটারের সেন্টিমিটার পৃষ্ঠা গুণ ট্রে ছড়া বস্তা")
+UNITS |= listed("মিনিট মিনিটে মিনিটের ঘণ্টা ঘণ্টায় দিন দিনে দিনের")
 # The nouns of the frames themselves that are counted with টি.
-COUNTED = listed("বাক্স বই ডিম তাক থলে সুতা আলুর দল টুকরা চেয়ার প্যাকেট সারি জানালা জামা")
+COUNTED = listed("বাক্স বই ডিম তাক থলে দল চেয়ার সারি সারিতে জানালা টিকিট বোতল কলা")
 NUMBER_WORDS = listed(
     "এক একটি একটা একজন একই একসঙ্গে দুই দুটি দুটো দুজন তিন তিনটি চার চারটি পাঁচ পাঁচটি ছয় সাত আট নয় দশ এগারো বারো"
     " কুড়ি বিশ পঞ্চাশ শত শ একশ হাজার আধা অর্ধেক দেড় আড়াই ডজন হালি জোড়া দ্বিগুণ তিনগুণ প্রথম প্রথমে দ্বিতীয় তৃতীয়"
 )
-HONORED = listed("শিক্ষক মামা অতিথি")
+HONORED = listed("শিক্ষক মামা দাদি শ্রোতা")
 
 
 @pytest.mark.parametrize(
@@ -139,21 +140,23 @@ def test_classifier_before_a_thing_is_its_own(split):
                 if re.match(r"\d|কয\u09bc|প্রতি", before):
                     assert before.endswith(classifier), (before, text)
                     checked += 1
-        assert ("খানা" in text) <= bool(FLAT & set(ids)), text
+        assert bool(re.search("(?<!কার)খানা", text)) <= bool(FLAT & set(ids)), text  # কারখানা is a workshop
         if ids and set(ids) <= FLAT:  # also where the noun itself is left out: "খেল", "করে"
-            assert set(re.findall(r"\d+টি (\S+)", text)) <= COUNTED | {"তাকে", "ছবির"}, text
+            assert set(re.findall(r"\d+টি (\S+)", text)) <= COUNTED | listed("তাকে স্তূপ স্তূপে ঝুড়িতে ট্রের বাক্সে"), text
     assert checked > 2 * ROUNDS
 
 
 @each_split
 def test_numbers_are_followed_by_what_they_count(split):
-    number = re.compile(r"\d+(?! [-+*/=]|\d)([\u0980-\u09ff]*)(?: ([\u0980-\u09ff]+))?(?: ([\u0980-\u09ff]+))?")
+    number = re.compile(
+        r"(?<!= )(?<!\d)\d+(?! [-+*/=]|\d)([\u0980-\u09ff]*)(?: ([\u0980-\u09ff]+))?(?: ([\u0980-\u09ff]+))?"
+    )
     for p in some(split):
         for text in (p.question, p.solution.rsplit(" উত্তর", 1)[0]):
             for glued, unit, counted in number.findall(text):
                 assert glued in ("", "টি", "খানা"), text
                 if glued:
-                    assert unit not in PEOPLE | {"জন"} | UNITS - {"সারি"}, text
+                    assert unit not in PEOPLE | {"জন"} | UNITS - EITHER, text
                 elif unit == "জন":
                     assert counted in PEOPLE, text
                 else:
@@ -165,7 +168,7 @@ def test_the_question_asks_with_the_word_that_fits(split):
     nouns = {row["many"]: row["class"] for row in THINGS.values()}
     kinds = set()
     for p in some(split):
-        asked = re.search(r"(কয\u09bcটি|কয\u09bcখানা|কতজন|কত) (?:সাদা |আস্ত )?([\u0980-\u09ff]+)[^।]*\?$", p.question)
+        asked = re.search(r"(কয\u09bcটি|কয\u09bcখানা|কতজন|কত) (?:আস্ত |ভালো )?([\u0980-\u09ff]+)[^।]*\?$", p.question)
         assert asked, p.question
         word, noun = asked.groups()
         kinds.add(word)
@@ -198,26 +201,18 @@ def test_postpositions_follow_a_genitive():
 def test_honorific_verbs_go_with_honored_people_alone():
     seen = set()
     for text in texts():
+        spoken_of = HONORED & set(words(text))
+        if "তিনি" in words(text):
+            assert spoken_of == {"মামা"} or "মামার" in words(text), text
         for sentence in re.split("[।?]", text):
-            honorific = [w for w in words(sentence) if re.search("(?:ছ|ল|ব)েন$", w)]
+            honorific = [w for w in words(sentence) if re.search("(?:ছ|ল|ব|কর)েন$", w)]
             present = HONORED & set(words(sentence))
-            assert not honorific or present, sentence
+            assert not honorific or present or "তিনি" in words(sentence), sentence
+            # And their verbs have no ordinary form: the last word of such a sentence.
+            if present or "তিনি" in words(sentence):
+                assert honorific, sentence
             seen |= present if honorific else set()
-            assert not {"তিনি", "তাঁর", "তাঁকে"} & set(words(sentence)), sentence
     assert seen == HONORED
-
-
-def test_brothers_and_sisters_teachers_of_both_sexes():
-    cousins, teachers = set(), set()
-    for split in ("train", "scored"):
-        for p in some(split):
-            for word, name in re.findall(r"মামাতো (\S+) (\S+)", p.question):
-                assert (word == "বোন") == (name in WOMEN), p.question
-                cousins.add(word)
-            for name, word in re.findall(r"(\S+) যে স্কুলের প্রধান ([\u0980-\u09ff]+)", p.question):
-                assert (word == "শিক্ষিকা") == (name in WOMEN), p.question
-                teachers.add(word)
-    assert cousins == {"ভাই", "বোন"} and teachers == {"শিক্ষক", "শিক্ষিকা"}
 
 
 # --- script ----------------------------------------------------------------------------------------------
@@ -240,7 +235,7 @@ def test_sentences_end_with_a_danda_and_questions_with_a_question_mark():
     for split in SPLITS:
         for p in some(split):
             assert p.question.count("?") == 1 and p.question.endswith("?")
-            assert "?" not in p.solution and p.solution.count("।") == len(p.expressions) + 1
+            assert "?" not in p.solution and p.solution.count("।") == 2 * len(p.expressions) + 1
 
 
 def test_questions_are_about_as_long_as_the_english():
@@ -285,19 +280,21 @@ def test_few_shot_prefix_is_bengali():
 
 GOLDEN = (
     (
-        "প্রশ্ন: বিয়েতে 69 জন অতিথি আসবেন এবং প্রত্যেক অতিথির জন্য আলাদা চামচ লাগবে। এ পর্যন্ত ইউসুফ 23টি চামচ জোগাড় করেছে। "
-        "আরও কয়টি চামচ লাগবে?\n"
-        "উত্তর: আরও 69 - 23 = 46টি চামচ লাগবে। উত্তর হল 46।"
+        "প্রশ্ন: অঞ্জনার হোটেলে জামালের হোটেলের চেয়ে 9টি গ্লাস কম আছে, আর জামালের হোটেলে 126টি গ্লাস "
+        "আছে। অঞ্জনার হোটেলে কয়টি গ্লাস আছে?\n"
+        "উত্তর: 126 - 9 = 117। অঞ্জনার হোটেলে 117টি গ্লাস আছে। উত্তর হল 117।"
     ),
     (
-        "প্রশ্ন: সোলায়মান 72টি তোয়ালে 9টি তাকে সমান সংখ্যায় সাজাল। তারপর সাঈদা সবচেয়ে উপরের তাক থেকে 3টি তোয়ালে নিল। "
-        "সবচেয়ে উপরের তাকে কয়টি তোয়ালে রইল?\n"
-        "উত্তর: শুরুতে প্রতিটি তাকে 72 / 9 = 8টি তোয়ালে ছিল। সবচেয়ে উপরের তাকে 8 - 3 = 5টি তোয়ালে রইল। উত্তর হল 5।"
+        "প্রশ্ন: মমতাজ স্কুলের অনুষ্ঠানে মোট 190খানা পরোটা 5টি ঝুড়িতে ভরে আনল। তারপর শিশুরা সেগুলির "
+        "মধ্যে 2খানা খেল। এখন সেখানে কয়খানা পরোটা আছে?\n"
+        "উত্তর: 190 - 2 = 188। এখন সেখানে 188খানা পরোটা আছে। উত্তর হল 188।"
     ),
     (
-        "প্রশ্ন: দর্জি ফরিদার কাছে 19 মিটার কাপড় আছে। সে 7 মিটার কাপড় দিয়ে পর্দা এবং বাকিটা দিয়ে জামা বানায়, প্রতিটি জামায় "
-        "4 মিটার কাপড় লাগে। ফরিদা কয়টি জামা বানায়?\n"
-        "উত্তর: জামার জন্য 19 - 7 = 12 মিটার কাপড় আছে। ফরিদা 12 / 4 = 3টি জামা বানায়। উত্তর হল 3।"
+        "প্রশ্ন: ইউসুফ যে পাঠাগার দেখাশোনা করে, সেখানে 84টি গল্পের বই ও 6টি গানের বই আছে। এই সপ্তাহে "
+        "শিক্ষার্থীরা এসব বইয়ের মধ্যে 7টি ধার নিল এবং পাঠাগারের জন্য 74টি নতুন বই কেনা হল। এরপর "
+        "পাঠাগারে কয়টি বই হল?\n"
+        "উত্তর: 84 + 6 = 90। শুরুতে পাঠাগারে 90টি বই ছিল। 90 - 7 = 83। ধার নেওয়ার পর 83টি বই রইল। 83 + "
+        "74 = 157। নতুন বই মিলিয়ে 157টি বই হল। উত্তর হল 157।"
     ),
 )
 

@@ -189,10 +189,12 @@ def templates_benchmark(
     _check_counts(shots, n)
     prefix = templates.few_shot_prefix(language, shots, exemplar_seed)
     items = tuple(itertools.starmap(_template_item, _with_twins(language, split, n, problem_seed)))
-    # Of the development split under a seed of their own: none of them is among the items, whatever the split.
+    # Of the development split under a seed of their own: none of them is among the items or their twins, whatever the split.
     others = _with_twins(language, "development", 2 * CALIBRATION, problem_seed + 1_000_000)
-    asked = {item.prompt for item in items}
-    unasked = [item for item in itertools.starmap(_template_item, others) if item.prompt not in asked]
+    asked = {prompt for item in items for prompt in (item.prompt, item.twin_prompt)}
+    unasked = [
+        item for item in itertools.starmap(_template_item, others) if not {item.prompt, item.twin_prompt} & asked
+    ]
     told = _told(shots, "in its language (in-language math in the context)")
     note = f"Template problems of the split {split}, which ship with the package, {told}."
     return Benchmark("templates", language, prefix, items, note, tuple(unasked[:CALIBRATION]))

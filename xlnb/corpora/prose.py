@@ -19,7 +19,6 @@ from xlnb.corpora import Example, grammar
 from xlnb.errors import known
 
 KINDS = ("story", "dialogue", "explanation", "letter", "instructions", "description")
-PLACES = ("market", "farm", "kitchen", "school", "road", "home")
 PROSE_LANGUAGES: tuple[str, ...] = tuple(
     match[1] for name in grammar.data_names() if (match := re.fullmatch(r"prose-([a-z]{2,3})\.yaml", name))
 )

@@ -228,7 +228,7 @@ def _pool(count: int) -> tuple[tuple[int, ...], ...]:
                     (big, second, third)[:count] for big in range(common, top + 1, common) if big >= 2 * second
                 ]
     if count == len(SIZES):
-        candidates = [(*numbers, middle) for numbers in candidates for middle in _MIDDLE]
+        candidates = [(*numbers, middle) for numbers in candidates for middle in _MIDDLE if middle != numbers[0]]
     columns = np.array(candidates).T
     good = np.ones(len(candidates), dtype=bool)
     patterns = {
@@ -432,6 +432,7 @@ def twins(language: str, split: str, n: int, seed: int = 0) -> tuple[Problem, ..
     words = _language(language)
     frames = {frame.id: frame for frame in _frames(split)}
     known("split with twins", split, WITH_TWINS)
+    whole_number("n", n)
     others = [deal._replace(frame=frames[deal.frame.twin]) for deal in _deals(split, n, seed)]
     dealt = [
         deal._replace(values=_results(deal.frame, {v: deal.values[v] for v in deal.frame.stated})[0]) for deal in others
