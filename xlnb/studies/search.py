@@ -30,7 +30,6 @@ from xlnb.evaluation.readings import (
 from xlnb.evaluation.scoring import evaluate
 from xlnb.models.base import Base, device_name, kept_ids, load_base
 from xlnb.paths import results_folder
-from xlnb.stats import mean_interval
 from xlnb.studies.profiles import Profile
 from xlnb.studies.vocabulary import kept_of
 from xlnb.training.experts import Lesson
@@ -130,8 +129,8 @@ def search(
 
 
 def collected(folder: str | Path) -> pd.DataFrame:
-    """Return what a search found, a row a setting and score: the setting, test_language, metric, value, low, high, n, and of the
-    training loss (of its last ten steps), tokens and seconds.
+    """Return what a search found, a row a setting, metric and problem: the setting, test_language, metric, problem, outcome, and
+    of the training loss (of its last ten steps), tokens and seconds.
     """
     import pandas as pd
 
@@ -142,7 +141,7 @@ def collected(folder: str | Path) -> pd.DataFrame:
         rows += [told["spec"]["setting"] | training | row for row in told["scores"]]
     if not rows:
         raise RequestError(f"{folder} holds nothing of a search.")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).explode(["problem", "outcome"], ignore_index=True).astype({"outcome": float})
 
 
 def publish_search(folder: str | Path, results: str | Path | None = None) -> Path:
@@ -277,14 +276,12 @@ def _scores(
         texts[NTREX] = Benchmark("ntrex", language, "", tuple(items), "")
     for name, benchmark in texts.items():
         found.append((name, evaluate(base, benchmark, replace(asked, shots=0, generated=0, readings=(NLL,)))))
-    rows = []
-    for metric, part in found:
-        interval = mean_interval(part["outcome"].to_numpy())
-        rows.append(
-            {
-                "test_language": language,
-                "metric": str(metric),
-                **{k: getattr(interval, k) for k in ("value", "low", "high", "n")},
-            }
-        )
-    return rows
+    return [
+        {
+            "test_language": language,
+            "metric": str(metric),
+            "problem": part["problem"].tolist(),
+            "outcome": [round(float(value), 5) for value in part["outcome"]],
+        }
+        for metric, part in found
+    ]
