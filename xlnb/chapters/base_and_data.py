@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import lru_cache, partial
 from html import escape
 from math import exp
 
@@ -14,8 +14,9 @@ from xlnb.chapters.interactive import Explorer, explorer
 from xlnb.chapters.pictures import Foreign, Shown, box, panels, picture, table
 from xlnb.chapters.words import amount, bracketed, bullets, improved, listed
 from xlnb.chapters.words import number as digits
-from xlnb.corpora import templates
-from xlnb.corpora.sources import SOURCES
+from xlnb.corpora import prose, templates
+from xlnb.corpora.shortcuts import ASKED, EXACT, FIRST, NUMBERS, READERS, WORDS, shortcuts
+from xlnb.corpora.sources import SOURCES, load_corpus
 from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, READINGS, SHOTS_READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import mean_interval
@@ -176,26 +177,78 @@ def weaknesses(language: str) -> str:
     return f"The {LANGUAGE_NAMES[language]} file names no weaknesses{why}."
 
 
-def language_samples(language: str, seed: int, n: int = 5, number: int | None = None) -> Shown:
-    """Return a table of ``n`` examples of the generic language set, of different kinds."""
-    before, after = templates.generic_headings(language)
+def twins_table(language: str, split: str = "scored", index: int = 0, number: int | None = None) -> Shown:
+    """Return a table of a problem and its twin, in English and in another language, each with its calculations."""
+    rows = []
+    for code in ("en", language):
+        pair = [made(code, split, index + 1)[index] for made in (templates.problems, templates.twins)]
+        rows += [(LANGUAGE_NAMES[code], Foreign(p.question, code), "; ".join(p.expressions)) for p in pair]
+    caption = "A problem and its twin: the same people, things and numbers, and another calculation."
+    return table(rows, ["", "problem", "calculations"], number=number, caption=caption)
+
+
+@lru_cache(maxsize=8)
+def _shortcuts(language: str) -> pd.DataFrame:
+    return shortcuts(language)
+
+
+def shortcuts_table(language: str, number: int | None = None) -> Shown:
+    """Return how far readers without understanding get with the scored problems, in percent with 95 % intervals."""
+    found = _shortcuts(language).set_index(["reader", "asked"])
+    rows = []
+    for reader in READERS:
+        told = [found.loc[(reader, asked), ["value", "low", "high"]] for asked in ASKED]
+        rows.append((reader, *(bracketed(*(100 * told_ for told_ in each), ".0f") for each in told)))
+    caption = (
+        f"Reading without understanding, in {LANGUAGE_NAMES[language]}: random forests (and a nearest neighbour) that learned "
+        "from training problems which calculation goes with which numbers or words. Percent of scored problems, with 95 % "
+        "intervals over pairs of twins. A coin tells one pair of twins in four apart."
+    )
+    return table(rows, ["reads", *(f"{asked} (%)" for asked in ASKED)], number=number, caption=caption)
+
+
+def shortcuts_sentence(language: str) -> str:
+    """Return in words what the numbers alone, and the words alone, give."""
+    value = _shortcuts(language).set_index(["reader", "asked"])["value"]
+    return (
+        f"Whoever reads the numbers alone names the first operation in {100 * value[NUMBERS, FIRST]:.0f} % of the problems "
+        f"(there are four operations), finds the answer in {100 * value[NUMBERS, EXACT]:.0f} % and tells no twins apart. The "
+        f"words alone name the first operation in {100 * value[WORDS, FIRST]:.0f} %."
+    )
+
+
+def language_samples(language: str, n: int = 4, number: int | None = None) -> Shown:
+    """Return a table of ``n`` pieces of the prose, of different kinds: what was asked, the text, a question on it."""
+    first = {piece.kind: piece for piece in reversed(prose.pieces(language))}
     rows = [
-        (
-            e.kind,
-            *(Foreign(text, language) for text in (e.prompt.removeprefix(before).removesuffix(after), e.completion)),
-        )
-        for e in templates.language_examples(language, n, seed)
+        (piece.kind, *(Foreign(text, language) for text in (piece.ask, piece.text, "\n".join(piece.answered[0]))))
+        for piece in list(first.values())[:n]
     ]
-    caption = f"What the {LANGUAGE_NAMES[language]} expert reads: {n} examples of different kinds."
-    return table(rows, ["kind", "prompt", "completion"], number=number, caption=caption)
+    caption = f"What the {LANGUAGE_NAMES[language]} expert reads: {n} pieces of different kinds."
+    return table(rows, ["kind", "asked for", "text", "a question about it"], number=number, caption=caption)
 
 
-def generic_table(number: int | None = None) -> Shown:
-    """Return a table of the generic language sets: language, how many kinds of instruction, which."""
-    kinds = {code: templates.generic_kinds(code) for code in templates.GENERIC_LANGUAGES}
-    rows = [(LANGUAGE_NAMES[code], len(found), ", ".join(found)) for code, found in kinds.items()]
-    caption = "The language data of each language, by kinds of instruction."
-    return table(rows, ["language", "kinds", "which"], number=number, caption=caption)
+def language_data_table(number: int | None = None) -> Shown:
+    """Return a table of the language data: pieces of prose, examples, translations, texts held out, kinds of the grammar."""
+    rows = []
+    for code in prose.PROSE_LANGUAGES:
+        examples = load_corpus("prose", code).examples
+        translated = sum(example.kind.startswith("to-") for example in examples)
+        held_out, kinds = len(prose.held_out_texts(code)), len(templates.generic_kinds(code))
+        rows.append((LANGUAGE_NAMES[code], len(prose.pieces(code)), len(examples), translated, held_out, kinds))
+    caption = (
+        "The language data that ship with xlnb: prose, written piece by piece, and beside it a grammar that makes instructions "
+        "of several kinds without end."
+    )
+    columns = [
+        "language",
+        "pieces of prose",
+        "examples",
+        "of these translations",
+        "texts held out",
+        "kinds of the grammar",
+    ]
+    return table(rows, columns, number=number, caption=caption)
 
 
 def corpora_table(number: int | None = None) -> Shown:
