@@ -83,8 +83,8 @@ def language_table(found: pd.DataFrame, language: str, number: int | None = None
         rows.append((("oracle: " if key[0] == "oracle" else "") + str(key[1]), *_named(key[1:])[1:], *told))
     caption = (
         f"{LANGUAGE_NAMES[language]} experts by data, steps and peak rate, against the base: likelihood of held-out prose "
-        "and of lines of NTREX-128 (in nats per token, more is better), and development problems. 95 % intervals over texts or problems, "
-        "one training each."
+        "and of lines of NTREX-128 (in nats per token, more is better), and development problems. 95 % intervals over texts or "
+        "problems, one training each."
     )
     columns = ["data", "steps", "rate", "held-out prose", "NTREX", _short(PRIMARY), _short(EXPRESSION)]
     return table(rows, columns, number=number, caption=caption)
