@@ -42,9 +42,9 @@ class Training:
     4e-6 to 9e-6, its batch 64 and its data 80,000 examples. The defaults are the pocket profile's (ours).
     """
 
-    steps: int = 60  # optimizer steps
+    steps: int = 90  # optimizer steps
     batch_size: int = 8  # examples a step
-    learning_rate: float = 7e-5  # at its peak; chosen on development problems
+    learning_rate: float = 1.5e-4  # at its peak
     full_learning_rate: float = 1e-5  # the same for full fine-tuning; not tuned (the paper's: about 1e-6, recalled)
     warmup: float = 0.1  # share of the steps in which the rate rises from 0; then a cosine down to 0
     weight_decay: float = 0.0
