@@ -173,8 +173,7 @@ def weaknesses(language: str) -> str:
     _, _, known = "\n".join(templates.file_head(language)).partition("Known weaknesses")
     if bulleted := re.search(r"^- .+(\n.+)*", known, re.MULTILINE):
         return re.sub(r"\n(?!- )", " ", bulleted[0])
-    why = ": it is the original from which the others were translated" if language == "en" else ""
-    return f"The {LANGUAGE_NAMES[language]} file names no weaknesses{why}."
+    return f"The {LANGUAGE_NAMES[language]} file names no weaknesses."
 
 
 def twins_table(language: str, split: str = "scored", index: int = 0, number: int | None = None) -> Shown:
