@@ -196,8 +196,8 @@ def shortcuts_table(language: str, number: int | None = None) -> Shown:
     found = _shortcuts(language).set_index(["reader", "asked"])
     rows = []
     for reader in READERS:
-        told = [found.loc[(reader, asked), ["value", "low", "high"]] for asked in ASKED]
-        rows.append((reader, *(bracketed(*(100 * told_ for told_ in each), ".0f") for each in told)))
+        shares = [100 * found.loc[(reader, asked)] for asked in ASKED]
+        rows.append((reader, *(bracketed(share["value"], share["low"], share["high"], ".0f") for share in shares)))
     caption = (
         f"Reading without understanding, in {LANGUAGE_NAMES[language]}: random forests (and a nearest neighbour) that learned "
         "from training problems which calculation goes with which numbers or words. Percent of scored problems, with 95 % "

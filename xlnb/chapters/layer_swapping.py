@@ -46,10 +46,20 @@ def with_pooled_random(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([outcomes, pooled[COLUMNS]], ignore_index=True)
 
 
+NOT_YET = "This was not computed yet for the problems of this version; `live=True` computes it."
+
+
+def at_hand(study: Study, ask: experiments.Ask) -> bool:
+    """Say whether what is asked may be computed or is committed whole: results are committed as they come."""
+    return study.live or all(study.state(cell) == "committed" for cell in study.cells(ask))
+
+
 def controls(study: Study) -> pd.DataFrame:
-    """Return the judged contrasts of the swap by C: with its rivals and with other layers, each family corrected by itself."""
-    layers = judged(claims.LAYERS, with_pooled_random(study.repeated(experiments.CONTROLS)))
-    return pd.concat([judged(claims.RIVALS, study.repeated(experiments.FIRST_SWAP)), layers], ignore_index=True)
+    """Return the judged contrasts of the swap by C: with its rivals and, where at hand, with other layers, a family each."""
+    found = [judged(claims.RIVALS, study.repeated(experiments.FIRST_SWAP))]
+    if at_hand(study, experiments.CONTROLS):
+        found.append(judged(claims.LAYERS, with_pooled_random(study.repeated(experiments.CONTROLS))))
+    return pd.concat(found, ignore_index=True)
 
 
 def reading(found: pd.DataFrame) -> str:
@@ -57,6 +67,8 @@ def reading(found: pd.DataFrame) -> str:
     if unjudged(found):
         return "One training: no verdict."
     rivals, layers = (found[found["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
+    if layers.empty:
+        return f"{standing(rivals)} Other layers: {lowered(NOT_YET)}"
     told = f"{standing(rivals)} Among other layers {lowered(standing(layers))}"
     word = layers.set_index("partition_b")["verdict"]
     if word[claims.RANDOM[1]] == BETTER:
@@ -66,6 +78,8 @@ def reading(found: pd.DataFrame) -> str:
 
 def by_likelihood(study: Study, number: int | None = None) -> Shown:
     """Return the same contrasts by plain likelihood, as a table of improvements with intervals and without verdicts."""
+    if not at_hand(study, experiments.CONTROLS):
+        return box(f"<p>{NOT_YET}</p>")
     outcomes = with_pooled_random(study.repeated(experiments.CONTROLS))
     pairs = [*claims.RIVALS.pairs, *claims.LAYERS.pairs]
     found = contrasts(outcomes, pairs, study.language, LIKELIHOODS)
@@ -92,12 +106,14 @@ def counted(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def sweep(study: Study) -> pd.DataFrame:
-    """Return :func:`counted` of all trainings at hand."""
-    return counted(study.repeated(experiments.SWEEP))
+    """Return :func:`counted` of all trainings at hand; no rows where there are none."""
+    return counted(study.repeated(experiments.SWEEP)) if at_hand(study, experiments.SWEEP) else pd.DataFrame()
 
 
 def one_training(study: Study, seed: int = 0) -> pd.DataFrame:
     """Return :func:`counted` of one training alone: its intervals cover other problems and no other training."""
+    if not at_hand(study, experiments.SWEEP):
+        return pd.DataFrame()
     outcomes = study.repeated(experiments.SWEEP)
     seed = seed if seed in set(outcomes["seed"]) else int(outcomes["seed"].max())
     return counted(outcomes[(outcomes["seed"] == seed) | (outcomes["method"] == "base")])
@@ -105,6 +121,8 @@ def one_training(study: Study, seed: int = 0) -> pd.DataFrame:
 
 def sweep_figure(cells: pd.DataFrame, *, number: int | None = None) -> Shown:
     """Draw the sweep as a map, bottom by top: blue is better than the math expert, orange worse, grey not significant."""
+    if cells.empty:
+        return box(f"<p>{NOT_YET}</p>")
     alone = unjudged(cells)  # one training: its own interval must do, and the caption says so
     outside = outside_zero(cells) != 0 if alone else cells["verdict"].isin([BETTER, WORSE])
     values = cells.assign(better=[improvement(row)[0] for row in cells.itertuples()], outside=outside.astype(float))
@@ -177,6 +195,8 @@ def outside_zero(cells: pd.DataFrame) -> pd.Series:
 
 def lesson(one: pd.DataFrame, several: pd.DataFrame, study: Study) -> str:
     """Return in words what one training seems to show, what is left with several, and why."""
+    if several.empty:
+        return NOT_YET
     alone, left = outside_zero(one), several["verdict"]
     told = (
         f"Look at one training alone, and {int((alone < 0).sum())} of {len(one)} swaps are worse than the math expert by an "
@@ -200,6 +220,8 @@ def lesson(one: pd.DataFrame, several: pd.DataFrame, study: Study) -> str:
 
 def sweep_reading(cells: pd.DataFrame) -> str:
     """Return the two extremes of a sweep in words."""
+    if cells.empty:
+        return NOT_YET
     better = [improvement(row)[0] for row in cells.itertuples()]
     ends = [cells.iloc[int(pick(better))] for pick in (np.argmax, np.argmin)]
     best, worst = (f"{row['bottom']}+{row['top']} ({improved(row)})" for row in ends)
@@ -214,15 +236,19 @@ def summary_of(tables: pd.DataFrame, cells: pd.DataFrame, cost: pd.DataFrame) ->
     if unjudged(tables):
         return "- One training of each expert: no verdict. The committed results have three."
     rivals, layers = (tables[tables["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
-    count = {word: int((cells["verdict"] == word).sum()) for word in (BETTER, WORSE, NOT_SHOWN)}
-    return bullets([
-        f"Of these two experts {lowered(standing(rivals, numbers=False))}",
-        f"Among other layers {lowered(standing(layers, numbers=False))}",
-        f"In English {lowered(standing(cost, numbers=False))}",
-        f"How many: of {len(cells)} pairs of counts {count[BETTER]} are better than the math expert on development problems, "
-        f"{count[WORSE]} worse, {count[NOT_SHOWN]} not significant.",
-        home.decided(claims.SWAP_IS_BEST, rivals),
-    ])  # fmt: skip
+    lines = [f"Of these two experts {lowered(standing(rivals, numbers=False))}"]
+    if len(layers):
+        lines.append(f"Among other layers {lowered(standing(layers, numbers=False))}")
+    lines.append(f"In English {lowered(standing(cost, numbers=False))}")
+    if len(cells):
+        count = {word: int((cells["verdict"] == word).sum()) for word in (BETTER, WORSE, NOT_SHOWN)}
+        lines.append(
+            f"How many: of {len(cells)} pairs of counts {count[BETTER]} are better than the math expert on development "
+            f"problems, {count[WORSE]} worse, {count[NOT_SHOWN]} not significant."
+        )
+    if not (len(layers) and len(cells)):
+        lines.append(f"Other layers, and how many: {lowered(NOT_YET)}")
+    return bullets([*lines, home.decided(claims.SWAP_IS_BEST, rivals)])
 
 
 def summary(study: Study) -> str:
@@ -237,13 +263,22 @@ def answer() -> Shown:
     found = controls(study)
     rivals, layers = (found[found["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
     one, several = one_training(study), sweep(study)
-    sentences = [
-        f"Among other layers {lowered(standing(layers, numbers=False))}",
-        f"Among other uses of the same two experts {lowered(standing(rivals, numbers=False))}",
-        f"How many layers: one training calls {int((outside_zero(one) != 0).sum())} of {len(one)} swaps different from the math "
-        f"expert; over {trainings(several['seeds'].max())}, {int((several['verdict'].isin([BETTER, WORSE])).sum())} are.",
-    ]
-    return box("".join(f"<p>{sentence}</p>" for sentence in sentences), verdicts_of(found) | verdicts_of(several))
+    sentences = [f"Among uses of the same two experts {lowered(standing(rivals, numbers=False))}"]
+    if len(layers):
+        sentences.append(f"Among other layers {lowered(standing(layers, numbers=False))}")
+    if len(several):
+        sentences.append(
+            f"How many layers: one training calls {int((outside_zero(one) != 0).sum())} of {len(one)} swaps different from the "
+            f"math expert; over {trainings(several['seeds'].max())}, "
+            f"{int((several['verdict'].isin([BETTER, WORSE])).sum())} are."
+        )
+    if not (len(layers) and len(several)):
+        sentences.append(
+            "The word problems are new since this chapter's controls were computed: other layers, and other numbers of layers, "
+            "are still to be computed on them."
+        )
+    verdicts = verdicts_of(found) | (verdicts_of(several) if len(several) else {})
+    return box("".join(f"<p>{sentence}</p>" for sentence in sentences), verdicts)
 
 
 def cell_told(cells: pd.DataFrame, bottom: int, top: int) -> Shown:
@@ -261,6 +296,8 @@ def cell_told(cells: pd.DataFrame, bottom: int, top: int) -> Shown:
 
 def boundaries(cells: pd.DataFrame) -> Explorer | Shown:
     """Return a slider for each end of the network over the sweep's cells; where nothing moves, its largest swap in words."""
+    if cells.empty:
+        return box(f"<p>{NOT_YET}</p>")
     counts = [sorted(set(cells[side])) for side in ("bottom", "top")]
     return explorer(
         lambda bottom, top: cell_told(cells, bottom, top),
@@ -302,6 +339,8 @@ def owned(names: list[str], number: int | None = None) -> Shown:
 
 def sweep_baseline(study: Study) -> str:
     """Return, as Markdown, a check of the sweep: the swap of no layer must be the math expert on every problem."""
+    if not at_hand(study, experiments.SWEEP):
+        return NOT_YET
     read = study.repeated(experiments.SWEEP)
     read = select(read, metric=claims.COUNTS.metrics[0], test_language=study.language)
     arms = (

@@ -54,9 +54,13 @@ def pieces(language: str, held_out: bool = False) -> tuple[Piece, ...]:
     entries = grammar.read(f"prose-{language}.yaml")["pieces"]
     found = (
         Piece(
-            *(entry[name] for name in ("kind", "place", "about", "ask", "text")),
-            entry.get("english", ""),
-            tuple((asked, answered) for asked, answered in entry["then"]),
+            kind=entry["kind"],
+            place=entry["place"],
+            about=entry["about"],
+            ask=entry["ask"],
+            text=entry["text"],
+            english=entry.get("english", ""),
+            answered=tuple((asked, answered) for asked, answered in entry["then"]),
         )
         for entry in entries
     )

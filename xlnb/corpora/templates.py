@@ -235,7 +235,7 @@ def _pool(count: int) -> tuple[tuple[int, ...], ...]:
         (frame.sizes, frame.steps): frame for split in SPLITS for frame in _frames(split) if len(frame.sizes) == count
     }
     for frame in patterns.values():
-        for values in _orders(frame, columns):
+        for values in _orders(frame, list(columns)):
             good &= _results(frame, values)[1]
     return tuple(numbers for numbers, fits in zip(candidates, good, strict=True) if fits)
 
