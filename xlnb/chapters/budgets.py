@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from xlnb.chapters.pictures import Shown, table
+from xlnb.chapters.pictures import Shown, box, table
 from xlnb.chapters.words import amount, bracketed, bullets, listed
+from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXPRESSION, PRIMARY, READINGS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import Interval, mean_interval
 from xlnb.studies.outcomes import select
-from xlnb.studies.search import BASE, HELD_OUT, NTREX, PROSE, TARGETS
+from xlnb.studies.search import BASE, HELD_OUT, NTREX, PROSE, TARGETS, committed_search
 
 _SETTING = ["expert", "language", "data", "steps", "rate"]
 
@@ -51,6 +52,19 @@ def _told(gain: Interval | None, metric: str) -> str:
     if metric in (HELD_OUT, NTREX):
         return bracketed(gain.value, gain.low, gain.high, "+.2f")
     return amount(gain.value, gain.low, gain.high, metric, signed=True, with_unit=False)
+
+
+def search_tables(language: str) -> list[Shown]:
+    """Return what the committed search found, of math experts and of a language's; a box that says so where there is none yet."""
+    try:
+        found = committed_search()
+    except RequestError:
+        told = (
+            "<p>The search over data, steps and rates of single experts was not finished for the problems of this version; "
+            "<code>xlnb search FOLDER</code> computes it. Until then the budget is a first guess.</p>"
+        )
+        return [box(told)]
+    return [math_table(found), language_table(found, language)]
 
 
 def math_table(found: pd.DataFrame, number: int | None = None) -> Shown:

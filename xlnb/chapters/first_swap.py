@@ -53,7 +53,7 @@ def knowledge(study: Study, number: int | None = 1) -> Shown:
     knows = knows.sort_values("method_a", ascending=False)
     caption = (
         f"What the experts learned, against the base. Left: what an English problem adds to its right calculations. Right: the "
-        f"likelihood of {name} text that no expert was trained on, made by the grammar that the language expert learned from. "
+        f"likelihood of {name} prose that no expert was trained on, by the same authors as what the language expert read. "
         f"{how_to_read(gains)}"
     )
     return figures.forest(

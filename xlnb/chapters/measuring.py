@@ -44,6 +44,7 @@ from xlnb.evaluation.readings import (
     EXPRESSION_NLL,
     PRIMARY,
     READINGS,
+    TWIN_CHOICE,
     TWIN_INFORMATION,
     TWINS,
     VALIDATED,
@@ -396,8 +397,26 @@ def validation_reading(worth: pd.DataFrame) -> str:
             f"{row['minutes']:.1f} minutes a model."
         )
     else:
-        told.append("No metric qualifies: the rule names none.")
+        told.append(
+            f"No metric qualifies: the rule names none. The book keeps {_title(PRIMARY)}, the earlier one, and what it "
+            "says is to be read as what the numbers of a problem give, not its words."
+        )
     return " ".join(told)
+
+
+def twins_sentence(outcomes: pd.DataFrame) -> str:
+    """Return in words how far base and oracles, by their budgets, tell twins apart, and what they gain on the twin's text."""
+    told = []
+    for arm in ("base", *ORACLE_BUDGETS):
+        apart, gained = (
+            100 * select(outcomes, metric=TWIN_CHOICE, method=arm)["outcome"].mean(),
+            select(outcomes, metric=TWIN_INFORMATION, method=arm)["outcome"].mean(),
+        )
+        told.append(f"{label(arm)}: {apart:.0f} % of the twins, {digits(gained, '.3f')} nats per token")
+    return (
+        f"Twins told apart, and information gained on the twin. {'; '.join(told)}. A coin tells 25 % apart, a "
+        "reader of the numbers alone none."
+    )
 
 
 def _title(metric: str | None) -> str:
@@ -410,9 +429,9 @@ def _title(metric: str | None) -> str:
 def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMARY) -> pd.DataFrame:
     """Return what a metric is worth in each target language, a row a language, the outcomes being of several studies.
 
-    language; trainings; ``ordered``, ``problems`` and ``verdict`` (of the oracle's gain) as :func:`validation` has them; what
-    oracle and placebo gain over the base, each with its interval, in units (``gain``, ``gain_low``, ``gain_high``, ``placebo``,
-    ``placebo_low``, ``placebo_high``); ``named``: the metric that the rule names there, empty for none. Source: ours.
+    language; trainings; ``ordered``, ``problems``, ``verdict`` (of the oracle's gain), ``numbers`` as :func:`validation` has
+    them; what oracle and placebo gain over the base, each with its interval, in units (``gain``, ``gain_low``, ``gain_high``,
+    ``placebo``, ``placebo_low``, ``placebo_high``); ``named``: the metric that the rule names there, empty for none. Source: ours.
     """
     rows = []
     for language in _in_order(outcomes["language"]):
@@ -422,7 +441,7 @@ def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMA
         found: dict[str, Any] = {
             "language": language,
             "trainings": len(gains[ORACLE]),
-            **worth.set_index("metric").loc[metric, ["ordered", "problems", "verdict"]],
+            **worth.set_index("metric").loc[metric, ["ordered", "problems", "verdict", "numbers"]],
             "named": best_reading(worth) or "",
         }
         for name, arm in (("gain", ORACLE), ("placebo", PLACEBO)):
@@ -467,6 +486,8 @@ def _faults(row: Any) -> list[str]:
         faults.append("the oracle's gain is not significant")
     elif row.placebo > MOST_FORMAT * row.gain:
         faults.append(f"the placebo has {row.placebo / row.gain:.0%} of the oracle's gain")
+    if row.numbers > MOST_FORMAT:
+        faults.append(f"a reader of the numbers alone has {row.numbers:.0%} of the oracle's gain")
     return faults
 
 

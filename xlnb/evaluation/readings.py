@@ -102,7 +102,7 @@ COST_GROUPS = {
     "calibrated twin-information": (calibrated(TWIN_INFORMATION),),
     "generation": (EXPRESSION, EXACT_MATCH, IN_LANGUAGE),
 }
-PRIMARY = EXPRESSION_INFORMATION  # named in chapter 02 by a rule on base, placebo and oracles, without a look at merges
+PRIMARY = EXPRESSION_INFORMATION  # chapter 02 says how it was named, and what it is worth
 METRICS = (PRIMARY, EXPRESSION_NLL, NLL, EXPRESSION, EXACT_MATCH)  # what tables show of a merge
 
 
