@@ -431,7 +431,7 @@ def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMA
 
     language; trainings; ``ordered``, ``problems``, ``verdict`` (of the oracle's gain), ``numbers`` as :func:`validation` has
     them; what oracle and placebo gain over the base, each with its interval, in units (``gain``, ``gain_low``, ``gain_high``,
-    ``placebo``, ``placebo_low``, ``placebo_high``); ``named``: the metric that the rule names there, empty for none. Source: ours.
+    ``placebo``, ``placebo_low``, ``placebo_high``); ``named``: the metric that the rule names there, or empty. Source: ours.
     """
     rows = []
     for language in _in_order(outcomes["language"]):
