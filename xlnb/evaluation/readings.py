@@ -130,5 +130,6 @@ def allowed(benchmark: Benchmark, readings: Iterable[str]) -> tuple[str, ...]:
         **{name: bool(answered) for name, reading in READINGS.items() if reading.generates},
         EXPRESSION: any(item.expressions for item in answered),
     }
-    there |= {new: there[old] and bool(benchmark.others) for new, old in CALIBRATED.items()}
+    fitted = any(CALCULATION.search(item.completion) for item in benchmark.others)
+    there |= {new: there[old] and fitted for new, old in CALIBRATED.items()}
     return tuple(reading for reading in readings if there[reading])
