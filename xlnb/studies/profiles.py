@@ -41,7 +41,7 @@ PROFILES = {
     "smoke": Profile(
         "smoke", "gemma3-miniature", depth=8, languages=("sw", "bn", "te"), trimmed=False,
         checkpoint=lambda: miniature(runs_folder() / "smoke" / "gemma3-miniature" / "checkpoint"),
-        examples=8, training=Training(steps=3, batch_size=2, rank=4, max_length=1024, checkpoint_every=1),
+        examples=8, training=Training(steps=3, batch_size=2, rank=4, max_length=2048, checkpoint_every=1),
         evaluation=Evaluation(problems=6, generated=3, max_new_tokens=8, batch_size=4), development=4, answered=2, searched=6,
     ),
     "pocket": Profile(
