@@ -30,7 +30,7 @@ def test_help_lists_the_verbs(capsys):
     assert cli.exit_code(["--help"]) == 0
     told = capsys.readouterr()
     assert not told.err
-    for verb in ("run", "book", "pdf", "readme", "twins"):
+    for verb in ("run", "book", "pdf", "readme", "twins", "search"):
         assert f"\n  {verb} " in told.out
 
 
@@ -54,6 +54,9 @@ def test_no_arguments_means_help(capsys):
         ["run", "00", "-p", "no equals sign"],
         ["book", "--live", "77"],
         ["book", "--profile", "huge"],
+        ["search"],
+        ["search", "nowhere", "--profile", "huge"],
+        ["search", "nowhere", "--publish"],
     ],
 )
 def test_wrong_requests_exit_with_2_and_one_paragraph(arguments, capsys):

@@ -33,6 +33,11 @@ def solution_nll(base, prefix, items, batch_size):
     return [tuple(one.values()) for one in found]
 
 
+def cut(items):
+    """The problems with prompts that break off at different words: asked in full, a miniature gives all the same answer."""
+    return [replace(item, prompt=item.prompt[: -1 - 7 * i]) for i, item in enumerate(items)]
+
+
 def run_prefix(base, text):
     return Engine(base).prefix(text)
 
@@ -166,8 +171,9 @@ def test_beyond_a_sliding_window_too(miniature, batch_size):
 def test_answers_beyond_a_sliding_window_too(miniature):
     base = lively(load_base(miniature("gemma3")))
     prefix = run_prefix(base, templates.few_shot_prefix("sw", 2))
-    problems = some("sw", 6)
+    problems = cut(some("sw", 6))
     plain = [plain_answer(base, prefix.ids, p, 12) for p in problems]
+    assert len(set(plain)) > 1
     assert generate_answers(base, prefix, problems, 12, 6) == plain
 
 
@@ -235,7 +241,7 @@ def test_every_solution_has_expression_tokens(base, language):
 def test_batched_answers_are_the_plain_greedy_ones(miniature, family, batch_size):
     base = lively(load_base(miniature(family)))
     prefix = run_prefix(base, templates.few_shot_prefix("en", 1)[-120:])
-    problems = some("en", 5)
+    problems = cut(some("en", 5))
     free = [plain_ids(base, prefix.ids, p, 10, ()) for p in problems]
 
     def ends(stop):
@@ -505,16 +511,33 @@ SOLVED = {"completion": " She has 12 + 5 = 17.", "answer": Decimal(17), "express
 PLAIN = {"completion": " She has 17.", "answer": Decimal(17)}
 CLOSED = {"answer": Decimal(17), "closing": " It is 17."}
 OFFERED = {"options": (" A", " B"), "gold": 0}
+PAIRED = {**SOLVED, "twin_prompt": "Why not?\nAnswer:", "twin_completion": " She has 12 - 5 = 7."}
 
 
+@pytest.mark.parametrize("others", [[], [PLAIN], [SOLVED, PLAIN]], ids=["no others", "others", "calculated others"])
 @pytest.mark.parametrize(
     "problems",
-    [[SOLVED], [SOLVED, PLAIN], [PLAIN, PLAIN], [CLOSED], [CLOSED, CLOSED], [OFFERED], [OFFERED | PLAIN, CLOSED], [{}]],
+    [
+        [SOLVED],
+        [SOLVED, PLAIN],
+        [PAIRED],
+        [PAIRED, PAIRED],
+        [PAIRED, SOLVED],
+        [PLAIN, PLAIN],
+        [CLOSED],
+        [CLOSED, CLOSED],
+        [OFFERED],
+        [OFFERED | PLAIN, CLOSED],
+        [{}],
+    ],
     ids=str,
 )
-def test_what_is_allowed_is_what_is_read(base, problems):
-    items = tuple(Item(f"p-{i}", "en", f"Why {i}?\nAnswer:", **problem) for i, problem in enumerate(problems))
-    benchmark, every = Benchmark("b", "en", "", items, ""), replace(SMALL, readings=tuple(READINGS))
+def test_what_is_allowed_is_what_is_read(base, problems, others):
+    items, unasked = (
+        tuple(Item(f"p-{i}", "en", f"Why {i}?\nAnswer:", **problem) for i, problem in enumerate(some))
+        for some in (problems, others)
+    )
+    benchmark, every = Benchmark("b", "en", "", items, "", unasked), replace(SMALL, readings=tuple(READINGS))
     possible = allowed(benchmark, every.readings)
     if possible:
         assert set(evaluate(base, benchmark, every)["metric"]) == set(possible)
@@ -583,7 +606,13 @@ def test_settings_decide_what_is_read(base):
         other = asked(base, "en", replace(SMALL, **{"shots": 1, "generated": 0, **change}))
         assert len(other) == len(plain)
         assert (other["outcome"] - plain["outcome"]).abs().max() > 1e-3, change
-    assert set(plain["metric"]) == {"nll", "expression-nll", "information", "expression-information"}
+    assert set(plain["metric"]) == {
+        "nll",
+        "expression-nll",
+        "information",
+        "expression-information",
+        "twin-information",
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from xlnb.corpora import templates
 from xlnb.errors import WorkError
 from xlnb.evaluation.asking import Evaluation
-from xlnb.evaluation.readings import INFORMATIONS, LIKELIHOODS
+from xlnb.evaluation.readings import INFORMATIONS, LIKELIHOODS, TWIN_INFORMATION
 from xlnb.evaluation.scoring import evaluate
 from xlnb.evaluation.solutions import expression_tokens
 from xlnb.models import pocket
@@ -118,7 +118,7 @@ def test_a_swap_with_all_math_is_the_math_expert(study, outcomes):
     evaluation = replace(study.profile.evaluation, generated=0)
     with applied(study.base.model, swap):
         swapped = evaluate(study.base, evaluation.asked("en"), evaluation)
-    expert = select(outcomes, method="math-only", metric=[*LIKELIHOODS, *INFORMATIONS])
+    expert = select(outcomes, method="math-only", metric=[*LIKELIHOODS, *INFORMATIONS, TWIN_INFORMATION])
     assert in_order(swapped) == in_order(expert)
     with applied(study.base.model, layer_swapping(math, -1.0 * math, partition_c(study.depth))):
         other = evaluate(study.base, evaluation.asked("en"), evaluation)

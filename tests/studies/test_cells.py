@@ -9,9 +9,12 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from transformers import AutoTokenizer
 
 from xlnb import artifacts
 from xlnb.commands import cli
+from xlnb.corpora import prose
+from xlnb.corpora.sources import formatted, load_corpus
 from xlnb.errors import RequestError
 from xlnb.methods import EXPERTS, METHODS
 from xlnb.studies import study as study_module
@@ -164,10 +167,44 @@ def test_the_profiles_vocabulary_holds_that_of_each_language(monkeypatch, own_ho
         for languages in (("en", "sw"), ("en", "sw", "bn", "te"))
     }
     few, all_of_them = (set(ids) for ids in kept.values())
-    assert len(few) == 3422, "as the first results were computed with"
-    assert few < all_of_them and len(all_of_them) < 10_000
+    assert 3422 < len(few) < 10_000, "as many as the first problems had, and those of more problems and of prose"
+    assert few < all_of_them and len(all_of_them) < 20_000
+    tokenizer = AutoTokenizer.from_pretrained(pocket_folder)
+    english = formatted(load_corpus("templates-english", "en", 40, seed=3))
+    for kept_here, code in ((few, "sw"), (all_of_them, "sw"), (all_of_them, "bn"), (all_of_them, "te")):
+        for example in (*english, *formatted(load_corpus("prose", code, 200)), *prose.held_out_texts(code)):
+            for text in (example.prompt, example.completion):
+                assert set(tokenizer(text, add_special_tokens=False).input_ids) <= kept_here, text
     monkeypatch.setattr(vocabulary, "vocabulary_texts", lambda languages: 1 / 0)
     assert vocabulary.kept_of(pocket_folder, ("en", "sw")) == kept["en", "sw"], "counted once"
+
+
+@pytest.mark.parametrize(
+    ("data", "own"),
+    [
+        ({}, True),
+        ({"math_data": "templates", "language_data": "templates-generic"}, True),
+        ({"language_data": "ntrex:somewhere"}, False),
+        ({"language_data": "aya"}, False),
+        ({"math_data": "gsm8k:somewhere"}, False),
+    ],
+)
+def test_a_vocabulary_is_trimmed_to_the_package_s_own_data(data, own):
+    study = Study(replace(SMOKE, trimmed=True), "te", **data)
+    assert study.own_data == own
+    assert study.kept == (("en", "sw", "bn", "te") if own else ())
+
+
+def test_the_words_of_a_vocabulary_are_part_of_it(monkeypatch):
+    plain = vocabulary.text_of
+    for changed in ("sw.yaml", "generic-sw.yaml", "prose-sw.yaml", "frames.yaml", "english-frames.yaml"):
+        before = vocabulary.vocabulary_spec(("en", "sw")), vocabulary.vocabulary_spec(("en", "bn"))
+        more = {changed: "\nanother: word\n", "bn.yaml": "\n# a comment\n"}
+        monkeypatch.setattr(vocabulary, "text_of", lambda name, more=more: plain(name) + more.get(name, ""))
+        after = vocabulary.vocabulary_spec(("en", "sw")), vocabulary.vocabulary_spec(("en", "bn"))
+        assert after[0] != before[0]
+        assert (after[1] != before[1]) == (changed in ("frames.yaml", "english-frames.yaml"))
+        monkeypatch.setattr(vocabulary, "text_of", plain)
 
 
 # --- what must not be taken for another ------------------------------------------------------------------
@@ -246,7 +283,7 @@ def test_what_is_committed_counts_as_made(own_home, evaluated, no_training):
     shutil.rmtree(own_home / "runs" / "smoke" / "gemma3-miniature" / "base")
     evaluated.clear()
     no_training()
-    expected = load_outcomes(split="scored")
+    expected = load_outcomes(split="scored", metric=list(SMOKE.evaluation.readings))
     found = Study(SMOKE).outcomes()
     assert not evaluated
     pd.testing.assert_frame_equal(distinct(found), expected)
@@ -259,6 +296,16 @@ def test_what_is_committed_counts_as_made(own_home, evaluated, no_training):
     assert {Study(SMOKE, committed=False).state(cell) for cell in Study(SMOKE, committed=False).cells(BASE)} == {
         "missing"
     }
+
+
+@pytest.mark.parametrize("language", SMOKE.languages)
+def test_every_training_text_fits_the_smoke_profile(language):
+    """A token of a miniature is a byte, of which Bengali and Telugu letters have three."""
+    for source in ("prose", "templates", "templates-generic", "templates-english"):
+        code = "en" if source == "templates-english" else language
+        examples = formatted(load_corpus(source, code, None if source == "prose" else 400))
+        longest = max(len((e.prompt + e.completion).encode()) for e in examples)
+        assert longest + 2 <= SMOKE.training.max_length, source
 
 
 # --- every method, every expert --------------------------------------------------------------------------

@@ -1,0 +1,208 @@
+"""Pairs of problems with the same numbers: what the words tell of the calculations, by models and by planted readers."""
+
+import re
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from xlnb.corpora import templates
+from xlnb.corpora.benchmarks import Benchmark, Item, load_benchmark, templates_benchmark
+from xlnb.errors import RequestError
+from xlnb.evaluation.asking import Evaluation
+from xlnb.evaluation.readings import TWIN_CHOICE, TWIN_INFORMATION, TWINS, allowed
+from xlnb.evaluation.scoring import evaluate
+from xlnb.evaluation.solutions import expression_tokens, solution_readings
+from xlnb.models.base import load_base
+from xlnb.models.engine import Engine
+
+pytestmark = [pytest.mark.usefixtures("own_home"), pytest.mark.usefixtures("one_thread")]
+each_language = pytest.mark.parametrize("language", templates.LANGUAGES)
+
+
+@pytest.fixture
+def base(miniature):
+    """A miniature whose predictions depend strongly on what it reads."""
+    base = load_base(miniature())
+    with torch.no_grad():
+        for name, parameter in base.model.named_parameters():
+            if "_proj" in name:
+                parameter.mul_(8)
+        base.model.get_output_embeddings().weight.mul_(10)
+    return base
+
+
+def some(language, n, split="scored"):
+    return templates_benchmark(language, split, n=n, shots=0).items
+
+
+def read(engine, items, readings=TWINS):
+    return solution_readings(engine, engine.prefix(""), items, readings)
+
+
+# --- of models -------------------------------------------------------------------------------------------
+
+
+def plain_calculations(base, prompt, completion):
+    """The likelihood of each token of the calculations in a completion, alone."""
+    before, ids = base.start + base.encode(prompt), base.encode(completion)
+    with torch.inference_mode():
+        logits = base.model(torch.tensor([before + ids]), use_cache=False).logits[0].double()
+    nll = -logits.log_softmax(-1)[len(before) - 1 : -1].gather(1, torch.tensor(ids)[:, None])[:, 0]
+    return nll[torch.tensor(expression_tokens(base, completion))]
+
+
+def test_what_a_model_tells_of_twins(base):
+    items = some("en", 6)
+    for item, found in zip(items, read(Engine(base, 4), items), strict=True):
+        texts = (item.prompt, item.twin_prompt)
+        own, own_behind_twin = (plain_calculations(base, text, item.completion) for text in texts)
+        twin_behind_own, twin = (plain_calculations(base, text, item.twin_completion) for text in texts)
+        assert list(found) == list(TWINS)
+        assert found[TWIN_INFORMATION] == pytest.approx((own_behind_twin.mean() - own.mean()).item(), abs=1e-4)
+        assert abs(found[TWIN_INFORMATION]) > 1e-3
+        assert found[TWIN_CHOICE] == (own.sum() < twin_behind_own.sum() and twin.sum() < own_behind_twin.sum())
+
+
+@each_language
+def test_twins_in_equal_words_tell_nothing(base, language):
+    items = [replace(item, twin_prompt=item.prompt) for item in some(language, 5)]
+    assert read(Engine(base, 2), items) == [{TWIN_INFORMATION: 0, TWIN_CHOICE: 0}] * 5
+
+
+def test_neither_order_nor_batches_matter(base):
+    items = some("en", 7)
+    plain = read(Engine(base, 7), items)
+    for order, batch_size in (((6, 2, 0, 5, 1, 3, 4), 7), (range(7), 1), ((3, 1, 0, 2, 6, 4, 5), 2)):
+        found = read(Engine(base, batch_size), [items[i] for i in order])
+        for metric in TWINS:
+            assert [one[metric] for one in found] == pytest.approx([plain[i][metric] for i in order], abs=1e-4)
+
+
+def test_a_reading_of_twins_does_not_depend_on_what_else_is_read(base):
+    items = some("en", 3)
+    alone = [one[TWIN_INFORMATION] for one in read(Engine(base), items, (TWIN_INFORMATION,))]
+    every = read(Engine(base), items, ("nll", "choice", TWIN_CHOICE, TWIN_INFORMATION, "information"))
+    assert [one[TWIN_INFORMATION] for one in every] == pytest.approx(alone, abs=1e-4)
+    assert list(every[0]) == ["nll", "choice", TWIN_CHOICE, TWIN_INFORMATION, "information"]
+
+
+# --- of planted readers ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Planted(Engine):
+    """Finds the tokens of a completion as likely as ``rule`` says: of prompt, completion and whether they calculate."""
+
+    rule: object = None
+
+    def nll(self, prefix, rows, branches=None, what=""):
+        found = []
+        for row in rows:
+            prompt, completion = map(self.base.decode, row)
+            marked = expression_tokens(self.base, completion)
+            found.append((torch.tensor([self.rule(prompt, completion, inside) for inside in marked]), []))
+        return found
+
+
+def solutions(items):
+    return {(i.prompt, i.completion) for i in items} | {(i.twin_prompt, i.twin_completion) for i in items}
+
+
+def planted(base, items, rule):
+    found = read(Planted(base, rule=rule), items)
+    return tuple([one[metric] for one in found] for metric in TWINS)
+
+
+@each_language
+@pytest.mark.parametrize("split", templates.WITH_TWINS)
+def test_who_knows_the_words_tells_all_twins_apart(base, language, split):
+    items = some(language, 12, split)
+    known = solutions(items)
+    information, choice = planted(base, items, lambda p, c, inside: 0.25 if (p, c) in known else 2.0)
+    assert information == [1.75] * 12 and choice == [1] * 12
+
+
+@each_language
+@pytest.mark.parametrize("split", templates.WITH_TWINS)
+def test_who_sees_only_the_numbers_tells_none_apart(base, language, split):
+    items, seen = some(language, 12, split), {}
+
+    def by_numbers(prompt, completion, inside):
+        numbers = tuple(sorted(re.findall(r"\d+", prompt)))
+        return 0.5 + seen.setdefault((numbers, completion, inside), len(seen)) / 8
+
+    information, choice = planted(base, items, by_numbers)
+    assert information == [0] * 12 and choice == [0] * 12
+    assert len(seen) == 12 * 4, "each pair's numbers, both completions, calculations or not"
+
+
+def test_who_prefers_one_calculation_whatever_is_asked_tells_none_apart(base):
+    items = some("en", 6)
+    mine = {item.completion for item in items}
+    for preferred in (True, False):
+        information, choice = planted(base, items, lambda p, c, inside: 0.25 if (c in mine) == preferred else 2.0)  # noqa: B023
+        assert information == choice == [0] * 6
+
+
+def test_words_of_a_solution_that_are_copied_from_its_text_do_not_count(base):
+    items = some("sw", 6)
+    known = solutions(items)
+    information, choice = planted(base, items, lambda p, c, inside: 1.0 if inside else 0.25 if (p, c) in known else 2.0)
+    assert information == choice == [0] * 6
+
+
+def test_who_takes_each_text_for_its_twins_is_wrong_throughout(base):
+    items = some("en", 6)
+    known = solutions(items)
+    information, choice = planted(base, items, lambda p, c, inside: 2.0 if (p, c) in known else 0.25)
+    assert information == [-1.75] * 6 and choice == [0] * 6
+
+
+# --- where they are allowed ------------------------------------------------------------------------------
+
+SOLVED = Item("s", "en", "Why?\nAnswer:", completion=" 12 + 5 = 17.", group="sums")
+PAIRED = replace(SOLVED, id="t", twin_prompt="Why not?\nAnswer:", twin_completion=" 12 - 5 = 7.", group="differences")
+UNCALCULATED = replace(PAIRED, id="u", completion=" Seventeen.")
+
+
+def benchmark(*items):
+    return Benchmark("b", "en", "", items, "")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        benchmark(SOLVED),
+        benchmark(PAIRED, SOLVED),
+        benchmark(UNCALCULATED),
+        templates_benchmark("sw", "few-shot", n=4, shots=0),
+        templates_benchmark("sw", "train", n=4, shots=0),
+        load_benchmark("prose", "sw", n=4),
+    ],
+    ids=["no twin", "not each", "no calculation", "few-shot", "train", "prose"],
+)
+def test_no_twins_no_reading_of_them(base, asked):
+    assert allowed(asked, TWINS) == ()
+    with pytest.raises(RequestError, match="allows none of the readings twin-information, twin-choice"):
+        evaluate(base, asked, Evaluation(readings=TWINS))
+
+
+def test_a_solution_without_calculations_has_no_row(base):
+    asked = benchmark(PAIRED, UNCALCULATED)
+    assert allowed(asked, TWINS) == TWINS
+    rows = evaluate(base, asked, Evaluation(readings=TWINS))
+    assert list(rows["problem"]) == ["t", "t"] and list(rows["metric"]) == list(TWINS)
+    assert [list(one) for one in read(Engine(base), (SOLVED, PAIRED, UNCALCULATED))] == [[], list(TWINS), []]
+
+
+@each_language
+@pytest.mark.parametrize("split", templates.WITH_TWINS)
+def test_word_problems_have_twins(language, split):
+    asked = templates_benchmark(language, split, n=8, shots=0)
+    assert allowed(asked, TWINS) == TWINS
+    others = templates.twins(language, split, 8)
+    assert [item.twin_completion for item in asked.items] == list(map(templates.completion, others))
+    for change in ({"twin_prompt": "?"}, {"twin_completion": " 1 + 1 = 2."}):
+        items = (replace(asked.items[0], **change), *asked.items[1:])
+        assert replace(asked, items=items).fingerprint != asked.fingerprint

@@ -1,0 +1,301 @@
+"""The search for training budgets: a file a setting, development problems and single experts alone, and what it publishes."""
+
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from xlnb import artifacts, methods
+from xlnb.commands import cli
+from xlnb.corpora import prose, templates
+from xlnb.corpora.sources import formatted, load_corpus
+from xlnb.errors import RequestError
+from xlnb.studies import search as searching
+from xlnb.studies.profiles import named_profile
+from xlnb.studies.search import (
+    HELD_OUT,
+    LANGUAGE_DATA,
+    MANY,
+    NTREX,
+    NTREX_TRAINING,
+    PARALLEL,
+    PROSE,
+    READ,
+    TARGETS,
+    Setting,
+    collected,
+    committed_search,
+    publish_search,
+    search,
+    settings,
+)
+from xlnb.training import sft
+
+pytestmark = [pytest.mark.usefixtures("own_home"), pytest.mark.usefixtures("one_thread")]
+SMOKE = named_profile("smoke")
+MATH, ORACLE = Setting("math", "en", MANY, 3, 1e-3), Setting("oracle", "sw", PARALLEL, 2, 1e-3)
+PARALLEL_TEXT = Setting("language", "sw", NTREX, 2, 1e-3)
+TRIED = (MATH, ORACLE, PARALLEL_TEXT)
+WORDS = ("lamp", "taa"), ("drum", "ngoma"), ("river", "mto"), ("house", "nyumba"), ("door", "mlango")
+CODES = {"sw": "swa", "bn": "ben", "te": "tel"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Few held-out texts, and three settings: two that need nothing, one that needs NTREX."""
+    monkeypatch.setattr(searching, "settings", lambda: TRIED)
+    monkeypatch.setattr(searching, "NTREX_TRAINING", 15)
+    plain = searching.prose_benchmark
+    monkeypatch.setattr(searching, "prose_benchmark", lambda language: plain(language, 5))
+
+
+@pytest.fixture
+def ntrex(tmp_path):
+    """A folder of NTREX's shape, with lines of our own."""
+    folder = tmp_path / "ntrex"
+    folder.mkdir()
+    lines = [(f"The {one} is by the {two}, line {i}.", f"{eine} iko karibu na {andere} hapa, mstari {i}.")
+             for i, ((one, eine), (two, andere)) in enumerate((a, b) for a in WORDS for b in WORDS if a != b)]  # fmt: skip
+    (folder / "newstest2019-src.eng.txt").write_text("".join(f"{english}\n" for english, _ in lines))
+    for code in CODES.values():
+        (folder / f"newstest2019-ref.{code}.txt").write_text("".join(f"{other}\n" for _, other in lines))
+    return folder
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The titles of the trainings since."""
+    titles, plain = [], searching.train_expert
+    monkeypatch.setattr(
+        searching, "train_expert", lambda *a, title, **named: (titles.append(title), plain(*a, title=title, **named))[1]
+    )
+    return titles
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- a run -----------------------------------------------------------------------------------------------
+
+
+def test_a_file_a_setting_and_nothing_computed_twice(tmp_path, trained):
+    folder = tmp_path / "found"
+    search(SMOKE, folder)
+    first = files(folder)
+    assert sorted(first) == sorted(f"{setting.name}.json" for setting in (MATH, ORACLE)), "no expert is kept"
+    assert trained == [MATH.name, ORACLE.name], "without NTREX's files what needs them is left out"
+    search(SMOKE, folder)
+    (folder / f"{MATH.name}.json").unlink()
+    assert len(trained) == 2
+    search(SMOKE, folder)
+    assert trained[2:] == [MATH.name]
+    again = files(folder)
+    assert again[f"{ORACLE.name}.json"] == first[f"{ORACLE.name}.json"]
+    one, other = (artifacts.read_json(folder / f"{MATH.name}.json"), artifacts.json.loads(first[f"{MATH.name}.json"]))
+    assert one["scores"] == other["scores"] and one["spec"] == other["spec"]
+    assert one["spec"]["setting"] == {
+        "expert": "math", "language": "en", "data": MANY, "steps": 3, "rate": 1e-3, "seed": 0,
+    }  # fmt: skip
+    assert {"commit", "device", "versions", "when", "seconds"} <= set(one)
+
+
+def test_an_interrupted_search_goes_on(tmp_path, monkeypatch, trained):
+    folder, plain = tmp_path / "found", searching.evaluate
+
+    def interrupted(*arguments):
+        if trained == [MATH.name, ORACLE.name]:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(searching, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(SMOKE, folder)
+    assert [path.name for path in folder.glob("*.json")] == [f"{MATH.name}.json"]
+    before = files(folder)[f"{MATH.name}.json"]
+    monkeypatch.setattr(searching, "evaluate", plain)
+    monkeypatch.setattr(sft, "fit", lambda *_: pytest.fail("an expert that was done is trained again"))
+    search(SMOKE, folder)
+    assert sorted(files(folder)) == [f"{MATH.name}.json", f"{ORACLE.name}.json"]
+    assert files(folder)[f"{MATH.name}.json"] == before
+
+
+def test_workers_share_the_settings(tmp_path, trained):
+    folder = tmp_path / "found"
+    search(SMOKE, folder, worker=1, workers=2)
+    assert trained == [ORACLE.name]
+    search(SMOKE, folder, worker=0, workers=2)
+    assert trained == [ORACLE.name, MATH.name]
+    search(SMOKE, folder)
+    assert len(trained) == 2
+
+
+def test_no_scored_problem_and_no_merge(tmp_path, monkeypatch, ntrex):
+    asked, vectors, experts = [], [], []
+    evaluate, applied, of_expert = searching.evaluate, searching.applied, searching.TaskVector.of_expert
+
+    def seen(base, benchmark, evaluation):
+        asked.append((benchmark, evaluation))
+        return evaluate(base, benchmark, evaluation)
+
+    def alone(model, vector):
+        vectors.append(vector)
+        return applied(model, vector)
+
+    class Watched(searching.TaskVector):
+        @classmethod
+        def of_expert(cls, *arguments):
+            experts.append(of_expert(*arguments))
+            return experts[-1]
+
+    monkeypatch.setattr(searching, "evaluate", seen)
+    monkeypatch.setattr(searching, "applied", alone)
+    monkeypatch.setattr(searching, "TaskVector", Watched)
+    monkeypatch.setattr(methods.Method, "merged", lambda *_, **__: pytest.fail("two experts are merged"))
+    search(SMOKE, tmp_path / "found", ntrex)
+    assert len(vectors) == len(experts) == 3
+    assert all(vector is expert for vector, expert in zip(vectors, experts, strict=True)), "each expert as it is"
+    problems = [(benchmark, evaluation) for benchmark, evaluation in asked if benchmark.name == "templates"]
+    assert [benchmark.language for benchmark, _ in problems] == ["en", "sw", "sw", "sw"]
+    for benchmark, evaluation in problems:
+        assert evaluation.split == "development" and len(benchmark.items) == SMOKE.searched
+        assert all(item.id.startswith("development-") for item in benchmark.items)
+    frames = {problem.frame for code in ("en", "sw") for problem in templates.problems(code, "scored", 200)}
+    assert not frames & {item.group for benchmark, _ in problems for item in (*benchmark.items, *benchmark.others)}
+    assert {benchmark.name for benchmark, _ in asked} == {"templates", "prose", "ntrex"}
+
+
+def test_what_a_search_reads(tmp_path, ntrex):
+    search(SMOKE, tmp_path / "found", ntrex)
+    found = collected(tmp_path / "found")
+    assert list(found.columns) == ["expert", "language", "data", "steps", "rate", "seed", "loss", "tokens",
+                                   "seconds_of_training", "test_language", "metric", "problem", "outcome"]  # fmt: skip
+    math, oracle, parallel = (found[found["data"] == setting.data] for setting in TRIED)
+    assert set(math["test_language"]) == {"en", "sw"} and set(math["language"]) == {"en"}
+    assert set(oracle["test_language"]) == set(parallel["test_language"]) == {"sw"}
+    counts = found.groupby(["data", "test_language", "metric"])["problem"].nunique()
+    assert set(math.loc[math["test_language"] == "en", "metric"]) == set(READ)
+    for (_, language, metric), n in counts.items():
+        assert n == {HELD_OUT: 5, NTREX: 5, "exact-match": SMOKE.answered, "expression": SMOKE.answered}.get(
+            metric, SMOKE.searched
+        )
+        assert language == "sw" or metric not in (HELD_OUT, NTREX)
+    assert {HELD_OUT, NTREX} <= set(parallel["metric"])
+    assert found["outcome"].notna().all() and (found["loss"] > 0).all() and (found["tokens"] > 0).all()
+    assert len(set(found["loss"])) == 3
+
+
+def test_the_base_is_tried_in_every_language_and_trains_nothing(tmp_path, monkeypatch, trained):
+    monkeypatch.setattr(searching, "settings", lambda: (Setting(searching.BASE, "en"),))
+    search(replace(SMOKE, searched=2, answered=0), tmp_path / "found")
+    found = collected(tmp_path / "found")
+    assert list(dict.fromkeys(found["test_language"])) == ["en", *TARGETS] and trained == []
+    assert set(found["tokens"]) == {0} and found["loss"].isna().all()
+
+
+# --- NTREX -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_ntrex_is_told_before_anything_is_loaded(tmp_path, monkeypatch, capsys, ntrex):
+    monkeypatch.setattr(searching, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
+    (empty := tmp_path / "empty").mkdir()
+    for folder, words in (
+        (empty, r"empty has 0 files like newstest2019-\*\.eng\.txt, not one.*ntrex that holds English and Swahili"),
+        (ntrex, r"ntrex has 0 files like newstest2019-\*\.ben\.txt.* English and Bengali"),
+    ):
+        (ntrex / "newstest2019-ref.ben.txt").unlink(missing_ok=True)
+        with pytest.raises(RequestError, match=words):
+            search(SMOKE, tmp_path / "found", folder)
+    assert cli.exit_code(["search", str(tmp_path / "found"), "--profile", "smoke", "--ntrex", str(empty)]) == 2
+    assert re.fullmatch(r"xlnb: .*empty has 0 files like .*\n", capsys.readouterr().err)
+    assert not (tmp_path / "found").exists()
+
+
+def test_lines_are_for_training_or_for_measuring(ntrex):
+    lines = {"sw": searching._lines(ntrex, "sw")}
+    assert len(lines["sw"]) == 20
+    found = searching.examples(PARALLEL_TEXT, 10**6, lines)
+    learned = {int(number) for e in found for number in re.findall(r"(?:line|mstari) (\d+)", e.prompt + e.completion)}
+    assert learned == set(range(15)) and {e.kind for e in found} == {"to-target", "to-english", "continuation"}
+    assert searching.examples(PARALLEL_TEXT, 7, lines) == found[:7]
+    other = searching.examples(replace(PARALLEL_TEXT, seed=1), 10**6, lines)
+    assert other != found and sorted(e.prompt for e in other) == sorted(e.prompt for e in found)
+
+
+# --- settings and data -----------------------------------------------------------------------------------
+
+
+def test_the_settings_are_of_single_experts():
+    tried = settings()
+    assert len({setting.name for setting in tried}) == len(tried)
+    assert {setting.expert for setting in tried} == {"base", "math", "language", "oracle"}
+    assert {(s.expert, s.language) for s in tried if s.expert in ("language", "oracle")} == {
+        (expert, code) for expert in ("language", "oracle") for code in TARGETS
+    }
+    assert {s.data for s in tried if s.expert == "language"} == set(LANGUAGE_DATA)
+    assert {s.data for s in tried if s.expert == "math"} == {MANY, PARALLEL}
+    assert all(setting.steps and setting.rate for setting in tried if setting.expert != "base")
+    assert NTREX_TRAINING < 1997, "lines of NTREX: some are left to measure"
+
+
+@pytest.mark.parametrize("language", TARGETS)
+@pytest.mark.parametrize("data", [data for data in LANGUAGE_DATA if data != NTREX])
+def test_data_of_the_language(language, data):
+    found = searching.examples(Setting("language", language, data), 200)
+    assert len(found) == len(set(found)) == 200
+    assert found != searching.examples(Setting("language", language, data, seed=1), 200)
+    assert found[:50] == searching.examples(Setting("language", language, data), 50) or data == "grammar and prose"
+    held_out = {e.completion for e in prose.held_out_texts(language)}
+    assert not held_out & {e.completion for e in found}
+    written = set(formatted(load_corpus("prose", language)))
+    assert len([e for e in found if e in written]) == {"grammar": 0, "grammar and prose": 100}.get(data, 200)
+    translated = {e.kind for e in found} & {"to-target", "to-english"}
+    assert len(translated) == (2 if data in (PROSE, "grammar and prose") else 0)
+
+
+def test_data_of_calculations():
+    many, parallel, oracle = (
+        searching.examples(setting, 30) for setting in (MATH, replace(MATH, data=PARALLEL), ORACLE)
+    )
+    assert parallel == templates.math_examples("en", "train", 30) and oracle == templates.math_examples(
+        "sw", "train", 30
+    )
+    assert len(many) == 30 and not {e.kind for e in many} & {e.kind for e in parallel}
+    assert all(e.prompt.startswith("Question: ") for e in many + parallel)
+
+
+# --- what is published -----------------------------------------------------------------------------------
+
+
+def test_what_is_collected_is_what_is_committed(tmp_path, own_home, capsys):
+    folder = tmp_path / "found"
+    assert cli.exit_code(["search", str(folder), "--profile", "smoke", "--worker", "0", "--workers", "2"]) == 0
+    with pytest.raises(RequestError, match=r"There is no committed search in .*search"):
+        committed_search()
+    out = publish_search(folder)
+    assert out == own_home / "book" / "results" / "search"
+    assert sorted(path.name for path in out.iterdir()) == ["provenance.json", "search.parquet"]
+    pd.testing.assert_frame_equal(committed_search(), collected(folder))
+    assert artifacts.read_json(out / "provenance.json")["settings"] == 1
+    search(SMOKE, folder)
+    capsys.readouterr()
+    assert cli.exit_code(["search", str(folder), "--publish"]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    told = artifacts.read_json(out / "provenance.json")
+    made = [artifacts.read_json(path) for path in folder.glob("*.json")]
+    assert told["settings"] == 2 and told["command"] == "xlnb search"
+    assert told["seconds"] == pytest.approx(sum(one["seconds"] for one in made), abs=0.11)
+    assert told["when"] == sorted(one["when"] for one in made)
+    pd.testing.assert_frame_equal(committed_search(), collected(folder), check_exact=True)
+    assert len(committed_search()) == sum(len(score["problem"]) for one in made for score in one["scores"])
+    elsewhere = publish_search(folder, tmp_path / "elsewhere")
+    assert elsewhere == tmp_path / "elsewhere" / "search" and committed_search(tmp_path / "elsewhere").equals(
+        committed_search()
+    )
+
+
+def test_an_empty_search_is_told(tmp_path):
+    for wrong in (collected, publish_search):
+        with pytest.raises(RequestError, match=f"{tmp_path} holds nothing of a search"):
+            wrong(tmp_path)
