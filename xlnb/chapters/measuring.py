@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from html import escape
@@ -73,19 +74,20 @@ _FILTERS = {harness.STRICT: "harness, strict", harness.FLEXIBLE: "harness, flexi
 
 def answer() -> Shown:
     """Return the chapter's answer in a box, from the committed results."""
-    outcomes, _ = committed_validation()
+    outcomes, costs = committed_validation()
     swahili = select(outcomes, language="sw")
     gain, apart = (judged(family, swahili) for family in (claims.VALIDATION, claims.FORMAT))
-    answers = reread(select(outcomes, metric="exact-match"))
+    worth = validation(swahili, select(costs, language="sw"))
     sentences = (
         "Which metric measures calculation? We trained an oracle on Swahili word problems, and a placebo on the same problems "
         f"with their solutions exchanged. {_apart_sentence(apart)}",
-        f"{harness_sentence(answers, 'bn')} The strict filter looks for English words there.",
+        numbers_sentence(worth),
+        gold_sentence("bn"),
         f"{power_sentence(ASSUMED, THREE_POINTS, MGSM, TRAININGS)} "
         "MGSM has as many a language: alone it cannot rank methods by three points.",
     )
     verdicts = verdicts_of(gain) | verdicts_of(apart)
-    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), verdicts)
+    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence), verdicts)
 
 
 @lru_cache(maxsize=1)
@@ -115,6 +117,20 @@ def _apart_sentence(apart: pd.DataFrame) -> str:
     return (
         f"The metric of this book, {READINGS[PRIMARY].title}, {said(PRIMARY)}. A forced choice between calculations, "
         f"{READINGS[CHOICE].title}, {said(CHOICE)}."
+    )
+
+
+def numbers_sentence(worth: pd.DataFrame) -> str:
+    """Return in words what the numbers alone give by the primary metric, and what the rule names; "" where it is not known."""
+    share, named = worth.set_index("metric").loc[PRIMARY, "numbers"], best_reading(worth)
+    if math.isnan(share):  # no verdict, or no gain
+        return ""
+    rule = {PRIMARY: "The rule names it.", None: "By the rule no metric qualifies."}.get(
+        named, f"The rule would name {_title(named)}."
+    )
+    return (
+        "It says which calculation is expected, though, and not why. A reader of a problem's numbers alone, who understands no "
+        f"word, has {100 * share:.0f} % of the oracle's gain by it. {rule}"
     )
 
 
@@ -204,13 +220,17 @@ def numbers_alone(outcomes: pd.DataFrame) -> dict[str, float]:
 
     found = dict.fromkeys((*TWINS, calibrated(TWIN_INFORMATION)), 0.0)
     for metric in (EXPRESSION_NLL, EXPRESSION_INFORMATION):
-        found[metric] = 1 - gain(TWIN_INFORMATION) / gain(metric)
-        found[calibrated(metric)] = 1 - gain(calibrated(TWIN_INFORMATION)) / gain(calibrated(metric))
+        found[metric] = 1 - _ratio(gain(TWIN_INFORMATION), gain(metric))
+        found[calibrated(metric)] = 1 - _ratio(gain(calibrated(TWIN_INFORMATION)), gain(calibrated(metric)))
     forest = _forest(str(outcomes["test_language"].iloc[0]))
     for metric, asked in ((CHOICE, FIRST), (EXPRESSION, EXACT), (EXACT_MATCH, EXACT)):
         base = select(outcomes, metric=metric, method="base")["outcome"].mean()
-        found[metric] = float((forest[asked] - base) / gain(metric)) if gain(metric) else float("nan")
+        found[metric] = _ratio(float(forest[asked] - base), gain(metric))
     return found
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
 
 
 @lru_cache(maxsize=8)
@@ -397,10 +417,9 @@ def validation_reading(worth: pd.DataFrame) -> str:
             f"{row['minutes']:.1f} minutes a model."
         )
     else:
-        told.append(
-            f"No metric qualifies: the rule names none. The book keeps {_title(PRIMARY)}, the earlier one, and what it "
-            "says is to be read as what the numbers of a problem give, not its words."
-        )
+        told.append(f"No metric qualifies: the rule names none. The book keeps {_title(PRIMARY)}, the earlier one.")
+        if any(row.metric == PRIMARY and row.numbers > MOST_FORMAT for row in worth.itertuples()):
+            told.append("What it says is to be read as what the numbers of a problem give, not its words.")
     return " ".join(told)
 
 
@@ -543,10 +562,10 @@ def ways_table(ways: Sequence[tuple[str, str, int]] = WAYS_TO_ANSWER, number: in
     return table(rows, ["language", "answer", "right", "xlnb", *_FILTERS.values()], number=number, caption=caption)
 
 
-def gold_readings(n: int = 200, split: str = "scored") -> pd.DataFrame:
+def gold_readings(n: int = 200, split: str = "scored", languages: Sequence[str] = templates.LANGUAGES) -> pd.DataFrame:
     """Return which shares of our own problems' gold solutions each reader reads right, a row a language."""
     rows = []
-    for language in templates.LANGUAGES:
+    for language in languages:
         problems = templates.problems(language, split, n)
         ours = [extract_number(p.solution, language) == p.answer for p in problems]
         theirs = [harness.harness_counts_right(p.solution, p.answer, language) for p in problems]
@@ -563,6 +582,16 @@ def gold_table(readings: pd.DataFrame, number: int | None = None) -> Shown:
     ]
     caption = "The gold solutions of our own problems, all of them right: the share that counts as right."
     return table(rows, ["language", "solutions", "xlnb", *_FILTERS.values()], number=number, caption=caption)
+
+
+def gold_sentence(language: str) -> str:
+    """Return which share of the right solutions in a language the harness counts, in words."""
+    row = gold_readings(languages=(language,)).iloc[0]
+    strict, flexible = (f"{100 * row[name]:.0f} %" for name in _FILTERS)
+    return (
+        f"Of {row['problems']} right solutions in {LANGUAGE_NAMES[language]} lm-evaluation-harness counts {strict} by its strict "
+        f"filter, which looks for English words, and {flexible} by the flexible one."
+    )
 
 
 def reread(outcomes: pd.DataFrame) -> pd.DataFrame:
