@@ -41,7 +41,7 @@ display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = False  # True computes what is missing: 4 min on two cores
+live: bool = False  # True computes what is missing: 5 min on two cores
 language: str = "sw"  # the target language
 seed: int = 0  # decides which training examples are drawn
 device: str = "auto"  # auto, cpu, cuda, cuda:1

@@ -118,15 +118,6 @@ def test_gold_solutions_are_counted_by_language():
     assert (shares["en"], shares["sw"], shares["bn"]) == (1, 1, 0), "it looks for English words in Bengali"
 
 
-def test_gold_solutions_of_a_language_are_told():
-    assert measuring.gold_readings(5, languages=("te", "sw"))["language"].tolist() == ["te", "sw"]
-    row = measuring.gold_readings(languages=("bn",)).iloc[0]
-    assert measuring.gold_sentence("bn") == (
-        f"Of 200 right solutions in Bengali lm-evaluation-harness counts {100 * row[STRICT]:.0f} % by its strict filter, which "
-        f"looks for English words, and {100 * row[FLEXIBLE]:.0f} % by the flexible one."
-    )
-
-
 GOLD = pd.DataFrame(
     [("en", 200, 1.0, 0.75, 1.0), ("sw", 200, 1.0, 0.5, 0.9), ("bn", 200, 0.995, 0.0, 0.125)],
     columns=["language", "problems", "xlnb", STRICT, FLEXIBLE],
@@ -646,20 +637,6 @@ def test_metrics_of_which_the_numbers_give_most_are_told():
     assert "numbers" not in measuring.validation_reading(worth_of(rows[0], numbers=MOST_FORMAT)), "just at most"
 
 
-def test_what_the_numbers_give_is_told_in_the_box():
-    def told(*rows, **others):
-        return measuring.numbers_sentence(worth_of(*rows, **others))
-
-    row = (PRIMARY, 1, 0.0, 50, 2.0)
-    none = told(row, numbers=0.934)
-    assert "numbers alone, who understands no word, has 93 % of the oracle's gain by it." in none
-    assert none.endswith("By the rule no metric qualifies.")
-    assert told(row, numbers=0.1).endswith("has 10 % of the oracle's gain by it. The rule names it.")
-    other = told(row, ("choice", 1, 0.0, 50, 1.0), numbers=[0.9, 0.1])
-    assert other.endswith("The rule would name right choice.")
-    assert told(row, numbers=float("nan")) == "", "no gain of which there would be a share"
-
-
 def test_the_summary_tells_the_primary_metric_beside_what_the_rule_names():
     languages = measuring.by_language(*in_languages(sw=STEADY | NO_FORMAT))
     answers = measuring.reread(generated()[0])
@@ -1006,7 +983,15 @@ def test_the_answer_is_computed_from_what_is_committed(committed, real_forest):
     outcomes, worth = committed
     shown = measuring.answer()
     text = BeautifulSoup(shown.html, "html.parser").get_text(" ")
-    assert measuring.numbers_sentence(worth) in text and measuring.gold_sentence("bn") in text
+    numbers = worth.set_index("metric").loc[PRIMARY, "numbers"]
+    assert f"numbers alone would give {numbers:.0%} of what the oracle gains by it." in text
+    twins = 100 * select(outcomes, metric=TWIN_CHOICE, method=ORACLE)["outcome"].mean()
+    assert f"the oracle tells {twins:.0f} % apart; a coin gets 25 %." in text
+    named = measuring.best_reading(worth)
+    rule = "No metric passes our rule" if named is None else f"Our rule names {READINGS[named].title}."
+    assert rule in text
+    gold = measuring.gold_readings().set_index("language").loc["bn", STRICT]
+    assert f"counts {gold:.0%} by its strict filter" in text
     assert measuring.power_sentence(measuring.ASSUMED, 0.03, 250, 3) in text
     row = judged(claims.FORMAT, outcomes).set_index("metric").loc[PRIMARY]
     assert ("puts the oracle ahead" in text) == (row["verdict"] == BETTER)
@@ -1022,7 +1007,7 @@ def test_what_the_rule_names_on_the_committed_trainings_is_what_is_said(committe
     primary = worth.set_index("metric").loc[PRIMARY]
     assert primary["verdict"] == primary["apart"] == BETTER and primary["numbers"] > MOST_FORMAT
     assert f"{READINGS[PRIMARY].title} ({primary['numbers']:.0%})" in measuring.validation_reading(worth)
-    assert "By the rule no metric qualifies" in measuring.numbers_sentence(worth)
+    assert "No metric qualifies: the rule names none." in measuring.validation_reading(worth)
 
 
 def test_twins_of_the_committed_trainings(committed):

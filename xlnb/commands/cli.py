@@ -112,7 +112,7 @@ def train(
 @app.command()
 def evaluate(
     adapter: Annotated[Path | None, typer.Argument(help="An adapter folder; the base where none is given.")] = None,
-    benchmark: Annotated[str, typer.Option(help="templates, mgsm, belebele or global-mmlu.")] = "templates",
+    benchmark: Annotated[str, typer.Option(help="templates, prose, mgsm, belebele or global-mmlu.")] = "templates",
     language: Annotated[str, typer.Option(help="The language of the problems: en, sw, ...")] = "sw",
     problems: Annotated[int | None, typer.Option(help="How many problems; the profile's number by default.")] = None,
     shots: Annotated[int, typer.Option(help="Worked examples before each problem.")] = 2,

@@ -7,7 +7,7 @@ from typing import Any
 
 from xlnb.corpora.benchmarks import Benchmark, load_benchmark
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, INFORMATIONS, LIKELIHOODS, READINGS, TWIN_INFORMATION
+from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, INFORMATIONS, LIKELIHOODS, READINGS
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Evaluation:
     max_new_tokens: int = 110  # an answer is cut there, or at its first line break
     batch_size: int = 32  # rows of a likelihood batch; fixed, since it may change the last bits of a score
     generation_batch_size: int = 64  # rows of a generation batch
-    readings: tuple[str, ...] = (*LIKELIHOODS, *INFORMATIONS, TWIN_INFORMATION, EXPRESSION, EXACT_MATCH)
+    readings: tuple[str, ...] = (*LIKELIHOODS, *INFORMATIONS, EXPRESSION, EXACT_MATCH)
     path: str | None = None  # of a local copy of the benchmark; from the hub where there is none
     reference: str | None = None  # of MGSM: a GSM8K test file, whose solutions are scored
 
