@@ -5,13 +5,24 @@ import pytest
 from bs4 import BeautifulSoup
 
 from xlnb.chapters import base_and_data
-from xlnb.corpora import templates
+from xlnb.corpora import prose, templates
+from xlnb.corpora.shortcuts import ASKED, READERS
 from xlnb.corpora.sources import SOURCES
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, READINGS, SHOTS_READINGS
+from xlnb.evaluation.readings import (
+    EXACT_MATCH,
+    EXPRESSION,
+    EXPRESSION_NLL,
+    NLL,
+    PRIMARY,
+    READINGS,
+    SHOTS_READINGS,
+    TWIN_CHOICE,
+)
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import claims, experiments
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, judged
+from xlnb.studies.outcomes import select
 from xlnb.studies.study import open_study
 
 
@@ -54,15 +65,25 @@ def test_a_file_that_names_no_weaknesses(monkeypatch):
 
 
 def test_tables_of_the_corpora():
-    _, *generic = cells(base_and_data.generic_table())
-    assert [row[0] for row in generic] == [LANGUAGE_NAMES[code] for code in templates.GENERIC_LANGUAGES]
-    for row, code in zip(generic, templates.GENERIC_LANGUAGES, strict=True):
-        kinds = templates.generic_kinds(code)
-        assert row[1:] == [str(len(kinds)), ", ".join(kinds)]
     head, *corpora = cells(base_and_data.corpora_table())
     assert head[1:] == ["kind", "languages", "on the Hugging Face hub", "licence"]
     assert [row[0] for row in corpora] == list(SOURCES)
-    assert {row[0] for row in corpora if row[3] == "ships with xlnb"} == {"templates", "templates-generic"}
+    assert {row[0] for row in corpora if row[3] == "ships with xlnb"} == {
+        name for name, source in SOURCES.items() if not source.hub
+    }
+
+
+def test_the_table_of_the_language_data_counts_pieces_and_examples():
+    _, *rows = cells(base_and_data.language_data_table())
+    assert [row[0] for row in rows] == [LANGUAGE_NAMES[code] for code in prose.PROSE_LANGUAGES]
+    for row, code in zip(rows, prose.PROSE_LANGUAGES, strict=True):
+        pieces = prose.pieces(code)
+        translations = [piece for piece in pieces if piece.english]
+        written = sum(1 + len(piece.answered) for piece in pieces)
+        texts, kinds = len(prose.held_out_texts(code)), len(templates.generic_kinds(code))
+        assert [int(cell) for cell in row[1:]] == [
+            len(pieces), written + 2 * len(translations), 2 * len(translations), texts, kinds,
+        ]  # fmt: skip
 
 
 def test_the_table_of_splits():
@@ -72,15 +93,65 @@ def test_the_table_of_splits():
         assert tuple(map(int, row[1:4])) == templates.inventory(row[0])
 
 
-@pytest.mark.parametrize("language", templates.GENERIC_LANGUAGES)
-def test_samples_of_the_language_data_are_without_the_prompt_s_headings(language):
-    shown = base_and_data.language_samples(language, 3, 4)
+@pytest.mark.parametrize("language", prose.PROSE_LANGUAGES)
+def test_samples_of_the_language_data_are_of_different_kinds(language):
+    shown = base_and_data.language_samples(language, 3, 5)
     _, *rows = cells(shown)
-    examples = templates.language_examples(language, 4, 3)
-    for row, example in zip(rows, examples, strict=True):
-        assert row[0] == example.kind and row[1] in example.prompt and len(row[1]) > 10
-        assert row[2].strip() == example.completion.strip()
-    assert "###" not in page(shown).get_text()
+    assert len({row[0] for row in rows}) == len(rows) == 3
+    assert {row[0] for row in rows} <= set(prose.KINDS)
+    trained = {(p.kind, p.ask, p.text, "\n".join(p.answered[0])) for p in prose.pieces(language)}
+    assert {tuple(row) for row in rows} <= trained, "of pieces to train on, each whole"
+    assert len(page(shown).find_all(lang=language)) == 3 * len(rows)
+    assert len(cells(base_and_data.language_samples(language, 99))) == 1 + len({p.kind for p in prose.pieces(language)})
+
+
+@pytest.mark.parametrize("language", [code for code in templates.LANGUAGES if code != "en"])
+def test_twins_stand_beside_their_problems(language):
+    shown = base_and_data.twins_table(language, "development", 2, number=3)
+    _, *rows = cells(shown)
+    expected = []
+    for code in ("en", language):
+        for made in (templates.problems, templates.twins):
+            one = made(code, "development", 3)[2]
+            expected.append([LANGUAGE_NAMES[code], one.question, "; ".join(one.expressions)])
+    assert rows == expected
+    (first, second), (third, fourth) = rows[:2], rows[2:]
+    assert first[2] == third[2] != second[2] == fourth[2], "one calculation in both languages, another one in the twin"
+    assert len(page(shown).find_all(lang=language)) == 2
+
+
+def known_shortcuts(language):
+    """What readers get, made up: of the place of reader and of what is asked."""
+    rows = [
+        (reader, asked, 0.1 * i + 0.25 * j, 0.1 * i, 0.1 * i + 0.3 * j)
+        for i, reader in enumerate(READERS)
+        for j, asked in enumerate(ASKED)
+    ]
+    return pd.DataFrame(rows, columns=["reader", "asked", "value", "low", "high"])
+
+
+def test_shortcuts_are_told_in_percent(monkeypatch):
+    monkeypatch.setattr(base_and_data, "_shortcuts", known_shortcuts)
+    shown = base_and_data.shortcuts_table("bn", number=4)
+    head, *rows = cells(shown)
+    assert head == ["reads", *(f"{asked} (%)" for asked in ASKED)]
+    assert [row[0] for row in rows] == list(READERS)
+    assert rows[1][1:] == ["10 [10, 10]", "35 [10, 40]", "60 [10, 70]"]
+    assert "in Bengali" in shown.html and "one pair of twins in four" in shown.html
+    told = base_and_data.shortcuts_sentence("bn")
+    assert "numbers alone names the first operation in 0 % of the problems" in told
+    assert "finds the answer in 25 %" in told and told.endswith("words alone name the first operation in 10 %.")
+
+
+def test_shortcuts_are_those_of_the_corpus(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        base_and_data, "shortcuts", lambda language: asked.append(language) or known_shortcuts(language)
+    )
+    base_and_data._shortcuts.cache_clear()
+    assert base_and_data.shortcuts_table("te").html and base_and_data.shortcuts_sentence("te")
+    assert asked == ["te"], "once for table and sentence"
+    base_and_data._shortcuts.cache_clear()
 
 
 # --- the base ---------------------------------------------------------------------------------------------
@@ -166,6 +237,11 @@ def test_what_each_worked_example_adds():
     assert swahili.startswith("- In Swahili the first worked example")
 
 
+def test_whoever_tells_as_many_twins_apart_as_a_coin_may_read():
+    assert base_and_data._twins_sentence(24.9, "Telugu").endswith("hardly what is asked about them.")
+    assert base_and_data._twins_sentence(40.0, "Telugu").endswith("it tells 40 % apart in Telugu; a coin tells 25 %.")
+
+
 def test_answer_and_summary_follow_the_committed_verdicts():
     study = open_study("pocket", "sw", 0, live=False)
     gap = judged(claims.GAP, study.outcomes(experiments.BASE)).set_index("metric")
@@ -179,5 +255,8 @@ def test_answer_and_summary_follow_the_committed_verdicts():
     for metric in (EXPRESSION, PRIMARY):
         assert says[gap.loc[metric, "verdict"]] in text
         assert gap.loc[metric, "verdict"] in [word for name, word in shown.verdicts.items() if name.endswith(metric)]
+    apart = select(study.repeated(experiments.EVERY_READING), metric=TWIN_CHOICE, method="base")["outcome"]
+    assert set(apart) <= {0, 1} and f"it tells {100 * apart.mean():.0f} % apart in Swahili; a coin tells 25 %." in text
+    assert ("it is the numbers that arrive" in text) == (apart.mean() < 0.25)
     lines = base_and_data.summary(study).split("\n")
     assert len(lines) == 3 and READINGS[PRIMARY].title in lines[0] and "of 8 contrasts" in lines[2]

@@ -6,14 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 from xlnb.chapters import layer_swapping
+from xlnb.chapters.words import lowered, standing
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import LIKELIHOODS, PRIMARY
+from xlnb.paths import results_folder
 from xlnb.studies import claims, committing
 from xlnb.studies import outcomes as results
 from xlnb.studies.comparisons import ARMS, BETTER, NOT_SHOWN, UNJUDGED, WORSE
-from xlnb.studies.experiments import CONTROLS, RANDOM_CONTROLS, SWAP, SWAP_CONTROLS, SWEEP
+from xlnb.studies.experiments import CONTROLS, FIRST_SWAP, RANDOM_CONTROLS, SWAP, SWAP_CONTROLS, SWEEP
 from xlnb.studies.outcomes import COLUMNS, select
 from xlnb.studies.profiles import PROFILES
 from xlnb.studies.study import Study
@@ -215,3 +218,56 @@ def test_the_summary_says_what_the_verdicts_say(math_only, addition, f3):
     assert ("loses to the math expert" in summary) == (math_only == WORSE)
     unjudged = controls.assign(verdict=UNJUDGED)
     assert layer_swapping.summary_of(unjudged, CELLS, table(claims.COST)).startswith("- One training")
+
+
+# --- what was not computed yet --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def first_chapter_alone(tmp_path, monkeypatch):
+    """The pocket study whose committed results are the first chapter's alone."""
+    shutil.copytree(results_folder() / "first-swap", tmp_path / "first-swap")
+    study = Study(PROFILES["pocket"], live=False, results=tmp_path)
+    monkeypatch.setattr(layer_swapping.home, "committed_study", lambda: study)
+    return study
+
+
+def words_of(shown):
+    return BeautifulSoup(shown.html, "html.parser").get_text(" ")
+
+
+def test_what_is_at_hand(study, committed, first_chapter_alone):
+    assert layer_swapping.at_hand(study, SWEEP) and layer_swapping.at_hand(committed, CONTROLS)
+    assert layer_swapping.at_hand(first_chapter_alone, FIRST_SWAP)
+    assert not layer_swapping.at_hand(first_chapter_alone, CONTROLS)
+    assert not layer_swapping.at_hand(first_chapter_alone, SWEEP)
+
+
+def test_without_the_controls_the_rivals_are_told_and_no_other_layers(first_chapter_alone):
+    found = layer_swapping.controls(first_chapter_alone)
+    assert set(found["family"]) == {claims.RIVALS.id} and len(found) == len(claims.RIVALS.pairs)
+    told = layer_swapping.reading(found)
+    assert told.startswith(standing(found)) and told.endswith(f"Other layers: {lowered(layer_swapping.NOT_YET)}")
+    assert words_of(layer_swapping.by_likelihood(first_chapter_alone)) == layer_swapping.NOT_YET
+
+
+def test_without_the_sweep_its_maps_are_boxes_that_say_so(first_chapter_alone):
+    cells, one = layer_swapping.sweep(first_chapter_alone), layer_swapping.one_training(first_chapter_alone)
+    assert cells.empty and one.empty
+    for shown in (layer_swapping.sweep_figure(cells, number=3), layer_swapping.boundaries(one)):
+        assert words_of(shown) == layer_swapping.NOT_YET and "<svg" not in shown.html and not shown.verdicts
+    assert {
+        layer_swapping.sweep_reading(cells),
+        layer_swapping.lesson(one, cells, first_chapter_alone),
+        layer_swapping.sweep_baseline(first_chapter_alone),
+    } == {layer_swapping.NOT_YET}
+
+
+def test_answer_and_summary_say_what_is_still_to_be_computed(first_chapter_alone):
+    shown = layer_swapping.answer()
+    rivals = layer_swapping.controls(first_chapter_alone)
+    assert lowered(standing(rivals, numbers=False)) in words_of(shown)
+    assert "other layers, and other numbers of layers, are still to be computed on them" in words_of(shown)
+    assert len(shown.verdicts) == len(rivals)
+    *_, missing, claim = layer_swapping.summary(first_chapter_alone).split("\n")
+    assert missing == f"- Other layers, and how many: {lowered(layer_swapping.NOT_YET)}" and claim.startswith("- F3")

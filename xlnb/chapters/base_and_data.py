@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache, partial
 from html import escape
 from math import exp
@@ -17,7 +18,7 @@ from xlnb.chapters.words import number as digits
 from xlnb.corpora import prose, templates
 from xlnb.corpora.shortcuts import ASKED, EXACT, FIRST, NUMBERS, READERS, WORDS, shortcuts
 from xlnb.corpora.sources import SOURCES, load_corpus
-from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, READINGS, SHOTS_READINGS
+from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, READINGS, SHOTS_READINGS, TWIN_CHOICE
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import mean_interval
 from xlnb.studies import claims, experiments
@@ -37,6 +38,8 @@ def answer() -> Shown:
     base = study.outcomes(experiments.BASE)
     gap = judged(claims.GAP, base)
     right, told = (_levels(base, metric) for metric in (EXPRESSION, PRIMARY))
+    twins = study.outcomes(replace(experiments.EVERY_READING, methods=("base",)))
+    apart = _levels(twins, TWIN_CHOICE)[study.language]
     name = LANGUAGE_NAMES[study.language]
     word = gap.set_index("metric")["verdict"]
     says = {
@@ -47,13 +50,22 @@ def answer() -> Shown:
     sentences = (
         f"With two worked examples the base gets all calculations of a problem right in {digits(right['en'], '.0f')} % of cases "
         f"in English and in {digits(right[study.language], '.0f')} % in {name}. {says[word[EXPRESSION]]}.",
-        "But it reads problems in both. Given its own problem a calculation is, on average, likelier than given another one: "
-        f"{exp(told['en']):.1f} times per token in English and {exp(told[study.language]):.1f} times in {name}. "
-        f"{says[word[PRIMARY]]}.",
+        "But something of a problem arrives in both. Given its own problem a calculation is, on average, likelier than given "
+        f"another one: {exp(told['en']):.1f} times per token in English and {exp(told[study.language]):.1f} times in {name}. "
+        f"{says[word[PRIMARY]]}. {_twins_sentence(apart, name)}",
         "The problems come from a grammar: the same ones in four languages. No situation, name, thing or set of numbers that is "
         "scored occurs in training.",
     )
     return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), verdicts_of(gap))
+
+
+def _twins_sentence(apart: float, language: str) -> str:
+    """Return in words how many twins the base tells apart, in percent, and what follows where they are fewer than by a coin."""
+    told = (
+        f"Of twins, which have the same numbers and ask for another calculation, it tells {digits(apart, '.0f')} % apart in "
+        f"{language}; a coin tells 25 %."
+    )
+    return f"{told} So it is the numbers that arrive, and hardly what is asked about them." if apart < 25 else told
 
 
 def _levels(outcomes: pd.DataFrame, metric: str) -> dict[str, float]:

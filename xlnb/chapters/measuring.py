@@ -210,13 +210,17 @@ def numbers_alone(outcomes: pd.DataFrame) -> dict[str, float]:
 
     found = dict.fromkeys((*TWINS, calibrated(TWIN_INFORMATION)), 0.0)
     for metric in (EXPRESSION_NLL, EXPRESSION_INFORMATION):
-        found[metric] = 1 - gain(TWIN_INFORMATION) / gain(metric)
-        found[calibrated(metric)] = 1 - gain(calibrated(TWIN_INFORMATION)) / gain(calibrated(metric))
+        found[metric] = 1 - _ratio(gain(TWIN_INFORMATION), gain(metric))
+        found[calibrated(metric)] = 1 - _ratio(gain(calibrated(TWIN_INFORMATION)), gain(calibrated(metric)))
     forest = _forest(str(outcomes["test_language"].iloc[0]))
     for metric, asked in ((CHOICE, FIRST), (EXPRESSION, EXACT), (EXACT_MATCH, EXACT)):
         base = select(outcomes, metric=metric, method="base")["outcome"].mean()
-        found[metric] = float((forest[asked] - base) / gain(metric)) if gain(metric) else float("nan")
+        found[metric] = _ratio(float(forest[asked] - base), gain(metric))
     return found
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
 
 
 @lru_cache(maxsize=8)
@@ -403,10 +407,9 @@ def validation_reading(worth: pd.DataFrame) -> str:
             f"{row['minutes']:.1f} minutes a model."
         )
     else:
-        told.append(
-            f"No metric qualifies: the rule names none. The book keeps {_title(PRIMARY)}, the earlier one, and what it "
-            "says is to be read as what the numbers of a problem give, not its words."
-        )
+        told.append(f"No metric qualifies: the rule names none. The book keeps {_title(PRIMARY)}, the earlier one.")
+        if any(row.metric == PRIMARY and row.numbers > MOST_FORMAT for row in worth.itertuples()):
+            told.append("What it says is to be read as what the numbers of a problem give, not its words.")
     return " ".join(told)
 
 
@@ -549,7 +552,7 @@ def ways_table(ways: Sequence[tuple[str, str, int]] = WAYS_TO_ANSWER, number: in
     return table(rows, ["language", "answer", "right", "xlnb", *_FILTERS.values()], number=number, caption=caption)
 
 
-def gold_readings(n: int = 200, split: str = "scored") -> pd.DataFrame:
+def gold_readings(n: int = 200, split: str = "scored", languages: Sequence[str] = templates.LANGUAGES) -> pd.DataFrame:
     """Return which shares of our own problems' gold solutions each reader reads right, a row a language."""
     rows = []
     for language in templates.LANGUAGES:

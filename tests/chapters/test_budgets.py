@@ -1,0 +1,138 @@
+"""What the chapter on base and data tells of the search for budgets: paired differences, signs, tables with and without it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from xlnb.chapters import budgets
+from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY
+from xlnb.studies.search import BASE, HELD_OUT, MANY, NTREX, PARALLEL, PROSE, Setting
+
+LESS_IS_BETTER = {NLL, EXPRESSION_NLL, HELD_OUT, NTREX}
+PROBLEMS = [f"development-{i:06d}" for i in range(12)]
+SHARES = {EXPRESSION}
+MATH = [Setting("math", "en", MANY, 90, 3e-4), Setting("math", "en", MANY, 60, 1.5e-4)]
+SWAHILI = [
+    Setting("oracle", "sw", PARALLEL, 60, 1.5e-4),
+    Setting("language", "sw", PROSE, 60, 1.5e-4),
+    Setting("language", "sw", NTREX, 60, 1.5e-4),
+]
+TELUGU = Setting("language", "te", PROSE, 60, 1.5e-4)
+
+
+def outcomes(setting, language, metrics, gain=0.0):
+    """Outcomes of a setting by metrics, in an order of its own, better than those of no gain by about as much."""
+    rng = np.random.default_rng(len(setting.name))
+    rows = []
+    for metric in metrics:
+        sign = -1 if metric in LESS_IS_BETTER else 1
+        for i in rng.permutation(len(PROBLEMS)):
+            value = 2 + 0.1 * i + sign * gain * (1 + 0.1 * (i % 3))
+            rows.append((metric, PROBLEMS[i], float(value > 2.9) if metric in SHARES else value))
+    frame = pd.DataFrame(rows, columns=["metric", "problem", "outcome"])
+    told = {name: getattr(setting, name) for name in ("expert", "language", "data", "steps", "rate", "seed")}
+    return frame.assign(**told, test_language=language, loss=1.0, tokens=1000, seconds_of_training=float(setting.steps))
+
+
+ON_PROBLEMS = (NLL, EXPRESSION_NLL, PRIMARY, EXPRESSION)
+IN_LANGUAGE = (*ON_PROBLEMS, HELD_OUT)
+
+
+@pytest.fixture(scope="module")
+def found():
+    """A small search: the base, math experts in English and Swahili, experts of Swahili and of Telugu."""
+    base = Setting(BASE, "en")
+    parts = [
+        outcomes(base, code, ON_PROBLEMS if code == "en" else (*IN_LANGUAGE, NTREX)) for code in ("en", "sw", "te")
+    ]
+    parts += [outcomes(MATH[0], "en", ON_PROBLEMS, 0.5), outcomes(MATH[0], "sw", ON_PROBLEMS, 0.2)]
+    parts += [outcomes(MATH[1], "en", ON_PROBLEMS, 0.3)]
+    parts += [
+        outcomes(setting, "sw", IN_LANGUAGE, gain) for setting, gain in zip(SWAHILI, (0.9, 0.1, 0.4), strict=True)
+    ]
+    parts += [outcomes(SWAHILI[2], "sw", (NTREX,), 0.6), outcomes(TELUGU, "te", IN_LANGUAGE, -0.2)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def cells(shown):
+    page = BeautifulSoup(shown.html, "html.parser")
+    return [[cell.get_text() for cell in row.find_all(["td", "th"])] for row in page.table.find_all("tr")]
+
+
+def test_gains_are_paired_by_problem_and_more_is_better(found):
+    gains = budgets.against_base(found)
+    keys = ["expert", "language", "data", "steps", "rate", "test_language", "metric"]
+    there = found[found["expert"] != BASE]
+    assert sorted(map(tuple, gains[keys].to_numpy())) == sorted(set(map(tuple, there[keys].to_numpy())))
+    for row in gains.itertuples():
+        differences = []
+        for _, one in there.iterrows():
+            if all(one[key] == getattr(row, key) for key in keys):
+                same = (found["expert"] == BASE) & (found["problem"] == one["problem"])
+                same &= (found["test_language"] == row.test_language) & (found["metric"] == row.metric)
+                (base,) = found.loc[same, "outcome"]
+                differences.append((base - one["outcome"]) if row.metric in LESS_IS_BETTER else (one["outcome"] - base))
+        assert len(differences) == len(PROBLEMS) == row.gain.n
+        assert row.gain.value == pytest.approx(np.mean(differences))
+        assert row.gain.low <= row.gain.value <= row.gain.high
+        assert row.seconds == row.steps
+    english = gains[(gains["test_language"] == "en") & ~gains["metric"].isin(SHARES)]
+    assert (english["gain"].map(lambda gain: gain.low) > 0).all(), "whichever way a metric points"
+
+
+def test_the_table_of_math_experts(found):
+    head, *rows = cells(budgets.math_table(found))
+    assert head == [
+        "data", "steps", "rate",
+        "information gained on the calculations (nats), English", "calculations right (points), English",
+        "information gained on the calculations (nats), Swahili", "calculations right (points), Swahili",
+    ]  # fmt: skip
+    assert [row[:3] for row in rows] == [[MANY, "60", "0.00015"], [MANY, "90", "0.0003"]]
+    assert rows[0][3].startswith("+0.33 [+0.3") and rows[0][5:] == ["–", "–"], "not asked in Swahili"
+    assert rows[1][3].startswith("+0.55 [") and rows[1][5].startswith("+0.22 [")
+    right = (
+        found[(found["metric"] == EXPRESSION) & (found["test_language"] == "en")]
+        .groupby(["expert", "steps"])["outcome"]
+        .mean()
+    )
+    assert rows[1][4].startswith(f"+{100 * (right['math', 90] - right[BASE, 0]):.1f} [")
+
+
+def test_the_table_of_a_language_s_experts(found):
+    shown = budgets.language_table(found, "sw")
+    head, *rows = cells(shown)
+    assert head[3:5] == ["held-out prose", "NTREX"] and "Swahili experts" in shown.html
+    assert [row[0] for row in rows] == [NTREX, PROSE, f"oracle: {PARALLEL}"]
+    assert rows[0][3].startswith("+0.44 [") and rows[0][4].startswith("+0.66 ["), (
+        "less is better there: signs are turned"
+    )
+    assert rows[1][3].startswith("+0.11 [") and rows[1][4] == "–"
+    assert rows[2][5].startswith("+0.99 [")
+    (telugu,) = cells(budgets.language_table(found, "te"))[1:]
+    assert telugu[:3] == [PROSE, "60", "0.00015"] and telugu[3].startswith("−0.22 [−0.2")
+    assert len(cells(budgets.language_table(found, "bn"))) == 1, "nothing was tried"
+
+
+def test_the_chosen_budget_is_told_of_each_expert(found):
+    swahili, telugu = budgets.sentences(found, 60, 1.5e-4).split("\n")[1:]
+    assert swahili.startswith("- The Swahili expert makes likelier held-out prose by +0.11 [")
+    assert "on problems it is above the base (+0.11 [" in swahili and "NTREX" not in swahili
+    assert "The Telugu expert" in telugu and "on problems it is below the base (−0.22 [" in telugu
+    math = budgets.sentences(found, 60, 1.5e-4).split("\n")[0]
+    assert math.startswith("- The math expert gains +0.33 [") and "points by calculations right" in math
+    assert budgets.sentences(found, 90, 3e-4).count("\n") == 0, "the math expert alone"
+
+
+def test_without_a_committed_search_a_box_says_so(own_home):
+    (shown,) = budgets.search_tables("sw")
+    assert "xlnb-answer" in shown.html and "was not finished" in shown.html and "first guess" in shown.html
+
+
+def test_a_committed_search_is_told_in_two_tables(own_home, found):
+    file = own_home / "book" / "results" / "search" / "search.parquet"
+    file.parent.mkdir(parents=True)
+    found.to_parquet(file)
+    math, language = budgets.search_tables("te")
+    assert math.html == budgets.math_table(found).html
+    assert language.html == budgets.language_table(found, "te").html
