@@ -1010,14 +1010,15 @@ def test_what_the_rule_names_on_the_committed_trainings_is_what_is_said(committe
     assert "No metric qualifies: the rule names none." in measuring.validation_reading(worth)
 
 
-def test_twins_of_the_committed_trainings(committed):
-    outcomes, _ = committed
+def test_what_the_chapter_s_text_says_of_twins_is_so(committed):
+    """Longer training gains more on the twin's text, not significantly; no oracle tells more twins apart than a coin."""
+    outcomes, worth = committed
+    row = worth.set_index("metric").loc[TWIN_INFORMATION]
+    assert row["ordered"] == 1 and row["verdict"] == NOT_SHOWN
     told = measuring.twins_sentence(outcomes)
-    apart = 100 * select(outcomes, metric=TWIN_CHOICE, method=ORACLE)["outcome"].mean()
-    gain = select(outcomes, metric=TWIN_INFORMATION, method=ORACLE)["outcome"].mean()
-    assert f"{words.label(ORACLE)}: {apart:.0f} % of the twins, {gain:.3f} nats".replace("-", "−") in told.replace(
-        "-", "−"
-    )
+    for arm in BUDGETS:
+        apart = 100 * select(outcomes, metric=TWIN_CHOICE, method=arm)["outcome"].mean()
+        assert apart <= 25 and f"{words.label(arm)}: {apart:.0f} % of the twins" in told
 
 
 # --- the models behind it, on a small smoke study --------------------------------------------------------

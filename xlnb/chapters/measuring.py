@@ -552,7 +552,7 @@ def ways_table(ways: Sequence[tuple[str, str, int]] = WAYS_TO_ANSWER, number: in
     return table(rows, ["language", "answer", "right", "xlnb", *_FILTERS.values()], number=number, caption=caption)
 
 
-def gold_readings(n: int = 200, split: str = "scored", languages: Sequence[str] = templates.LANGUAGES) -> pd.DataFrame:
+def gold_readings(n: int = 200, split: str = "scored") -> pd.DataFrame:
     """Return which shares of our own problems' gold solutions each reader reads right, a row a language."""
     rows = []
     for language in templates.LANGUAGES:
