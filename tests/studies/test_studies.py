@@ -277,7 +277,7 @@ def test_killed_at_any_moment_a_study_goes_on_to_the_same_outcomes(own_home, fin
     assert not list(own_home.rglob("*.checkpoint.pt"))
     columns = ["method", "partition", "test_language", "metric", "problem", "outcome"]
     outcomes = Study(SMOKE).outcomes()[columns]
-    published = load_outcomes(finished / "together", split="scored")
+    published = load_outcomes(finished / "together", split="scored", metric=list(SMOKE.evaluation.readings))
     published = published[(published["seed"] == 0)].reset_index(drop=True)[columns]
     pd.testing.assert_frame_equal(outcomes, published, check_exact=True)
 
@@ -349,7 +349,11 @@ def test_a_committed_study_says_the_same_as_the_live_one(here, seed, nothing_to_
         Ask(("layer-swapping",), languages=("sw",)),
         *BY_SHOTS,
     ):
-        pd.testing.assert_frame_equal(committed.outcomes(ask), live.outcomes(ask), check_exact=True)
+        found, expected = committed.outcomes(ask), live.outcomes(ask)
+        assert list(found["text"].dropna()) == list(expected["text"].dropna())
+        pd.testing.assert_frame_equal(
+            found.drop(columns="text"), expected.drop(columns="text"), check_exact=True
+        )  # a column without texts has no type of its own
     for slug in ("math-only", "language-only"):
         history = committed.history(slug)
         shared = list(live.history(slug).columns)
@@ -503,7 +507,7 @@ def test_study_shows_a_score_a_line(here, capsys, nothing_to_compute):
     scored = [line for line in lines if "scored" in line]
     assert {line[-1] for line in scored} == {str(PROBLEMS), str(GENERATED)}
     every = {*SMOKE.evaluation.readings, *WITHOUT_ANSWERS, *CALIBRATED}
-    shown = [line[-6] for line in scored if "base" in line]  # once, not with every seed
+    shown = [line[-5] for line in scored if "base" in line]  # once, not with every seed
     assert sorted(shown) == sorted([*SMOKE.evaluation.readings, *every])  # in English, and in the target language
     assert all("base" in line for line in lines[1:] if "development" in line)
 
