@@ -9,7 +9,7 @@ import sys
 import time
 
 from xlnb.corpora import templates
-from xlnb.corpora.shortcuts import ASKED, shortcuts
+from xlnb.evaluation.shortcuts import ASKED, shortcuts
 
 
 def main(n: int = 480) -> None:

@@ -6,7 +6,6 @@ from bs4 import BeautifulSoup
 
 from xlnb.chapters import base_and_data
 from xlnb.corpora import prose, templates
-from xlnb.corpora.shortcuts import ASKED, READERS
 from xlnb.corpora.sources import SOURCES
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import (
@@ -19,6 +18,7 @@ from xlnb.evaluation.readings import (
     SHOTS_READINGS,
     TWIN_CHOICE,
 )
+from xlnb.evaluation.shortcuts import ASKED, READERS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import claims, experiments
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, judged

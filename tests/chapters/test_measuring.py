@@ -13,7 +13,6 @@ from xlnb import artifacts, stats
 from xlnb.chapters import figures, measuring, pictures, words
 from xlnb.chapters.measuring import CANDIDATES, MOST_FORMAT
 from xlnb.corpora import templates
-from xlnb.corpora.shortcuts import EXACT, FIRST
 from xlnb.errors import RequestError
 from xlnb.evaluation.answers import extract_number
 from xlnb.evaluation.harness import FLEXIBLE, STRICT, harness_counts_right
@@ -32,6 +31,7 @@ from xlnb.evaluation.readings import (
     VALIDATED,
     calibrated,
 )
+from xlnb.evaluation.shortcuts import EXACT, FIRST
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO
 from xlnb.stats import Components

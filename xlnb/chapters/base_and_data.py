@@ -16,9 +16,9 @@ from xlnb.chapters.pictures import Foreign, Shown, box, panels, picture, table
 from xlnb.chapters.words import amount, bracketed, bullets, improved, listed
 from xlnb.chapters.words import number as digits
 from xlnb.corpora import prose, templates
-from xlnb.corpora.shortcuts import ASKED, EXACT, FIRST, NUMBERS, READERS, WORDS, shortcuts
 from xlnb.corpora.sources import SOURCES, load_corpus
 from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, READINGS, SHOTS_READINGS, TWIN_CHOICE
+from xlnb.evaluation.shortcuts import ASKED, EXACT, FIRST, NUMBERS, READERS, WORDS, shortcuts
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import mean_interval
 from xlnb.studies import claims, experiments

@@ -31,7 +31,6 @@ from xlnb.chapters.words import (
     number as digits,
 )
 from xlnb.corpora import templates
-from xlnb.corpora.shortcuts import EXACT, FIRST, NUMBERS, shortcuts
 from xlnb.errors import RequestError
 from xlnb.evaluation import harness
 from xlnb.evaluation.answers import extract_number
@@ -50,6 +49,7 @@ from xlnb.evaluation.readings import (
     VALIDATED,
     calibrated,
 )
+from xlnb.evaluation.shortcuts import EXACT, FIRST, NUMBERS, shortcuts
 from xlnb.evaluation.solutions import calculation_variants
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xlnb.corpora import shortcuts as module
 from xlnb.corpora import templates
-from xlnb.corpora.shortcuts import APART, ASKED, EXACT, FIRST, NEAREST, NUMBERS, READERS, WORDS, recipe, shortcuts
 from xlnb.corpora.templates import LANGUAGES, problems, twins
+from xlnb.evaluation import shortcuts as module
+from xlnb.evaluation.shortcuts import APART, ASKED, EXACT, FIRST, NEAREST, NUMBERS, READERS, WORDS, recipe, shortcuts
 
 SIGNS = "+-*/"
 
