@@ -78,7 +78,7 @@ own = study.outcomes(experiments.VALIDATION) if live else None
 measuring.validation_figure(outcomes, number=1, own=own)
 
 # %% [markdown]
-# Does a metric measure *reading*, though? Whoever sees a problem's numbers and none of its words can gain a lot by most of them. Behind
+# Does a metric measure *understanding*, though? Whoever sees a problem's numbers and none of its words can gain a lot by most of them. Behind
 # the twin's text the numbers are right and the words are wrong: what the oracle gains there, the numbers alone give. Table 1 has what
 # each metric is worth, and that share.
 
@@ -105,7 +105,7 @@ display(Markdown(told))
 #
 # ## Twins
 #
-# A metric of reading is of no use if nobody reads. How well does an oracle, which learned from problems in the language itself, tell
+# A metric of understanding is of no use if nobody understands. How well does an oracle, which learned from problems in the language itself, tell
 # twins apart?
 
 # %% tags=["remove-input"]

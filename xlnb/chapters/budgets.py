@@ -25,7 +25,7 @@ def against_base(found: pd.DataFrame) -> pd.DataFrame:
     The setting's columns, test_language, metric, gain (an :class:`xlnb.stats.Interval` over problems, each paired with the
     base's), and seconds_of_training. Source: ours.
     """
-    base = found[found["expert"] == BASE].set_index(["test_language", "metric", "problem"])["outcome"]
+    base = found[found["expert"] == BASE].set_index(["test_language", "metric", "problem"])["outcome"].sort_index()
     rows = []
     for key, part in found[found["expert"] != BASE].groupby([*_SETTING, "test_language", "metric"], sort=False):
         language, metric = str(key[-2]), str(key[-1])

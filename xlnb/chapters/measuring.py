@@ -310,7 +310,7 @@ def validation_figure(outcomes: pd.DataFrame, number: int | None = None, own: pd
                 axis.plot(value[arm], place + shift, marker=shape, markersize=8, color=GREY, markerfacecolor="none")
 
     def draw(narrow: bool) -> Figure:
-        figure, (axis,) = panels(1, 1.3 + (0.58 if narrow else 0.36) * len(CANDIDATES), narrow)
+        figure, (axis,) = panels(1, 1.3 + (0.7 if narrow else 0.36) * len(CANDIDATES), narrow)
         for place, metric in enumerate(CANDIDATES):
             row(axis, place, metric)
         axis.axvline(0, color="#010203", linewidth=1)
