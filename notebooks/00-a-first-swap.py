@@ -17,7 +17,7 @@
 # %% [markdown]
 # # A first swap
 #
-# The whole story once, in ten minutes. The later chapters take each step apart.
+# The whole story once, in ten minutes. Later chapters take each step apart.
 
 # %% tags=["remove-input"]
 from xlnb.chapters import first_swap
@@ -64,13 +64,13 @@ first_swap.one_problem(language)
 
 # %% [markdown]
 # Before each problem the model sees two worked examples in the problem's language. So there *is* some Swahili math in the context,
-# for every model alike; there is none in any training data.
+# for every model alike; none is in any training data.
 #
 # Our metric asks what a problem adds. Take the right calculations (`12 + 5`: which numbers, which operation), and compare how likely
 # they are given their own problem with how likely they are given another one. The log of that ratio is the **information gained
 # on the calculations**, in *nats* per token. A model that reads nothing from the problem gains 0. A difference of 1.4 nats means: four
 # times likelier, token by token. Beware: most of it comes from a problem's *numbers*, hardly any from which operation its words ask
-# for ([Measuring](02-measuring.ipynb) shows that).
+# for ([Measuring](02-measuring.ipynb)).
 #
 # ## Two experts
 #
@@ -132,7 +132,7 @@ own = first_swap.own_run(study, claims.GAINS, claims.RIVALS)
 figures.gains(gains, number=3, own=own)
 
 # %% [markdown]
-# All models were scored on the *same* problems, so they are compared problem by problem. Figure 4 holds the swap against its rivals:
+# All models were scored on the *same* problems and are compared problem by problem. Figure 4 holds the swap against its rivals:
 
 # %%
 rivals = judged(claims.RIVALS, outcomes)
