@@ -17,7 +17,7 @@
 # %% [markdown]
 # # A first swap
 #
-# The whole story once, in ten minutes. The later chapters take each step apart.
+# The whole story once, in ten minutes. Later chapters take each step apart.
 
 # %% tags=["remove-input"]
 from xlnb.chapters import first_swap
@@ -64,19 +64,19 @@ first_swap.one_problem(language)
 
 # %% [markdown]
 # Before each problem the model sees two worked examples in the problem's language. So there *is* some Swahili math in the context,
-# for every model alike; there is none in any training data.
+# for every model alike; none is in any training data.
 #
 # Our metric asks what a problem adds. Take the right calculations (`12 + 5`: which numbers, which operation), and compare how likely
 # they are given their own problem with how likely they are given another one. The log of that ratio is the **information gained
 # on the calculations**, in *nats* per token. A model that reads nothing from the problem gains 0. A difference of 1.4 nats means: four
-# times likelier, token by token. Beware: most of it comes from reading a problem's *numbers*, and hardly any from reading which
-# operation its words ask for. [Measuring](02-measuring.ipynb) shows that, and why no metric does better with this model yet.
+# times likelier, token by token. Beware: most of it comes from a problem's *numbers*, hardly any from which operation its words ask
+# for ([Measuring](02-measuring.ipynb)).
 #
 # ## Two experts
 #
 # Both start from the same base and are fine-tuned with LoRA on the same budget: the *math expert* on English word problems, the
 # *language expert* on Swahili prose (stories, dialogues, letters, translations) without a single digit. Nobody ever sees a Swahili word
-# problem. Did they learn what they should? Figure 1 asks before anything is merged.
+# problem. Did they learn what they should (Figure 1)?
 
 # %%
 first_swap.knowledge(study, number=1)
@@ -132,7 +132,7 @@ own = first_swap.own_run(study, claims.GAINS, claims.RIVALS)
 figures.gains(gains, number=3, own=own)
 
 # %% [markdown]
-# All models were scored on the *same* problems, so they are compared problem by problem. Figure 4 holds the swap against its rivals:
+# All models were scored on the *same* problems and are compared problem by problem. Figure 4 holds the swap against its rivals:
 
 # %%
 rivals = judged(claims.RIVALS, outcomes)
@@ -156,9 +156,8 @@ display(first_swap.answers_table(outcomes, language))
 # ## What this does not show
 #
 # The problems come from a grammar with few situations: another *kind* of problem may differ more than the intervals say. Learning rate
-# and steps are a first guess, the same for both experts: the search over them (`xlnb search`) was not finished. And a model that gains by
-# the primary metric has learned which numbers to take, not which operation to choose: by the twins of [Measuring](02-measuring.ipynb)
-# neither expert reads better than the base. Where metrics disagree, the folded tables show all of them.
+# and steps are a first guess, the same for both experts: the search over them was not finished. And whoever gains by the primary
+# metric has learned which numbers to take, not which operation: by twins neither expert reads better than the base.
 #
 # ## Exercises
 #

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,6 @@ from xlnb.chapters import layer_swapping
 from xlnb.chapters.words import lowered, standing
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import LIKELIHOODS, PRIMARY
-from xlnb.paths import results_folder
 from xlnb.studies import claims, committing
 from xlnb.studies import outcomes as results
 from xlnb.studies.comparisons import ARMS, BETTER, NOT_SHOWN, UNJUDGED, WORSE
@@ -21,6 +21,7 @@ from xlnb.studies.outcomes import COLUMNS, select
 from xlnb.studies.profiles import PROFILES
 from xlnb.studies.study import Study
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL_SWEEP = replace(SWEEP, partitions=tuple(f"outer {bottom}+{top}" for bottom in (0, 2, 9) for top in (0, 1)))
 
 
@@ -226,7 +227,7 @@ def test_the_summary_says_what_the_verdicts_say(math_only, addition, f3):
 @pytest.fixture
 def first_chapter_alone(tmp_path, monkeypatch):
     """The pocket study whose committed results are the first chapter's alone."""
-    shutil.copytree(results_folder() / "first-swap", tmp_path / "first-swap")
+    shutil.copytree(ROOT / "book" / "results" / "first-swap", tmp_path / "first-swap")
     study = Study(PROFILES["pocket"], live=False, results=tmp_path)
     monkeypatch.setattr(layer_swapping.home, "committed_study", lambda: study)
     return study
@@ -254,8 +255,10 @@ def test_without_the_controls_the_rivals_are_told_and_no_other_layers(first_chap
 def test_without_the_sweep_its_maps_are_boxes_that_say_so(first_chapter_alone):
     cells, one = layer_swapping.sweep(first_chapter_alone), layer_swapping.one_training(first_chapter_alone)
     assert cells.empty and one.empty
-    for shown in (layer_swapping.sweep_figure(cells, number=3), layer_swapping.boundaries(one)):
-        assert words_of(shown) == layer_swapping.NOT_YET and "<svg" not in shown.html and not shown.verdicts
+    figure, sliders = layer_swapping.sweep_figure(cells, number=3), layer_swapping.boundaries(one)
+    assert figure.html.count("<figcaption>") == 1 and "Figure 3. " in words_of(figure), "the text refers to it"
+    for shown in (figure, sliders):
+        assert layer_swapping.NOT_YET in words_of(shown) and "<svg" not in shown.html and not shown.verdicts
     assert {
         layer_swapping.sweep_reading(cells),
         layer_swapping.lesson(one, cells, first_chapter_alone),

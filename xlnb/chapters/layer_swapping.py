@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from xlnb.chapters import home
 from xlnb.chapters.figures import BETTER_COLOUR, WORSE_COLOUR, unit_of, wrapped
 from xlnb.chapters.interactive import Explorer, explorer, steps
-from xlnb.chapters.pictures import Shown, box, panels, picture, table
+from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
 from xlnb.chapters.words import bullets, improved, in_prose, listed, lowered, standing, trainings, unjudged
 from xlnb.chapters.words import number as digits
 from xlnb.checkpoints.verbs import merge
@@ -46,7 +46,7 @@ def with_pooled_random(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([outcomes, pooled[COLUMNS]], ignore_index=True)
 
 
-NOT_YET = "This was not computed yet for the problems of this version; `live=True` computes it."
+NOT_YET = "This was not computed yet for the problems of this version; a live run computes it."
 
 
 def at_hand(study: Study, ask: experiments.Ask) -> bool:
@@ -122,7 +122,7 @@ def one_training(study: Study, seed: int = 0) -> pd.DataFrame:
 def sweep_figure(cells: pd.DataFrame, *, number: int | None = None) -> Shown:
     """Draw the sweep as a map, bottom by top: blue is better than the math expert, orange worse, grey not significant."""
     if cells.empty:
-        return box(f"<p>{NOT_YET}</p>")
+        return to_come(number, NOT_YET)
     alone = unjudged(cells)  # one training: its own interval must do, and the caption says so
     outside = outside_zero(cells) != 0 if alone else cells["verdict"].isin([BETTER, WORSE])
     values = cells.assign(better=[improvement(row)[0] for row in cells.itertuples()], outside=outside.astype(float))

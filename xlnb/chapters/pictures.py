@@ -154,6 +154,11 @@ def _cell(value: Any, head: bool) -> str:
     return f"<td{NUMERIC if is_number(text) else language}>{shown}</td>"
 
 
+def to_come(number: int | None, told: str) -> Shown:
+    """Return what stands in the place of a figure that cannot be drawn yet: its number, and why."""
+    return _framed("figure", "Figure", "", number, escape(told), {})
+
+
 def box(text: str, verdicts: Mapping[str, str] | None = None, kind: str = "answer") -> Shown:
     """Return the box in which a chapter's answer stands; ``text`` is HTML."""
     kept = f' data-verdicts="{escape(json.dumps(dict(verdicts)))}"' if verdicts else ""
