@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -451,7 +452,12 @@ def _all_kept(n: int) -> dict[str, int]:
     return {"read": n, "kept": n} | dict.fromkeys(REASONS, 0)
 
 
-def _prose(language: str) -> Iterator[Example]:
+@cache
+def _prose(language: str) -> tuple[Example, ...]:
+    return tuple(_prose_examples(language))
+
+
+def _prose_examples(language: str) -> Iterator[Example]:
     """Yield the examples of the prose that is not held out: written ones, and translations both ways where there is English."""
     for piece in prose.pieces(language):
         yield from prose.written_examples(piece)
