@@ -131,11 +131,15 @@ def _asked(kind: str, text: str, language: str) -> str:
     return wording.format(name=LANGUAGE_NAMES[language], text=text) if text else ""
 
 
-def _parallel(row: Row, language: str) -> Iterable[Example]:
-    """Yield a sentence pair as translation both ways and, where it is long enough, as a continuation. Ours."""
-    english, target = _text(row["english"]), _text(row["target"])
+def _translations(english: str, target: str, language: str) -> Iterator[Example]:
     yield Example(_asked("to-target", english, language), target, "to-target")
     yield Example(_asked("to-english", target, language), english, "to-english")
+
+
+def parallel_examples(row: Row, language: str) -> Iterable[Example]:
+    """Yield a sentence pair as translation both ways and, where it is long enough, as a continuation. Ours."""
+    english, target = _text(row["english"]), _text(row["target"])
+    yield from _translations(english, target, language)
     words = target.split()
     if len(words) >= 6:  # worth cutting in two
         first, second = " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
@@ -213,7 +217,7 @@ SOURCES: Mapping[str, Source] = {source.name: source for source in (
            ("telugu_instruction", "telugu_input?", "telugu_output")),
     Source("ntrex", "language", {"sw": "swa", "bn": "ben", "te": "tel"}, "CC BY-SA 4.0",
            "GitHub's files (MicrosoftTranslator/NTREX): read in tests; the hub's copy of them: hub pages of other languages",
-           "davidstap/NTREX", ("*newstest2019-*.eng.txt", "*newstest2019-*.{}.txt"), (), _parallel),
+           "davidstap/NTREX", ("*newstest2019-*.eng.txt", "*newstest2019-*.{}.txt"), (), parallel_examples),
 )}  # fmt: skip
 
 
@@ -274,7 +278,7 @@ def _files(source: Source, language: str, root: Path) -> list[Path]:
     )
 
 
-def _aligned_rows(source: Source, language: str, root: Path) -> Iterator[Row]:
+def aligned_rows(source: Source, language: str, root: Path) -> Iterator[Row]:
     """Yield the lines of an English text and of its translation, pair by pair."""
     found = []
     for pattern in source.patterns(language):
@@ -419,7 +423,7 @@ def load_corpus(
 
 
 def _read(source: Source, language: str, root: Path) -> Iterator[Example]:
-    rows: Iterable[Row] = _aligned_rows(source, language, root)
+    rows: Iterable[Row] = aligned_rows(source, language, root)
     if columns := [column.format(source.names[language]) for column in source.columns]:
         rows = (row for file in _files(source, language, root) for _, row in files.rows(file, columns))
     return (example for row in rows for example in source.examples(row, language))
@@ -454,16 +458,13 @@ def _all_kept(n: int) -> dict[str, int]:
 
 @cache
 def _prose(language: str) -> tuple[Example, ...]:
-    return tuple(_prose_examples(language))
-
-
-def _prose_examples(language: str) -> Iterator[Example]:
-    """Yield the examples of the prose that is not held out: written ones, and translations both ways where there is English."""
+    """Return the examples of the prose that is not held out: written ones, and translations both ways where there is English."""
+    found: list[Example] = []
     for piece in prose.pieces(language):
-        yield from prose.written_examples(piece)
+        found += prose.written_examples(piece)
         if piece.english:
-            yield Example(_asked("to-target", piece.english, language), piece.text, "to-target")
-            yield Example(_asked("to-english", piece.text, language), piece.english, "to-english")
+            found += _translations(piece.english, piece.text, language)
+    return tuple(found)
 
 
 def formatted(corpus: Corpus, tokenizer: PreTrainedTokenizerBase | None = None) -> tuple[Example, ...]:

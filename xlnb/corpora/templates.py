@@ -46,9 +46,10 @@ SIZES = ("big", "small", "small", "middle")  # of the numbers a problem states; 
 ANY = "any"
 # Percent of number tuples that go to each split, in the order of SPLITS.
 _SHARES = (50, 10, 15, 25)
+_SPLIT_OF_SHARE = [split for split, percent in zip(SPLITS, _SHARES, strict=True) for _ in range(percent)]
 _TRIES = 5000  # draws for a problem before the search counts as long
 
-_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv,
 }  # fmt: skip
 Values = dict[str, int]
@@ -123,7 +124,7 @@ class _Language(NamedTuple):
 
 def _step(text: str, result: str) -> _Step:
     match text.split():
-        case left, sign, right if sign in _OPERATIONS:
+        case left, sign, right if sign in OPERATIONS:
             return _Step(left, sign, right, result)
     raise RequestError(f"step {text!r} in frames.yaml must be two names with + - * or / between them")
 
@@ -172,7 +173,6 @@ def _english_frames() -> Mapping[str, tuple[_Frame, tuple[_Wording, ...]]]:
     return frames
 
 
-@cache
 def numbers_split(numbers: tuple[int, ...]) -> str:
     """The split that a problem's numbers belong to, whatever the frame and whatever their order.
 
@@ -183,9 +183,7 @@ def numbers_split(numbers: tuple[int, ...]) -> str:
     True
     """
     digest = hashlib.sha256(",".join(map(str, sorted(numbers))).encode()).digest()
-    share = int.from_bytes(digest[:4], "big") % 100
-    tops = itertools.accumulate(_SHARES)
-    return next(split for split, top in zip(SPLITS, tops, strict=True) if share < top)
+    return _SPLIT_OF_SHARE[int.from_bytes(digest[:4], "big") % 100]
 
 
 def _results(frame: _Frame, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
@@ -193,7 +191,7 @@ def _results(frame: _Frame, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
     found, good = dict(values), True
     for step in frame.steps:
         left, right = found[step.left], found[step.right]
-        result = _OPERATIONS[step.sign](left, right)
+        result = OPERATIONS[step.sign](left, right)
         good = good & (result >= _RESULTS.start) & (result < _RESULTS.stop)
         if step.sign == "/":
             good = good & (left % right == 0)
@@ -241,8 +239,16 @@ def _pool(count: int) -> tuple[tuple[int, ...], ...]:
 
 
 @cache
-def _tuples(count: int, split: str) -> tuple[tuple[int, ...], ...]:
-    return tuple(numbers for numbers in _pool(count) if numbers_split(numbers) == split)
+def _by_split(count: int) -> dict[str, list[tuple[int, ...]]]:
+    """The pool, each tuple in the split that may use it."""
+    found: dict[str, list[tuple[int, ...]]] = {split: [] for split in SPLITS}
+    for numbers in _pool(count):
+        found[numbers_split(numbers)].append(numbers)
+    return found
+
+
+def _tuples(count: int, split: str) -> list[tuple[int, ...]]:
+    return _by_split(count)[split]
 
 
 @cache
@@ -271,9 +277,11 @@ def _too_many(split: str, n: int) -> RequestError:
 @lru_cache(maxsize=16)  # the same for every language
 def _deals(split: str, n: int, seed: int) -> tuple[_Deal, ...]:
     """The first n problems of a split, without a language; a longer run starts with the shorter one."""
-    if n > _at_most(split):
+    frames = _frames(split)
+    # Counting what there is needs every pool, so it is done ahead only where n is near what could be too much.
+    if n > 10_000 * len(frames) and n > _at_most(split):
         raise _too_many(split, n)
-    found = tuple(itertools.islice(_dealt(_frames(split), random.Random(f"xlnb templates {split} {seed}")), n))
+    found = tuple(itertools.islice(_dealt(frames, random.Random(f"xlnb templates {split} {seed}")), n))
     if len(found) < n:
         raise _too_many(split, n)
     return found
