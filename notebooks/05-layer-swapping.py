@@ -147,7 +147,7 @@ display(Markdown(told))
 #
 # ## What this does not show
 #
-# The language expert learned for a few minutes from sentences of a grammar; [the first chapter](00-a-first-swap.ipynb) shows what it
+# The language expert learned for a few minutes from prose; [the first chapter](00-a-first-swap.ipynb) shows what it
 # knows. Where a swap has little to gain, a map of swaps mostly shows what is lost by taking layers from the math expert. Five random
 # partitions are a few draws, and the intervals take them as given.
 #

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lively import lively
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from trainings import train_expert
@@ -47,16 +48,6 @@ EVERY = Evaluation(
     problems=4, generated=3, max_new_tokens=6, batch_size=3, generation_batch_size=2, readings=tuple(READINGS), shots=1
 )
 TRAINING = Training(steps=3, batch_size=2, learning_rate=1e-3, rank=4, max_length=1024, checkpoint_every=2)
-
-
-def lively(base):
-    """Make predictions depend strongly on what is read, so that a wrong position, mask or precision shows."""
-    with torch.no_grad():
-        for name, parameter in base.model.named_parameters():
-            if "_proj" in name:
-                parameter.mul_(8)
-        base.model.get_output_embeddings().weight.mul_(10)
-    return base
 
 
 def losses(base, folder, training):

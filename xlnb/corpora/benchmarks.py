@@ -611,6 +611,16 @@ def _with_shots(items: Iterable[Item], solved: Iterable[Item], shots: int) -> li
     return [replace(item, prompt=_solved(pools[item.group][:shots]) + item.prompt) for item in items]
 
 
+def continued(name: str, language: str, text: str, group: str = "") -> Item:
+    """A text of two words or more as an item: it is to be gone on with after its first word.
+
+    >>> continued("a", "sw", "Habari za asubuhi").completion
+    ' za asubuhi'
+    """
+    first, _, rest = text.partition(" ")
+    return Item(name, language, prompt=first, completion=f" {rest}", group=group)
+
+
 def prose_benchmark(language: str, n: int | None = None) -> Benchmark:
     """The first n held-out texts of the prose, fewer where there are no more, each given its first word: who knows the language.
 
@@ -618,10 +628,9 @@ def prose_benchmark(language: str, n: int | None = None) -> Benchmark:
     True
     """
     _check_counts(0, n)
-    texts = [(example.kind, *example.completion.partition(" ")) for example in prose.held_out_texts(language)]
+    texts = prose.held_out_texts(language)
     items = [
-        Item(f"held-out-{place:06}", language, prompt=first, completion=f" {rest}", group=kind)
-        for place, (kind, first, _, rest) in enumerate(texts)
+        continued(f"held-out-{place:06}", language, text.completion, text.kind) for place, text in enumerate(texts)
     ]
     note = "Texts of the package's own prose that no expert was trained on, each given its first word."
     return Benchmark("prose", language, "", tuple(items[:n]), note)

@@ -81,7 +81,7 @@ def _stated(problem: Problem) -> list[int]:
 
 
 def _calculated(left: int, sign: str, right: int) -> int:
-    return {"+": left + right, "-": left - right, "*": left * right, "/": left // right if right else 0}[sign]
+    return 0 if sign == "/" and not right else templates.OPERATIONS[sign](left, right)
 
 
 def _answer(steps: Recipe, problem: Problem) -> int | None:

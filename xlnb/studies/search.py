@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.corpora import Example, templates
-from xlnb.corpora.benchmarks import Benchmark, Item, prose_benchmark
-from xlnb.corpora.sources import SOURCES, Corpus, _aligned_rows, _parallel, formatted, load_corpus
+from xlnb.corpora.benchmarks import Benchmark, continued, prose_benchmark
+from xlnb.corpora.sources import SOURCES, Corpus, aligned_rows, formatted, load_corpus, parallel_examples
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import (
     EXACT_MATCH,
@@ -217,7 +217,7 @@ def examples(
         pairs = [
             {"english": e, "target": t} for e, t in (lines or {})[language][:NTREX_TRAINING] if len(e + t) < _LONGEST
         ]
-        found = [example for pair in pairs for example in _parallel(pair, language)]
+        found = [example for pair in pairs for example in parallel_examples(pair, language)]
         corpus = Corpus("ntrex", language, "language", tuple(filter(lambda e: e.prompt, found)), "", {})
         shuffled = list(formatted(corpus))
         random.Random(seed).shuffle(shuffled)
@@ -233,7 +233,7 @@ def examples(
 
 
 def _lines(folder: str | Path, language: str) -> list[tuple[str, str]]:
-    return [(row["english"], row["target"]) for row in _aligned_rows(SOURCES["ntrex"], language, Path(folder))]
+    return [(row["english"], row["target"]) for row in aligned_rows(SOURCES["ntrex"], language, Path(folder))]
 
 
 def _kept(checkpoint: Path, profile: Profile, lines: Mapping[str, Sequence[tuple[str, str]]]) -> list[int] | None:
@@ -251,10 +251,13 @@ def _kept(checkpoint: Path, profile: Profile, lines: Mapping[str, Sequence[tuple
         for text in (e.prompt, e.completion)
     ]
     # As they are read when scored, too: the first word, then the rest behind a space.
-    texts += [
-        text for pairs in lines.values() for _, t in pairs for text in (t.partition(" ")[0], " " + t.partition(" ")[2])
-    ]
+    scored = [continued("", code, line) for code, pairs in lines.items() for _, line in pairs]
+    texts += [text for item in scored for text in (item.prompt, item.completion)]
     return sorted({*kept, *kept_ids(AutoTokenizer.from_pretrained(checkpoint), texts).tolist()})
+
+
+def _is_measured(line: str) -> bool:
+    return len(line) < _LONGEST and bool(line.partition(" ")[2])
 
 
 def _scores(
@@ -269,10 +272,8 @@ def _scores(
     ]
     texts = {HELD_OUT: prose_benchmark(language)} if language in TARGETS else {}
     if lines.get(language):
-        held_out = [
-            (t.partition(" "), i) for i, (_, t) in enumerate(lines[language][NTREX_TRAINING:]) if len(t) < _LONGEST
-        ]
-        items = [Item(f"ntrex-{i}", language, first, f" {rest}") for (first, _, rest), i in held_out if rest]
+        held_out = enumerate(target for _, target in lines[language][NTREX_TRAINING:])
+        items = [continued(f"ntrex-{i}", language, text) for i, text in held_out if _is_measured(text)]
         texts[NTREX] = Benchmark("ntrex", language, "", tuple(items), "")
     for name, benchmark in texts.items():
         found.append((name, evaluate(base, benchmark, replace(asked, shots=0, generated=0, readings=(NLL,)))))
