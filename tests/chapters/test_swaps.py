@@ -226,9 +226,10 @@ def test_the_summary_says_what_the_verdicts_say(math_only, addition, f3):
 
 @pytest.fixture
 def first_chapter_alone(tmp_path, monkeypatch):
-    """The pocket study whose committed results are the first chapter's alone."""
+    """The pocket study whose committed results are the first chapter's alone, where there are no weights."""
     shutil.copytree(ROOT / "book" / "results" / "first-swap", tmp_path / "first-swap")
-    study = Study(PROFILES["pocket"], live=False, results=tmp_path)
+    without_weights = replace(PROFILES["pocket"], checkpoint=lambda: pytest.fail("the weights were asked for"))
+    study = Study(without_weights, live=False, results=tmp_path)
     monkeypatch.setattr(layer_swapping.home, "committed_study", lambda: study)
     return study
 

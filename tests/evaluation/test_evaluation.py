@@ -597,13 +597,7 @@ def test_settings_decide_what_is_read(base):
         other = asked(base, "en", replace(SMALL, **{"shots": 1, "generated": 0, **change}))
         assert len(other) == len(plain)
         assert (other["outcome"] - plain["outcome"]).abs().max() > 1e-3, change
-    assert set(plain["metric"]) == {
-        "nll",
-        "expression-nll",
-        "information",
-        "expression-information",
-        "twin-information",
-    }
+    assert set(plain["metric"]) == {"nll", "expression-nll", "information", "expression-information"}
 
 
 @pytest.mark.parametrize(

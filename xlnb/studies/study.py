@@ -280,12 +280,11 @@ class Study:
 
     def state(self, cell: Cell) -> str:
         """Say whether a cell is committed, made or missing, from files' columns alone."""
-        wanted = set(cell.readings)
-        for word, have in (("committed", set(self._committed(cell))), ("made", made_readings(cell.path))):
-            if wanted <= have:
-                return word
-            wanted -= have
-        return "missing"
+        wanted = set(cell.readings) - set(self._committed(cell))
+        if not wanted:
+            return "committed"
+        # Where nothing may be computed nothing made is read either, and a cell's place is not asked for: it takes the weights.
+        return "made" if self.live and wanted <= made_readings(cell.path) else "missing"
 
     def _committed(self, cell: Cell) -> dict[str, pd.DataFrame]:
         """Return the committed rows of a cell by reading: by all that made the model, or, without weights, by its names."""
