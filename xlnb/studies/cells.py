@@ -32,13 +32,12 @@ class Cell:
     @property
     def benchmark(self) -> Benchmark:
         """The problems."""
-        return _benchmark(replace(self.evaluation, readings=tuple(READINGS)), self.test_language)
+        return _benchmark(self.evaluation, self.test_language)
 
     @property
     def readings(self) -> tuple[str, ...]:
         """The readings that are asked for and that the problems (and the number of answers) allow."""
-        found = allowed(self.benchmark, self.evaluation.readings)
-        return tuple(reading for reading in found if self.evaluation.generated or not READINGS[reading].generates)
+        return _allowed(self.evaluation, self.test_language)
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -52,23 +51,18 @@ class Cell:
                 "partition": shares,
                 "experts": {slug: study.expert_spec(slug, self.partition) for slug in method.experts},
             },
-            "asked": self._asked,
+            "asked": _asked(self.evaluation, self.test_language)[0],
         }
-
-    @cached_property
-    def _asked(self) -> dict[str, Any]:
-        data = _fingerprint(replace(self.evaluation, readings=tuple(READINGS)), self.test_language)
-        return {"language": self.test_language, "evaluation": self.evaluation.spec(), "data": data}
 
     @cached_property
     def trained(self) -> str:
         """A digest of everything that made the model."""
         return artifacts.digest(self.spec["model"])[:16]
 
-    @cached_property
+    @property
     def asked(self) -> str:
         """A digest of what is asked; it takes no model, nor its weights."""
-        return artifacts.digest(self._asked)[:16]
+        return _asked(self.evaluation, self.test_language)[1]
 
     @cached_property
     def path(self) -> Path:
@@ -77,7 +71,7 @@ class Cell:
         parts = (self.method, self.partition, self.test_language, shots)
         name = "--".join(part.replace(" ", "-").replace("/", "-") for part in parts if part)
         digest = artifacts.digest([self.trained, self.asked])[:8]
-        return self.study.place(METHODS[self.method].experts) / "outcomes" / f"{name}-{digest}.parquet"
+        return self.study.place(METHODS[self.method].experts).joinpath("outcomes", f"{name}-{digest}.parquet")
 
     @property
     def split(self) -> str:
@@ -112,11 +106,25 @@ class Cell:
         }
 
 
+# A study asks the same of hundreds of models: what that is, is found once.
 @lru_cache(maxsize=64)
-def _benchmark(evaluation: Evaluation, language: str) -> Benchmark:
+def _problems(evaluation: Evaluation, language: str) -> Benchmark:
     return evaluation.asked(language)
 
 
+def _benchmark(evaluation: Evaluation, language: str) -> Benchmark:
+    """Return the problems, with what any reading may want of them."""
+    return _problems(replace(evaluation, readings=tuple(READINGS)), language)
+
+
 @lru_cache(maxsize=64)
-def _fingerprint(evaluation: Evaluation, language: str) -> str:
-    return _benchmark(evaluation, language).fingerprint
+def _allowed(evaluation: Evaluation, language: str) -> tuple[str, ...]:
+    found = allowed(_benchmark(evaluation, language), evaluation.readings)
+    return tuple(reading for reading in found if evaluation.generated or not READINGS[reading].generates)
+
+
+@lru_cache(maxsize=64)
+def _asked(evaluation: Evaluation, language: str) -> tuple[dict[str, Any], str]:
+    data = _benchmark(evaluation, language).fingerprint
+    spec = {"language": language, "evaluation": evaluation.spec(), "data": data}
+    return spec, artifacts.digest(spec)[:16]

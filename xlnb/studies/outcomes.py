@@ -66,8 +66,15 @@ def load_costs(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame
     return select(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), **filters)
 
 
+Files = tuple[tuple[Path, int], ...]  # with the time of the last change
+
+
+def _result_files(folder: Path) -> Files:
+    return tuple((path, path.stat().st_mtime_ns) for path in sorted(folder.glob("*/outcomes.parquet")))
+
+
 @lru_cache(maxsize=8)
-def _groups(files: tuple[tuple[Path, int], ...], columns: tuple[str, ...]) -> dict[tuple[Any, ...], pd.DataFrame]:
+def _groups(files: Files, columns: tuple[str, ...]) -> dict[tuple[Any, ...], pd.DataFrame]:
     import pandas as pd
 
     table = pd.concat([pd.read_parquet(path) for path, _ in files], ignore_index=True)
@@ -79,7 +86,7 @@ def committed_rows(folder: Path, wanted: Mapping[str, Any]) -> dict[str, pd.Data
 
     Raises RequestError where they are of models that were not made alike.
     """
-    files = tuple((path, path.stat().st_mtime_ns) for path in sorted(folder.glob("*/outcomes.parquet")))
+    files = _result_files(folder)
     rows = _groups(files, tuple(wanted)).get(tuple(wanted.values())) if files else None
     if rows is None:
         return {}
@@ -92,6 +99,26 @@ def committed_rows(folder: Path, wanted: Mapping[str, Any]) -> dict[str, pd.Data
             )
         found[str(metric)] = part.drop_duplicates("problem")
     return found
+
+
+@lru_cache(maxsize=8)
+def _readings(files: Files, columns: tuple[str, ...]) -> dict[tuple[Any, ...], set[str]]:
+    from pyarrow.parquet import ParquetFile
+
+    found: dict[tuple[Any, ...], set[str]] = {}
+    for path, _ in files:
+        file = ParquetFile(path)
+        if {*columns, "metric"} <= set(file.schema.names):
+            told = file.read(columns=[*columns, "metric"])
+            # As lists: pyarrow's own grouping imports pandas, which takes longer than all cells together.
+            for *values, metric in set(zip(*(told[name].to_pylist() for name in (*columns, "metric")), strict=True)):
+                found.setdefault(tuple(values), set()).add(metric)
+    return found
+
+
+def committed_readings(folder: Path, wanted: Mapping[str, Any]) -> set[str]:
+    """Return the metrics of :func:`committed_rows`, from the columns that say it alone; thousands of cells in a second."""
+    return _readings(_result_files(folder), tuple(wanted)).get(tuple(wanted.values()), set())
 
 
 def made_readings(path: Path) -> set[str]:

@@ -20,7 +20,15 @@ from xlnb.models.base import Base, Identity, device_name, identity, load_base
 from xlnb.paths import results_folder, runs_folder
 from xlnb.studies.cells import Cell
 from xlnb.studies.experiments import FIRST_SWAP, TARGET, Ask
-from xlnb.studies.outcomes import COLUMNS, committed_rows, committed_training, load_costs, load_outcomes, made_readings
+from xlnb.studies.outcomes import (
+    COLUMNS,
+    committed_readings,
+    committed_rows,
+    committed_training,
+    load_costs,
+    load_outcomes,
+    made_readings,
+)
 from xlnb.studies.profiles import Profile, named_profile
 from xlnb.studies.vocabulary import kept_of, vocabulary_spec
 from xlnb.training.experts import ALL, IN_LANGUAGE
@@ -119,14 +127,15 @@ class Study:
 
     def place(self, experts: Sequence[str]) -> Path:
         """Return the folder of what is made with these experts: the same for all languages where they saw but English."""
-        home = self.folder / self.profile.name / self.profile.model
+        home = self.profile.name, self.profile.model
         if not experts:
-            return home / "base"
+            return self.folder.joinpath(*home, "base")
         english = all(stream.is_english for slug in experts for stream in all_streams(slug))
         used = [self.math_data] if english else [self.math_data, self.language_data]
         names = [name_and_path(text)[0] for text in used]
         data = ["+".join(names)] if used != [MATH_DATA, LANGUAGE_DATA][: len(used)] else []
-        return home.joinpath(self.paradigm, "en" if english else self.language, *data, f"seed-{self.seed}")
+        language = "en" if english else self.language
+        return self.folder.joinpath(*home, self.paradigm, language, *data, f"seed-{self.seed}")
 
     @property
     def home(self) -> Path:
@@ -280,18 +289,20 @@ class Study:
 
     def state(self, cell: Cell) -> str:
         """Say whether a cell is committed, made or missing, from files' columns alone."""
-        wanted = set(cell.readings) - set(self._committed(cell))
+        committed = committed_readings(self.results, self._committed_as(cell)) if self.committed else set()
+        wanted = set(cell.readings) - committed
         if not wanted:
             return "committed"
         # Where nothing may be computed nothing made is read either, and a cell's place is not asked for: it takes the weights.
         return "made" if self.live and wanted <= made_readings(cell.path) else "missing"
 
+    def _committed_as(self, cell: Cell) -> dict[str, Any]:
+        """Return by which columns a cell's rows are found: by all that made the model, or, without weights, by its names."""
+        return {"trained": cell.trained, "asked": cell.asked} if self.live else cell.names
+
     def _committed(self, cell: Cell) -> dict[str, pd.DataFrame]:
-        """Return the committed rows of a cell by reading: by all that made the model, or, without weights, by its names."""
-        if not self.committed:
-            return {}
-        wanted = {"trained": cell.trained, "asked": cell.asked} if self.live else cell.names
-        return committed_rows(self.results, wanted)
+        """Return the committed rows of a cell by reading."""
+        return committed_rows(self.results, self._committed_as(cell)) if self.committed else {}
 
     def _rows(self, cell: Cell) -> pd.DataFrame:
         import pandas as pd
