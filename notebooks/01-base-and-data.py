@@ -115,8 +115,8 @@ display(Markdown(base_and_data.shortcuts_sentence(language)))
 # What the language expert reads is prose (Table 5): stories, dialogues, letters, explanations, questions about them and translations,
 # written for this book one by one. It is the world of the word problems without calculating: things are given, shared, missing and left
 # over, and there is not one digit. Its prompts look different from the problems'. That matters: language data in the very format of the
-# problems, but without calculations, would teach the model *not* to calculate there. One piece in ten is held out, to measure who
-# knows the language.
+# problems, but without calculations, would teach the model *not* to calculate there. One piece in ten is held out: half
+# of these to choose budgets by, half to measure who knows the language.
 
 # %%
 base_and_data.language_samples(language, n=3, number=5)

@@ -279,9 +279,11 @@ def test_an_other_problem_whose_twin_is_asked_gives_way_too(monkeypatch):
 
 @pytest.mark.parametrize("language", prose.PROSE_LANGUAGES)
 def test_prose_asks_for_held_out_texts_given_their_first_word(language):
-    benchmark = prose_benchmark(language)
-    texts = prose.held_out_texts(language)
+    benchmark, other = prose_benchmark(language), prose_benchmark(language, split="development")
+    texts = [text for split, text in prose.held_out_texts(language) if split == "scored"]
     assert well_formed(benchmark) and len(benchmark.items) == len(texts) >= 30
+    assert not {item.id for item in benchmark.items} & {item.id for item in other.items}
+    assert len(benchmark.items) + len(other.items) == len(prose.held_out_texts(language))
     assert [item.prompt + item.completion for item in benchmark.items] == [text.completion for text in texts]
     assert [item.group for item in benchmark.items] == [text.kind for text in texts]
     for item in benchmark.items:

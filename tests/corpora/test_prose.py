@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from xlnb.corpora import grammar, prose, sources, templates
-from xlnb.corpora.prose import KINDS, PROSE_LANGUAGES, held_out_texts, pieces, written_examples
+from xlnb.corpora.prose import HELD_OUT_SPLITS, KINDS, PROSE_LANGUAGES, held_out_texts, pieces, written_examples
 from xlnb.corpora.sources import load_corpus
 
 EVERY = {code: (*pieces(code), *pieces(code, held_out=True)) for code in PROSE_LANGUAGES}
@@ -130,7 +130,19 @@ def test_about_a_tenth_is_held_out_and_never_in_the_corpus(language):
     assert all(piece.text in read and piece.ask in read for piece in kept)  # and where it is not held out, it is found
     # Nor does a text that is held out come near one that is not.
     near = [grams(piece.text) for piece in kept]
-    assert max(nearest(grams(text.completion), near) for text in held_out_texts(language)) < 0.3
+    assert max(nearest(grams(text.completion), near) for _, text in held_out_texts(language)) < 0.3
+
+
+@each
+def test_half_of_what_is_held_out_is_for_choosing_and_half_for_measuring(language):
+    held_out = pieces(language, held_out=True)
+    halves = [[piece for piece in held_out if piece.split == split] for split in HELD_OUT_SPLITS]
+    assert sum(map(len, halves)) == len(held_out) and min(map(len, halves)) > len(held_out) / 3
+    assert {piece.split for piece in pieces(language)} == {"train"}
+    for split, half in zip(HELD_OUT_SPLITS, halves, strict=True):
+        written = {example.completion for piece in half for example in written_examples(piece)}
+        mine = [text.completion for part, text in held_out_texts(language) if part == split]
+        assert set(mine) <= written and len(mine) > 45
 
 
 @each

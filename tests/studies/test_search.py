@@ -47,7 +47,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(searching, "settings", lambda: TRIED)
     monkeypatch.setattr(searching, "NTREX_TRAINING", 15)
     plain = searching.prose_benchmark
-    monkeypatch.setattr(searching, "prose_benchmark", lambda language: plain(language, 5))
+    monkeypatch.setattr(searching, "prose_benchmark", lambda language, split: plain(language, 5, split))
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_data_of_the_language(language, data):
     assert len(found) == len(set(found)) == 200
     assert found != searching.examples(Setting("language", language, data, seed=1), 200)
     assert found[:50] == searching.examples(Setting("language", language, data), 50) or data == "grammar and prose"
-    held_out = {e.completion for e in prose.held_out_texts(language)}
+    held_out = {text.completion for _, text in prose.held_out_texts(language)}
     assert not held_out & {e.completion for e in found}
     written = set(formatted(load_corpus("prose", language)))
     assert len([e for e in found if e in written]) == {"grammar": 0, "grammar and prose": 100}.get(data, 200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from functools import lru_cache, partial
 from html import escape
@@ -245,8 +246,9 @@ def language_data_table(number: int | None = None) -> Shown:
     for code in prose.PROSE_LANGUAGES:
         examples = load_corpus("prose", code).examples
         translated = sum(example.kind.startswith("to-") for example in examples)
-        held_out, kinds = len(prose.held_out_texts(code)), len(templates.generic_kinds(code))
-        rows.append((LANGUAGE_NAMES[code], len(prose.pieces(code)), len(examples), translated, held_out, kinds))
+        held_out = Counter(split for split, _ in prose.held_out_texts(code))
+        halves, kinds = (held_out[split] for split in prose.HELD_OUT_SPLITS), len(templates.generic_kinds(code))
+        rows.append((LANGUAGE_NAMES[code], len(prose.pieces(code)), len(examples), translated, *halves, kinds))
     caption = (
         "The language data that ship with xlnb: prose, written piece by piece, and beside it a grammar that makes instructions "
         "of several kinds without end."
@@ -256,7 +258,8 @@ def language_data_table(number: int | None = None) -> Shown:
         "pieces of prose",
         "examples",
         "of these translations",
-        "texts held out",
+        "texts held out for choosing budgets",
+        "texts held out for measuring",
         "kinds of the grammar",
     ]
     return table(rows, columns, number=number, caption=caption)

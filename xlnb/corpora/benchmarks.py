@@ -621,16 +621,20 @@ def continued(name: str, language: str, text: str, group: str = "") -> Item:
     return Item(name, language, prompt=first, completion=f" {rest}", group=group)
 
 
-def prose_benchmark(language: str, n: int | None = None) -> Benchmark:
+def prose_benchmark(language: str, n: int | None = None, split: str = "scored") -> Benchmark:
     """The first n held-out texts of the prose, fewer where there are no more, each given its first word: who knows the language.
+
+    ``split`` is scored, or development: other pieces, by which budgets are chosen.
 
     >>> prose_benchmark("sw", n=2).items[0].answer is None
     True
     """
     _check_counts(0, n)
-    texts = prose.held_out_texts(language)
+    known("split of the prose", split, prose.HELD_OUT_SPLITS)
     items = [
-        continued(f"held-out-{place:06}", language, text.completion, text.kind) for place, text in enumerate(texts)
+        continued(f"held-out-{place:06}", language, text.completion, text.kind)
+        for place, (part, text) in enumerate(prose.held_out_texts(language))
+        if part == split
     ]
     note = "Texts of the package's own prose that no expert was trained on, each given its first word."
     return Benchmark("prose", language, "", tuple(items[:n]), note)

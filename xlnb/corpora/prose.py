@@ -1,7 +1,8 @@
 """Prose in a language, written for this package: the world of the word problems without calculating.
 
 A piece of `data/prose-<language>.yaml` is a short text that was asked for, three questions or tasks about it, and in every
-second piece its English. Some pieces, chosen by a hash, are held out: for measuring a language, never for training.
+second piece its English. Some pieces, chosen by a hash, are held out, never for training: half of them (development) for
+choosing budgets, the other half (scored) for measuring who knows a language.
 
 >>> pieces("sw")[0].kind in KINDS
 True
@@ -23,6 +24,7 @@ PROSE_LANGUAGES: tuple[str, ...] = tuple(
     match[1] for name in grammar.data_names() if (match := re.fullmatch(r"prose-([a-z]{2,3})\.yaml", name))
 )
 _HELD_OUT = 10  # one piece in so many
+HELD_OUT_SPLITS = ("development", "scored")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,16 @@ class Piece:
     @property
     def held_out(self) -> bool:
         """Whether no expert may see it: decided by a hash of the text, so that no order matters."""
-        return hashlib.sha256(self.text.encode()).digest()[0] % _HELD_OUT == 0
+        return _hashed(self.text)[0] % _HELD_OUT == 0
+
+    @property
+    def split(self) -> str:
+        """What the piece is for: train, development or scored."""
+        return HELD_OUT_SPLITS[_hashed(self.text)[1] % len(HELD_OUT_SPLITS)] if self.held_out else "train"
+
+
+def _hashed(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 @cache
@@ -78,11 +89,16 @@ def written_examples(piece: Piece) -> Iterator[Example]:
         yield Example(f"{piece.text}\n{asked}", answered, "question")
 
 
-def held_out_texts(language: str) -> tuple[Example, ...]:
-    """The texts and answers of held-out pieces that have six words or more, without prompts: for asking who knows a language.
+def held_out_texts(language: str) -> tuple[tuple[str, Example], ...]:
+    """The texts and answers of held-out pieces that have six words or more, without prompts, each with its split: for asking
+    who knows a language.
 
-    >>> {example.prompt for example in held_out_texts("sw")}
-    {''}
+    >>> {split for split, _ in held_out_texts("sw")} == {"development", "scored"}
+    True
     """
-    examples = (example for piece in pieces(language, held_out=True) for example in written_examples(piece))
-    return tuple(Example("", e.completion, e.kind) for e in examples if len(e.completion.split()) >= 6)
+    return tuple(
+        (piece.split, Example("", example.completion, example.kind))
+        for piece in pieces(language, held_out=True)
+        for example in written_examples(piece)
+        if len(example.completion.split()) >= 6
+    )

@@ -15,7 +15,7 @@ class Evaluation:
     """What is asked of a model, and how: the same for all methods of a comparison."""
 
     benchmark: str = "templates"  # or prose (held-out text), mgsm, belebele, global-mmlu
-    split: str = "scored"  # of the templates corpus; the others have one
+    split: str = "scored"  # of the templates corpus and the prose; the others have one
     problems: int = 200  # problems whose solutions are scored by likelihood
     generated: int = 64  # of these, the first so many are answered by generation
     shots: int = 2  # worked examples before each problem
@@ -47,7 +47,7 @@ class Evaluation:
         """Return the benchmark with the problems of a language, as :func:`xlnb.corpora.benchmarks.load_benchmark` does."""
         options: dict[str, Any] = {"n": self.problems, "shots": self.shots}
         if self.benchmark == "prose":
-            options = {"n": self.problems}
+            options = {"n": self.problems, "split": self.split}
         if self.benchmark == "templates":
             options |= {name: getattr(self, name) for name in ("split", "problem_seed", "exemplar_seed")}
         if self.benchmark == "mgsm":

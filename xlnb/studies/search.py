@@ -270,7 +270,7 @@ def _scores(
     found = [
         (metric, part) for metric, part in evaluate(base, asked.asked(language), asked).groupby("metric", sort=False)
     ]
-    texts = {HELD_OUT: prose_benchmark(language)} if language in TARGETS else {}
+    texts = {HELD_OUT: prose_benchmark(language, split="development")} if language in TARGETS else {}
     if lines.get(language):
         held_out = enumerate(target for _, target in lines[language][NTREX_TRAINING:])
         items = [continued(f"ntrex-{i}", language, text) for i, text in held_out if _is_measured(text)]

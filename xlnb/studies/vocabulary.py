@@ -50,7 +50,7 @@ def vocabulary_texts(languages: Sequence[str]) -> list[str]:
             n = 400 if split == "few-shot" else 3000
             texts += [e.prompt + e.completion for e in templates.math_examples(code, split, n, seed=1000)]
         if code in prose.PROSE_LANGUAGES:
-            read = formatted(load_corpus("prose", code)) + prose.held_out_texts(code)
+            read = formatted(load_corpus("prose", code)) + tuple(text for _, text in prose.held_out_texts(code))
             texts += [text for e in read for text in (e.prompt, e.completion)]
         if code != "en":
             for seed in range(1000, 1005):
