@@ -157,8 +157,13 @@ display(first_swap.answers_table(outcomes, language))
 #
 # The problems come from a grammar with few situations: another *kind* of problem may differ more than the intervals say. Learning rate
 # and steps are a first guess, the same for both experts: the search over them was not finished. And whoever gains by the primary
-# metric has learned which numbers to take, not which operation: by twins neither expert reads better than the base.
-#
+# metric has mostly learned which numbers to take. Which operation? Twins tell: problems with the same numbers and nearly the same words.
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + first_swap.twins_sentence(study)
+display(Markdown(told))
+
+# %% [markdown]
 # ## Exercises
 #
 # 1. Which partition makes the swap the math expert itself? Check it on the task vectors above.

@@ -80,9 +80,11 @@ def test_the_table_of_the_language_data_counts_pieces_and_examples():
         pieces = prose.pieces(code)
         translations = [piece for piece in pieces if piece.english]
         written = sum(1 + len(piece.answered) for piece in pieces)
-        splits, kinds = [split for split, _ in prose.held_out_texts(code)], len(templates.generic_kinds(code))
+        splits = [split for split, _ in prose.held_out_texts(code)]
+        halves = [splits.count(split) for split in ("development", "scored")]
+        kinds = len(templates.generic_kinds(code))
         assert [int(cell) for cell in row[1:]] == [
-            len(pieces), written + 2 * len(translations), 2 * len(translations), splits.count("development"), splits.count("scored"), kinds,
+            len(pieces), written + 2 * len(translations), 2 * len(translations), *halves, kinds,
         ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, how_to_read
 from xlnb.chapters.pictures import Foreign, Shown, panels, picture, table
 from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, lowered, standing, unjudged
 from xlnb.corpora import templates
-from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS
+from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS, TWIN_CHOICE
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
 from xlnb.stats import crossed_interval
@@ -160,6 +160,16 @@ def lesson(rivals: pd.DataFrame) -> str:
     elif word[claims.MATH_EXPERT] == BETTER:
         told.append("And the language expert's layers add something that the math expert alone does not have.")
     return " ".join(told)
+
+
+def twins_sentence(study: Study) -> str:
+    """Return in words whether either expert tells twins apart better than the base does; by intervals, no verdict."""
+    pairs = tuple(((slug, ""), ("base", "")) for slug in ("math-only", "language-only"))
+    found = comparisons.contrasts(study.repeated(experiments.EVERY_READING), pairs, study.language, (TWIN_CHOICE,))
+    told = ", ".join(f"{in_prose(row.method_a)} {improved(row)}" for row in found.itertuples())
+    better = [in_prose(row.method_a) for row in found.itertuples() if row.low > 0]
+    read = f"So {listed(better)} may read" if better else "So neither expert clearly reads"
+    return f"Twins told apart, against the base: {told}. {read} better than the base."
 
 
 def own_run(study: Study, *families: comparisons.Family) -> pd.DataFrame | None:

@@ -418,14 +418,20 @@ def twins_sentence(outcomes: pd.DataFrame) -> str:
     told = []
     for arm in ("base", *ORACLE_BUDGETS):
         apart, gained = (
-            100 * select(outcomes, metric=TWIN_CHOICE, method=arm)["outcome"].mean(),
-            select(outcomes, metric=TWIN_INFORMATION, method=arm)["outcome"].mean(),
+            _level(select(outcomes, metric=metric, method=arm), form, factor)
+            for metric, form, factor in ((TWIN_CHOICE, ".0f", 100), (TWIN_INFORMATION, ".2f", 1))
         )
-        told.append(f"{label(arm)}: {apart:.0f} % of the twins, {digits(gained, '.3f')} nats per token")
+        told.append(f"{label(arm)}: {apart} % of the twins, {gained} nats per token")
     return (
-        f"Twins told apart, and information gained on the twin. {'; '.join(told)}. A coin tells 25 % apart, a "
-        "reader of the numbers alone none."
+        "Twins told apart, and information gained on the twin, with intervals over trainings and problems. "
+        f"{'; '.join(told)}. A coin tells 25 % apart, a reader of the numbers alone none."
     )
+
+
+def _level(part: pd.DataFrame, form: str, factor: float) -> str:
+    """Return an arm's mean outcome with its interval over trainings and problems."""
+    i = stats.crossed_interval(part.pivot(index="seed", columns="problem", values="outcome").to_numpy())
+    return bracketed(factor * i.value, factor * i.low, factor * i.high, form)
 
 
 def _title(metric: str | None) -> str:
