@@ -27,10 +27,8 @@ def test_the_sentence_says_which_trick_and_how_much(few):
     told = bluffing.bluffs_sentence("sw")
     reader, share = bluffing.best_bluff(EXPRESSION_INFORMATION, "sw")
     assert f"{share:.0%} (*{reader}*)" in told and "likelihood" not in told
-    assert (
-        f"Numbers alone get {few['numbers alone', EXPRESSION_INFORMATION] / few[bluffing.UNDERSTANDS, EXPRESSION_INFORMATION]:.0%}"
-        in told
-    )
+    alone, understands = (few[name, EXPRESSION_INFORMATION] for name in ("numbers alone", bluffing.UNDERSTANDS))
+    assert f"Numbers alone get {alone / understands:.0%}" in told
 
 
 def test_the_text_of_the_chapter_holds():
