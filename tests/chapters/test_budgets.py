@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from xlnb.chapters import budgets
-from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY
+from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, TWIN_CHOICE
 from xlnb.studies.search import BASE, HELD_OUT, MANY, NTREX, PARALLEL, PROSE, Setting
 
 LESS_IS_BETTER = {NLL, EXPRESSION_NLL, HELD_OUT, NTREX}
@@ -32,10 +32,11 @@ def outcomes(setting, language, metrics, gain=0.0):
             rows.append((metric, PROBLEMS[i], float(value > 2.9) if metric in SHARES else value))
     frame = pd.DataFrame(rows, columns=["metric", "problem", "outcome"])
     told = {name: getattr(setting, name) for name in ("expert", "language", "data", "steps", "rate", "seed")}
+    frame["shots"] = [2 if metric in SHARES else 0 for metric in frame["metric"]]
     return frame.assign(**told, test_language=language, loss=1.0, tokens=1000, seconds_of_training=float(setting.steps))
 
 
-ON_PROBLEMS = (NLL, EXPRESSION_NLL, PRIMARY, EXPRESSION)
+ON_PROBLEMS = (NLL, EXPRESSION_NLL, PRIMARY, TWIN_CHOICE, EXPRESSION)
 IN_LANGUAGE = (*ON_PROBLEMS, HELD_OUT)
 
 
@@ -85,18 +86,19 @@ def test_the_table_of_math_experts(found):
     head, *rows = cells(budgets.math_table(found))
     assert head == [
         "data", "steps", "rate",
-        "information gained on the calculations (nats), English", "calculations right (points), English",
-        "information gained on the calculations (nats), Swahili", "calculations right (points), Swahili",
+        "information gained on the calculations (nats), English", "twins told apart (points), English",
+        "calculations right (points), English", "information gained on the calculations (nats), Swahili",
+        "twins told apart (points), Swahili", "calculations right (points), Swahili",
     ]  # fmt: skip
     assert [row[:3] for row in rows] == [[MANY, "60", "0.00015"], [MANY, "90", "0.0003"]]
-    assert rows[0][3].startswith("+0.33 [+0.3") and rows[0][5:] == ["–", "–"], "not asked in Swahili"
-    assert rows[1][3].startswith("+0.55 [") and rows[1][5].startswith("+0.22 [")
+    assert rows[0][3].startswith("+0.33 [+0.3") and rows[0][6:] == ["–", "–", "–"], "not asked in Swahili"
+    assert rows[1][3].startswith("+0.55 [") and rows[1][6].startswith("+0.22 [")
     right = (
         found[(found["metric"] == EXPRESSION) & (found["test_language"] == "en")]
         .groupby(["expert", "steps"])["outcome"]
         .mean()
     )
-    assert rows[1][4].startswith(f"+{100 * (right['math', 90] - right[BASE, 0]):.1f} [")
+    assert rows[1][5].startswith(f"+{100 * (right['math', 90] - right[BASE, 0]):.1f} [")
 
 
 def test_the_table_of_a_language_s_experts(found):

@@ -14,6 +14,7 @@ from xlnb.errors import RequestError
 from xlnb.studies import search as searching
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.search import (
+    CALCULATION,
     HELD_OUT,
     LANGUAGE_DATA,
     MANY,
@@ -157,9 +158,11 @@ def test_no_scored_problem_and_no_merge(tmp_path, monkeypatch, ntrex):
     assert len(vectors) == len(experts) == 3
     assert all(vector is expert for vector, expert in zip(vectors, experts, strict=True)), "each expert as it is"
     problems = [(benchmark, evaluation) for benchmark, evaluation in asked if benchmark.name == "templates"]
-    assert [benchmark.language for benchmark, _ in problems] == ["en", "sw", "sw", "sw"]
+    asked_for = [(benchmark.language, evaluation.shots) for benchmark, evaluation in problems]
+    assert asked_for == [(language, shots) for language in ("en", "sw", "sw", "sw") for shots in (0, 2)]
     for benchmark, evaluation in problems:
-        assert evaluation.split == "development" and len(benchmark.items) == SMOKE.searched
+        assert evaluation.split == "development"
+        assert len(benchmark.items) == (SMOKE.answered if evaluation.shots else SMOKE.searched)
         assert all(item.id.startswith("development-") for item in benchmark.items)
     frames = {problem.frame for code in ("en", "sw") for problem in templates.problems(code, "scored", 200)}
     assert not frames & {item.group for benchmark, _ in problems for item in (*benchmark.items, *benchmark.others)}
@@ -170,16 +173,17 @@ def test_what_a_search_reads(tmp_path, ntrex):
     search(SMOKE, tmp_path / "found", ntrex)
     found = collected(tmp_path / "found")
     assert list(found.columns) == ["expert", "language", "data", "steps", "rate", "seed", "loss", "tokens",
-                                   "seconds_of_training", "test_language", "metric", "problem", "outcome"]  # fmt: skip
+                                   "seconds_of_training", "test_language", "shots", "metric", "problem", "outcome"]  # fmt: skip
     math, oracle, parallel = (found[found["data"] == setting.data] for setting in TRIED)
     assert set(math["test_language"]) == {"en", "sw"} and set(math["language"]) == {"en"}
     assert set(oracle["test_language"]) == set(parallel["test_language"]) == {"sw"}
-    counts = found.groupby(["data", "test_language", "metric"])["problem"].nunique()
-    assert set(math.loc[math["test_language"] == "en", "metric"]) == set(READ)
-    for (_, language, metric), n in counts.items():
-        assert n == {HELD_OUT: 5, NTREX: 5, "exact-match": SMOKE.answered, "expression": SMOKE.answered}.get(
-            metric, SMOKE.searched
-        )
+    counts = found.groupby(["data", "test_language", "shots", "metric"])["problem"].nunique()
+    english = math[math["test_language"] == "en"]
+    assert {shots: set(part["metric"]) for shots, part in english.groupby("shots")} == {
+        shots: set(readings) for shots, readings in READ.items()
+    }
+    for (_, language, shots, metric), n in counts.items():
+        assert n == (5 if metric in (HELD_OUT, NTREX) else SMOKE.answered if shots else SMOKE.searched)
         assert language == "sw" or metric not in (HELD_OUT, NTREX)
     assert {HELD_OUT, NTREX} <= set(parallel["metric"])
     assert found["outcome"].notna().all() and (found["loss"] > 0).all() and (found["tokens"] > 0).all()
@@ -187,10 +191,11 @@ def test_what_a_search_reads(tmp_path, ntrex):
 
 
 def test_the_base_is_tried_in_every_language_and_trains_nothing(tmp_path, monkeypatch, trained):
-    monkeypatch.setattr(searching, "settings", lambda: (Setting(searching.BASE, "en"),))
-    search(replace(SMOKE, searched=2, answered=0), tmp_path / "found")
+    bases = tuple(setting for setting in settings() if setting.expert == searching.BASE)
+    monkeypatch.setattr(searching, "settings", lambda: bases)
+    search(replace(SMOKE, searched=2, answered=2), tmp_path / "found")
     found = collected(tmp_path / "found")
-    assert list(dict.fromkeys(found["test_language"])) == ["en", *TARGETS] and trained == []
+    assert set(found["test_language"]) == {"en", *TARGETS} and trained == []
     assert set(found["tokens"]) == {0} and found["loss"].isna().all()
 
 
@@ -234,7 +239,7 @@ def test_the_settings_are_of_single_experts():
         (expert, code) for expert in ("language", "oracle") for code in TARGETS
     }
     assert {s.data for s in tried if s.expert == "language"} == set(LANGUAGE_DATA)
-    assert {s.data for s in tried if s.expert == "math"} == {MANY, PARALLEL}
+    assert {s.data for s in tried if s.expert == "math"} == {MANY, PARALLEL, CALCULATION}
     assert all(setting.steps and setting.rate for setting in tried if setting.expert != "base")
     assert NTREX_TRAINING < 1997, "lines of NTREX: some are left to measure"
 
@@ -263,6 +268,12 @@ def test_data_of_calculations():
     )
     assert len(many) == 30 and not {e.kind for e in many} & {e.kind for e in parallel}
     assert all(e.prompt.startswith("Question: ") for e in many + parallel)
+    firsts = searching.examples(replace(MATH, data=CALCULATION), 30)
+    for first, whole in zip(firsts, many, strict=True):
+        assert (first.prompt, first.kind) == (whole.prompt, whole.kind) and whole.completion.startswith(
+            first.completion
+        )
+        assert re.fullmatch(r" \d+ [-+*/] \d+ = \d+\.", first.completion)
 
 
 # --- what is published -----------------------------------------------------------------------------------

@@ -10,38 +10,45 @@ import pandas as pd
 from xlnb.chapters.pictures import Shown, box, table
 from xlnb.chapters.words import amount, bracketed, bullets, listed
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import EXPRESSION, PRIMARY, READINGS
+from xlnb.evaluation.readings import EXPRESSION, PRIMARY, READINGS, TWIN_CHOICE
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import Interval, mean_interval
 from xlnb.studies.outcomes import select
-from xlnb.studies.search import BASE, HELD_OUT, NTREX, PROSE, TARGETS, committed_search
+from xlnb.studies.search import BASE, HELD_OUT, NTREX, PROSE, READ, TARGETS, committed_search
 
 _SETTING = ["expert", "language", "data", "steps", "rate"]
+_ON_PROBLEMS = (PRIMARY, TWIN_CHOICE, EXPRESSION)
+_SHOWN_EXAMPLES = (
+    f"Answers were written behind {max(READ)} worked examples; all else is read without any, as experts are trained."
+)
 
 
 def against_base(found: pd.DataFrame) -> pd.DataFrame:
     """Return what each setting of a search gains over the base by each metric, signed so that more is better.
 
-    The setting's columns, test_language, metric, gain (an :class:`xlnb.stats.Interval` over problems, each paired with the
+    The setting's columns, test_language, shots, metric, gain (an :class:`xlnb.stats.Interval` over problems, each paired with the
     base's), and seconds_of_training. Source: ours.
     """
-    base = found[found["expert"] == BASE].set_index(["test_language", "metric", "problem"])["outcome"].sort_index()
+    keys = ["test_language", "shots", "metric"]
+    base = found[found["expert"] == BASE].set_index([*keys, "problem"])["outcome"].sort_index()
     rows = []
-    for key, part in found[found["expert"] != BASE].groupby([*_SETTING, "test_language", "metric"], sort=False):
-        language, metric = str(key[-2]), str(key[-1])
+    for key, part in found[found["expert"] != BASE].groupby([*_SETTING, *keys], sort=False):
+        metric = str(key[-1])
         own = part.set_index("problem")["outcome"]
-        gain = own - base.loc[language, metric].reindex(own.index)
+        gain = own - base.loc[key[-3:]].reindex(own.index)
         higher = metric in READINGS and READINGS[metric].higher_is_better
         told = {
             "gain": mean_interval((gain if higher else -gain).to_numpy()),
             "seconds": part["seconds_of_training"].iloc[0],
         }
-        rows.append(dict(zip([*_SETTING, "test_language", "metric"], key, strict=True)) | told)
+        rows.append(dict(zip([*_SETTING, *keys], key, strict=True)) | told)
     return pd.DataFrame(rows)
 
 
-def _gain(gains: pd.DataFrame, **wanted: Any) -> Interval | None:
-    found = select(gains, **wanted)["gain"]
+def _gain(gains: pd.DataFrame, metric: str, **wanted: Any) -> Interval | None:
+    """Return a gain, of answers behind worked examples, of all else without any; None where it was not measured."""
+    shots = max(READ) if metric in READINGS and READINGS[metric].generates else 0
+    found = select(gains, metric=metric, shots=shots, **wanted)["gain"]
     return None if found.empty else found.iloc[0]
 
 
@@ -70,20 +77,20 @@ def search_tables(language: str) -> list[Shown]:
 def math_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return what math experts gain over the base, a row a budget: in English and in Swahili, on development problems."""
     gains = select(against_base(found), expert="math")
+    asked = [(code, metric) for code in ("en", TARGETS[0]) for metric in _ON_PROBLEMS]
     rows = []
     for key, part in gains.groupby(["data", "steps", "rate"], sort=True):
-        asked = [(code, metric) for code in ("en", TARGETS[0]) for metric in (PRIMARY, EXPRESSION)]
-        told = [_told(_gain(part, test_language=code, metric=metric), metric) for code, metric in asked]
+        told = [_told(_gain(part, metric, test_language=code), metric) for code, metric in asked]
         rows.append((*_named(key), *told))
     columns = [
         "data",
         "steps",
         "rate",
-        *(f"{_short(m)}, {LANGUAGE_NAMES[c]}" for c in ("en", TARGETS[0]) for m in (PRIMARY, EXPRESSION)),
+        *(f"{_short(metric)}, {LANGUAGE_NAMES[code]}" for code, metric in asked),
     ]
     caption = (
         "Math experts by data, steps and peak rate: what each gains over the base on development problems, with 95 % intervals "
-        "over problems. One training each."
+        f"over problems. One training each. {_SHOWN_EXAMPLES}"
     )
     return table(rows, columns, number=number, caption=caption)
 
@@ -93,14 +100,14 @@ def language_table(found: pd.DataFrame, language: str, number: int | None = None
     gains = select(against_base(found), language=language)
     rows = []
     for key, part in gains.groupby(["expert", "data", "steps", "rate"], sort=True):
-        told = [_told(_gain(part, metric=metric), metric) for metric in (HELD_OUT, NTREX, PRIMARY, EXPRESSION)]
+        told = [_told(_gain(part, metric), metric) for metric in (HELD_OUT, NTREX, *_ON_PROBLEMS)]
         rows.append((("oracle: " if key[0] == "oracle" else "") + str(key[1]), *_named(key[1:])[1:], *told))
     caption = (
         f"{LANGUAGE_NAMES[language]} experts by data, steps and peak rate, against the base: likelihood of held-out prose "
         "and of lines of NTREX-128 (in nats per token, more is better), and development problems. 95 % intervals over texts or "
-        "problems, one training each."
+        f"problems, one training each. {_SHOWN_EXAMPLES}"
     )
-    columns = ["data", "steps", "rate", "held-out prose", "NTREX", _short(PRIMARY), _short(EXPRESSION)]
+    columns = ["data", "steps", "rate", "held-out prose", "NTREX", *map(_short, _ON_PROBLEMS)]
     return table(rows, columns, number=number, caption=caption)
 
 
@@ -123,7 +130,7 @@ def sentences(found: pd.DataFrame, steps: int, rate: float) -> str:
     lines = []
     math = select(gains, expert="math", data="many frames", test_language="en")
     if len(math):
-        told = [f"{_told(_gain(math, metric=m), m)} {_unit(m)} by {READINGS[m].title}" for m in (PRIMARY, EXPRESSION)]
+        told = [f"{_told(_gain(math, m), m)} {_unit(m)} by {READINGS[m].title}" for m in (PRIMARY, EXPRESSION)]
         lines.append(f"The math expert gains {listed(told)} on English problems of situations that it never saw.")
     for language in TARGETS:
         mine = select(gains, expert="language", language=language, data=PROSE)
@@ -134,11 +141,11 @@ def sentences(found: pd.DataFrame, steps: int, rate: float) -> str:
 
 def _language_line(gains: pd.DataFrame, language: str) -> str:
     texts = [
-        f"{name} by {_told(_gain(gains, metric=metric), metric)} nats per token"
+        f"{name} by {_told(_gain(gains, metric), metric)} nats per token"
         for metric, name in ((HELD_OUT, "held-out prose"), (NTREX, "lines of NTREX-128"))
-        if _gain(gains, metric=metric) is not None
+        if _gain(gains, metric) is not None
     ]
-    primary = _gain(gains, metric=PRIMARY)
+    primary = _gain(gains, PRIMARY)
     assert primary is not None
     clear = (
         "above the base"

@@ -46,7 +46,7 @@ PROFILES = {
     ),
     "pocket": Profile(
         "pocket", "gemma-3-270m", depth=18, languages=("sw", "bn", "te"), trimmed=True, checkpoint=pocket_checkpoint,
-        examples=720, training=Training(), evaluation=Evaluation(), development=96, answered=48, searched=120,
+        examples=720, training=Training(), evaluation=Evaluation(), development=96, answered=48, searched=96,
     ),
 }  # fmt: skip
 

@@ -42,7 +42,12 @@ if TYPE_CHECKING:
 
 TARGETS = ("sw", "bn", "te")
 BASE = "base"
-READ = (NLL, EXPRESSION_NLL, INFORMATION, EXPRESSION_INFORMATION, *TWINS, EXPRESSION, EXACT_MATCH)
+# What is read, by worked examples before each problem: without them, as experts are trained, and with as many as a study shows,
+# of fewer problems, since those examples show a base how answers look.
+READ = {
+    0: (NLL, EXPRESSION_NLL, INFORMATION, EXPRESSION_INFORMATION, *TWINS),
+    2: (EXPRESSION_INFORMATION, *TWINS, EXPRESSION, EXACT_MATCH),
+}
 NTREX_TRAINING = 1600  # lines; the others measure
 _LONGEST = 600  # characters of a line of NTREX with its translation
 
@@ -65,6 +70,7 @@ class Setting:
 
 
 MANY, PARALLEL = "many frames", "parallel frames"
+CALCULATION = "many frames, first calculation"  # of each solution nothing else is learned
 PROSE, NTREX, HELD_OUT = "prose", "NTREX", "held-out prose"
 LANGUAGE_DATA = (PROSE, "grammar", "prose without translations", "grammar and prose", NTREX)
 
@@ -75,28 +81,24 @@ def settings() -> tuple[Setting, ...]:
     >>> len({setting.name for setting in settings()}) == len(settings())
     True
     """
-    budgets = [(steps, rate) for steps in (90, 60) for rate in (1.5e-4, 3e-4, 7e-5, 6e-4)]
-    middle, high = budgets[:2]
-    found = [Setting(BASE, "en")]
-    found += [Setting("math", "en", MANY, *budget) for budget in budgets[:3]]
-    found += [Setting("language", "sw", PROSE, *budget) for budget in budgets[:3]]
-    found += [Setting("language", language, PROSE, *budget) for language in TARGETS[1:] for budget in (middle, high)]
-    found += [Setting("oracle", "sw", PARALLEL, *budget) for budget in (middle, high)]
-    found += [Setting("math", "en", PARALLEL, *middle), Setting("math", "en", MANY, *budgets[3])]
-    found += [Setting("language", "sw", data, *middle) for data in LANGUAGE_DATA if data != PROSE]
-    longer = [(180, 1.5e-4), (180, 3e-4)]
-    found += [Setting("language", language, PROSE, *budget) for language in TARGETS for budget in longer]
-    found += [Setting("math", "en", MANY, *budget) for budget in (*budgets[4:], *longer)]
-    found += [Setting("oracle", language, PARALLEL, *budget) for language in TARGETS[1:] for budget in (middle, high)]
+    short, long = (90, 1.5e-4), (240, 3e-4)
+    others = [(90, rate) for rate in (3e-4, 7e-5, 6e-4)] + [(60, 1.5e-4), (240, 1.5e-4), (480, 3e-4)]
+    first, *rest = TARGETS
+    found = [Setting(BASE, "en"), Setting(BASE, first)]
+    found += [Setting("math", "en", MANY, *budget) for budget in (long, short)]
+    found += [Setting("language", first, PROSE, *budget) for budget in (short, long)]
+    found += [Setting("math", "en", CALCULATION, *long), Setting("oracle", first, PARALLEL, *long)]
+    found += [Setting(BASE, language) for language in rest]
+    found += [Setting("language", language, PROSE, *budget) for language in rest for budget in (short, long)]
+    found += [Setting("math", "en", MANY, *budget) for budget in others]
+    found += [Setting("math", "en", PARALLEL, *short), Setting("oracle", first, PARALLEL, *short)]
+    found += [Setting("language", first, data, *short) for data in LANGUAGE_DATA if data != PROSE]
+    found += [Setting("language", first, PROSE, *budget) for budget in others]
+    found += [Setting("oracle", language, PARALLEL, *budget) for language in rest for budget in (long, short)]
     found += [
-        Setting("language", language, data, *middle)
-        for language in TARGETS[1:]
-        for data in LANGUAGE_DATA
-        if data != PROSE
+        Setting("language", language, data, *short) for language in rest for data in LANGUAGE_DATA if data != PROSE
     ]
-    found += [Setting("language", "sw", data, *high) for data in LANGUAGE_DATA if data != PROSE]
-    found += [Setting("language", "sw", PROSE, *budget) for budget in budgets[4:7]]
-    found += [Setting("oracle", "sw", PARALLEL, *budget) for budget in longer]
+    found += [Setting("language", first, data, *long) for data in LANGUAGE_DATA if data != PROSE]
     return tuple(found)
 
 
@@ -174,7 +176,7 @@ def _tried(
 ) -> dict[str, Any]:
     """Train by a setting and return its scores; the expert itself is not kept."""
     if setting.expert == BASE:
-        scores = [row for code in ("en", *TARGETS) for row in _scores(base, profile, code, lines)]
+        scores = _scores(base, profile, setting.language, lines)
         return {"loss": None, "tokens": 0, "seconds_of_training": 0.0, "scores": scores}
     n = setting.steps * profile.training.batch_size
     training = replace(
@@ -187,7 +189,7 @@ def _tried(
     seconds = round(time.time() - started, 1)
     history = artifacts.read_json(folder / "history.json")
     with applied(base.model, TaskVector.of_expert(folder, base.folder)):
-        languages = ("en", "sw") if setting.language == "en" else (setting.language,)
+        languages = ("en", TARGETS[0]) if setting.language == "en" else (setting.language,)
         scores = [row for code in languages for row in _scores(base, profile, code, lines)]
     shutil.rmtree(folder)
     loss = sum(step["loss"] for step in history[-10:]) / len(history[-10:])
@@ -211,14 +213,15 @@ def examples(
     language, seed = setting.language, setting.seed
     if setting.expert == "oracle" or setting.data == PARALLEL:
         return templates.math_examples(language, "train", n, seed)
-    if setting.data == MANY:
-        return formatted(load_corpus("templates-english", language, n, seed))
+    if setting.data in (MANY, CALCULATION):
+        found = formatted(load_corpus("templates-english", language, n, seed))
+        return tuple(map(_first_calculation, found)) if setting.data == CALCULATION else found
     if setting.data == NTREX:
         pairs = [
             {"english": e, "target": t} for e, t in (lines or {})[language][:NTREX_TRAINING] if len(e + t) < _LONGEST
         ]
-        found = [example for pair in pairs for example in parallel_examples(pair, language)]
-        corpus = Corpus("ntrex", language, "language", tuple(filter(lambda e: e.prompt, found)), "", {})
+        read = [example for pair in pairs for example in parallel_examples(pair, language)]
+        corpus = Corpus("ntrex", language, "language", tuple(filter(lambda e: e.prompt, read)), "", {})
         shuffled = list(formatted(corpus))
         random.Random(seed).shuffle(shuffled)
         return tuple(shuffled[:n])
@@ -230,6 +233,11 @@ def examples(
     if setting.data == "grammar and prose":
         return prose[: n // 2] + templates.language_examples(language, n - len(prose[: n // 2]), seed)
     return prose[:n]
+
+
+def _first_calculation(example: Example) -> Example:
+    """Return the example whose completion ends behind its first calculation."""
+    return replace(example, completion=example.completion.partition(". ")[0] + ".")
 
 
 def _lines(folder: str | Path, language: str) -> list[tuple[str, str]]:
@@ -264,25 +272,26 @@ def _scores(
     base: Base, profile: Profile, language: str, lines: Mapping[str, Sequence[tuple[str, str]]]
 ) -> list[dict[str, Any]]:
     """Return the scores on development problems of a language, and the NLL of held-out prose and of lines of NTREX."""
-    asked = replace(
-        profile.evaluation, split="development", problems=profile.searched, generated=profile.answered, readings=READ
-    )
-    found = [
-        (metric, part) for metric, part in evaluate(base, asked.asked(language), asked).groupby("metric", sort=False)
-    ]
+    asked = replace(profile.evaluation, split="development")
+    found = []
+    for shots, readings in READ.items():
+        problems, answers = (profile.searched, 0) if shots == 0 else (profile.answered, profile.answered)
+        told = replace(asked, shots=shots, problems=problems, generated=answers, readings=readings)
+        found += [(shots, *each) for each in evaluate(base, told.asked(language), told).groupby("metric", sort=False)]
     texts = {HELD_OUT: prose_benchmark(language, split="development")} if language in TARGETS else {}
     if lines.get(language):
         held_out = enumerate(target for _, target in lines[language][NTREX_TRAINING:])
         items = [continued(f"ntrex-{i}", language, text) for i, text in held_out if _is_measured(text)]
         texts[NTREX] = Benchmark("ntrex", language, "", tuple(items), "")
     for name, benchmark in texts.items():
-        found.append((name, evaluate(base, benchmark, replace(asked, shots=0, generated=0, readings=(NLL,)))))
+        found.append((0, name, evaluate(base, benchmark, replace(asked, shots=0, generated=0, readings=(NLL,)))))
     return [
         {
             "test_language": language,
+            "shots": shots,
             "metric": str(metric),
             "problem": part["problem"].tolist(),
             "outcome": [round(float(value), 5) for value in part["outcome"]],
         }
-        for metric, part in found
+        for shots, metric, part in found
     ]
