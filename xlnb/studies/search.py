@@ -81,12 +81,13 @@ def settings() -> tuple[Setting, ...]:
     >>> len({setting.name for setting in settings()}) == len(settings())
     True
     """
-    short, long = (90, 1.5e-4), (240, 3e-4)
-    others = [(90, rate) for rate in (3e-4, 7e-5, 6e-4)] + [(60, 1.5e-4), (240, 1.5e-4), (480, 3e-4)]
+    short, long, longest = (90, 1.5e-4), (240, 3e-4), (600, 3e-4)
+    others = [(90, rate) for rate in (3e-4, 7e-5, 6e-4)] + [(60, 1.5e-4), (240, 1.5e-4), longest]
     first, *rest = TARGETS
     found = [Setting(BASE, "en"), Setting(BASE, first)]
+    found += [Setting("math", "en", CALCULATION, *longest), Setting("language", first, PROSE, *short)]
     found += [Setting("math", "en", MANY, *budget) for budget in (long, short)]
-    found += [Setting("language", first, PROSE, *budget) for budget in (short, long)]
+    found += [Setting("language", first, PROSE, *long)]
     found += [Setting("math", "en", CALCULATION, *long), Setting("oracle", first, PARALLEL, *long)]
     found += [Setting(BASE, language) for language in rest]
     found += [Setting("language", language, PROSE, *budget) for language in rest for budget in (short, long)]
@@ -190,7 +191,7 @@ def _tried(
     history = artifacts.read_json(folder / "history.json")
     with applied(base.model, TaskVector.of_expert(folder, base.folder)):
         languages = ("en", TARGETS[0]) if setting.language == "en" else (setting.language,)
-        scores = [row for code in languages for row in _scores(base, profile, code, lines)]
+        scores = [row for code in languages for row in _scores(base, profile, code, lines, setting.expert != "math")]
     shutil.rmtree(folder)
     loss = sum(step["loss"] for step in history[-10:]) / len(history[-10:])
     return {
@@ -269,17 +270,17 @@ def _is_measured(line: str) -> bool:
 
 
 def _scores(
-    base: Base, profile: Profile, language: str, lines: Mapping[str, Sequence[tuple[str, str]]]
+    base: Base, profile: Profile, language: str, lines: Mapping[str, Sequence[tuple[str, str]]], with_texts: bool = True
 ) -> list[dict[str, Any]]:
-    """Return the scores on development problems of a language, and the NLL of held-out prose and of lines of NTREX."""
+    """Return the scores on development problems of a language, and ``with_texts`` the NLL of held-out prose and lines of NTREX."""
     asked = replace(profile.evaluation, split="development")
     found = []
     for shots, readings in READ.items():
         problems, answers = (profile.searched, 0) if shots == 0 else (profile.answered, profile.answered)
         told = replace(asked, shots=shots, problems=problems, generated=answers, readings=readings)
         found += [(shots, *each) for each in evaluate(base, told.asked(language), told).groupby("metric", sort=False)]
-    texts = {HELD_OUT: prose_benchmark(language, split="development")} if language in TARGETS else {}
-    if lines.get(language):
+    texts = {HELD_OUT: prose_benchmark(language, split="development")} if with_texts and language in TARGETS else {}
+    if with_texts and lines.get(language):
         held_out = enumerate(target for _, target in lines[language][NTREX_TRAINING:])
         items = [continued(f"ntrex-{i}", language, text) for i, text in held_out if _is_measured(text)]
         texts[NTREX] = Benchmark("ntrex", language, "", tuple(items), "")
