@@ -34,7 +34,7 @@ from IPython.display import Markdown, display
 
 from xlnb import artifacts
 from xlnb.chapters import budgets, words
-from xlnb.studies import experiments
+from xlnb.studies import experiments, profiles
 from xlnb.studies.study import open_study
 
 display(Markdown(words.versions_line(artifacts.versions())))
@@ -137,6 +137,11 @@ display(base_and_data.corpora_table())
 # single experts alone:
 
 # %% tags=["remove-input"]
+training = profiles.named_profile(profile).training
+told = words.caveat(profile) + budgets.search_reading(training)
+display(Markdown(told))
+
+# %% tags=["hide-cell"]
 for shown in budgets.search_tables(language):
     display(shown)
 

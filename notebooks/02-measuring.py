@@ -20,7 +20,7 @@
 # [Base and data](01-base-and-data.ipynb) looked at model and problems. Here the instruments are checked, before any method is compared.
 
 # %% tags=["remove-input"]
-from xlnb.chapters import bluffing, measuring
+from xlnb.chapters import bluffing, budgets, measuring
 
 measuring.answer()
 
@@ -116,16 +116,29 @@ display(
 # %% [markdown]
 # On the twin's text a little more is gained the longer an oracle was trained (significant it is not: Table 1), yet no oracle tells more
 # twins apart than a coin. With fifty situations and a few minutes this model learns where the numbers of a calculation come from, and
-# hardly which operation the words ask for. Whether longer training or other data would do is open.
+# hardly which operation the words ask for. Is that beyond it? Table 2 has English math experts of the search for budgets
+# ([Base and data](01-base-and-data.ipynb)): they learn from more situations, some for longer, one nothing of a solution but its first
+# calculation.
+
+# %% tags=["remove-input"]
+budgets.reading_table(number=2)
+
+# %% tags=["remove-input"]
+display(Markdown(budgets.reading_sentence()))
+
+# %% [markdown]
+# Here and in the paper two worked examples stand before each problem; in training none does. Whoever asks whether a model *reads* should
+# look without them, too. The experts of the other chapters were trained by the shorter budget: they do not read yet, and what merging does
+# to an expert that does is not measured in this version.
 #
 # ## Can they be bluffed?
 #
 # Somebody who had no part in these metrics was asked to score well by them *without* understanding, and without any model: by numbers, by
-# confidence, by the worked examples, by length, by a single word, by memory. Table 2 has the attempts, and a reader who understands and
+# confidence, by the worked examples, by length, by a single word, by memory. Table 3 has the attempts, and a reader who understands and
 # slips on one page in twenty.
 
 # %% tags=["remove-input"]
-bluffing.bluffs_table(language, number=2)
+bluffing.bluffs_table(language, number=3)
 
 # %% tags=["remove-input"]
 display(Markdown(bluffing.bluffs_sentence(language)))
@@ -139,12 +152,12 @@ display(Markdown(bluffing.bluffs_sentence(language)))
 #
 # ## Other languages
 #
-# A metric that works in Swahili may fail in another script. Table 3 has the languages in which oracles were trained.
+# A metric that works in Swahili may fail in another script. Table 4 has the languages in which oracles were trained.
 
 # %% tags=["remove-input"]
 everywhere, costs = measuring.committed_validation()
 languages = measuring.by_language(everywhere, costs)
-measuring.by_language_table(languages, number=3)
+measuring.by_language_table(languages, number=4)
 
 # %% tags=["remove-input"]
 display(Markdown(measuring.by_language_reading(languages)))
@@ -153,7 +166,7 @@ display(Markdown(measuring.by_language_reading(languages)))
 # ## Are answers read right?
 #
 # To read the final number sounds trivial. It is not: a model may write it in its own script, with the separators of its language, with a
-# currency, a full stop or a sentence after it. Table 4 has answers that all say 18, read by `xlnb.extract_number` and by both filters of
+# currency, a full stop or a sentence after it. Table 5 has answers that all say 18, read by `xlnb.extract_number` and by both filters of
 # lm-evaluation-harness, the tool that most papers use.
 
 # %%
@@ -164,17 +177,17 @@ answers = [
     ("bn", "উত্তর হল ১৮।", 18),
     ("te", "సమాధానం ౧౮.", 18),
 ]
-measuring.ways_table(answers, number=4)
+measuring.ways_table(answers, number=5)
 
 # %% [markdown]
 # **Change this:** add an answer in a language that you know, as a person would write it. Which reader gets it?
 #
 # The strict filter looks for English words in Bengali answers, native digits never count, and text is compared, so that 18.00 is not 18.
-# How much does that matter for what models really write? Table 5 has the answers of the models above, read by both.
+# How much does that matter for what models really write? Table 6 has the answers of the models above, read by both.
 
 # %% tags=["remove-input"]
 answers = measuring.reread(everywhere)
-measuring.referee_table(answers, number=5)
+measuring.referee_table(answers, number=6)
 
 # %% [markdown]
 # A language in which right answers count as wrong looks weak whatever the method. More answers, those on which the two readers differ,
@@ -189,19 +202,19 @@ display(measuring.gold_table(measuring.gold_readings()))
 # ## How much does it take to see three points?
 #
 # A difference between two models varies from problem to problem and from training to training. The first kind of noise shrinks with more
-# problems, the second only with more trainings (Table 6).
+# problems, the second only with more trainings (Table 7).
 
 # %% tags=["remove-input"]
 noise = {
     metric: measuring.noise(outcomes, metric)
     for metric in (PRIMARY, EXPRESSION)
 }
-measuring.noise_table(noise, number=6)
+measuring.noise_table(noise, number=7)
 
 # %% [markdown]
 # Three points would be a good result for a method. Would MGSM's 250 problems show them? Say two larger models of about 50 % differ on one
 # problem in five, and trainings by one point. In JupyterLab the controls below answer for other differences (in points, or hundredths of a nat) and for the
-# noise measured here; on paper, Table 7.
+# noise measured here; on paper, Table 8.
 
 # %% tags=["remove-input"]
 measured = {
@@ -211,7 +224,7 @@ measured = {
 }
 
 # %%
-measuring.power_calculator(measured, difference=0.03, number=7)
+measuring.power_calculator(measured, difference=0.03, number=8)
 
 # %% tags=["remove-input"]
 told = measuring.needed_sentence(
@@ -259,13 +272,13 @@ display(Markdown(told))
 
 # %% [markdown]
 # And who makes twenty comparisons finds one by chance. So every question of this book is declared as a *family* with all its contrasts, and
-# verdicts are corrected by Holm's method over the whole family (Table 8). *Significant* means: the interval excludes zero, and the
+# verdicts are corrected by Holm's method over the whole family (Table 9). *Significant* means: the interval excludes zero, and the
 # corrected p is below 5 %. A contrast of fewer than three trainings gets no verdict; where no training is compared, as in the base with
 # and without worked examples, none is needed.
 
 # %% tags=["remove-input"]
 families = measuring.judged_families()
-measuring.families_table(families, number=8)
+measuring.families_table(families, number=9)
 
 # %% tags=["remove-input"]
 display(Markdown(measuring.families_sentence(families)))

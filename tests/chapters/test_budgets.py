@@ -7,7 +7,8 @@ from bs4 import BeautifulSoup
 
 from xlnb.chapters import budgets
 from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, TWIN_CHOICE
-from xlnb.studies.search import BASE, HELD_OUT, MANY, NTREX, PARALLEL, PROSE, Setting
+from xlnb.studies.search import BASE, HELD_OUT, MANY, NTREX, PARALLEL, PROSE, Setting, settings
+from xlnb.training.sft import Training
 
 LESS_IS_BETTER = {NLL, EXPRESSION_NLL, HELD_OUT, NTREX}
 PROBLEMS = [f"development-{i:06d}" for i in range(12)]
@@ -128,13 +129,68 @@ def test_the_chosen_budget_is_told_of_each_expert(found):
 
 def test_without_a_committed_search_a_box_says_so(own_home):
     (shown,) = budgets.search_tables("sw")
-    assert "xlnb-answer" in shown.html and "was not finished" in shown.html and "first guess" in shown.html
+    assert "xlnb-answer" in shown.html and "There is no committed search" in shown.html
+    told = budgets.search_reading(Training(steps=60, learning_rate=1.5e-4))
+    assert "has not been run" in told and "first guess" in told and "xlnb search" in told
 
 
-def test_a_committed_search_is_told_in_two_tables(own_home, found):
+def test_a_committed_search_is_told_in_two_tables(own_home, found, monkeypatch):
     file = own_home / "book" / "results" / "search" / "search.parquet"
     file.parent.mkdir(parents=True)
     found.to_parquet(file)
     math, language = budgets.search_tables("te")
     assert math.html == budgets.math_table(found).html
     assert language.html == budgets.language_table(found, "te").html
+    training = Training(steps=60, learning_rate=1.5e-4)
+    told = budgets.search_reading(training)
+    assert told.startswith(
+        f"Of the {len(settings())} settings of the search 7 are computed. So the budget in use (60 steps at "
+    )
+    assert told.endswith(budgets.sentences(found, 60, 1.5e-4)) and "first guess" in told
+    monkeypatch.setattr(budgets, "settings", lambda: range(7))
+    assert "first guess" not in budgets.search_reading(training), "all are computed"
+
+
+# --- is the operation read? ------------------------------------------------------------------------------
+
+
+def telling(setting, shares):
+    """A setting that tells so many of 40 pairs apart, by shots."""
+    rows = [
+        {"metric": TWIN_CHOICE, "shots": shots, "problem": f"p{i}", "outcome": float(i < share * 40)}
+        for shots, share in shares.items()
+        for i in range(40)
+    ]
+    told = {name: getattr(setting, name) for name in ("expert", "language", "data", "steps", "rate", "seed")}
+    return pd.DataFrame(rows).assign(**told, test_language="en", seconds_of_training=60.0 * setting.steps)
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        (0.6, "It can be learned. Trained for 90 steps (90 minutes) on many frames, a math expert tells 60 ["),
+        (0.3, "No math expert of the search tells clearly more twins apart than a coin."),
+    ],
+)
+def test_whether_twins_can_be_told_apart(own_home, share, told):
+    base = telling(Setting(BASE, "en"), {0: 0.1, 2: 0.2})
+    found = pd.concat([telling(MATH[0], {0: share, 2: 0.25}), telling(MATH[1], {0: 0.2, 2: 0.2}), base])
+    assert budgets.reading_sentence() == "Whether longer training or other data would do is open."
+    assert "There is no committed search" in budgets.reading_table().html
+    file = own_home / "book" / "results" / "search" / "search.parquet"
+    file.parent.mkdir(parents=True)
+    found.to_parquet(file)
+    assert budgets.reading_sentence().startswith(told)
+    head, *rows = cells(budgets.reading_table(number=3))
+    assert head[4:] == [
+        "twins told apart, without worked examples (%)",
+        "twins told apart, behind 2 worked examples (%)",
+    ]
+    assert [row[:4] for row in rows] == [
+        ["nothing (base)", "–", "–", "–"], [MANY, "60", "0.00015", "60"], [MANY, "90", "0.0003", "90"],
+    ]  # fmt: skip
+    assert (
+        rows[2][4].startswith(f"{100 * share:.0f} [")
+        and rows[2][5].startswith("25 [")
+        and rows[0][4].startswith("10 [")
+    )

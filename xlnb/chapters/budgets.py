@@ -14,7 +14,8 @@ from xlnb.evaluation.readings import EXPRESSION, PRIMARY, READINGS, TWIN_CHOICE
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import Interval, mean_interval
 from xlnb.studies.outcomes import select
-from xlnb.studies.search import BASE, HELD_OUT, NTREX, PROSE, READ, TARGETS, committed_search
+from xlnb.studies.search import BASE, HELD_OUT, NTREX, PROSE, READ, TARGETS, committed_search, settings
+from xlnb.training.sft import Training
 
 _SETTING = ["expert", "language", "data", "steps", "rate"]
 _ON_PROBLEMS = (PRIMARY, TWIN_CHOICE, EXPRESSION)
@@ -65,13 +66,23 @@ def search_tables(language: str) -> list[Shown]:
     """Return what the committed search found, of math experts and of a language's; a box that says so where there is none yet."""
     try:
         found = committed_search()
-    except RequestError:
-        told = (
-            "<p>The search over data, steps and rates of single experts was not finished for the problems of this version; "
-            "<code>xlnb search FOLDER</code> computes it. Until then the budget is a first guess.</p>"
-        )
-        return [box(told)]
+    except RequestError as error:
+        return [box(f"<p>{error}</p>")]
     return [math_table(found), language_table(found, language)]
+
+
+def search_reading(training: Training) -> str:
+    """Return in words how much of the search is committed, and what it says of the budget that is used, as Markdown."""
+    asks = "`xlnb search FOLDER` computes the others, and goes on where it stopped."
+    try:
+        found = committed_search()
+    except RequestError:
+        return f"The search has not been run for the problems of this version, and the budget is a first guess. {asks}"
+    tried, wanted = len(found[_SETTING].drop_duplicates()), len(settings())
+    told = f"Of the {wanted} settings of the search {tried} are computed."
+    if tried < wanted:
+        told += f" So the budget in use ({training.steps} steps at {training.learning_rate:g}) is still a first guess. {asks}"
+    return f"{told}\n\n{sentences(found, training.steps, training.learning_rate)}"
 
 
 def math_table(found: pd.DataFrame, number: int | None = None) -> Shown:
@@ -157,4 +168,71 @@ def _language_line(gains: pd.DataFrame, language: str) -> str:
     return (
         f"The {LANGUAGE_NAMES[language]} expert makes likelier {listed(texts)}; on problems it is {clear} "
         f"({_told(primary, PRIMARY)} nats per token by {READINGS[PRIMARY].title})."
+    )
+
+
+# --- is the operation read? ------------------------------------------------------------------------------
+
+
+def reading_levels(found: pd.DataFrame, language: str = "en") -> pd.DataFrame:
+    """Return how many twins the base and each math expert tell apart in a language, a row a setting, shorter trainings first.
+
+    The setting's columns, seconds_of_training, and by shots an :class:`xlnb.stats.Interval` over problems. Source: ours.
+    """
+    asked = select(found, metric=TWIN_CHOICE, test_language=language)
+    asked = asked[asked["expert"].isin([BASE, "math"])]
+    rows = []
+    for key, part in asked.groupby([*_SETTING, "seconds_of_training"], sort=False):
+        levels = {shots: mean_interval(one["outcome"].to_numpy()) for shots, one in part.groupby("shots")}
+        rows.append(dict(zip([*_SETTING, "seconds_of_training"], key, strict=True)) | levels)
+    return pd.DataFrame(rows).sort_values(["steps", "rate", "data"], ignore_index=True)
+
+
+def reading_table(language: str = "en", number: int | None = None) -> Shown:
+    """Return :func:`reading_levels` of the committed search as a table; a box that says so where there is none yet."""
+    try:
+        levels = reading_levels(committed_search(), language)
+    except RequestError as error:
+        return box(f"<p>{error}</p>")
+    rows = [
+        {
+            "trained on": row["data"] or "nothing (base)",
+            "steps": row["steps"] or "–",
+            "rate": f"{row['rate']:g}" if row["steps"] else "–",
+            "minutes": f"{row['seconds_of_training'] / 60:.0f}" if row["steps"] else "–",
+            **{f"twins told apart, {_behind(shots)} (%)": _percent(row[shots]) for shots in READ},
+        }
+        for _, row in levels.iterrows()
+    ]
+    caption = (
+        f"Math experts of the search, on {LANGUAGE_NAMES[language]} development problems: how many twins they tell apart. A coin "
+        "tells 25 % apart. 95 % intervals over problems; one training each."
+    )
+    return table(rows, number=number, caption=caption)
+
+
+def _behind(shots: int) -> str:
+    return f"behind {shots} worked examples" if shots else "without worked examples"
+
+
+def _percent(level: Interval) -> str:
+    return bracketed(100 * level.value, 100 * level.low, 100 * level.high, ".0f")
+
+
+def reading_sentence(language: str = "en") -> str:
+    """Return in words whether any math expert of the committed search tells more twins apart than a coin, and at what price."""
+    try:
+        levels = reading_levels(committed_search(), language)
+    except RequestError:
+        return "Whether longer training or other data would do is open."
+    trained = levels[levels["expert"] != BASE]
+    better = trained[[level.low > 0.25 for level in trained[0]]]
+    if better.empty:
+        return "No math expert of the search tells clearly more twins apart than a coin."
+    best = better.loc[max(better.index, key=lambda i: better.loc[i, 0].value)]
+    minutes = f"{best['seconds_of_training'] / 60:.0f} minutes"
+    return (
+        f"It can be learned. Trained for {best['steps']} steps ({minutes}) on {best['data']}, a math expert tells "
+        f"{_percent(best[0])} % of the twins apart without worked examples, and {_percent(best[max(READ)])} % behind "
+        f"{max(READ)} of them."
     )

@@ -270,9 +270,13 @@ def _is_measured(line: str) -> bool:
 
 
 def _scores(
-    base: Base, profile: Profile, language: str, lines: Mapping[str, Sequence[tuple[str, str]]], with_texts: bool = True
+    base: Base,
+    profile: Profile,
+    language: str,
+    lines: Mapping[str, Sequence[tuple[str, str]]],
+    with_texts: bool = True,
 ) -> list[dict[str, Any]]:
-    """Return the scores on development problems of a language, and ``with_texts`` the NLL of held-out prose and lines of NTREX."""
+    """Return the scores on development problems of a language, ``with_texts`` also the NLL of held-out prose and of NTREX."""
     asked = replace(profile.evaluation, split="development")
     found = []
     for shots, readings in READ.items():
