@@ -168,7 +168,10 @@ def telling(setting, shares):
 @pytest.mark.parametrize(
     ("share", "told"),
     [
-        (0.6, "It can be learned. Trained for 90 steps (90 minutes) on many frames, a math expert tells 60 ["),
+        (
+            0.6,
+            "Which operation is asked can be learned: trained for 90 steps (90 minutes) on many frames, a math expert tells 60 [",
+        ),
         (0.3, "No math expert of the search tells clearly more twins apart than a coin."),
     ],
 )

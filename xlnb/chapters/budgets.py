@@ -232,7 +232,7 @@ def reading_sentence(language: str = "en") -> str:
     best = better.loc[max(better.index, key=lambda i: better.loc[i, 0].value)]
     minutes = f"{best['seconds_of_training'] / 60:.0f} minutes"
     return (
-        f"It can be learned. Trained for {best['steps']} steps ({minutes}) on {best['data']}, a math expert tells "
+        f"Which operation is asked can be learned: trained for {best['steps']} steps ({minutes}) on {best['data']}, a math expert tells "
         f"{_percent(best[0])} % of the twins apart without worked examples, and {_percent(best[max(READ)])} % behind "
         f"{max(READ)} of them."
     )

@@ -18,6 +18,7 @@ from xlnb.chapters.figures import BETTER_COLOUR, GREY, VERDICT_COLOURS, WORSE_CO
 from xlnb.chapters.interactive import Explorer, explorer
 from xlnb.chapters.layer_swapping import with_pooled_random
 from xlnb.chapters.pictures import Foreign, Shown, box, panels, picture, table
+from xlnb.chapters.budgets import reading_sentence
 from xlnb.chapters.words import (
     bracketed,
     bullets,
@@ -84,7 +85,8 @@ def answer() -> Shown:
         f"with their solutions exchanged. {_apart_sentence(apart)}",
         f"A problem's numbers alone would give {numbers_alone(swahili)[PRIMARY]:.0%} of what the oracle gains by it. Of twins, "
         f"problems with the same numbers and another operation, the oracle tells {twins:.0f} % apart; a coin gets 25 %. "
-        + ("No metric passes our rule with this model." if named is None else f"Our rule names {_title(named)}."),
+        + ("No metric passes our rule with this model." if named is None else f"Our rule names {_title(named)}.")
+        + f" {reading_sentence()}",
         f"Of the gold solutions in Bengali, all of them right, lm-evaluation-harness counts {gold:.0%} by its strict filter: it "
         "looks for English words there.",
         f"{power_sentence(ASSUMED, THREE_POINTS, MGSM, TRAININGS)} "
@@ -866,7 +868,7 @@ def summary(worth: pd.DataFrame, languages: pd.DataFrame, answers: pd.DataFrame)
     )
     if set(worth["verdict"]) == {UNJUDGED}:
         rule = "Named by the committed trainings; here are too few for a verdict"
-    lines = [f"**Primary metric: {_title(PRIMARY)}.** {rule}. {by_language_reading(languages)}"]
+    lines = [f"**Primary metric: {_title(PRIMARY)}.** {rule}. {by_language_reading(languages)}", reading_sentence()]
     for code in _in_order(answers["test_language"]):
         lines.append(harness_sentence(answers, code))
     lines.append(power_sentence(ASSUMED, THREE_POINTS, MGSM, TRAININGS))
