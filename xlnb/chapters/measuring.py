@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from xlnb import stats
+from xlnb.chapters.budgets import reading_sentence
 from xlnb.chapters.figures import BETTER_COLOUR, GREY, VERDICT_COLOURS, WORSE_COLOUR, dot, wrapped
 from xlnb.chapters.interactive import Explorer, explorer
 from xlnb.chapters.layer_swapping import with_pooled_random
 from xlnb.chapters.pictures import Foreign, Shown, box, panels, picture, table
-from xlnb.chapters.budgets import reading_sentence
 from xlnb.chapters.words import (
     bracketed,
     bullets,
