@@ -11,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from xlnb import artifacts, stats
-from xlnb.chapters import figures, measuring, pictures, words
+from xlnb.chapters import budgets, figures, measuring, pictures, words
 from xlnb.chapters.measuring import CANDIDATES, MOST_FORMAT
 from xlnb.corpora import templates
 from xlnb.errors import RequestError
@@ -660,7 +660,8 @@ def test_the_summary_tells_the_primary_metric_beside_what_the_rule_names():
     few = first(worth_of((PRIMARY, 1, 0.1, 50, 3.0), verdict=UNJUDGED))
     assert "Named by the committed trainings; here are too few for a verdict." in few
     lines = measuring.summary(worth_of((PRIMARY, 1, 0.1, 50, 1.0)), languages, answers).split("\n")
-    assert len(lines) == 1 + 4 + 1 and "Bengali" in lines[3] and "nan" not in "".join(lines)
+    assert len(lines) == 2 + 4 + 1 and "Bengali" in lines[4] and "nan" not in "".join(lines)
+    assert lines[1] == f"- {budgets.reading_sentence()}"
 
 
 def test_the_box_follows_the_verdicts():

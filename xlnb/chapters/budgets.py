@@ -230,9 +230,8 @@ def reading_sentence(language: str = "en") -> str:
     if better.empty:
         return "No math expert of the search tells clearly more twins apart than a coin."
     best = better.loc[max(better.index, key=lambda i: better.loc[i, 0].value)]
-    minutes = f"{best['seconds_of_training'] / 60:.0f} minutes"
+    how = f"{best['steps']} steps ({best['seconds_of_training'] / 60:.0f} minutes) on {best['data']}"
     return (
-        f"Which operation is asked can be learned: trained for {best['steps']} steps ({minutes}) on {best['data']}, a math expert tells "
-        f"{_percent(best[0])} % of the twins apart without worked examples, and {_percent(best[max(READ)])} % behind "
-        f"{max(READ)} of them."
+        f"Which operation is asked can be learned: trained for {how}, a math expert tells {_percent(best[0])} % of the twins apart "
+        f"without worked examples, and {_percent(best[max(READ)])} % behind {max(READ)} of them."
     )
