@@ -232,6 +232,6 @@ def reading_sentence(language: str = "en") -> str:
     best = better.loc[max(better.index, key=lambda i: better.loc[i, 0].value)]
     how = f"{best['steps']} steps ({best['seconds_of_training'] / 60:.0f} minutes) on {best['data']}"
     return (
-        f"Which operation is asked can be learned: trained for {how}, a math expert tells {_percent(best[0])} % of the twins apart "
-        f"without worked examples, and {_percent(best[max(READ)])} % behind {max(READ)} of them."
+        f"Which operation is asked can be learned: trained for {how}, a math expert tells {_percent(best[0])} % of the twins "
+        f"apart without worked examples, and {_percent(best[max(READ)])} % behind {max(READ)} of them."
     )
