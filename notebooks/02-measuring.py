@@ -127,9 +127,9 @@ budgets.reading_table(number=2)
 display(Markdown(budgets.reading_sentence()))
 
 # %% [markdown]
-# Here and in the paper two worked examples stand before each problem; in training none does. Whoever asks whether a model *reads* should
-# look without them, too. The experts of the other chapters were trained by the shorter budget: they do not read yet, and what merging does
-# to an expert that does is not measured in this version.
+# So twins are not beyond this model; fifty situations and a few minutes are too little. What is read in English and not in another language is
+# the gap that a language expert, or a swap, would have to close. The experts of the other chapters were trained by the shorter budget: they
+# do not read yet, and what merging does to an expert that reads is not measured in this version.
 #
 # ## Can they be bluffed?
 #

@@ -154,7 +154,7 @@ def test_a_committed_search_is_told_in_two_tables(own_home, found, monkeypatch):
 # --- is the operation read? ------------------------------------------------------------------------------
 
 
-def telling(setting, shares):
+def telling(setting, shares, test_language="en"):
     """A setting that tells so many of 40 pairs apart, by shots."""
     rows = [
         {"metric": TWIN_CHOICE, "shots": shots, "problem": f"p{i}", "outcome": float(i < share * 40)}
@@ -162,7 +162,7 @@ def telling(setting, shares):
         for i in range(40)
     ]
     told = {name: getattr(setting, name) for name in ("expert", "language", "data", "steps", "rate", "seed")}
-    return pd.DataFrame(rows).assign(**told, test_language="en", seconds_of_training=60.0 * setting.steps)
+    return pd.DataFrame(rows).assign(**told, test_language=test_language, seconds_of_training=60.0 * setting.steps)
 
 
 @pytest.mark.parametrize(
@@ -197,3 +197,15 @@ def test_whether_twins_can_be_told_apart(own_home, share, told):
         and rows[2][5].startswith("25 [")
         and rows[0][4].startswith("10 [")
     )
+
+
+@pytest.mark.parametrize(
+    ("share", "end"),
+    [(0.1, "] % apart, clearly fewer."), (0.6, "] % apart.")],
+)
+def test_whether_reading_carries_over_to_another_language(own_home, share, end):
+    file = own_home / "book" / "results" / "search" / "search.parquet"
+    file.parent.mkdir(parents=True)
+    pd.concat([telling(MATH[0], {0: 0.6, 2: 0.6}), telling(MATH[0], {0: share}, "sw")]).to_parquet(file)
+    told = budgets.reading_sentence()
+    assert " In Swahili, which it never saw, it tells " in told and told.endswith(end)

@@ -179,8 +179,9 @@ def reading_levels(found: pd.DataFrame, language: str = "en") -> pd.DataFrame:
 
     The setting's columns, seconds_of_training, and by shots an :class:`xlnb.stats.Interval` over problems. Source: ours.
     """
-    asked = select(found, metric=TWIN_CHOICE, test_language=language)
-    asked = asked[asked["expert"].isin([BASE, "math"])]
+    asked = select(found, metric=TWIN_CHOICE, test_language=language, expert=[BASE, "math"])
+    if asked.empty:
+        return asked
     rows = []
     for key, part in asked.groupby([*_SETTING, "seconds_of_training"], sort=False):
         levels = {shots: mean_interval(one["outcome"].to_numpy()) for shots, one in part.groupby("shots")}
@@ -219,19 +220,27 @@ def _percent(level: Interval) -> str:
     return bracketed(100 * level.value, 100 * level.low, 100 * level.high, ".0f")
 
 
-def reading_sentence(language: str = "en") -> str:
-    """Return in words whether any math expert of the committed search tells more twins apart than a coin, and at what price."""
+def reading_sentence(language: str = "en", other: str = TARGETS[0]) -> str:
+    """Return in words whether any math expert of the committed search tells more twins apart than a coin, at what price, and
+    whether it does in another language, in which it was not trained.
+    """
     try:
-        levels = reading_levels(committed_search(), language)
+        found = committed_search()
     except RequestError:
         return "Whether longer training or other data would do is open."
-    trained = levels[levels["expert"] != BASE]
-    better = trained[[level.low > 0.25 for level in trained[0]]]
+    levels = reading_levels(found, language)
+    better = levels[(levels["expert"] != BASE) & levels[0].map(lambda level: level.low > 0.25)]
     if better.empty:
         return "No math expert of the search tells clearly more twins apart than a coin."
     best = better.loc[max(better.index, key=lambda i: better.loc[i, 0].value)]
     how = f"{best['steps']} steps ({best['seconds_of_training'] / 60:.0f} minutes) on {best['data']}"
-    return (
+    told = (
         f"Which operation is asked can be learned: trained for {how}, a math expert tells {_percent(best[0])} % of the twins "
         f"apart without worked examples, and {_percent(best[max(READ)])} % behind {max(READ)} of them."
     )
+    there = reading_levels(select(found, **best[_SETTING]), other)
+    if there.empty:
+        return told
+    level = there[0].iloc[0]
+    told += f" In {LANGUAGE_NAMES[other]}, which it never saw, it tells {_percent(level)} % apart"
+    return told + (", clearly fewer." if level.high < best[0].low else ".")
