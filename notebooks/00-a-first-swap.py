@@ -155,9 +155,9 @@ display(first_swap.answers_table(outcomes, language))
 # %% [markdown]
 # ## What this does not show
 #
-# The problems come from a grammar with few situations: another *kind* of problem may differ more than the intervals say. Learning rate
-# and steps are a first guess, the same for both experts: the search over them was not finished. And whoever gains by the primary
-# metric has mostly learned which numbers to take. Which operation? Twins tell: problems with the same numbers and nearly the same words.
+# The problems come from a grammar with few situations: another *kind* of problem may differ more than the intervals say. Rate and steps
+# are a first guess. And whoever gains by the primary metric has mostly learned which numbers to take. Which operation? *Twins* have the
+# same numbers:
 
 # %% tags=["remove-input"]
 told = words.caveat(profile) + first_swap.twins_sentence(study)

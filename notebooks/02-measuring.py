@@ -143,9 +143,12 @@ bluffing.bluffs_table(language, number=3)
 # %% tags=["remove-input"]
 display(Markdown(bluffing.bluffs_sentence(language)))
 
+# %% tags=["hide-cell"]
+bluffing.bluffs_table(language, calibration=True)
+
 # %% [markdown]
-# Information gained can be bluffed, and whoever is twice as sure of the numbers gains still more: half of it is surprise behind the
-# stranger's text, which costs the bluffer nothing. One temperature a model is no cure. Twin readings stand, with one leak: from the second
+# Information gained can be bluffed, and whoever is twice as sure of the numbers gains still more: half of it is surprise given another
+# problem, which costs the bluffer nothing. One temperature a model is no cure. Twins stand, with one leak: from the second
 # calculation on, a solution's own sentences share more words with its own text than with the twin's (*words of the solution*). And a
 # fixed preference tells no twins apart, a coin tossed anew for each text a quarter: who tells fewer apart than a coin is steadier, not
 # worse.

@@ -41,4 +41,6 @@ def test_the_text_of_the_chapter_holds():
 
 def test_the_table_has_a_row_a_reader():
     html = bluffing.bluffs_table("sw", number=2).html
-    assert all(name in html for name in READERS) and "Table 2" in html
+    assert all(name in html for name in READERS) and "Table 2" in html and "calibrated" not in html
+    folded = bluffing.bluffs_table("sw", calibration=True).html
+    assert all(name in folded for name in READERS) and "calibrated" in folded

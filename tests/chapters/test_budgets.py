@@ -187,7 +187,7 @@ def test_whether_twins_can_be_told_apart(own_home, share, told):
     head, *rows = cells(budgets.reading_table(number=3))
     assert head[4:] == [
         "twins told apart, without worked examples (%)",
-        "twins told apart, behind 2 worked examples (%)",
+        "twins told apart, after 2 worked examples (%)",
     ]
     assert [row[:4] for row in rows] == [
         ["nothing (base)", "–", "–", "–"], [MANY, "60", "0.00015", "60"], [MANY, "90", "0.0003", "90"],

@@ -34,9 +34,9 @@ def asked(math, language):
 @pytest.mark.parametrize(
     ("math", "language", "end"),
     [
-        (-0.1, -0.05, "So neither expert clearly reads better than the base."),
-        (0.2, 0.01, "So the math expert may read better than the base."),
-        (0.2, 0.3, "So the math expert and the language expert may read better than the base."),
+        (-0.1, -0.05, "So neither expert clearly reads better."),
+        (0.2, 0.01, "So the math expert may read better."),
+        (0.2, 0.3, "So the math expert and the language expert may read better."),
     ],
 )
 def test_twins_say_which_expert_may_read(math, language, end):

@@ -20,7 +20,7 @@ from xlnb.training.sft import Training
 _SETTING = ["expert", "language", "data", "steps", "rate"]
 _ON_PROBLEMS = (PRIMARY, TWIN_CHOICE, EXPRESSION)
 _SHOWN_EXAMPLES = (
-    f"Answers were written behind {max(READ)} worked examples; all else is read without any, as experts are trained."
+    f"Answers were written after {max(READ)} worked examples; all else is read without any, as experts are trained."
 )
 
 
@@ -201,7 +201,7 @@ def reading_table(language: str = "en", number: int | None = None) -> Shown:
             "steps": row["steps"] or "–",
             "rate": f"{row['rate']:g}" if row["steps"] else "–",
             "minutes": f"{row['seconds_of_training'] / 60:.0f}" if row["steps"] else "–",
-            **{f"twins told apart, {_behind(shots)} (%)": _percent(row[shots]) for shots in READ},
+            **{f"twins told apart, {_after(shots)} (%)": _percent(row[shots]) for shots in READ},
         }
         for _, row in levels.iterrows()
     ]
@@ -212,8 +212,8 @@ def reading_table(language: str = "en", number: int | None = None) -> Shown:
     return table(rows, number=number, caption=caption)
 
 
-def _behind(shots: int) -> str:
-    return f"behind {shots} worked examples" if shots else "without worked examples"
+def _after(shots: int) -> str:
+    return f"after {shots} worked examples" if shots else "without worked examples"
 
 
 def _percent(level: Interval) -> str:
@@ -236,7 +236,7 @@ def reading_sentence(language: str = "en", other: str = TARGETS[0]) -> str:
     how = f"{best['steps']} steps ({best['seconds_of_training'] / 60:.0f} minutes) on {best['data']}"
     told = (
         f"Which operation is asked can be learned: trained for {how}, a math expert tells {_percent(best[0])} % of the twins "
-        f"apart without worked examples, and {_percent(best[max(READ)])} % behind {max(READ)} of them."
+        f"apart without worked examples, and {_percent(best[max(READ)])} % after {max(READ)} of them."
     )
     there = reading_levels(select(found, **best[_SETTING]), other)
     if there.empty:

@@ -169,7 +169,7 @@ def twins_sentence(study: Study) -> str:
     told = ", ".join(f"{in_prose(row.method_a)} {improved(row)}" for row in found.itertuples())
     better = [in_prose(row.method_a) for row in found.itertuples() if row.low > 0]
     read = f"So {listed(better)} may read" if better else "So neither expert clearly reads"
-    return f"Twins told apart, against the base: {told}. {read} better than the base."
+    return f"Told apart, against the base: {told}. {read} better."
 
 
 def own_run(study: Study, *families: comparisons.Family) -> pd.DataFrame | None:
