@@ -69,8 +69,8 @@ first_swap.one_problem(language)
 # Our metric asks what a problem adds. Take the right calculations (`12 + 5`: which numbers, which operation), and compare how likely
 # they are given their own problem with how likely they are given another one. The log of that ratio is the **information gained
 # on the calculations**, in *nats* per token. A model that reads nothing from the problem gains 0. A difference of 1.4 nats means: four
-# times likelier, token by token. Beware: most of it comes from a problem's *numbers*, hardly any from which operation its words ask
-# for ([Measuring](02-measuring.ipynb)).
+# times likelier, token by token. Beware: most of it comes from a problem's *numbers*, hardly any from its words
+# ([Measuring](02-measuring.ipynb)).
 #
 # ## Two experts
 #
@@ -144,7 +144,7 @@ display(Markdown(told))
 
 # %% [markdown]
 # *Significant* means: the 95 % interval excludes zero, and still does after Holm's correction for all contrasts of the question.
-# Intervals cover other problems *and* other trainings; one training alone gets no verdict in this book. The tables behind the
+# Intervals cover other problems *and* other trainings; one training alone gets no verdict. The tables behind the
 # figures, and what the models wrote, are folded here:
 
 # %% tags=["hide-cell"]
