@@ -116,9 +116,9 @@ display(
 # %% [markdown]
 # On the twin's text a little more is gained the longer an oracle was trained (significant it is not: Table 1), yet no oracle tells more
 # twins apart than a coin. With fifty situations and a few minutes this model learns where the numbers of a calculation come from, and
-# hardly which operation the words ask for. Is that beyond it? Table 2 has English math experts of the search for budgets
-# ([Base and data](01-base-and-data.ipynb)): they learn from more situations, some for longer, one nothing of a solution but its first
-# calculation.
+# hardly which operation the words ask for. Is that beyond it? Table 2 has what the search for budgets
+# ([Base and data](01-base-and-data.ipynb)) tried so far in English: more situations, longer training, and of a solution nothing to learn
+# but its first calculation.
 
 # %% tags=["remove-input"]
 budgets.reading_table(number=2)
