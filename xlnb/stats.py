@@ -143,6 +143,17 @@ def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> np.ndarray:
     return left - right
 
 
+def outcome_table(frame: pd.DataFrame) -> np.ndarray:
+    """Return the (seeds x problems) table of outcomes, a frame as :func:`paired_difference` takes them. Raises RequestError where
+    an outcome stands twice or is missing.
+
+    >>> import pandas as pd
+    >>> outcome_table(pd.DataFrame({"seed": [0, 0], "problem": ["y", "x"], "outcome": [1.0, 0.0]})).tolist()
+    [[0.0, 1.0]]
+    """
+    return _wide(frame).to_numpy(dtype=float)
+
+
 def _sides(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return both sides as tables with the same problems in the same order, and the same seeds or one on either side."""
     wide = [_wide(frame) for frame in (a, b)]

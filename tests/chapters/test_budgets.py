@@ -209,3 +209,9 @@ def test_whether_reading_carries_over_to_another_language(own_home, share, end):
     pd.concat([telling(MATH[0], {0: 0.6, 2: 0.6}), telling(MATH[0], {0: share}, "sw")]).to_parquet(file)
     told = budgets.reading_sentence()
     assert " In Swahili, which it never saw, it tells " in told and told.endswith(end)
+
+
+def test_what_the_second_chapter_s_text_says_of_reading_is_so():
+    """By the committed search: twins are not beyond the model in English, and fewer are told apart in Swahili."""
+    told = budgets.reading_sentence()
+    assert told.startswith("Which operation is asked can be learned: ") and told.endswith(", clearly fewer.")

@@ -62,21 +62,28 @@ def _told(gain: Interval | None, metric: str) -> str:
     return amount(gain.value, gain.low, gain.high, metric, signed=True, with_unit=False)
 
 
+_MISSING = "<p>There is no committed search yet.</p>"
+
+
+def _committed() -> pd.DataFrame | None:
+    """Return the committed search, None where there is none yet."""
+    try:
+        return committed_search()
+    except RequestError:
+        return None
+
+
 def search_tables(language: str) -> list[Shown]:
     """Return what the committed search found, of math experts and of a language's; a box that says so where there is none yet."""
-    try:
-        found = committed_search()
-    except RequestError as error:
-        return [box(f"<p>{error}</p>")]
+    if (found := _committed()) is None:
+        return [box(_MISSING)]
     return [math_table(found), language_table(found, language)]
 
 
 def search_reading(training: Training) -> str:
     """Return in words how much of the search is committed, and what it says of the budget that is used, as Markdown."""
     asks = "`xlnb search FOLDER` computes the others, and goes on where it stopped."
-    try:
-        found = committed_search()
-    except RequestError:
+    if (found := _committed()) is None:
         return f"The search has not been run for the problems of this version, and the budget is a first guess. {asks}"
     tried, wanted = len(found[_SETTING].drop_duplicates()), len(settings())
     told = f"Of the {wanted} settings of the search {tried} are computed."
@@ -191,10 +198,9 @@ def reading_levels(found: pd.DataFrame, language: str = "en") -> pd.DataFrame:
 
 def reading_table(language: str = "en", number: int | None = None) -> Shown:
     """Return :func:`reading_levels` of the committed search as a table; a box that says so where there is none yet."""
-    try:
-        levels = reading_levels(committed_search(), language)
-    except RequestError as error:
-        return box(f"<p>{error}</p>")
+    if (found := _committed()) is None:
+        return box(_MISSING)
+    levels = reading_levels(found, language)
     rows = [
         {
             "trained on": row["data"] or "nothing (base)",
@@ -224,9 +230,7 @@ def reading_sentence(language: str = "en", other: str = TARGETS[0]) -> str:
     """Return in words whether any math expert of the committed search tells more twins apart than a coin, at what price, and
     whether it does in another language, in which it was not trained.
     """
-    try:
-        found = committed_search()
-    except RequestError:
+    if (found := _committed()) is None:
         return "Whether longer training or other data would do is open."
     levels = reading_levels(found, language)
     better = levels[(levels["expert"] != BASE) & levels[0].map(lambda level: level.low > 0.25)]

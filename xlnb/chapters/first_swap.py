@@ -16,7 +16,7 @@ from xlnb.corpora import templates
 from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS, TWIN_CHOICE
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
-from xlnb.stats import crossed_interval
+from xlnb.stats import crossed_interval, outcome_table
 from xlnb.studies import claims, comparisons, experiments
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, arms_of, judged
 from xlnb.studies.outcomes import select
@@ -208,9 +208,7 @@ def scores_table(outcomes: pd.DataFrame, language: str, number: int | None = Non
         mine = select(chosen, method=method, partition=partition)
         row: dict[str, Any] = {"model": in_prose(method, partition)}
         for metric in METRICS:
-            i = crossed_interval(
-                select(mine, metric=metric).pivot(index="seed", columns="problem", values="outcome").to_numpy()
-            )
+            i = crossed_interval(outcome_table(select(mine, metric=metric)))
             unit = "%" if READINGS[metric].unit == "%" else "nats"
             row[f"{READINGS[metric].title} ({unit})"] = amount(i.value, i.low, i.high, metric, with_unit=False)
         rows.append(row)

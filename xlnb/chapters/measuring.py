@@ -432,7 +432,7 @@ def twins_sentence(outcomes: pd.DataFrame) -> str:
 
 def _level(part: pd.DataFrame, form: str, factor: float) -> str:
     """Return an arm's mean outcome with its interval over trainings and problems."""
-    i = stats.crossed_interval(part.pivot(index="seed", columns="problem", values="outcome").to_numpy())
+    i = stats.crossed_interval(stats.outcome_table(part))
     return bracketed(factor * i.value, factor * i.low, factor * i.high, form)
 
 

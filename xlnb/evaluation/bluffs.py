@@ -21,7 +21,7 @@ from xlnb.corpora.benchmarks import Item, templates_benchmark
 from xlnb.errors import known
 from xlnb.evaluation import readings, shortcuts
 from xlnb.evaluation.answers import CALCULATION
-from xlnb.evaluation.solutions import OPERATIONS, calculation_variants
+from xlnb.evaluation.solutions import calculation_variants
 from xlnb.stats import mean_interval
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def lessons(language: str, items: Sequence[Item], prefix: str = "") -> Lessons:
 
 def pages(text: str, solution: str) -> Iterator[tuple[Page, Calculation]]:
     """Yield each calculation of a solution behind a text, after the page before it."""
-    numbers = {f"n{i}": n for i, n in enumerate(dict.fromkeys(int(one) for one in re.findall(r"\d+", text)))}
+    numbers = {f"n{i}": n for i, n in enumerate(shortcuts.stated(text))}
     steps: shortcuts.Recipe = ()
     for i, match in enumerate(CALCULATION.finditer(solution), 1):
         left, sign, right = int(match[1]), match[2], int(match[3])
@@ -104,7 +104,7 @@ def pages(text: str, solution: str) -> Iterator[tuple[Page, Calculation]]:
 def parts(reader: Reader, weights: Weights, page: Page, calculation: Calculation) -> Iterator[Part]:
     """Yield the parts of a calculation, each given those before it (given fewer where the reader thinks of none such)."""
     slip = reader.slip(page)
-    for place, values in enumerate((1200, len(OPERATIONS), 1200)):  # how many there are: no number is larger
+    for place, values in enumerate((1200, len(templates.OPERATIONS), 1200)):  # how many there are: no number is larger
         for given in range(place, -1, -1):
             chances: dict[Any, float] = {}
             for one, weight in weights.items():
@@ -176,12 +176,12 @@ def _words(text: str) -> frozenset[str]:
 
 @lru_cache(4096)
 def _count(text: str) -> int:
-    return len(set(re.findall(r"\d+", text)))
+    return len(shortcuts.stated(text))
 
 
 def _any(learned: Lessons, page: Page) -> Weights:
     pairs = itertools.permutations(dict.fromkeys(page.numbers.values()), 2)
-    return {(left, sign, right): 1.0 for left, right in pairs for sign in OPERATIONS}
+    return {(left, sign, right): 1.0 for left, right in pairs for sign in templates.OPERATIONS}
 
 
 def _tossed(learned: Lessons, page: Page) -> Weights:

@@ -67,7 +67,7 @@ def recipe(problem: Problem) -> Recipe:
     >>> _answer(recipe(problem), problem) == problem.answer
     True
     """
-    places = {number: f"n{i}" for i, number in enumerate(_stated(problem))}
+    places = {number: f"n{i}" for i, number in enumerate(stated(problem.question))}
     steps = []
     for i, expression in enumerate(problem.expressions, 1):
         left, sign, right = expression.split()
@@ -76,8 +76,13 @@ def recipe(problem: Problem) -> Recipe:
     return tuple(steps)
 
 
-def _stated(problem: Problem) -> list[int]:
-    return list(dict.fromkeys(int(number) for number in _NUMBER.findall(problem.question)))
+def stated(text: str) -> list[int]:
+    """Return the numbers of a text in their order, each once.
+
+    >>> stated("3 of 12, then 3 more")
+    [3, 12]
+    """
+    return list(dict.fromkeys(int(number) for number in _NUMBER.findall(text)))
 
 
 def _calculated(left: int, sign: str, right: int) -> int:
@@ -86,7 +91,7 @@ def _calculated(left: int, sign: str, right: int) -> int:
 
 def _answer(steps: Recipe, problem: Problem) -> int | None:
     """What a recipe makes of a problem's numbers; None where it asks for a number that is not there."""
-    values = {f"n{i}": number for i, number in enumerate(_stated(problem))}
+    values = {f"n{i}": number for i, number in enumerate(stated(problem.question))}
     for i, (left, sign, right) in enumerate(steps, 1):
         if not {left, right} <= set(values):
             return None
@@ -172,7 +177,7 @@ def _of_numbers(problems: Sequence[Problem]) -> NDArray[Any]:
 
     rows = []
     for problem in problems:
-        numbers = (_stated(problem) + [0] * 4)[:4]
+        numbers = (stated(problem.question) + [0] * 4)[:4]
         row: list[float] = [*numbers, sum(number > 0 for number in numbers)]
         for a, b in itertools.combinations(numbers, 2):
             row += [a / b if b else 0.0, a > b, bool(b) and a % b == 0, bool(a) and b % a == 0]
