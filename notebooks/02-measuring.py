@@ -127,9 +127,10 @@ budgets.reading_table(number=2)
 display(Markdown(budgets.reading_sentence()))
 
 # %% [markdown]
-# So twins are not beyond this model; fifty situations and a few minutes are too little. What is read in English and not in another language is
-# the gap that a language expert, or a swap, would have to close. The experts of the other chapters were trained by the shorter budget: they
-# do not read yet, and what merging does to an expert that reads is not measured in this version.
+# So twins are not beyond this model; fifty situations and a few minutes are too little. But whoever only counts words does as well there: the
+# operation is learned, and that the text is *understood* is not shown. What is told apart in English and not in another language is the gap
+# that a language expert, or a swap, would have to close. The experts of the other chapters were trained by the shorter budget and tell no twins
+# apart yet; what merging does to one that does is not measured in this version.
 #
 # ## Can they be bluffed?
 #

@@ -7,6 +7,8 @@ from bs4 import BeautifulSoup
 
 from xlnb.chapters import budgets
 from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, TWIN_CHOICE
+from xlnb.evaluation.shortcuts import APART, WORDS, shortcuts
+from xlnb.studies import search as searching
 from xlnb.studies.search import BASE, HELD_OUT, MANY, NTREX, PARALLEL, PROSE, Setting, settings
 from xlnb.training.sft import Training
 
@@ -208,10 +210,16 @@ def test_whether_reading_carries_over_to_another_language(own_home, share, end):
     file.parent.mkdir(parents=True)
     pd.concat([telling(MATH[0], {0: 0.6, 2: 0.6}), telling(MATH[0], {0: share}, "sw")]).to_parquet(file)
     told = budgets.reading_sentence()
-    assert " In Swahili, which it never saw, it tells " in told and told.endswith(end)
+    assert " In Swahili, which the expert never saw, it tells " in told and told.endswith(end)
 
 
 def test_what_the_second_chapter_s_text_says_of_reading_is_so():
     """By the committed search: twins are not beyond the model in English, and fewer are told apart in Swahili."""
     told = budgets.reading_sentence()
     assert told.startswith("Which operation is asked can be learned: ") and told.endswith(", clearly fewer.")
+    levels = budgets.reading_levels(searching.committed_search())
+    best = max(levels.loc[levels["expert"] == "math", 0], key=lambda level: level.value)
+    assert best.n == 12, "pairs of twins, not problems"
+    words = shortcuts("en", "development", 96, 4800, readers=(WORDS,), many_frames=True).set_index("asked")["value"]
+    assert words[APART] >= best.value, "whoever counts words does as well"
+    assert f"tells {100 * words[APART]:.0f} [" in told

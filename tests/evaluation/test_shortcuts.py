@@ -10,6 +10,7 @@ import pytest
 
 from xlnb.corpora import templates
 from xlnb.corpora.templates import LANGUAGES, problems, twins
+from xlnb.errors import RequestError
 from xlnb.evaluation import shortcuts as module
 from xlnb.evaluation.shortcuts import APART, ASKED, EXACT, FIRST, NEAREST, NUMBERS, READERS, WORDS, recipe, shortcuts
 
@@ -126,3 +127,13 @@ def test_the_nearest_question_is_found(monkeypatch):
 def test_words_are_read_without_their_numbers():
     for p in problems("te", "scored", 48):
         assert not re.search(r"\d", module._masked(p)) and module._masked(p).count("#") == len(p.numbers)
+
+
+def test_many_frames_are_english_alone_and_teach_other_readers():
+    with pytest.raises(RequestError, match="in English alone, not in 'sw'"):
+        shortcuts("sw", n=24, many_frames=True)
+    few, many = (
+        shortcuts("en", "development", 48, 600, readers=(NUMBERS,), many_frames=which).set_index("asked")["value"]
+        for which in (False, True)
+    )
+    assert (few != many).any() and many[APART] == 0

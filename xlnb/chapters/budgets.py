@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -11,12 +12,14 @@ from xlnb.chapters.pictures import Shown, box, table
 from xlnb.chapters.words import amount, bracketed, bullets, listed
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXPRESSION, PRIMARY, READINGS, TWIN_CHOICE
+from xlnb.evaluation.shortcuts import APART, WORDS, pairs_of_twins, shortcuts
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import Interval, mean_interval
 from xlnb.studies.outcomes import select
 from xlnb.studies.search import BASE, HELD_OUT, NTREX, PROSE, READ, TARGETS, committed_search, settings
 from xlnb.training.sft import Training
 
+_MOST, _TAUGHT = 96, 4800  # development problems, at most so many of which were asked; problems of 600 steps of 8
 _SETTING = ["expert", "language", "data", "steps", "rate"]
 _ON_PROBLEMS = (PRIMARY, TWIN_CHOICE, EXPRESSION)
 _SHOWN_EXAMPLES = (
@@ -184,14 +187,19 @@ def _language_line(gains: pd.DataFrame, language: str) -> str:
 def reading_levels(found: pd.DataFrame, language: str = "en") -> pd.DataFrame:
     """Return how many twins the base and each math expert tell apart in a language, a row a setting, shorter trainings first.
 
-    The setting's columns, seconds_of_training, and by shots an :class:`xlnb.stats.Interval` over problems. Source: ours.
+    The setting's columns, seconds_of_training, and by shots an :class:`xlnb.stats.Interval` over pairs of twins, which share
+    numbers and words. Source: ours.
     """
+    pairs = pairs_of_twins(language, "development", _MOST)
     asked = select(found, metric=TWIN_CHOICE, test_language=language, expert=[BASE, "math"])
     if asked.empty:
         return asked
     rows = []
     for key, part in asked.groupby([*_SETTING, "seconds_of_training"], sort=False):
-        levels = {shots: mean_interval(one["outcome"].to_numpy()) for shots, one in part.groupby("shots")}
+        levels = {}
+        for shots, one in part.groupby("shots"):
+            by_pair = one["outcome"].groupby(one["problem"].map(lambda problem: pairs.get(problem, problem))).mean()
+            levels[shots] = mean_interval(by_pair.to_numpy())
         rows.append(dict(zip([*_SETTING, "seconds_of_training"], key, strict=True)) | levels)
     return pd.DataFrame(rows).sort_values(["steps", "rate", "data"], ignore_index=True)
 
@@ -213,9 +221,20 @@ def reading_table(language: str = "en", number: int | None = None) -> Shown:
     ]
     caption = (
         f"Math experts of the search, on {LANGUAGE_NAMES[language]} development problems: how many twins they tell apart. A coin "
-        "tells 25 % apart. 95 % intervals over problems; one training each."
+        f"tells 25 % apart; {_words_alone()} 95 % intervals over pairs of twins; one training each."
     )
     return table(rows, number=number, caption=caption)
+
+
+@lru_cache(maxsize=1)
+def _words_alone() -> str:
+    """Return what a reader of words alone gets, taught with the longest training's problems: the control."""
+    found = shortcuts("en", "development", _MOST, _TAUGHT, readers=(WORDS,), many_frames=True)
+    value, low, high = found.set_index("asked").loc[APART, ["value", "low", "high"]]
+    level = bracketed(100 * value, 100 * low, 100 * high, ".0f")
+    return (
+        f"a random forest that sees but the words tells {level} % apart, taught with as many problems of the same kind."
+    )
 
 
 def _after(shots: int) -> str:
@@ -242,9 +261,10 @@ def reading_sentence(language: str = "en", other: str = TARGETS[0]) -> str:
         f"Which operation is asked can be learned: trained for {how}, a math expert tells {_percent(best[0])} % of the twins "
         f"apart without worked examples, and {_percent(best[max(READ)])} % after {max(READ)} of them."
     )
+    told += f" That need not be understanding: {_words_alone()}"
     there = reading_levels(select(found, **best[_SETTING]), other)
     if there.empty:
         return told
     level = there[0].iloc[0]
-    told += f" In {LANGUAGE_NAMES[other]}, which it never saw, it tells {_percent(level)} % apart"
+    told += f" In {LANGUAGE_NAMES[other]}, which the expert never saw, it tells {_percent(level)} % apart"
     return told + (", clearly fewer." if level.high < best[0].low else ".")

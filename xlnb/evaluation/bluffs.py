@@ -293,7 +293,7 @@ def bluffs(
 
     names = [known("reader", name, READERS) for name in readers]
     benchmark = templates_benchmark(language, split, n)
-    pairs = [min(a.group, b.frame) for a, b in zip(benchmark.items, templates.twins(language, split, n), strict=True)]
+    pairs = list(shortcuts.pairs_of_twins(language, split, n).values())
     learned, rows = lessons(language, (*benchmark.items, *benchmark.others), benchmark.prefix), []
     for name in names:
         found = pd.DataFrame(outcomes(READERS[name], learned, benchmark.items, benchmark.others))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb.corpora import templates
 from xlnb.corpora.templates import Problem
-from xlnb.errors import known
+from xlnb.errors import RequestError, known
 from xlnb.stats import mean_interval
 
 if TYPE_CHECKING:
@@ -28,19 +28,28 @@ _NUMBER = re.compile(r"\d+")
 
 
 def shortcuts(
-    language: str, split: str = "scored", n: int = 480, trained: int = 3000, readers: Sequence[str] = READERS
+    language: str,
+    split: str = "scored",
+    n: int = 480,
+    trained: int = 3000,
+    readers: Sequence[str] = READERS,
+    many_frames: bool = False,
 ) -> pd.DataFrame:
     """Return what each reader gets: reader, asked (first operation, exact answer, twins told apart), value, low, high.
 
     Shares from 0 to 1 with 95 % intervals over pairs of twins, which share their numbers and most words (over frames where
     there are none). Twins are told apart where behind either text its own first operation is held likelier than the twin's:
-    impossible for whoever reads the numbers alone. Forests of 200 trees, a nearest neighbour by TF-IDF. Source: ours.
+    impossible for whoever reads the numbers alone. Forests of 200 trees, a nearest neighbour by TF-IDF. With ``many_frames`` they
+    learn from the many situations that English alone has, as the math expert does. Raises RequestError for these in another
+    language. Source: ours.
     """
     import pandas as pd
 
-    train, asked = (templates.problems(language, part, count) for part, count in (("train", trained), (split, n)))
-    twins = templates.twins(language, split, n)
-    frames = [min(one.frame, twin.frame) for one, twin in zip(asked, twins, strict=True)]
+    if many_frames and language != "en":
+        raise RequestError(f"many_frames: these situations are in English alone, not in {language!r}.")
+    asked, twins = templates.problems(language, split, n), templates.twins(language, split, n)
+    train = templates.english_problems(trained) if many_frames else templates.problems(language, "train", trained)
+    pairs = list(pairs_of_twins(language, split, n).values())
     rows = []
     for reader in readers:
         known("reader", reader, READERS)
@@ -51,10 +60,20 @@ def shortcuts(
             (EXACT, [_answer(recipes[row.argmax()], p) == p.answer for row, p in zip(own, asked, strict=True)]),
             (APART, list(_told_apart(own, other, firsts, asked, twins))),
         ):
-            by_frame = pd.Series(right, dtype=float).groupby(frames).mean()
+            by_frame = pd.Series(right, dtype=float).groupby(pairs).mean()
             interval = mean_interval(by_frame.to_numpy())
             rows.append((reader, what, interval.value, interval.low, interval.high))
     return pd.DataFrame(rows, columns=["reader", "asked", "value", "low", "high"])
+
+
+def pairs_of_twins(language: str, split: str, n: int) -> dict[str, str]:
+    """Return by the id of each of the first n problems of a split a name that it shares with its twin.
+
+    >>> len(set(pairs_of_twins("en", "development", 96).values()))
+    12
+    """
+    both = zip(templates.problems(language, split, n), templates.twins(language, split, n), strict=True)
+    return {one.id: min(one.frame, twin.frame) for one, twin in both}
 
 
 Recipe = tuple[tuple[str, str, str], ...]  # of each step: left, sign, right; a number's place in the text, or s1, s2
