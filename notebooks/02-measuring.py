@@ -150,7 +150,7 @@ bluffing.bluffs_table(language, calibration=True)
 # %% [markdown]
 # Information gained can be bluffed, and whoever is twice as sure of the numbers gains still more: half of it is surprise given another
 # problem, which costs the bluffer nothing. One temperature a model is no cure. Twins stand against these (counting words after many
-# situations, as in Table 2, is no trick but a shallow way of reading, and passes them), with one leak: from the second
+# situations, as in Table 2, is no trick but a shallow way to read, and passes them), with one leak: from the second
 # calculation on, a solution's own sentences share more words with its own text than with the twin's (*words of the solution*). And a
 # fixed preference tells no twins apart, a coin tossed anew for each text a quarter: who tells fewer apart than a coin is steadier, not
 # worse.
