@@ -128,7 +128,7 @@ display(Markdown(budgets.reading_sentence()))
 
 # %% [markdown]
 # So twins are not beyond this model; fifty situations and a few minutes are too little. But whoever only counts words does as well there: the
-# operation is learned, and that the text is *understood* is not shown. What is told apart in English and not in another language is the gap
+# operation is learned, and whether the text is *understood* stays open. What is told apart in English and not in another language is the gap
 # that a language expert, or a swap, would have to close. The experts of the other chapters were trained by the shorter budget and tell no twins
 # apart yet; what merging does to one that does is not measured in this version.
 #
