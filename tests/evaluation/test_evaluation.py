@@ -359,13 +359,13 @@ def test_branches_have_the_likelihood_they_have_alone(miniature, family, shots):
         [],
         [Branch(0, base.encode(" A")), Branch(0, base.encode(" B")), Branch(0, base.encode(" C"))],
     ]
-    for (prompt, completion), own, (tokens, others) in zip(
+    for (prompt, completion), own, (tokens, *others) in zip(
         rows, branches, Engine(base, 2).nll(prefix, rows, branches), strict=True
     ):
         before = prefix.ids + prompt
         if completion:
             assert tokens.sum().item() == pytest.approx(plain_total(base, before, completion), rel=1e-4)
-        assert len(tokens) == len(completion) and len(others) == len(own)
+        assert tokens.shape == (1, len(completion)) and len(others) == len(own)
         for branch, found in zip(own, others, strict=True):
             alone = plain_total(base, before + completion[: branch.at], branch.ids)
             assert found.sum().item() == pytest.approx(alone, rel=1e-4)

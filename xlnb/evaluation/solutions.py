@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from math import exp, prod
 from typing import TYPE_CHECKING
 
@@ -44,13 +44,24 @@ def solution_readings(
 ) -> list[dict[str, float]]:
     """Return each problem's readings by likelihood behind the prefix, those of ``readings`` that it allows.
 
-    Calibrated ones are taken at the temperature that fits the model on ``others``.
+    Calibrated ones are taken at the temperature that fits the model on ``others``. Each text is read once, with all that is asked
+    of it.
     """
-    found = _readings_at(engine, prefix, items, [reading for reading in readings if reading not in CALIBRATED])
-    if plain := [CALIBRATED[reading] for reading in readings if reading in CALIBRATED]:
-        at_its_own = replace(engine, temperature=temperature(engine, prefix, others))
-        for known, new in zip(found, _readings_at(at_its_own, prefix, items, plain), strict=True):
-            known |= {calibrated(reading): value for reading, value in new.items()}
+    wanted = {CALIBRATED.get(reading, reading) for reading in readings}
+    texts = _Texts(engine.base)
+    asked = [_question(texts, item, wanted) for item in items]
+    if not texts.rows:
+        return [{} for _ in items]
+    if wanted & set(INFORMATIONS):
+        _ask_strangers(texts, items, asked)
+    calibrates = bool(set(readings) & set(CALIBRATED))
+    degrees = [1.0, *([temperature(engine, prefix, others)] if calibrates else [])]
+    scored = engine.nll(prefix, texts.rows, texts.branches, degrees)
+    found: list[dict[str, float]] = [{} for _ in items]
+    for place in range(len(degrees)):
+        for known, question in zip(found, asked, strict=True):
+            new = _read(question, lambda text, part: scored[text][part][place])  # noqa: B023
+            known |= {calibrated(reading): value for reading, value in new.items()} if place else new
     return [{metric: one[metric] for metric in readings if metric in one} for one in found]
 
 
@@ -75,123 +86,129 @@ def temperature(engine: Engine, prefix: Prefix, items: Sequence[Item]) -> float:
     return 2 ** float(minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 0.01}).x)
 
 
-def _readings_at(
-    engine: Engine, prefix: Prefix, items: Sequence[Item], readings: Sequence[str]
-) -> list[dict[str, float]]:
-    """Return each problem's readings at the engine's temperature, and what they are made of."""
-    wanted = set(readings)
-    asked = [_question(engine.base, item, wanted) for item in items]
-    if not any(question.completion or question.branches for question in asked):
-        return [{} for _ in items]
-    rows: list[Row] = [(question.prompt, question.completion) for question in asked]
-    branches = [question.branches for question in asked]
-    scored = engine.nll(prefix, rows, branches)
-    found = [_read(question, *nll) for question, nll in zip(asked, scored, strict=True)]
-    solved = [i for i, question in enumerate(asked) if question.completion]
-    if wanted & set(INFORMATIONS) and len(solved) > 1:
-        others = [rows[j][0] for j in strangers([items[i].group or items[i].id for i in solved])]
-        crossed: list[Row] = [(other, rows[i][1]) for i, other in zip(solved, others, strict=True)]
-        for i, (tokens, _) in zip(solved, engine.nll(prefix, crossed, what="information"), strict=True):
-            unread = _nll(asked[i], tokens)
-            gained = {INFORMATION: NLL, EXPRESSION_INFORMATION: EXPRESSION_NLL}
-            found[i] |= {new: unread[old] - found[i][old] for new, old in gained.items() if old in unread}
-    if wanted & set(TWINS):
-        own = {i: tokens[asked[i].in_expression] for i, (tokens, _) in enumerate(scored) if any(asked[i].in_expression)}
-        twins = {i: items[i] for i in own if items[i].twin_completion}
-        for i, read in _twin_readings(engine, prefix, twins, asked, own, TWIN_CHOICE in wanted).items():
-            found[i] |= read
-    return found
-
-
-def _twin_readings(
-    engine: Engine,
-    prefix: Prefix,
-    items: Mapping[int, Item],
-    asked: Sequence[_Question],
-    own: Mapping[int, Tensor],
-    choice: bool,
-) -> dict[int, dict[str, float]]:
-    """Return what the text of a problem tells of its calculations beyond what its twin's text does, by the items' places.
-
-    Only the calculations count: the words of a solution may be copied from its own text without understanding.
-    """
-    twin_prompts = {i: engine.base.encode(item.twin_prompt) for i, item in items.items()}
-    behind_twin = dict(zip(items, _of_calculations(
-        engine, prefix, [(twin_prompts[i], asked[i].completion) for i in items], [asked[i].in_expression for i in items]
-    ), strict=True))  # fmt: skip
-    found = {i: {TWIN_INFORMATION: (behind_twin[i].mean() - own[i].mean()).item()} for i in items}
-    if choice:
-        twin = {i: engine.base.encode(item.twin_completion) for i, item in items.items()}
-        marked = [expression_tokens(engine.base, item.twin_completion) for item in items.values()]
-        crossed = _of_calculations(engine, prefix, [(asked[i].prompt, twin[i]) for i in items], marked)
-        straight = _of_calculations(engine, prefix, [(twin_prompts[i], twin[i]) for i in items], marked)
-        for i, twins_behind_own, twins_behind_twin in zip(items, crossed, straight, strict=True):
-            mine = own[i].sum() < twins_behind_own.sum()
-            theirs = twins_behind_twin.sum() < behind_twin[i].sum()
-            found[i][TWIN_CHOICE] = float(mine and theirs)
-    return found
-
-
-def _of_calculations(
-    engine: Engine, prefix: Prefix, rows: Sequence[Row], marked: Sequence[Sequence[bool]]
-) -> list[Tensor]:
-    scored = engine.nll(prefix, rows, what="twins")
-    return [tokens[list(inside)] for (tokens, _), inside in zip(scored, marked, strict=True)]
+Part = tuple[int, int]  # where a likelihood is found: a text's place, and which of the parts behind it
 
 
 @dataclass(frozen=True)
+class _Texts:
+    """Texts, and what is scored behind each: a completion (part 0) and branches (parts 1 and on)."""
+
+    base: Base
+    rows: list[Row] = field(default_factory=list)
+    branches: list[list[Branch]] = field(default_factory=list)
+
+    def add(self, text: str, completion: list[int]) -> Part:
+        """Add a text with its completion, which may be none."""
+        self.rows.append((self.base.encode(text), completion))
+        self.branches.append([])
+        return len(self.rows) - 1, 0
+
+    def beside(self, part: Part, branches: Sequence[Branch]) -> list[Part]:
+        """Add branches behind the text of a part that is there."""
+        there = self.branches[part[0]]
+        there += branches
+        return [(part[0], len(there) - k) for k in range(len(branches) - 1, -1, -1)]
+
+
+@dataclass
 class _Question:
-    """A problem in ids: the completion's expression tokens, and branches in groups of which the ``gold``-th is right."""
+    """Of one problem where each likelihood is found, and which tokens count."""
 
-    prompt: list[int]
-    completion: list[int]
-    in_expression: list[bool]
-    branches: list[Branch]
-    choices: list[tuple[int, int]]  # how many branches a choice has, and which is right
-    closing: bool  # whether the last branch is the closing sentence
+    own: Part | None = None  # the gold solution behind its own text
+    inside: list[bool] = field(default_factory=list)  # which of its tokens are of calculations
+    choices: list[tuple[list[Part], int]] = field(default_factory=list)  # the parts of each choice, and which is right
+    closing: Part | None = None
+    stranger: Part | None = None  # the gold solution behind another problem's text
+    twin: _Twin | None = None
 
 
-def _question(base: Base, item: Item, wanted: set[str]) -> _Question:
+@dataclass(frozen=True)
+class _Twin:
+    """The solutions of a problem and of its twin behind either text, and which tokens of the twin's are of calculations.
+
+    Only the calculations count: the words of a solution may be copied from its own text without understanding.
+    """
+
+    own_behind_twin: Part
+    twin_behind_own: Part
+    twin_behind_twin: Part
+    inside: list[bool]
+
+
+def _question(texts: _Texts, item: Item, wanted: set[str]) -> _Question:
+    base = texts.base
     solved = item.completion and wanted & {NLL, EXPRESSION_NLL, *INFORMATIONS, *TWINS, *CHOICES}
     completion = base.encode(item.completion) if solved else []
-    branches: list[Branch] = []
-    choices: list[tuple[int, int]] = []
+    choices: list[tuple[list[Branch], int]] = []
     if wanted & set(CHOICES):
         if item.options and item.gold is not None:
-            branches += [Branch(0, base.encode(option)) for option in item.options]
-            choices.append((len(item.options), item.gold))
+            choices = [([Branch(0, base.encode(option)) for option in item.options], item.gold)]
         elif completion:
-            for offered in calculation_choices(base, item.completion):
-                branches += offered
-                choices.append((len(offered), 0))
-    closing = bool(item.closing) and CLOSING_NLL in wanted
-    if closing:
-        branches.append(Branch(0, base.encode(item.closing)))
-    marked = expression_tokens(base, item.completion) if completion else []
-    return _Question(base.encode(item.prompt), completion, marked, branches, choices, closing)
+            choices = [(offered, 0) for offered in calculation_choices(base, item.completion)]
+    closes = bool(item.closing) and CLOSING_NLL in wanted
+    if not (completion or choices or closes):
+        return _Question()
+    text = texts.add(item.prompt, completion)
+    asked = _Question(choices=[(texts.beside(text, offered), gold) for offered, gold in choices])
+    if closes:
+        (asked.closing,) = texts.beside(text, [Branch(0, base.encode(item.closing))])
+    if completion:
+        asked.own, asked.inside = text, expression_tokens(base, item.completion)
+    if wanted & set(TWINS) and any(asked.inside) and CALCULATION.search(item.twin_completion):
+        asked.twin = _ask_twin(texts, text, item)
+    return asked
 
 
-def _nll(question: _Question, tokens: Tensor) -> dict[str, float]:
-    """Return the mean over the completion's tokens and over those of its expressions."""
+def _ask_twin(texts: _Texts, text: Part, item: Item) -> _Twin:
+    """Add the twin's text, and both solutions behind either text."""
+    twin = texts.base.encode(item.twin_completion)
+    (twin_behind_own,) = texts.beside(text, [Branch(0, twin)])
+    own_behind_twin = texts.add(item.twin_prompt, texts.rows[text[0]][1])
+    (twin_behind_twin,) = texts.beside(own_behind_twin, [Branch(0, twin)])
+    inside = expression_tokens(texts.base, item.twin_completion)
+    return _Twin(own_behind_twin, twin_behind_own, twin_behind_twin, inside)
+
+
+def _ask_strangers(texts: _Texts, items: Sequence[Item], asked: Sequence[_Question]) -> None:
+    """Add each solution behind the text of a problem that shares nothing with its own but the format."""
+    solved = [i for i, question in enumerate(asked) if question.own]
+    if len(solved) < 2:
+        return
+    for i, place in zip(solved, strangers([items[i].group or items[i].id for i in solved]), strict=True):
+        mine, other = asked[i].own, asked[solved[place]].own
+        assert mine and other
+        (asked[i].stranger,) = texts.beside(other, [Branch(0, texts.rows[mine[0]][1])])
+
+
+def _read(asked: _Question, nll: Callable[[int, int], Tensor]) -> dict[str, float]:
+    """Return the readings of one problem, by the likelihoods of each part's tokens."""
     found: dict[str, float] = {}
-    if question.completion:
-        found[NLL] = tokens.mean().item()
-    if any(question.in_expression):
-        found[EXPRESSION_NLL] = tokens[question.in_expression].mean().item()
-    return found
-
-
-def _read(question: _Question, tokens: Tensor, branches: list[Tensor]) -> dict[str, float]:
-    """Return the readings of one problem from the likelihoods of its completion's tokens and of its branches' tokens."""
-    found = _nll(question, tokens)
-    if question.closing:
-        found[CLOSING_NLL] = branches[-1].mean().item()
-    if question.choices:
-        totals, right, shares = [branch.sum().item() for branch in branches], [], []
-        for n, gold in question.choices:
-            offered, totals = totals[:n], totals[n:]
-            shares.append(1 / sum(exp(min(offered[gold] - nll, 700.0)) for nll in offered))
-            right.append(all(offered[gold] < nll for i, nll in enumerate(offered) if i != gold))
+    if asked.own:
+        own = nll(*asked.own)
+        found[NLL] = own.mean().item()
+        if any(asked.inside):
+            found[EXPRESSION_NLL] = own[asked.inside].mean().item()
+        if asked.stranger:
+            unread = nll(*asked.stranger)
+            found[INFORMATION] = unread.mean().item() - found[NLL]
+            if any(asked.inside):
+                found[EXPRESSION_INFORMATION] = unread[asked.inside].mean().item() - found[EXPRESSION_NLL]
+        if twin := asked.twin:
+            mine, mine_elsewhere = (tokens[asked.inside] for tokens in (own, nll(*twin.own_behind_twin)))
+            theirs, theirs_elsewhere = (
+                nll(*part)[twin.inside] for part in (twin.twin_behind_twin, twin.twin_behind_own)
+            )
+            found[TWIN_INFORMATION] = (mine_elsewhere.mean() - mine.mean()).item()
+            apart = mine.sum() < theirs_elsewhere.sum() and theirs.sum() < mine_elsewhere.sum()
+            found[TWIN_CHOICE] = float(apart)
+    if asked.closing:
+        found[CLOSING_NLL] = nll(*asked.closing).mean().item()
+    if asked.choices:
+        right, shares = [], []
+        for parts, gold in asked.choices:
+            offered = [nll(*part).sum().item() for part in parts]
+            shares.append(1 / sum(exp(min(offered[gold] - other, 700.0)) for other in offered))
+            right.append(all(offered[gold] < other for i, other in enumerate(offered) if i != gold))
         found |= {CHOICE: float(all(right)), CHOICE_PROBABILITY: prod(shares)}
     return found
 

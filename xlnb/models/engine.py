@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Row = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
 IGNORED = -100
+_MOST_LOGITS = 2**28  # in a batch: a gigabyte, however large the vocabulary
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,19 @@ def _flush(lists: Sequence[Sequence[int]], filler: int, width: int, device: Any)
     return torch.tensor(filled, dtype=torch.long, device=device)
 
 
-def completion_logits(model: Any, batch: Batch, temperature: float = 1.0, **kwargs: Any) -> Tensor:
-    """Return the logits, divided by a temperature, of each completion token: shape (rows, width, vocabulary), float32.
+def completion_logits(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
+    """Return the logits of each completion token, shape (rows, width, vocabulary), float32.
 
     They are computed for completion positions alone. ``kwargs`` go to the model (a cache, for one).
     """
-    return model(**batch.inputs(), logits_to_keep=batch.width + 1, **kwargs).logits[:, :-1].float() / temperature
+    return model(**batch.inputs(), logits_to_keep=batch.width + 1, **kwargs).logits[:, :-1].float()
 
 
-def completion_nll(model: Any, batch: Batch, temperature: float = 1.0, **kwargs: Any) -> Tensor:
+def completion_nll(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
     """Return the negative log-likelihood in nats of each completion token, shape (rows, width), 0 where there is none."""
     from torch.nn.functional import cross_entropy
 
-    logits = completion_logits(model, batch, temperature, **kwargs)
+    logits = completion_logits(model, batch, **kwargs)
     flat = cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="none")
     return flat.view_as(batch.labels)
 
@@ -150,17 +151,27 @@ def _written(completion: list[int], branches: Sequence[Branch]) -> list[int]:
     return completion + [token for branch in branches for token in branch.ids]
 
 
-def branched_nll(model: Any, batch: BranchedBatch, temperature: float = 1.0, **kwargs: Any) -> list[list[Tensor]]:
-    """Return for each row the negative log-likelihoods in nats: of each token of its completion, then of each branch's."""
+def branched_nll(
+    model: Any, batch: BranchedBatch, temperatures: Sequence[float] = (1.0,), **kwargs: Any
+) -> list[list[Tensor]]:
+    """Return for each row the negative log-likelihoods in nats: of each token of its completion, then of each branch's.
+
+    Each tensor has shape (temperatures, tokens).
+    """
+    logits = model(**batch.inputs, logits_to_keep=batch.width + 1, **kwargs).logits
+    return [
+        list(_nll_at(row[sources], targets, temperatures).split(parts, dim=1))
+        for row, (sources, targets, parts) in zip(logits, batch.scored, strict=True)
+    ]
+
+
+def _nll_at(logits: Tensor, targets: Sequence[int], temperatures: Sequence[float]) -> Tensor:
+    """Return the negative log-likelihoods of targets, shape (temperatures, tokens), from logits (tokens, vocabulary)."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    logits = model(**batch.inputs, logits_to_keep=batch.width + 1, **kwargs).logits
-    found = []
-    for row, (sources, targets, parts) in zip(logits, batch.scored, strict=True):
-        wanted = torch.tensor(targets, dtype=torch.long, device=row.device)
-        found.append(list(cross_entropy(row[sources].float() / temperature, wanted, reduction="none").split(parts)))
-    return found
+    wanted = torch.tensor(targets, dtype=torch.long, device=logits.device)
+    return torch.stack([cross_entropy(logits.float() / degree, wanted, reduction="none") for degree in temperatures])
 
 
 @dataclass(frozen=True)
@@ -186,7 +197,6 @@ class Engine:
     batch_size: int = 32  # rows of a likelihood batch
     generation_batch_size: int = 64
     title: str = ""  # what progress bars begin with
-    temperature: float = 1.0  # of likelihoods
 
     def prefix(self, text: str | Sequence[int]) -> Prefix:
         """Run the opening token and the few-shot ``text`` (or its ids) through the model once and keep their cache."""
@@ -205,10 +215,11 @@ class Engine:
         prefix: Prefix,
         rows: Sequence[Row],
         branches: Sequence[Sequence[Branch]] | None = None,
+        temperatures: Sequence[float] = (1.0,),
         what: str = "likelihood",
-    ) -> list[tuple[Tensor, list[Tensor]]]:
-        """Return for each row behind the prefix the negative log-likelihood in nats of its completion's tokens, and of its
-        branches' tokens, on the CPU.
+    ) -> list[list[Tensor]]:
+        """Return for each row behind the prefix the negative log-likelihoods in nats: of each token of its completion, then of
+        each of its branches', tensors of shape (temperatures, tokens) on the CPU.
 
         Branches are scored in the same forward as their completion; only where text is longer than a model's sliding window does
         each become a row of its own.
@@ -218,23 +229,24 @@ class Engine:
         base, past = self.base, len(prefix.ids)
         branches = branches or [[]] * len(rows)
         if any(branches) and self._exceeds_window(prefix, _reach(rows, branches)):
-            return self._nll_apart(prefix, rows, branches, what)
+            return self._nll_apart(prefix, rows, branches, temperatures, what)
         whole = [(p, _written(c, own)) for (p, c), own in zip(rows, branches, strict=True)]
-        found: dict[int, tuple[Tensor, list[Tensor]]] = {}
+        found: dict[int, list[Tensor]] = {}
         with torch.inference_mode(), base.autocast():
-            for indices in self._batches(prefix, whole, self.batch_size, what):
+            for indices in self._batches(prefix, whole, self._rows_at_once(whole), what):
                 some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
                 if any(own := [branches[i] for i in indices]):
                     dtype = getattr(torch, base.dtype)
                     tree = branched(some, own, base.pad_id, past, device=base.device, dtype=dtype)
-                    scored = branched_nll(base.model, tree, self.temperature, past_key_values=cache)
+                    scored = branched_nll(base.model, tree, temperatures, past_key_values=cache)
                 else:
                     batch = right_aligned(some, base.pad_id, past, device=base.device)
-                    tokens = completion_nll(base.model, batch, self.temperature, past_key_values=cache).cpu()
-                    scored = [[row[batch.width - len(c) :]] for row, (_, c) in zip(tokens, some, strict=True)]
-                for i, parts in zip(indices, scored, strict=True):
-                    completion, *others = (part.cpu() for part in parts)
-                    found[i] = completion, others
+                    logits = completion_logits(base.model, batch, past_key_values=cache)
+                    scored = [
+                        [_nll_at(row[batch.width - len(c) :], c, temperatures)]
+                        for row, (_, c) in zip(logits, some, strict=True)
+                    ]
+                found |= {i: [part.cpu() for part in parts] for i, parts in zip(indices, scored, strict=True)}
         return [found[i] for i in range(len(rows))]
 
     def logits(self, prefix: Prefix, rows: Sequence[Row], wanted: Sequence[Sequence[bool]]) -> tuple[Tensor, Tensor]:
@@ -243,7 +255,7 @@ class Engine:
 
         logits, targets = [], []
         with torch.inference_mode(), self.base.autocast():
-            for indices in self._batches(prefix, rows, self.batch_size, "temperature"):
+            for indices in self._batches(prefix, rows, self._rows_at_once(rows), "temperature"):
                 some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
                 batch = right_aligned(some, self.base.pad_id, len(prefix.ids), device=self.base.device)
                 here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
@@ -251,14 +263,24 @@ class Engine:
                 targets.append(batch.labels[here])
         return torch.cat(logits), torch.cat(targets)
 
+    def _rows_at_once(self, rows: Sequence[Row]) -> int:
+        widest = 1 + max((len(completion) for _, completion in rows), default=0)
+        vocabulary = len(self.base.model.get_output_embeddings().weight)
+        return max(1, min(self.batch_size, _MOST_LOGITS // (widest * vocabulary)))
+
     def _nll_apart(
-        self, prefix: Prefix, rows: Sequence[Row], branches: Sequence[Sequence[Branch]], what: str
-    ) -> list[tuple[Tensor, list[Tensor]]]:
+        self,
+        prefix: Prefix,
+        rows: Sequence[Row],
+        branches: Sequence[Sequence[Branch]],
+        temperatures: Sequence[float],
+        what: str,
+    ) -> list[list[Tensor]]:
         apart: list[Row] = []
         for (prompt, completion), own in zip(rows, branches, strict=True):
             apart += [(prompt, completion), *((prompt + completion[: b.at], b.ids) for b in own)]
-        scored = iter(self.nll(prefix, apart, what=what))
-        return [(next(scored)[0], [next(scored)[0] for _ in own]) for own in branches]
+        scored = iter(self.nll(prefix, apart, None, temperatures, what))
+        return [[next(scored)[0] for _ in range(1 + len(own))] for own in branches]
 
     def answers(self, prefix: Prefix, prompts: Sequence[list[int]], n: int) -> list[str]:
         """Return each prompt's greedy answer behind the prefix: ``n`` tokens at most, up to its first line break."""
