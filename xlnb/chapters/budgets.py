@@ -30,8 +30,8 @@ _SHOWN_EXAMPLES = (
 def against_base(found: pd.DataFrame) -> pd.DataFrame:
     """Return what each setting of a search gains over the base by each metric, signed so that more is better.
 
-    The setting's columns, test_language, shots, metric, gain (an :class:`xlnb.stats.Interval` over problems, each paired with the
-    base's), and seconds_of_training. Source: ours.
+    The setting's columns, test_language, shots, metric, gain (an :class:`xlnb.stats.Interval` over pairs of twins, or over texts
+    that have none, each paired with the base's), and seconds_of_training. Source: ours.
     """
     keys = ["test_language", "shots", "metric"]
     base = found[found["expert"] == BASE].set_index([*keys, "problem"])["outcome"].sort_index()
@@ -42,11 +42,18 @@ def against_base(found: pd.DataFrame) -> pd.DataFrame:
         gain = own - base.loc[key[-3:]].reindex(own.index)
         higher = metric in READINGS and READINGS[metric].higher_is_better
         told = {
-            "gain": mean_interval((gain if higher else -gain).to_numpy()),
+            "gain": _over_pairs(gain if higher else -gain, str(key[-3])),
             "seconds": part["seconds_of_training"].iloc[0],
         }
         rows.append(dict(zip([*_SETTING, *keys], key, strict=True)) | told)
     return pd.DataFrame(rows)
+
+
+def _over_pairs(outcomes: pd.Series, language: str) -> Interval:
+    """Return the mean of outcomes, indexed by problem, with its interval over pairs of twins: these share numbers and words."""
+    pairs = pairs_of_twins(language, "development", _MOST)
+    by_pair = outcomes.groupby([pairs.get(problem, problem) for problem in outcomes.index]).mean()
+    return mean_interval(by_pair.to_numpy())
 
 
 def _gain(gains: pd.DataFrame, metric: str, **wanted: Any) -> Interval | None:
@@ -111,7 +118,7 @@ def math_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     ]
     caption = (
         "Math experts by data, steps and peak rate: what each gains over the base on development problems, with 95 % intervals "
-        f"over problems. One training each. {_SHOWN_EXAMPLES}"
+        f"over pairs of twins. One training each. {_SHOWN_EXAMPLES}"
     )
     return table(rows, columns, number=number, caption=caption)
 
@@ -125,8 +132,8 @@ def language_table(found: pd.DataFrame, language: str, number: int | None = None
         rows.append((("oracle: " if key[0] == "oracle" else "") + str(key[1]), *_named(key[1:])[1:], *told))
     caption = (
         f"{LANGUAGE_NAMES[language]} experts by data, steps and peak rate, against the base: likelihood of held-out prose "
-        "and of lines of NTREX-128 (in nats per token, more is better), and development problems. 95 % intervals over texts or "
-        f"problems, one training each. {_SHOWN_EXAMPLES}"
+        "and of lines of NTREX-128 (in nats per token, more is better), and development problems. 95 % intervals over texts "
+        f"or pairs of twins, one training each. {_SHOWN_EXAMPLES}"
     )
     columns = ["data", "steps", "rate", "held-out prose", "NTREX", *map(_short, _ON_PROBLEMS)]
     return table(rows, columns, number=number, caption=caption)
@@ -190,16 +197,14 @@ def reading_levels(found: pd.DataFrame, language: str = "en") -> pd.DataFrame:
     The setting's columns, seconds_of_training, and by shots an :class:`xlnb.stats.Interval` over pairs of twins, which share
     numbers and words. Source: ours.
     """
-    pairs = pairs_of_twins(language, "development", _MOST)
     asked = select(found, metric=TWIN_CHOICE, test_language=language, expert=[BASE, "math"])
     if asked.empty:
         return asked
     rows = []
     for key, part in asked.groupby([*_SETTING, "seconds_of_training"], sort=False):
-        levels = {}
-        for shots, one in part.groupby("shots"):
-            by_pair = one["outcome"].groupby(one["problem"].map(lambda problem: pairs.get(problem, problem))).mean()
-            levels[shots] = mean_interval(by_pair.to_numpy())
+        levels = {
+            shots: _over_pairs(one.set_index("problem")["outcome"], language) for shots, one in part.groupby("shots")
+        }
         rows.append(dict(zip([*_SETTING, "seconds_of_training"], key, strict=True)) | levels)
     return pd.DataFrame(rows).sort_values(["steps", "rate", "data"], ignore_index=True)
 

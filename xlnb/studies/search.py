@@ -18,6 +18,7 @@ from xlnb.corpora import Example, templates
 from xlnb.corpora.benchmarks import Benchmark, continued, prose_benchmark
 from xlnb.corpora.sources import SOURCES, Corpus, aligned_rows, formatted, load_corpus, parallel_examples
 from xlnb.errors import RequestError
+from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import (
     EXACT_MATCH,
     EXPRESSION,
@@ -46,7 +47,7 @@ BASE = "base"
 # of fewer problems, since those examples show a base how answers look.
 READ = {
     0: (NLL, EXPRESSION_NLL, INFORMATION, EXPRESSION_INFORMATION, *TWINS),
-    2: (EXPRESSION_INFORMATION, *TWINS, EXPRESSION, EXACT_MATCH),
+    Evaluation().shots: (EXPRESSION_INFORMATION, *TWINS, EXPRESSION, EXACT_MATCH),
 }
 NTREX_TRAINING = 1600  # lines; the others measure
 _LONGEST = 600  # characters of a line of NTREX with its translation
