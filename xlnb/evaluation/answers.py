@@ -1,7 +1,8 @@
 """Reading a final number and the calculations out of a generated answer, in every language of MGSM.
 
 Which number is the answer: the one in the last ``\\boxed{}`` or after the last ``####``; else the one that the last
-statement gives ("the answer is", "Jibu ni", ...); else the last number. What follows a new "Question:" is not read.
+statement gives ("the answer is", "Jibu ni", ...); else the last number. Once an answer is there, what follows a label that
+opens another problem, or a mark of a chat, is not read.
 
 What a number is written like depends on the language, and some writings can be read in two ways:
 
@@ -16,7 +17,8 @@ fr, ru ``2.125``   2.125           no grouping of theirs, so models mean the Eng
 de ``12,5``        12.5            the comma is decimal in de, es, fr, ru and no grouping has one digit
 en ``12,5``        12 and 5        a list: the comma is never decimal there
 ``1,25,000``       125000          in bn and te; a list elsewhere
-fr, ru ``2 125``   2125            a plain space groups there; elsewhere only a no-break or a thin one does
+fr, ru ``2 125``   2125            a plain space groups there; elsewhere behind a currency sign, or twice and more
+                                   (``1 250 000``), and a no-break or a thin one always
 =================  ==============  ========================================================================
 
 Numbers in words (seven, 十八, 3万, 5 lakh) are not read, and "The answer is not 5 but 6" gives 5.
@@ -28,12 +30,13 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from html import unescape
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xlnb.errors import RequestError
 
@@ -60,48 +63,61 @@ class _Habits:
 
 _LANGUAGES = {
     "en": _Habits(
-        ",", rf"\banswers?(?: (?:to|for|of) {_GAP})? (?:is|are|was|would be|will be|should be|must be|equals)\b"
+        ",", rf"(?:\banswers?|(?<!of the )(?<!in the )\bsolution)(?: (?:to|for|of) {_GAP})? "
+             r"(?:is|are|was|would be|will be|should be|must be|equals)\b"
              r"|\bfinal answer\s?[:=]",
         r"(?<!step )\b(?:answer|ans)\b(?:\s?\([^()\n]{1,30}\))?"),
     "sw": _Habits(
-        ",", r"\bjibu(?: (?:la|sahihi|lake|letu|langu)\b[^.:\n\d]{0,40}?)? (?:ni|litakuwa)\b"
+        ",", r"\b(?:jibu|suluhisho)(?: (?:la|sahihi|lake|letu|langu)\b[^.:\n\d]{0,40}?)? (?:ni|litakuwa)\b"
              rf"|\bjibu la mwisho\s?[:=]|\bjibu{_NUMBER_AHEAD}",
         r"\bjibu\b(?: sahihi)?"),
     "bn": _Habits(
-        ",", rf"(?<!ধাপে )উত্তর(?:টি|টা)?(?: (?:হ'?ল|হচ্ছে|হবে|দাঁড়ায়)|{_NUMBER_AHEAD})",
+        ",", rf"(?:(?<!ধাপে )উত্তর|সমাধান)(?:টি|টা)?(?: (?:হ'?ল|হচ্ছে|হবে|দাঁড়ায়)|{_NUMBER_AHEAD})",
         r"(?<!ধাপে )উত্তর(?:টি|টা)?", lakhs=True),
     "te": _Habits(
-        ",", rf"(?<!దశలవారీగా )(?:సమాధాన(?:ం|ము)|జవాబు)(?: (?:ఏమిటంటే|అనేది)|{_NUMBER_AHEAD})",
+        ",", rf"(?<!దశలవారీగా )(?:సమాధాన(?:ం|ము)|జవాబు|పరిష్కారం)(?: (?:ఏమిటంటే|అనేది)|{_NUMBER_AHEAD})",
         r"(?<!దశలవారీగా )(?:సమాధాన(?:ం|ము)|జవాబు)", lakhs=True),
     "de": _Habits(
-        ".", rf"(?<!schritt-)\b(?:end)?antwort(?: auf {_GAP})? (?:lautet|ist|wäre|beträgt)\b"
+        ".", rf"(?<!schritt-)\b(?:(?:end)?antwort|lösung)(?: (?:auf|von|für) {_GAP})? (?:lautet|ist|wäre|beträgt)\b"
              r"|\b(?:lautet|ist|beträgt) die antwort\b|\bendgültige antwort\s?[:=]",
         r"(?<!schritt-)\b(?:end)?antwort"),
     "es": _Habits(
-        ".", rf"\brespuesta(?: (?:final|correcta))?(?: (?:al?|del?|para) {_GAP})? (?:es|son|será|sería)\b"
+        ".", rf"\b(?:respuesta|solución)(?: (?:final|correcta))?(?: (?:al?|del?|para) {_GAP})? (?:es|son|será|sería)\b"
              r"|\brespuesta final\s?[:=]",
         r"\brespuesta(?: correcta)?"),
     "fr": _Habits(
-        " ", rf"\br[ée]ponse(?: (?:finale|correcte))?(?: (?:à|au|de) {_GAP})? (?:est|sera|serait|vaut)\b"
+        " ", rf"\b(?:r[ée]ponse|solution)(?: (?:finale|correcte))?(?: (?:à|au|du?|de) {_GAP})? (?:est|sera|serait|vaut)\b"
              r"|\br[ée]ponse finale\s?[:=]",
         r"\br[ée]ponse(?: correcte)?"),
     "ru": _Habits(
-        " ", rf"\bответ(?:ом)?(?: на {_GAP})? (?:является|равен|будет|составляет|это)\b"
+        " ", rf"\b(?:ответ(?:ом)?|решение[м]?)(?: на {_GAP})? (?:является|равн?[оеё]н?|будет|составляет|это)\b"
              rf"|\bокончательный ответ\s?[:=]|\bответ{_NUMBER_AHEAD}",
         r"\bответ"),
-    "zh": _Habits(",", rf"答案(?:就?是|应该是|应为|[为為]|等于|{_NUMBER_AHEAD})", r"(?:答案|(?<!解)答)"),
-    "ja": _Habits(",", rf"(?<!ごとの)(?:答え?|正解|回答)(?:は|{_NUMBER_AHEAD})", r"(?<!ごとの)(?:答え?|正解|回答)"),
+    "zh": _Habits(",", rf"(?:答案|(?<!求)解)(?:就?是|应该是|应为|[为為]|等于|{_NUMBER_AHEAD})", r"(?:答案|(?<!解)答)"),
+    "ja": _Habits(",", rf"(?<!ごとの)(?:答え?|正解|回答|解)(?:は|{_NUMBER_AHEAD})", r"(?<!ごとの)(?:答え?|正解|回答)"),
     "th": _Habits(
         ",", rf"คำตอบ(?:สุดท้าย|ที่ถูกต้อง)?\s?(?:คือ|เท่ากับ|เป็น|{_NUMBER_AHEAD})|^\s?ตอบ{_NUMBER_AHEAD}",
         r"คำตอบ(?:สุดท้าย|ที่ถูกต้อง)?"),
 }  # fmt: skip
 
-# A line that starts like this is the next problem, in whatever language the model goes on.
 _PROBLEM_LABELS = (
     "question|problem|q|swali|tatizo|প্রশ্ন|সমস্যা|ప్రశ్న|సమస్య|frage|aufgabe|pregunta|problema|problème|"
     "задача|вопрос|问题|問題|题目|題目|質問|โจทย์|คำถาม"
 )
-_NEXT_PROBLEM = re.compile(rf"^[ \t#*>_]{{0,12}}(?:{_PROBLEM_LABELS})[ ]?\d{{0,3}}[ *]{{0,4}}:", re.I | re.M)
+_ORDER = r"[ ]?(?:n[°ºo]\.?|№|#|la|wa|ya|ที่)?[ ]?\d{0,3}"
+# A line that starts like this is the next problem, in whatever language the model goes on.
+_NEXT_PROBLEM = re.compile(rf"^[ \t#*>_]{{0,12}}(?:{_PROBLEM_LABELS}){_ORDER}[ *]{{0,4}}[:ঃ]", re.I | re.M)
+_TURN = re.compile(r"<\|\w+\|>|<(?:start|end)_of_turn>")  # of a chat
+# Where an answer was stated, that is said by less: a label within a line, or without a colon on a line of its own.
+_GOES_ON = re.compile(
+    rf"(?<![^\W_])(?:{_PROBLEM_LABELS}){_ORDER}[ *]{{0,4}}[:ঃ]"
+    rf"|^[ \t#*>_]{{0,12}}(?:(?:{_PROBLEM_LABELS}){_ORDER}[ *]{{0,4}}$"
+    r"|(?:example|mfano|উদাহরণ|ఉదాహరణ|beispiel|ejemplo|exemple|пример|例题?|例題|ตัวอย่าง)"
+    rf"{_ORDER.replace('{0,3}', '{1,3}')}"
+    r"|(?:user|human|assistant|system|instruction|mtumiaji)[ *]{0,4}:|#{1,6} ?(?:instruction|response|input)\b)"
+    r"|<\|\w+\|>|<(?:start|end)_of_turn>|</?s>|\[/?INST\]",
+    re.I | re.M,
+)
 # What comes after these explains an answer that was given.
 _ASIDE = re.compile(
     r"[,;(){}،、]|\b(?:because|since|kwa sababu|kwani|porque|ya que|parce que|car|weil|denn|потому что|так как)\b"
@@ -117,6 +133,8 @@ _BEFORE_ORDINAL = re.compile(r"(?:第|(?:วัน|ครั้ง|ลำดั�
 _STEP = re.compile(
     r"(?:\b(?:step|hatua(?: ya)?|schritt|paso|étape|шаг)|ধাপ|దశ|步骤|步驟|第|ステップ|(?:ขั้นตอน|ขั้น|ข้อ)ที่)\s?$", re.I
 )
+_REFERENCE = re.compile(r"(?<=\w) ?\[(\d{1,2})\](?=[\s.,;:]|$)")
+_LONE_MARK = re.compile(r"(?<=\n)[ \t]{0,8}(\d)[.)] (?=[^\W\d_])")
 _LIST_MARK = re.compile(r"(?:^[\s#>*-]{0,8}|(?<=[.!?:;।。] ))(\d{1,3})[.)](?=\s)", re.M)
 
 
@@ -124,42 +142,70 @@ _LIST_MARK = re.compile(r"(?:^[\s#>*-]{0,8}|(?<=[.!?:;।。] ))(\d{1,3})[.)](?=
 _CHARACTERS = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys(map(ord, "\u2212\u2013\u2010\u2011"), "-"),
-    **dict.fromkeys(map(ord, "’‘′＇ʼ٬"), "'"),
-    **dict.fromkeys(map(ord, "\u00a0\u202f\u2009\u2007\u2008"), "\u00a0"),
+    **dict.fromkeys(map(ord, "’‘′´＇ʼ٬"), "'"),
+    **dict.fromkeys([*map(ord, "\u00a0\u202f"), *range(0x2000, 0x200B)], "\u00a0"),
     **dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u202a\u202b\u202c\u202d\u202e")),
     0x3000: " ",
     0xFFE5: "¥",
     0xFFE1: "£",
     0xFFE0: "¢",
 }
+
+
+def _joined(match: re.Match[str]) -> str:
+    """Return a number whose groups are set apart by plain spaces with such as group everywhere."""
+    return match[0].lstrip().replace(" ", "\u00a0")
+
+
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
-_REWRITES = tuple(
-    (re.compile(pattern, re.I), new)
-    for pattern, new in (
-        ("ํา", "ำ"),
-        (r"\{,\}", ","),
-        (r"\\,", "\u00a0"),
-        (r"\\[!;: ]", ""),
-        (r"\\([$%])", r"\1"),
-        (r"\\(?:times|cdot)(?![a-z])", "×"),
-        (r"\\div(?![a-z])", "÷"),
-        (r"\\approx(?![a-z])", "≈"),
-        (r"(?<=\d)\\[dt]?frac(?=\s?\{)", r" \\frac"),
-        (r"\\[dt]?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}", r"\1/\2"),
-        (r"(?<!\d)\*\*|\*\*(?!\d)", ""),  # bold, not a power
-        (r"\b(rs|sh|tsh|ksh|tk|ca|approx|no|nr)\.(?=\s?\d)", r"\1"),  # no end of a sentence
-        (r"([=≈]) ?- (?=\d)", r"\1 -"),
-    )
+_UNIT = "mm|cm|dm|km|m|in|ft|yd|mi|мм|см|дм|км|м"
+_NEGATIVE = r"\b(?:negative|minus|hasi|negativ[eoa]?|moins|menos|минус|মাইনাস|ঋণাত্মক|మైనస్|ఋణ)\s|(?:负|負の?|マイナス|ลบ)\s?"
+_WHOLE = r"\d{1,3}(?:,\d{3}){1,3}|\d{1,9}"
+_NO_OPERAND = r"(?<![\d)\]%])(?<![\d)\]%] )"  # what stands behind one is an operation
+
+
+def _compiled(*rewrites: tuple[str, Any]) -> list[tuple[re.Pattern[str], Any]]:
+    return [(re.compile(pattern, re.I), new) for pattern, new in rewrites]
+
+
+_LATEX = _compiled(
+    (r"\{,\}", ","),
+    (r"\\,", "\u00a0"),
+    (r"\\[!;: ]", ""),
+    (r"\\([$%])", r"\1"),
+    (r"\\(?:times|cdot)(?![a-z])", "×"),
+    (r"\\div(?![a-z])", "÷"),
+    (r"\\approx(?![a-z])", "≈"),
+    (r"\\(?:text(?:bf|rm)?|math(?:bf|rm)|mbox)\s?\{([^{}\n]*)\}", r"\1"),
+    (r"(?<=\d)\\[dt]?frac(?=\s?[{\d])", r" \\frac"),
+    (r"\\[dt]?frac\s?(\d)\s?(\d)(?!\d)", r"\1/\2"),
+    (rf"\\[dt]?frac\s?\{{({_WHOLE})\}}\s?\{{({_WHOLE})\}}", lambda part: f"{part[1]}/{part[2]}".replace(",", "")),
 )
+_REWRITES = _compiled(
+    ("ํา", "ำ"),
+    (r"(?<=\d)،(?=\d)", ","),
+    (r"(?<=\d)/[=-](?! ?\d)", ""),  # shillings: 2,500/=
+    (r"(?<![\d.,'])\d{1,3}(?: \d{3}){2,}(?!\d|[.,']\d)", _joined),
+    (rf"(?<=[{_CURRENCY}]) ?\d{{1,3}}(?: \d{{3}})+(?!\d)", _joined),
+    (r"(?<!\d)\*\*|\*\*(?!\d)", ""),  # bold, not a power
+    (r"\b(rs|sh|tsh|ksh|tk|ca|approx|no|nr)\.(?=\s?\d)", r"\1"),  # no end of a sentence
+    (r"([=≈]) ?- (?=\d)", r"\1 -"),
+    (rf"(?<=\d)(\s?(?:{_UNIT}))\^?\{{?[23]\}}?(?!\w)", r"\1"),  # of squares and cubes, no number
+    (rf"{_NO_OPERAND}(?:{_NEGATIVE})(?=\d)", "-"),
+    (rf"{_NO_OPERAND}-\s?\(\s?(\d[\d.,]*)\s?\)", r"-\1"),
+)
+_RAISED = re.compile(r"([\d)\]}])([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _CALCULATOR_MARK = re.compile(r"<<([^<>\n]*)>>")
 _SHOWN = re.compile(rf"\s?[{_CURRENCY}]?\d")
 
 
 def _plain(text: str) -> str:
     """Return ``text`` with ASCII digits and one way of writing each sign, without LaTeX's and Markdown's dress."""
-    plain = unicodedata.normalize("NFC", text).translate(_CHARACTERS)
+    plain = unicodedata.normalize("NFC", unescape(text)).translate(_CHARACTERS)
+    plain = _RAISED.sub(lambda raised: f"{raised[1]}^{raised[2].translate(_SUPERSCRIPTS)}", plain)
     plain = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), plain)
-    for pattern, new in _REWRITES:
+    for pattern, new in (*(_LATEX if "\\" in plain or "{" in plain else ()), *_REWRITES):
         plain = pattern.sub(new, plain)
     return plain
 
@@ -169,10 +215,38 @@ def _without_marks(text: str) -> str:
     return _CALCULATOR_MARK.sub(lambda mark: "" if _SHOWN.match(text, mark.end()) else f" {mark[1]} ", text)
 
 
-def _this_problem(text: str) -> str:
-    """Return ``text`` up to where it goes on to another problem."""
-    starts = (m.start() for m in _NEXT_PROBLEM.finditer(text))
-    return text[: next((start for start in starts if text[:start].strip()), len(text))]
+Places = list[re.Match[str]]
+
+
+def _this_problem(text: str, places: Sequence[Places]) -> str:
+    """Return ``text`` up to where it goes on to another problem, or to another turn of a chat.
+
+    A label at the start of a line counts behind any number, or where nothing is stated behind it; one within a line, or what else
+    says so, once an answer was stated. ``places`` are those of statements.
+    """
+    given = min((end for some in places if (end := _given(text, some)) is not None), default=None)
+    ends = [len(text)]
+    if given is not None and (mark := _GOES_ON.search(text, given)):
+        ends.append(mark.start())
+    labels = [match.start() for pattern in (_NEXT_PROBLEM, _TURN) for match in pattern.finditer(text)]
+    number = re.search(r"\d", text)
+    for start in labels:
+        behind_number = number is not None and number.start() < start
+        if behind_number or (text[:start].strip() and (given is None or given < start)):
+            ends.append(start)
+    return text[: min(ends)]
+
+
+_TO_NUMBER = re.compile(r"\s{0,9}([^\d.!?।॥。｡\n]{0,200})\.?\d")
+
+
+def _given(text: str, places: Places) -> int | None:
+    """Return where the first number that is stated as an answer ends; None where none is."""
+    for place in places:
+        number = _TO_NUMBER.match(text, place.end())
+        if number and not (place.groupdict().get("head") and re.search(r"[^\W\d_]", number[1])):
+            return number.end()
+    return None
 
 
 class _Number(NamedTuple):
@@ -186,18 +260,22 @@ def _number_pattern(spaces: str) -> re.Pattern[str]:
     """Digits with whatever may stand inside a number, as long as it goes; possessive, so that time stays linear."""
     run = rf"(?<![\w.,])\.\d++(?![.,]\d)|\d++(?:[.,'٫]\d++|[{spaces}]\d{{3}}(?!\d))*+"
     power = r"e([+-]?\d{1,3})(?!\w|\.\d)|\s?[x×*·⋅∙]\s?10\s?\^\s?\{?(-?\d{1,3})"
-    return re.compile(rf"({run})(?:{power})?", re.I)
+    return re.compile(rf"(?<![\d.,])10\^\{{?(-?\d{{1,3}})\}}?|({run})(?:{power})?", re.I)
 
 
 def _numbers(text: str, habits: _Habits) -> list[_Number]:
     """Return the numbers of a plain text, in order."""
     found: list[_Number] = []
     for match in _number_pattern(" \u00a0" if habits.grouping == " " else "\u00a0").finditer(text):
-        pieces = list(_pieces(match[1], match.start(), habits))
+        if match[1]:  # a power of ten
+            sign, begin = _sign(text, found[-1].end if found else 0, match.start())
+            found.append(_Number(Decimal(f"{sign}1e{match[1]}"), begin, match.end()))
+            continue
+        pieces = list(_pieces(match[2], match.start(), habits))
         last = len(pieces) - 1
         for i, (digits, start, end) in enumerate(pieces):
             sign, begin = _sign(text, found[-1].end if found else 0, start) if i == 0 else ("", start)
-            power = (match[2] or match[3]) if i == last else None
+            power = (match[3] or match[4]) if i == last else None
             value = Decimal(f"{sign}{digits}e{power}" if power else f"{sign}{digits}")
             found.append(_Number(value, begin, match.end() if i == last else end))
     return found
@@ -296,17 +374,19 @@ def extract_number(text: str, language: str) -> Decimal | None:
         raise RequestError(
             f"Answers can be read in {', '.join(_LANGUAGES)}, not in {language!r}: give one of these codes."
         )
-    plain = _without_marks(_this_problem(_plain(text)))
+    whole = _without_marks(_plain(text))
+    places = [list(statement.finditer(whole)) for statement in (_MARKED, _statements(language))]
+    plain = _this_problem(whole, places)
     numbers = _numbers(plain, _LANGUAGES[language])
     solution = _Solution(plain, numbers, _operations(plain, numbers))
     if not solution.numbers:
         return None
-    for statement in (_MARKED, _statements(language)):
-        value = _stated(solution, list(statement.finditer(plain)))
+    for some in places:
+        value = _stated(solution, [place for place in some if place.end() <= len(plain)])
         if value is not None:
             return value
-    whole = _fraction(plain, 0)
-    return whole[0] if whole and not plain[whole[1] :].strip() else _last(solution)
+    fraction = _fraction(plain, 0)
+    return fraction[0] if fraction and not plain[fraction[1] :].strip() else _last(solution)
 
 
 @dataclass(frozen=True)
@@ -334,7 +414,7 @@ def _statements(language: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{states})|(?P<head>(?:{heads})\s{{0,2}}(?:[:=ঃ]|—|-(?=\s)))", re.I | re.M)
 
 
-def _stated(solution: _Solution, places: list[re.Match[str]]) -> Decimal | None:
+def _stated(solution: _Solution, places: Places) -> Decimal | None:
     """Return the number that the last of the statements gives; None where none of them gives one."""
     starts = [number.start for number in solution.numbers]
     stop = len(starts)
@@ -354,11 +434,11 @@ def _clause_number(solution: _Solution, place: re.Match[str], first: int, stop: 
     The number after the last equals sign; else the first one that is no operand; what explains it is left out. A mere
     heading ("Answer: She has 9 eggs. ...") gives none.
     """
-    fraction = _fraction(solution.text, place.end())
-    if fraction:
-        return fraction[0]
     ends = (i for i in range(first + 1, stop) if _SENTENCE_END.search(solution.gap(i)))
     end = next(ends, stop)
+    fraction = _fraction(solution.text, place.end())
+    if fraction and not _goes_on_to_equal(solution, fraction[1], first, end):
+        return fraction[0]
     if place.groupdict().get("head") and end < len(solution.numbers):
         between = solution.text[place.end() : solution.numbers[first].start]
         if end - first > 1 or re.search(r"[^\W\d_]", between):
@@ -370,6 +450,17 @@ def _clause_number(solution: _Solution, place: re.Match[str], first: int, stop: 
         if not solution.operand(i) and (best is None or _equals(solution.gap(i))):
             best = i
     return solution.numbers[first if best is None else best].value
+
+
+def _goes_on_to_equal(solution: _Solution, start: int, first: int, end: int) -> bool:
+    """Say whether behind ``start`` an equals sign follows in the same sentence, before anything that explains: 3/4 of 60 = 45."""
+    for i in range(first, end):
+        if solution.numbers[i].start >= start:
+            if _ASIDE.search(solution.gap(i)):
+                return False
+            if _equals(solution.gap(i)):
+                return True
+    return False
 
 
 def _equals(gap: str) -> bool:
@@ -407,6 +498,8 @@ def _numbering(solution: _Solution) -> set[int]:
         if int(match[1]) == due:
             marks.add(match.start(1))
             due += 1
+    marks |= {match.start(1) for match in _REFERENCE.finditer(solution.text)}
+    marks |= {match.start(1) for match in _LONE_MARK.finditer(solution.text)}
     return {
         i
         for i, number in enumerate(solution.numbers)
