@@ -108,6 +108,13 @@ def test_the_half_width_is_made_of_mean_squares():
     assert (interval.low, interval.high) == pytest.approx((table.mean() - half, table.mean() + half))
 
 
+@pytest.mark.parametrize("make", [mean_interval, crossed_interval])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_what_is_no_number_is_refused(make, wrong):
+    with pytest.raises(RequestError, match="1 of 4 outcomes are no finite number"):
+        make(np.array([0.5, 1.0, wrong, 0.25]))
+
+
 def test_constant_outcomes_have_no_width():
     interval = crossed_interval(np.full((3, 7), 0.25))
     assert (interval.value, interval.low, interval.high) == pytest.approx((0.25, 0.25, 0.25))

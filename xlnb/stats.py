@@ -51,6 +51,7 @@ def mean_interval(values: np.ndarray) -> Interval:
     values = np.asarray(values, dtype=float)
     if not len(values):
         raise RequestError("No outcomes: an interval needs at least one.")
+    _check_numbers(values)
     mean = float(values.mean())
     if np.isin(values, (0, 1)).all():
         low, high = proportion_confint(int(values.sum()), len(values), alpha=ALPHA, method="wilson")
@@ -61,6 +62,15 @@ def mean_interval(values: np.ndarray) -> Interval:
         options = {"n_resamples": _RESAMPLES, "confidence_level": LEVEL, "method": "percentile", "rng": 0}
         low, high = bootstrap((values,), np.mean, **options).confidence_interval
     return Interval(mean, float(low), float(high), len(values))
+
+
+def _check_numbers(values: np.ndarray) -> None:
+    import numpy as np
+
+    if wrong := int((~np.isfinite(values)).sum()):
+        raise RequestError(
+            f"{wrong} of {values.size} outcomes are no finite number: leave those problems out everywhere."
+        )
 
 
 def crossed_interval(table: np.ndarray) -> Interval:
@@ -83,6 +93,10 @@ def crossed_interval(table: np.ndarray) -> Interval:
     table = np.atleast_2d(np.asarray(table, dtype=float))
     if not table.size:
         raise RequestError("No outcomes: an interval needs at least one.")
+    if missing := int((~np.isfinite(table)).sum()):
+        raise RequestError(
+            f"{missing} of {table.size} outcomes are no finite number: leave those problems out everywhere."
+        )
     seeds, problems = table.shape
     mean, errors = float(table.mean()), _standard_errors(table)
     half = float(_half_width(errors, seeds, problems))

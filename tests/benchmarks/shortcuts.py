@@ -1,7 +1,7 @@
 """How far shortcuts go with the word problems, per language: `python tests/benchmarks/shortcuts.py [problems]`, with intervals.
 
 Prints for each reader (numbers alone, words alone, both, nearest training question) the shares of scored problems whose first
-operation and whose answer it gets right, and of twins that it tells apart (a coin: 25 %), in English also where it was taught with
+operation and whose answer it gets right, and of twins that it tells apart (a coin: 25 %), in English also where it was taught by
 the many situations that the math expert learns from; and how long 100,000 problems take.
 """
 

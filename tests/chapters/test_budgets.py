@@ -78,7 +78,9 @@ def test_gains_are_paired_by_problem_and_more_is_better(found):
                 (base,) = found.loc[same, "outcome"]
                 differences.append((base - one["outcome"]) if row.metric in LESS_IS_BETTER else (one["outcome"] - base))
         assert len(differences) == len(PROBLEMS)
-        assert row.gain.n == len({pairs_of_twins(row.test_language, "development", 96)[problem] for problem in PROBLEMS})
+        assert row.gain.n == len(
+            {pairs_of_twins(row.test_language, "development", 96)[problem] for problem in PROBLEMS}
+        )
         assert row.gain.value == pytest.approx(np.mean(differences))
         assert row.gain.low <= row.gain.value <= row.gain.high
         assert row.seconds == row.steps

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from xlnb.corpora.benchmarks import (
     prose_benchmark,
     templates_benchmark,
 )
+from xlnb.corpora.sources import formatted, load_corpus
 from xlnb.errors import RequestError, WorkError
 from xlnb.evaluation.answers import extract_number
 from xlnb.languages import LANGUAGE_NAMES
@@ -336,9 +338,12 @@ def test_references_are_gsm8k_without_marks(mgsm_folder, gsm8k):
     items = mgsm("sw", mgsm_folder, n=3, exemplars="cross", reference=gsm8k).items
     assert [item.completion for item in items] == [
         " She has 3+4=7 pens. The answer is 7.",
-        " A bag has 6 nuts So 5*6=$30. The answer is 30.",
-        " 2000+100=2,100 It is 2000+100+25=2,125 The answer is 2125.",
+        " A bag has 6 nuts. So 5*6=$30. The answer is 30.",
+        " 2000+100=2,100. It is 2000+100+25=2,125. The answer is 2,125.",
     ]
+    learned = shutil.copy(gsm8k, gsm8k.with_name("rows.jsonl"))
+    same = formatted(load_corpus("gsm8k", "en", path=learned))
+    assert {item.completion for item in items} < {example.completion for example in same}, "as they are learned"
     assert [item.expressions for item in items] == [("3 + 4",), ("5 * 6",), ()]  # the last has a mark of three numbers
     parquet = write_parquet(
         gsm8k.with_suffix(".parquet"), [json.loads(line) for line in gsm8k.read_text().splitlines()]

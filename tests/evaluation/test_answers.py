@@ -260,6 +260,16 @@ def test_long_texts_take_linear_time(piece, language):
         ("2 + 3 + 4 = 9", {("+", 2, 3): 1}),
         ("2 * (3 + 4) = 14", {("+", 3, 4): 1}),
         ("<<3*6=18>>18", {("*", 3, 6): 1}),
+        ("2 trains * 80 miles/train = 160 miles", {("*", 2, 80): 1}),
+        ("$20/hour * 35 hours/week = $700/week", {("*", 20, 35): 1}),
+        ("1 girls’ team + 1 boys’ team = 2 teams", {("+", 1, 1): 1}),
+        ("2 hours every day x 7 days in a week", {("*", 2, 7): 1}),
+        ("43 brownies x $3/brownie", {("*", 3, 43): 1}),
+        ("300g/5", {("/", 300, 5): 1}),
+        ("80,000*1.5 = 120,000", {("*", Decimal("1.5"), 80000): 1}),
+        ("5 well-known 3", {}),
+        ("16 - 7 e-mails, 3 more", {("-", 16, 7): 1}),
+        ("She has 12, and 5 - of them", {}),
         ("3, 4 - and 5", {}),
         ("11\n- 5 apples", {}),
         ("12 = 5", {}),
@@ -286,3 +296,17 @@ def test_a_calculation_is_found_however_it_is_written(a, b, sign):
 def test_spans_of_calculations_in_gold_solutions_keep_their_meaning():
     text = "Kwanza 12 + 5 = 17, kisha ১৭ × 2 = 34."
     assert [(m.group(), m[2]) for m in CALCULATION.finditer(text)] == [("12 + 5", "+"), ("১৭ × 2", "×")]
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("80,000*1.5=120,000", ["80,000*1.5"]),
+        ("2.5 * 4 = 10, 1,250 - 50.", ["2.5 * 4", "1,250 - 50"]),
+        ("9 * $2 = $18", ["9 * $2"]),
+        ("3.5.2 * 4 and 1,2*3", []),
+        ("12 * 4.5.", ["12 * 4.5"]),
+    ],
+)
+def test_a_span_has_whole_numbers(text, spans):
+    assert [match.group() for match in CALCULATION.finditer(text)] == spans

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from xlnb.corpora import files, prose, templates
 from xlnb.corpora.grammar import sample
+from xlnb.corpora.sources import one_line
 from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.languages import LANGUAGE_NAMES
 
@@ -435,28 +436,27 @@ def _references(
         raise RequestError(f"{wrong}: it has {len(rows)} rows for {len(problems)} problems")
     solutions = []
     for i, (row, (question, answer)) in enumerate(zip(rows[: len(problems)], problems, strict=True)):
-        thought, mark, final = row["answer"].rpartition("####")
+        _, mark, final = row["answer"].rpartition("####")
         if not mark or _number(final, f"{reference}, row {i}") != answer:
             raise RequestError(f"{wrong}: row {i} ends in {row['answer'][-20:]!r}, but MGSM's answer is {answer}")
         if language == "en" and row["question"].strip() != question:
             raise RequestError(f"{wrong}: row {i} is another problem, {row['question'][:60]!r}")
-        solutions.append(_solution(thought, answer))
+        solutions.append(_solution(row["answer"]))
     return solutions
 
 
-def _solution(thought: str, answer: Decimal) -> tuple[str, tuple[str, ...]]:
-    """A chain of thought without its marks and newlines, and the calculations of the marks.
+def _solution(answer: str) -> tuple[str, tuple[str, ...]]:
+    """GSM8K's answer as a completion, written as the corpus of that name writes it, and the calculations of its marks.
 
-    >>> _solution("He has 2+3=<<2+3=5>>5 eggs.\\nHe sells 5*4=$<<5*4=20>>20.\\n", Decimal(20))
+    >>> _solution("He has 2+3=<<2+3=5>>5 eggs.\\nHe sells 5*4=$<<5*4=20>>20\\n#### 20")
     (' He has 2+3=5 eggs. He sells 5*4=$20. The answer is 20.', ('2 + 3', '5 * 4'))
     """
-    marks = re.findall(r"<<([^<>]*)>>", thought)
+    marks = re.findall(r"<<([^<>]*)>>", answer)
     number = r"((?:\d+(?:\.\d+)?|\.\d+))"
     found = [re.fullmatch(rf"{number}([-+*/]){number}=.*", mark.replace(" ", "").replace(",", "")) for mark in marks]
     # All or none: a part of the calculations would pass for the whole solution.
     expressions = tuple(" ".join(one.groups()) for one in found if one)
-    text = " ".join(re.sub(r"<<[^<>]*>>", "", thought).split())
-    return f" {text} The answer is {_plain(answer)}.", expressions if len(expressions) == len(marks) else ()
+    return f" {one_line(answer)}", expressions if len(expressions) == len(marks) else ()
 
 
 LETTERS = "ABCD"

@@ -72,22 +72,30 @@ def _instruction(row: Row, language: str) -> Iterable[Example]:
 
 def _word_problem(row: Row, language: str) -> Iterable[Example]:
     question, answer = map(_text, row.values())
-    yield Example(question, _one_line(answer))
+    yield Example(question, one_line(answer))
 
 
-def _one_line(answer: str) -> str:
+def one_line(answer: str) -> str:
     """Put a solution on one line, as MGSM's own exemplars are: the evaluation reads up to the first line break.
 
-    GSM8K's calculator marks go, and its last line is said in words. A line that ends like a sentence, or in the midst of one (a
-    comma, say), gets no full stop.
+    GSM8K's calculator marks go, and its last line is said in words. A line that ends like a sentence, in the midst of one (a
+    comma, say) or in the midst of an equation gets no full stop.
 
-    >>> _one_line("So, with 3 cats,\\nshe adds:\\n\\n3 + 4 = <<3+4=7>>7\\n#### 7")
+    >>> one_line("So, with 3 cats,\\nshe adds:\\n\\n3 + 4 = <<3+4=7>>7\\n#### 7")
     'So, with 3 cats, she adds: 3 + 4 = 7. The answer is 7.'
+    >>> one_line("x = 3\\n+ 4\\n= 7")
+    'x = 3 + 4 = 7.'
     """
     unmarked = re.sub(r"<<[^<>]*>>", "", answer)
     told = re.sub(r"^#### *(.+?)\s*$", r"The answer is \1.", unmarked, flags=re.MULTILINE)
     lines = [line.strip() for line in told.split("\n") if line.strip()]
-    return " ".join(line if line[-1] in ".!?:;,([{\\=" else f"{line}." for line in lines)
+    ended = [line if _goes_on(line, after) else f"{line}." for line, after in zip(lines, [*lines[1:], ""], strict=True)]
+    return " ".join(ended)
+
+
+def _goes_on(line: str, after: str) -> bool:
+    """Say whether a line needs no full stop: it has an end, or goes on in the next line."""
+    return line[-1] in ".!?:;,([{\\=+*/×÷-" or re.match(r"[=+*/×÷]|- ?\d+(?:[.,]\d+)?$", after) is not None
 
 
 def _first_turn(row: Row, language: str) -> Iterable[Example]:

@@ -40,7 +40,9 @@ from typing import Any, NamedTuple
 
 from xlnb.errors import RequestError
 
-CALCULATION = re.compile(r"(\d+)\s*([+\-*/x×÷−])\s*(\d+)")
+_NUMERAL = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
+# A calculation as a text has it, whole numbers and all: where something else may stand in its place.
+CALCULATION = re.compile(rf"(?<![\d.,])({_NUMERAL})\s*([+\-*/x×÷−])\s*([$€£]?{_NUMERAL})(?!\d|[.,]\d)")
 
 _CURRENCY = "$€£¥₹৳฿₽₨₩¢"
 _NUMBER_AHEAD = rf"(?=\s{{0,3}}[-({_CURRENCY}]{{0,3}}\s?\.?\d)"
@@ -347,11 +349,24 @@ def _sign(text: str, earlier: int, start: int) -> tuple[str, int]:
 _OPERATION = re.compile(rf"([ \t\u00a0)\]}}%]*)([-+*/x×÷·⋅∙•^])([ \t\u00a0(\[{{{_CURRENCY}]*)", re.I)
 
 
-def _operations(text: str, numbers: list[_Number]) -> list[str]:
-    """Return for each number the sign of operation between it and the next one; ``(`` if in brackets, '' for none."""
+# The same with words behind the first number: 2 trains * 80, $20/hour * 35.
+_WITH_UNITS = re.compile(
+    rf"((?:[ /]{{1,3}}[^\W\d_]+(?:['-][^\W\d_]+)*'?\.?){{1,8}}|[^\W\d_]{{1,4}}(?=/)) ?"
+    rf"([-+*/×÷·⋅∙•]|(?<= )x(?= ))([ \t\u00a0{_CURRENCY}]*)",
+    re.I,
+)
+
+
+def _operations(text: str, numbers: list[_Number], units: bool = False) -> list[str]:
+    """Return for each number the sign of operation between it and the next one; ``(`` if in brackets, '' for none.
+
+    ``units``: also where words stand behind a number, what it counts.
+    """
     signs = []
     for a, b in pairwise(numbers):
         gap = _OPERATION.fullmatch(text, a.end, b.start)
+        if gap is None and units and b.start - a.end < 100:
+            gap = _WITH_UNITS.fullmatch(text, a.end, b.start)
         bracketed = gap and set(gap[1] + gap[3]) & set("()[]{}%")
         signs.append("(" if bracketed else gap[2] if gap else "")
     return signs + [""] * bool(numbers)
@@ -520,7 +535,8 @@ def calculations(text: str) -> Counter[tuple[str, Decimal, Decimal]]:
     """Return the calculations ``a op b`` of a text, counted; operands of + and * are ordered, since either order is right.
 
     Numbers are read as in English (``2,125 + 5``, ``2.5 * 4``), whatever script their digits are of; a currency sign may
-    stand before the second. A number belongs to one calculation at most: ``2 + 3 + 4`` is 2 + 3.
+    stand before the second, and behind the first what it counts (``2 trains * 80``). A number belongs to one calculation at most:
+    ``2 + 3 + 4`` is 2 + 3.
 
     >>> calculations("5 + 12 = 17 and 17 * 2 = 34") == calculations("12 + 5, then 2 x 17")
     True
@@ -529,7 +545,7 @@ def calculations(text: str) -> Counter[tuple[str, Decimal, Decimal]]:
     numbers = _numbers(plain, _LANGUAGES["en"])
     found: Counter[tuple[str, Decimal, Decimal]] = Counter()
     taken = -1
-    for i, sign in enumerate(_operations(plain, numbers)):
+    for i, sign in enumerate(_operations(plain, numbers, units=True)):
         operation = _SAME_SIGN.get(sign, sign)
         if operation in tuple("+-*/") and taken != i:
             pair = numbers[i].value, numbers[i + 1].value

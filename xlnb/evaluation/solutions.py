@@ -228,16 +228,18 @@ def calculation_choices(base: Base, completion: str) -> list[list[Branch]]:
 
 
 def calculation_variants(calculation: str) -> list[str]:
-    """Return a calculation ``a op b`` and its five wrong variants.
+    """Return a calculation ``a op b`` and its five wrong variants; of equal numbers three, since turned they are the same.
 
     >>> calculation_variants("12 - 5")
     ['12 - 5', '12 + 5', '12 * 5', '12 / 5', '5 - 12', '5 / 12']
+    >>> calculation_variants("2 / 2")
+    ['2 / 2', '2 + 2', '2 - 2', '2 * 2']
     """
     a, before, sign, after, b = _PARTS.fullmatch(calculation).groups()  # type: ignore[union-attr]
     same = {"x": "*", "×": "*", "÷": "/", "−": "-"}
     others = [f"{a}{before}{op}{after}{b}" for op in OPERATIONS if op != same.get(sign, sign)]
     turned = [f"{b}{before}{op}{after}{a}" for op in "-/"]
-    return [calculation, *others, *turned]
+    return list(dict.fromkeys((calculation, *others, *(turned if a != b else ()))))
 
 
 def _branch(base: Base, completion: str, ids: list[int], span: tuple[int, int], text: str) -> Branch:
