@@ -10,7 +10,7 @@ import typer
 from xlnb import __version__
 from xlnb.commands import book_commands, cli
 from xlnb.errors import RequestError, WorkError
-from xlnb.studies import study
+from xlnb.studies import own_models
 
 
 def python(*arguments):
@@ -66,12 +66,20 @@ def test_wrong_requests_exit_with_2_and_one_paragraph(arguments, capsys):
     assert told.count("\n") == 1
 
 
-def test_an_adapter_that_is_none_is_told_before_a_model_loads(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study, "_shared_base", lambda *_: pytest.fail("a model was loaded"))
-    assert cli.exit_code(["evaluate", str(tmp_path / "nodir"), "--profile", "smoke"]) == 2
-    assert capsys.readouterr().err.startswith(f"xlnb: There is no adapter folder {tmp_path / 'nodir'}. Give")
+def test_what_is_no_model_is_told_before_one_loads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(own_models, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
+    assert cli.exit_code(["evaluate", "base", str(tmp_path / "nodir"), "--profile", "smoke"]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"xlnb: No model '{tmp_path / 'nodir'}': give a folder, a name on the hub"
+    )
+    assert cli.exit_code(["evaluate", "base", str(tmp_path), "--profile", "smoke"]) == 2
+    assert f"{tmp_path} holds no model: it has neither config.json nor adapter_config.json" in capsys.readouterr().err
+    for file in ("adapter_config.json", "model.safetensors"):
+        (tmp_path / file).touch()
     assert cli.exit_code(["evaluate", str(tmp_path), "--profile", "smoke"]) == 2
-    assert f"{tmp_path} is not an adapter folder: it has no adapter_config.json" in capsys.readouterr().err
+    assert "holds an adapter and a whole model" in capsys.readouterr().err
+    assert cli.exit_code(["evaluate", "--generated", "some", "--profile", "smoke"]) == 2
+    assert "--generated takes a number or all" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -533,7 +533,7 @@ def test_study_publishes(here, capsys, nothing_to_compute):
         (["train", "soup", "--profile", "smoke"], "No expert 'soup'"),
         (["train"], "expert"),
         (["evaluate", "--language", "xx", "--profile", "smoke"], "No language 'xx': choose one of en, bn"),
-        (["evaluate", "no-such-folder", "--profile", "smoke"], "There is no adapter folder no-such-folder"),
+        (["evaluate", "no-such-folder", "--profile", "smoke"], "No model 'no-such-folder'"),
         (["evaluate", "--problems", "0", "--profile", "smoke"], "at least one problem"),
         (["evaluate", "--problems", "99999999", "--profile", "smoke"], "99999999"),
         (["study", "--seeds", "x", "--profile", "smoke"], "--seeds takes whole numbers with commas between, not 'x'"),

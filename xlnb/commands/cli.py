@@ -111,11 +111,27 @@ def train(
 
 @app.command()
 def evaluate(
-    adapter: Annotated[Path | None, typer.Argument(help="An adapter folder; the base where none is given.")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...", help="Adapters, checkpoints, names on the hub, or base (where none is given)."
+        ),
+    ] = None,
     benchmark: Annotated[str, typer.Option(help="templates, prose, mgsm, belebele or global-mmlu.")] = "templates",
     language: Annotated[str, typer.Option(help="The language of the problems: en, sw, ...")] = "sw",
     problems: Annotated[int | None, typer.Option(help="How many problems; the profile's number by default.")] = None,
+    generated: Annotated[
+        str | None, typer.Option(metavar="N|all", help="How many are answered in words; of MGSM all by default.")
+    ] = None,
     shots: Annotated[int, typer.Option(help="Worked examples before each problem.")] = 2,
+    base: Annotated[
+        str, typer.Option(metavar="MODEL", help="What adapters belong to. [default: the profile's base]")
+    ] = "",
+    chat: Annotated[bool, typer.Option("--chat", help="Ask in the model's own chat template.")] = False,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Ends an answer (may be repeated). [default: the benchmark's]"),
+    ] = None,
     profile: ProfileName = "pocket",
     mgsm: Annotated[Path | None, typer.Option(help="A folder of MGSM's TSV files; the hub otherwise.")] = None,
     reference: Annotated[
@@ -128,17 +144,27 @@ def evaluate(
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
-    """Evaluate an adapter (or the base) by few-shot problems; print scores with 95 % intervals."""
-    from xlnb.studies.study import evaluate_adapter
+    """Evaluate models by few-shot problems: scores, and of several how each differs from the first, with 95 % intervals."""
+    from xlnb.studies.own_models import evaluate_models
 
     if mgsm and (benchmark != "mgsm" or path):
         raise RequestError("--mgsm FOLDER goes with --benchmark mgsm, and without --path.")
+    if generated not in (None, "all") and not generated.isdecimal():
+        raise RequestError(f"--generated takes a number or all, not {generated!r}.")
     place = mgsm or path
-    table = evaluate_adapter(
-        profile, adapter, language, problems, device, dtype, benchmark=benchmark, shots=shots, exemplars=exemplars,
+    scores, differences = evaluate_models(
+        models or ["base"], language, profile, base=base, problems=problems, generated=generated, device=device,
+        dtype=dtype, benchmark=benchmark, shots=shots, exemplars=exemplars, chat=chat, stops=tuple(stop or ()),
         path=str(place) if place else None, reference=str(reference) if reference else None,
     )  # fmt: skip
-    print(table.to_string(index=False, float_format="%.4f"))
+    if scores.attrs["trimmed"]:
+        print("Likelihoods are over the trimmed vocabulary, a little lower than over the whole.", file=sys.stderr)
+    if len(models or ()) < 2:
+        scores = scores.drop(columns="model")
+    print(scores.to_string(index=False, float_format="%.4f"))
+    if len(differences):
+        print(f"\nDifferences to {scores['model'].iloc[0]}, problem by problem:")
+        print(differences.to_string(index=False, float_format="%+.4f"))
 
 
 @app.command()

@@ -22,13 +22,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from xlnb.corpora import files, prose, templates
 from xlnb.corpora.grammar import sample
 from xlnb.corpora.sources import one_line
 from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.languages import LANGUAGE_NAMES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ class Benchmark:
     """Items of one language, and the few-shot text that stands before every prompt ('' without shots).
 
     `note` is one sentence for the reader: shots, language of the exemplars, where the data came from. `others` are problems of
-    the same kind that are not scored: on these a model's temperature is fitted.
+    the same kind that are not scored: on these a model's temperature is fitted. `stops` are texts that end an answer.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Benchmark:
     items: tuple[Item, ...]
     note: str
     others: tuple[Item, ...] = ()
+    stops: tuple[str, ...] = ("\n",)
 
     @property
     def fingerprint(self) -> str:
@@ -290,7 +294,8 @@ def mgsm(
         )
         for i, (question, answer) in enumerate(problems)
     )
-    return Benchmark("mgsm", language, prefix, items, _mgsm_note(asked, solved, shots, reference, path))
+    note = _mgsm_note(asked, solved, shots, reference, path)
+    return Benchmark("mgsm", language, prefix, items, note, stops=(f"\n{labels[0]}",))  # a solution may have many lines
 
 
 def _mgsm_problems(file: Path) -> list[tuple[str, Decimal]]:
@@ -638,6 +643,37 @@ def prose_benchmark(language: str, n: int | None = None, split: str = "scored") 
     ]
     note = "Texts of the package's own prose that no expert was trained on, each given its first word."
     return Benchmark("prose", language, "", tuple(items[:n]), note)
+
+
+def in_chat(benchmark: Benchmark, tokenizer: PreTrainedTokenizerBase) -> Benchmark:
+    """Return a benchmark as it is asked in a model's chat template: worked examples and problem in one turn of the user.
+
+    The answer is the model's turn, as the template opens it; an answer may have many lines. Raises RequestError for a tokenizer
+    without a chat template, and for a template that changes what is said in it.
+    """
+    if not tokenizer.chat_template:
+        raise RequestError(f"{tokenizer.name_or_path or 'This tokenizer'} has no chat template: ask without it.")
+    mark = "what the user says"
+    asked = [{"role": "user", "content": mark}]
+    whole = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    if whole.count(mark) != 1:
+        raise RequestError(f"The chat template of {tokenizer.name_or_path} changes what is said in it: ask without it.")
+    before, after = whole.removeprefix(str(tokenizer.bos_token or "")).split(mark)
+
+    def turned(item: Item) -> Item:
+        return replace(
+            item,
+            prompt=item.prompt + after,
+            completion=item.completion.lstrip(),
+            closing=item.closing.lstrip(),
+            options=tuple(option.lstrip() for option in item.options),
+            twin_prompt=item.twin_prompt and item.twin_prompt + after,
+            twin_completion=item.twin_completion.lstrip(),
+        )
+
+    items, others = (tuple(map(turned, some)) for some in (benchmark.items, benchmark.others))
+    note = f"{benchmark.note.removesuffix('.')}, in the model's chat template."
+    return replace(benchmark, prefix=before + benchmark.prefix, items=items, others=others, note=note, stops=())
 
 
 BENCHMARKS: dict[str, Callable[..., Benchmark]] = {

@@ -22,12 +22,14 @@ class Evaluation:
     exemplars: str = "native"  # of MGSM: their language, see xlnb.corpora.benchmarks.mgsm
     exemplar_seed: int = 0  # which worked examples: the same for all methods
     problem_seed: int = 0  # which problems
-    max_new_tokens: int = 110  # an answer is cut there, or at its first line break
+    max_new_tokens: int = 110  # an answer is cut there, or at the first of the stops
     batch_size: int = 32  # rows of a likelihood batch; fixed, since it may change the last bits of a score
     generation_batch_size: int = 64  # rows of a generation batch
     readings: tuple[str, ...] = (*LIKELIHOODS, *INFORMATIONS, EXPRESSION, EXACT_MATCH)
     path: str | None = None  # of a local copy of the benchmark; from the hub where there is none
     reference: str | None = None  # of MGSM: a GSM8K test file, whose solutions are scored
+    stops: tuple[str, ...] = ()  # texts that end an answer; the benchmark's own where none is given
+    chat: bool = False  # whether problems are asked in the model's own chat template
 
     def __post_init__(self) -> None:
         if not self.readings:
@@ -59,4 +61,6 @@ class Evaluation:
 
         A field that is added later belongs here only where it is not at its default: else all that is committed is asked anew.
         """
-        return {name: value for name, value in asdict(self).items() if name not in ("readings", "path", "reference")}
+        added = {name for name in ("stops", "chat") if not getattr(self, name)}
+        left_out = {"readings", "path", "reference", *added}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from xlnb.corpora.benchmarks import Benchmark, Item
+from xlnb.corpora.benchmarks import Benchmark, Item, in_chat
 from xlnb.errors import RequestError
 from xlnb.evaluation.answers import extract_number, has_calculations
 from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, IN_LANGUAGE, READINGS, allowed
@@ -44,6 +44,7 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
         raise RequestError(
             f"{benchmark.name} ({benchmark.language}) allows none of the readings {', '.join(evaluation.readings)}."
         )
+    benchmark = in_chat(benchmark, base.tokenizer) if evaluation.chat else benchmark
     engine = Engine(base, evaluation.batch_size, evaluation.generation_batch_size, title)
     prefix = engine.prefix(benchmark.prefix)
     rows: list[tuple[str, str, float, str | None]] = [
@@ -58,7 +59,8 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
     if any(READINGS[reading].generates for reading in readings):
         asked = [item for item in benchmark.items if item.answer is not None][: evaluation.generated]
         prompts = [base.encode(item.prompt) for item in asked]
-        for item, text in zip(asked, engine.answers(prefix, prompts, evaluation.max_new_tokens), strict=True):
+        stops = evaluation.stops or benchmark.stops
+        for item, text in zip(asked, engine.answers(prefix, prompts, evaluation.max_new_tokens, stops), strict=True):
             read = answer_readings(item, text)
             rows += [(item.id, metric, read[metric], text) for metric in readings if metric in read]
     return pd.DataFrame(rows, columns=["problem", "metric", "outcome", "text"])

@@ -135,12 +135,19 @@ class Base:
         return self._renumber(self.tokenizer("").input_ids, "the opening of a text")
 
     @cached_property
+    def end_ids(self) -> list[int]:
+        """The ids that end what a model says: end of sequence, and what its generation config names (the end of a turn, say)."""
+        named = self.model.generation_config.eos_token_id if self.kept is None else None
+        old = {self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
+        return self._renumber(sorted(old), "the end of sequence")
+
+    @cached_property
     def stop_ids(self) -> list[int]:
-        """The ids that end an answer: end of sequence, and every token with a line break in it."""
+        """The ids that end an answer of one line: those that end anything, and every token with a line break in it."""
         breaks = ("\n", "Ċ", "<0x0A>")  # as SentencePiece, byte-level and byte-fallback vocabularies spell it
-        old = {i for piece, i in self.tokenizer.get_vocab().items() if any(mark in piece for mark in breaks)}
-        old.add(self.tokenizer.eos_token_id)
-        return sorted(old if self._new_ids is None else (self._new_ids[i] for i in old if i in self._new_ids))
+        old = [i for piece, i in self.tokenizer.get_vocab().items() if any(mark in piece for mark in breaks)]
+        new = old if self._new_ids is None else [self._new_ids[i] for i in old if i in self._new_ids]
+        return sorted({*new, *self.end_ids})
 
     @property
     def pad_id(self) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Row = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
 IGNORED = -100
+LINE_BREAK = "\n"
 _MOST_LOGITS = 2**28  # in a batch: a gigabyte, however large the vocabulary
 
 
@@ -282,17 +283,19 @@ class Engine:
         scored = iter(self.nll(prefix, apart, None, temperatures, what))
         return [[next(scored)[0] for _ in range(1 + len(own))] for own in branches]
 
-    def answers(self, prefix: Prefix, prompts: Sequence[list[int]], n: int) -> list[str]:
-        """Return each prompt's greedy answer behind the prefix: ``n`` tokens at most, up to its first line break."""
+    def answers(
+        self, prefix: Prefix, prompts: Sequence[list[int]], n: int, stops: Sequence[str] = (LINE_BREAK,)
+    ) -> list[str]:
+        """Return each prompt's greedy answer behind the prefix: ``n`` tokens at most, up to the first of the ``stops``."""
         rows: list[Row] = [(prompt, []) for prompt in prompts]
         found: dict[int, str] = {}
         for indices in self._batches(prefix, rows, self.generation_batch_size, "answers", n):
-            for i, ids in zip(indices, self._greedy(prefix, [rows[i] for i in indices], n), strict=True):
-                found[i] = self.base.decode(ids).partition("\n")[0].strip()
+            written = self._greedy(prefix, [rows[i] for i in indices], n, stops)
+            found |= {i: until(self.base.decode(ids), stops).strip() for i, ids in zip(indices, written, strict=True)}
         return [found[i] for i in range(len(rows))]
 
-    def _greedy(self, prefix: Prefix, rows: Sequence[Row], n: int) -> list[list[int]]:
-        """Return the most likely continuation of each row, token by token, up to a stop token.
+    def _greedy(self, prefix: Prefix, rows: Sequence[Row], n: int, stops: Sequence[str]) -> list[list[int]]:
+        """Return the most likely continuation of each row, token by token, up to a stop.
 
         Our own loop and not generate(): finished rows leave the batch, so one rambling answer does not keep all others in it.
         """
@@ -300,7 +303,8 @@ class Engine:
 
         base = self.base
         inputs = right_aligned(rows, base.pad_id, len(prefix.ids), device=base.device).inputs()
-        cache, stop = prefix.for_rows(len(rows)), torch.tensor(base.stop_ids, device=base.device)
+        ends = torch.tensor(base.stop_ids if LINE_BREAK in stops else base.end_ids, device=base.device)
+        cache, texts = prefix.for_rows(len(rows)), [stop for stop in stops if stop != LINE_BREAK]
         answers: list[list[int]] = [[] for _ in rows]
         alive = answers
         with torch.inference_mode(), base.autocast():
@@ -309,7 +313,11 @@ class Engine:
                 cache, tokens = out.past_key_values, out.logits[:, -1].argmax(-1)
                 for answer, token in zip(alive, tokens.tolist(), strict=True):
                     answer.append(token)
-                going = (~torch.isin(tokens, stop)).nonzero().flatten()
+                goes_on = ~torch.isin(tokens, ends)
+                if texts:
+                    whole = [base.decode(answer) for answer in alive]
+                    goes_on &= torch.tensor([until(text, texts) == text for text in whole], device=base.device)
+                going = goes_on.nonzero().flatten()
                 if not len(going):
                     break
                 if len(going) < len(tokens):
@@ -342,6 +350,17 @@ class Engine:
         groups = [list(group) for _, group in groupby(order, key=length)] if equal else [order]
         batches = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
         yield from progress.bar(batches, desc=f"{self.title} {what}".strip(), unit="batch")
+
+
+def until(text: str, stops: Sequence[str]) -> str:
+    """Return an answer up to the first of the stops, of which one that it begins with is none, but for a line break.
+
+    >>> until("So 5.\\n\\nQuestion: 7?", ["\\nQuestion:"]), until("\\nQuestion: 7?", ["\\nQuestion:"]) == "\\nQuestion: 7?"
+    ('So 5.\\n', True)
+    """
+    begun = len(text) - len(text.lstrip())
+    places = [text.find(stop, 0 if stop == LINE_BREAK else begun) for stop in stops]
+    return text[: min([place for place in places if place >= 0], default=len(text))]
 
 
 def _reach(rows: Sequence[Row], branches: Sequence[Sequence[Branch]]) -> list[Row]:

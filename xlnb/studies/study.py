@@ -13,7 +13,7 @@ from xlnb import artifacts
 from xlnb.corpora import IN_LANGUAGE_DATA, LANGUAGE_DATA, MATH_DATA, Example, templates
 from xlnb.corpora.sources import SOURCES, Corpus, check_source, formatted, load_corpus, name_and_path
 from xlnb.errors import RequestError, known, whole_number
-from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, COST_GROUPS
+from xlnb.evaluation.readings import COST_GROUPS
 from xlnb.evaluation.scoring import evaluate
 from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, all_streams
 from xlnb.models.base import Base, Identity, device_name, identity, load_base
@@ -401,42 +401,3 @@ def _fits(partition: str, depth: int) -> bool:
         return bool(named_partition(partition, depth))
     except RequestError:
         return False
-
-
-def evaluate_adapter(
-    profile_name: str,
-    adapter: Path | None,
-    language: str,
-    problems: int | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    **changes: Any,
-) -> pd.DataFrame:
-    """Return the scores of an adapter (None: the base) on a benchmark: metric, value, low, high, n.
-
-    ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`, such as benchmark, shots or path. The whole vocabulary
-    is kept where the profile does not trim or the problems are not our own.
-    """
-    import pandas as pd
-
-    from xlnb.stats import mean_interval
-
-    chosen = named_profile(profile_name)
-    evaluation = replace(chosen.evaluation, **changes)
-    if evaluation.benchmark in ("belebele", "global-mmlu"):
-        evaluation = replace(evaluation, readings=CHOICES, generated=0)
-    if evaluation.benchmark == "mgsm":  # its problems and solutions are longer
-        longer = max(evaluation.max_new_tokens, 256) if chosen.trimmed else evaluation.max_new_tokens
-        evaluation = replace(evaluation, max_new_tokens=longer, readings=(CLOSING_NLL, *evaluation.readings))
-    if problems is not None:
-        evaluation = replace(evaluation, problems=problems, generated=min(problems, evaluation.generated))
-    vector = TaskVector.from_adapter(adapter) if adapter else TaskVector({})
-    asked = evaluation.asked(language)
-    own = evaluation.benchmark == "templates"
-    base = _shared_base(chosen.checkpoint(), chosen.vocabulary if own else (), device, dtype)
-    with applied(base.model, vector):
-        rows = evaluate(base, asked, evaluation)
-    found = {metric: mean_interval(part["outcome"].to_numpy()) for metric, part in rows.groupby("metric", sort=False)}
-    return pd.DataFrame(
-        [(m, i.value, i.low, i.high, i.n) for m, i in found.items()], columns=["metric", "value", "low", "high", "n"]
-    )

@@ -1,0 +1,199 @@
+"""A reader's own models: adapters, checkpoints and hub names, alone and side by side, in a chat template, up to a stop."""
+
+import shutil
+
+import huggingface_hub
+import pytest
+from lively import lively
+
+from xlnb.corpora.benchmarks import in_chat, templates_benchmark
+from xlnb.errors import RequestError, WorkError
+from xlnb.evaluation.scoring import evaluate
+from xlnb.models.base import load_base
+from xlnb.models.engine import Engine, until
+from xlnb.stats import paired_difference
+from xlnb.studies import own_models
+from xlnb.studies.own_models import evaluate_models, own_model
+from xlnb.studies.profiles import named_profile
+from xlnb.studies.study import Study
+from xlnb.weights.merging import applied
+
+pytestmark = [pytest.mark.usefixtures("own_home"), pytest.mark.usefixtures("one_thread")]
+SMOKE = named_profile("smoke")
+QUICK = {"problems": 4, "generated": 2}
+
+
+@pytest.fixture
+def study():
+    return Study(SMOKE)
+
+
+@pytest.fixture
+def merged(study, tmp_path):
+    """The math expert as a whole checkpoint of its own."""
+    folder = tmp_path / "merged"
+    with applied(study.base.model, study.task_vector("math-only")):
+        study.base.model.save_pretrained(folder)
+    study.base.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_and_its_merged_checkpoint_score_the_same(study, merged):
+    adapter = str(study.expert("math-only"))
+    scores, differences = evaluate_models(["base", adapter, str(merged)], "en", "smoke", **QUICK)
+    by_model = {name: part.drop(columns="model").reset_index(drop=True) for name, part in scores.groupby("model")}
+    assert list(by_model[adapter]["metric"]) == list(by_model[str(merged)]["metric"])
+    assert by_model[adapter]["value"].tolist() == pytest.approx(by_model[str(merged)]["value"].tolist(), abs=1e-5)
+    assert set(differences["model"]) == {adapter, str(merged)}
+    value = scores.set_index(["model", "metric"])["value"]
+    for row in differences.itertuples():
+        assert row.difference == pytest.approx(value[row.model, row.metric] - value["base", row.metric], abs=1e-9)
+    assert (differences["difference"].abs() > 1e-6).any(), "the expert is another model than the base"
+
+
+def test_differences_are_paired_by_problem(study, monkeypatch):
+    adapter, kept = str(study.expert("math-only")), {}
+
+    def remembered(base, benchmark, evaluation, title=""):
+        kept[title] = evaluate(base, benchmark, evaluation, title)
+        return kept[title]
+
+    monkeypatch.setattr(own_models, "evaluate", remembered)
+    _, differences = evaluate_models([adapter, "base"], "sw", "smoke", **QUICK)
+    nll = differences.set_index("metric").loc["nll"]
+    mine, first = (kept[name][kept[name]["metric"] == "nll"].assign(seed=0) for name in ("base", adapter))
+    expected = paired_difference(mine, first)
+    assert (nll["difference"], nll["low"], nll["high"]) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_nats_of_different_tokenizers_are_not_compared(miniature, tmp_path):
+    other = shutil.copytree(miniature("llama"), tmp_path / "other")
+    base = load_base(other)
+    base.tokenizer.add_tokens(["apples"])
+    base.tokenizer.save_pretrained(other)
+    base.model.resize_token_embeddings(len(base.tokenizer))
+    base.model.save_pretrained(other)
+    scores, differences = evaluate_models([str(miniature("llama")), str(other)], "en", "smoke", **QUICK)
+    assert "nll" in set(scores["metric"])
+    assert set(differences["metric"]) == {"exact-match", "expression"}
+
+
+def test_a_name_on_the_hub_is_fetched(miniature, monkeypatch):
+    asked = []
+
+    def fetched(name, allow_patterns):
+        asked.append((name, "*.safetensors" in allow_patterns))
+        return str(miniature("qwen2"))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
+    scores, _ = evaluate_models(["someone/model"], "en", "smoke", **QUICK)
+    assert asked == [("someone/model", True)] and set(scores["model"]) == {"someone/model"}
+
+    def away(name, allow_patterns):
+        raise ConnectionError("no network\nat all")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", away)
+    with pytest.raises(WorkError, match=r"no folder someone/model.*\(ConnectionError: no network\)"):
+        evaluate_models(["someone/model"], "en", "smoke", **QUICK)
+
+
+def test_an_adapter_on_a_base_of_ones_own(study, miniature):
+    adapter = str(study.expert("math-only"))
+    found = own_model(adapter, SMOKE, str(miniature("gemma3")))
+    assert found.checkpoint == miniature("gemma3") and not found.of_profile
+    assert own_model("base", SMOKE, str(miniature("gemma3"))).checkpoint == miniature("gemma3")
+    assert own_model(adapter, SMOKE).of_profile
+
+
+def test_a_trimmed_vocabulary_is_for_models_of_the_profile_alone(study, merged, monkeypatch):
+    loaded = []
+    trimming = own_models.replace(SMOKE, trimmed=True)
+    monkeypatch.setattr(own_models, "named_profile", lambda name: trimming)
+    monkeypatch.setattr(own_models, "kept_of", lambda *_: "trimmed")
+    monkeypatch.setattr(own_models, "load_base", lambda folder, kept, **_: loaded.append(kept) or load_base(folder))
+    assert evaluate_models(["base"], "en", "smoke", **QUICK)[0].attrs["trimmed"]
+    assert not evaluate_models(["base", str(merged)], "en", "smoke", **QUICK)[0].attrs["trimmed"]
+    assert loaded == ["trimmed", None, None], "likelihoods over two vocabularies are not compared"
+
+
+def test_how_many_are_answered():
+    def counts(problems, generated, **changes):
+        found = own_models._evaluation(SMOKE, problems, generated, changes)
+        return found.problems, found.generated
+
+    usual = SMOKE.evaluation
+    assert counts(None, None) == (usual.problems, usual.generated)
+    assert counts(None, "all") == (usual.problems, usual.problems)
+    assert counts(2, None) == (2, 2) and counts(6, "1") == (6, 1)
+    assert counts(None, None, benchmark="mgsm") == (250, 250) and counts(20, None, benchmark="mgsm") == (20, 20)
+    assert counts(5, "all", benchmark="belebele") == (5, 0)
+
+
+# --- up to a stop ----------------------------------------------------------------------------------------
+
+
+def test_an_answer_ends_at_a_stop_or_where_the_model_ends(miniature):
+    base = lively(load_base(miniature("llama")))
+    engine, prompts = Engine(base, generation_batch_size=2), [base.encode(text) for text in ("Q: 5?\nA:", "Q\nA:", "2")]
+    prefix = engine.prefix("")
+    whole = engine.answers(prefix, prompts, 16, ["\x00"])
+    stop = whole[0][len(whole[0]) // 2]
+    assert engine.answers(prefix, prompts, 16, [stop]) == [until(text, [stop]).strip() for text in whole]
+    assert max(map(len, whole)) > 3
+    base.model.generation_config.eos_token_id = [base.tokenizer.eos_token_id, base.encode(stop)[0]]
+    ended = load_base(miniature("llama"))
+    ended.model.generation_config.eos_token_id = base.model.generation_config.eos_token_id
+    assert set(ended.end_ids) == {base.tokenizer.eos_token_id, base.encode(stop)[0]}
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "left"),
+    [
+        ("one\ntwo", ["\n"], "one"),
+        ("\none", ["\n"], ""),
+        ("one\ntwo\nQuestion: three", ["\nQuestion:"], "one\ntwo"),
+        ("one</s>two###", ["###", "</s>"], "one"),
+        ("one", ["two"], "one"),
+        ("one\ntwo", [], "one\ntwo"),
+    ],
+)
+def test_up_to_a_stop(text, stops, left):
+    assert until(text, stops) == left
+
+
+# --- in a chat template ----------------------------------------------------------------------------------
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<{{ m.role }}>\n{{ m.content | trim }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+)
+
+
+def test_a_problem_in_a_chat_template(miniature):
+    tokenizer = load_base(miniature("llama")).tokenizer
+    plain = templates_benchmark("sw", n=2, shots=1)
+    with pytest.raises(RequestError, match="has no chat template"):
+        in_chat(plain, tokenizer)
+    tokenizer.chat_template = TEMPLATE
+    asked = in_chat(plain, tokenizer)
+    for item, one in zip(plain.items, asked.items, strict=True):
+        turn = [{"role": "user", "content": plain.prefix + item.prompt}]
+        whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        assert tokenizer.bos_token + asked.prefix + one.prompt == whole
+        assert one.completion == item.completion.lstrip() and one.twin_prompt.endswith("<assistant>\n")
+    assert asked.stops == () and len(asked.others) == len(plain.others)
+    tokenizer.chat_template = "{{ messages[0].content | upper }}"
+    with pytest.raises(RequestError, match="changes what is said"):
+        in_chat(plain, tokenizer)
+
+
+def test_a_model_is_asked_in_its_chat_template(miniature, tmp_path):
+    folder = shutil.copytree(miniature("llama"), tmp_path / "chatty")
+    tokenizer = load_base(folder).tokenizer
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    plain, chat = (evaluate_models([str(folder)], "en", "smoke", chat=on, **QUICK)[0] for on in (False, True))
+    assert list(plain["metric"]) == list(chat["metric"])
+    assert plain["value"].tolist() != chat["value"].tolist()
+    with pytest.raises(RequestError, match="has no chat template"):
+        evaluate_models([str(miniature("llama"))], "en", "smoke", chat=True, **QUICK)

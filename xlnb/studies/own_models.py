@@ -1,0 +1,170 @@
+"""A reader's own models, asked what the book's are: adapters, full checkpoints and models of the hub, one or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlnb.errors import RequestError, WorkError
+from xlnb.evaluation.asking import Evaluation
+from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, READINGS
+from xlnb.evaluation.scoring import evaluate
+from xlnb.models.base import Base, load_base
+from xlnb.stats import mean_interval, paired_difference
+from xlnb.studies.cells import OWN_BENCHMARKS
+from xlnb.studies.profiles import Profile, named_profile
+from xlnb.studies.vocabulary import kept_of
+from xlnb.weights.merging import applied
+from xlnb.weights.task_vectors import TaskVector
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASE, ALL = "base", "all"
+MGSM_PROBLEMS = 250
+_DIFFERENCES = ["model", "metric", "difference", "low", "high", "n"]
+_CHOSEN = ("belebele", "global-mmlu")  # answered by likelihood of the options
+_MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt", "*.tiktoken")
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A model by the name it was asked for: its checkpoint, the adapter on it if any, whether its base is the profile's."""
+
+    name: str
+    checkpoint: Path
+    adapter: Path | None = None
+    of_profile: bool = False
+
+
+def evaluate_models(
+    models: Sequence[str],
+    language: str,
+    profile: str = "pocket",
+    *,
+    base: str = "",
+    problems: int | None = None,
+    generated: int | str | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    **changes: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the scores of models on a benchmark, and how each differs from the first on the same problems.
+
+    ``models``: an adapter's folder (on ``base``, a checkpoint or a name on the hub; the profile's base where none is said), the
+    folder of a full checkpoint, a name on the Hugging Face hub, or "base", the profile's. ``generated`` problems are answered,
+    or "all"; of MGSM all where nothing is said. ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`.
+
+    Scores: model, metric, value, low, high, n. Differences: model, metric, difference (minus the first; up is better or worse as
+    the metric has it), low, high, n, by paired problems; in nats only between models of one tokenizer. The profile's trimmed
+    vocabulary is used where all are models of its base and the problems are ours (then ``scores.attrs["trimmed"]``). Raises RequestError before any model is
+    loaded for a name that is no model, WorkError where the hub gives none. Source: ours.
+    """
+    import pandas as pd
+
+    chosen = named_profile(profile)
+    evaluation = _evaluation(chosen, problems, generated, changes)
+    evaluation.asked(language)  # a wrong request is refused before anything is loaded
+    opened = [own_model(name, chosen, base) for name in models or (BASE,)]
+    trimmed = chosen.trimmed and evaluation.benchmark in OWN_BENCHMARKS and all(model.of_profile for model in opened)
+    outcomes: dict[str, pd.DataFrame] = {}
+    vocabularies: dict[str, dict[str, int]] = {}
+    # One checkpoint after another in memory, each loaded once for all its adapters that follow each other.
+    for checkpoint, some in groupby(opened, key=lambda model: model.checkpoint):
+        kept = kept_of(checkpoint, chosen.vocabulary) if trimmed else None
+        loaded = load_base(checkpoint, kept=kept, device=device, dtype=dtype)
+        for model in some:
+            vocabularies[model.name] = loaded.tokenizer.get_vocab()
+            with _speaking(loaded, model):
+                outcomes[model.name] = evaluate(loaded, evaluation.asked(language), evaluation, title=model.name)
+    first, *others = outcomes
+    alike = {name for name in others if vocabularies[name] == vocabularies[first]}
+    differences = [_differences(outcomes[name], outcomes[first], name, name in alike) for name in others]
+    scores = pd.concat([_scores(found, name) for name, found in outcomes.items()], ignore_index=True)
+    scores.attrs["trimmed"] = trimmed
+    nothing = pd.DataFrame(columns=_DIFFERENCES)
+    return scores, pd.concat(differences or [nothing], ignore_index=True)
+
+
+def own_model(name: str, profile: Profile, base: str = "") -> OwnModel:
+    """Return what a name means: "base", the folder of an adapter or of a checkpoint, or a model of the hub, which is fetched."""
+    if name == BASE and not base:
+        return OwnModel(BASE, profile.checkpoint(), of_profile=True)
+    folder = _folder(base if name == BASE else name)
+    has_adapter, has_model = ((folder / file).is_file() for file in ("adapter_config.json", "config.json"))
+    if has_adapter and any(folder.glob("model*.safetensors")):
+        raise RequestError(f"{folder} holds an adapter and a whole model: say which, by a folder that has one of them.")
+    if has_adapter:
+        under = _folder(base) if base else profile.checkpoint()
+        return OwnModel(name, under, folder, of_profile=not base)
+    if not has_model:
+        raise RequestError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
+    return OwnModel(name, folder)
+
+
+def _folder(name: str) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise RequestError(f"No model {name!r}: give a folder, a name on the hub (OWNER/NAME), or {BASE!r}.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_MODEL_FILES)))
+    except Exception as error:  # network, access and cache errors share no class
+        reason = str(error).strip().partition("\n")[0]
+        raise WorkError(
+            f"There is no folder {name}, and the Hugging Face hub does not give it ({type(error).__name__}: {reason})."
+        ) from error
+
+
+@contextmanager
+def _speaking(base: Base, model: OwnModel) -> Iterator[None]:
+    if model.adapter is None:
+        yield
+        return
+    with applied(base.model, TaskVector.from_adapter(model.adapter)):
+        yield
+
+
+def _evaluation(
+    profile: Profile, problems: int | None, generated: int | str | None, changes: dict[str, Any]
+) -> Evaluation:
+    """Return what is asked: the profile's evaluation with the changes, and what a benchmark needs."""
+    usual = profile.evaluation
+    found = replace(usual, **{"generated": 0, **changes})
+    if found.benchmark in _CHOSEN:
+        found, generated = replace(found, readings=CHOICES), 0
+    if found.benchmark == "mgsm":  # its problems and solutions are longer
+        longer = max(found.max_new_tokens, 256) if profile.trimmed else found.max_new_tokens
+        found = replace(found, max_new_tokens=longer, readings=(CLOSING_NLL, *found.readings))
+    asked = problems if problems is not None else MGSM_PROBLEMS if found.benchmark == "mgsm" else usual.problems
+    if generated is None:
+        generated = ALL if found.benchmark == "mgsm" else min(asked, usual.generated)
+    return replace(found, problems=asked, generated=asked if generated == ALL else int(generated))
+
+
+def _scores(outcomes: pd.DataFrame, name: str) -> pd.DataFrame:
+    import pandas as pd
+
+    found = {
+        metric: mean_interval(part["outcome"].to_numpy()) for metric, part in outcomes.groupby("metric", sort=False)
+    }
+    rows = [(name, metric, i.value, i.low, i.high, i.n) for metric, i in found.items()]
+    return pd.DataFrame(rows, columns=["model", "metric", "value", "low", "high", "n"])
+
+
+def _differences(outcomes: pd.DataFrame, first: pd.DataFrame, name: str, alike: bool) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for metric, part in outcomes.groupby("metric", sort=False):
+        if alike or READINGS[str(metric)].unit == "%":
+            other = first[first["metric"] == metric]
+            i = paired_difference(part.assign(seed=0), other.assign(seed=0))
+            rows.append((name, metric, i.value, i.low, i.high, i.n))
+    return pd.DataFrame(rows, columns=_DIFFERENCES)
