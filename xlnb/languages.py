@@ -44,13 +44,23 @@ def written_in(text: str) -> str | None:
         return None
     letters = "".join(words)
     by_script = next((code for code, script in _SCRIPTS.items() if script.fullmatch(letters)), None)
-    return by_script or str(_identifier().classify(" ".join(words))[0])
+    return by_script or str(_identifier(tuple(LANGUAGE_NAMES)).classify(" ".join(words))[0])
 
 
-@lru_cache(maxsize=1)
-def _identifier() -> Any:
+def likeliest_language(text: str) -> str:
+    """Return the code of the language that a text of some words looks most like, of all that py3langid knows.
+
+    >>> likeliest_language("Gbogbo eniyan ni a bi ni ominira; iyi ati eto kookan si dogba.")
+    'yo'
+    """
+    return str(_identifier().classify(text)[0])
+
+
+@lru_cache(maxsize=2)
+def _identifier(languages: tuple[str, ...] = ()) -> Any:
     from py3langid import langid
 
     found = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE)
-    found.set_languages(list(LANGUAGE_NAMES))
+    if languages:
+        found.set_languages(list(languages))
     return found

@@ -496,7 +496,7 @@ def test_the_answer_sentence_is_found(solutions, closing):
         (lambda rows: rows[:2], "it has 2 rows for 3 problems"),
         (lambda rows: [rows[1], rows[0], rows[2]], "row 0 ends in .*#### 30.*, but MGSM's answer is 7"),
         (lambda rows: [{**rows[0], "answer": "no mark"}, *rows[1:]], "row 0 ends in 'no mark'"),
-        (lambda rows: [{"question": "?"}, *rows[1:]], r"has no column answer; it has: question"),
+        (lambda rows: [{"question": "?"}, *rows[1:]], r"row 1: no 'answer'; a row needs question, answer"),
         (lambda rows: [1, *rows[1:]], r"row 1 is a int, where an object of columns is needed"),
     ],
 )

@@ -136,8 +136,8 @@ def metrics_table(number: int | None = None) -> Shown:
         better, generates = "higher" if r.higher_is_better else "lower", "yes" if r.generates else "no"
         rows.append((r.title, r.meaning.replace("`", ""), r.unit_in_words, better, generates))
     caption = (
-        "The metrics. All are taken problem by problem. Likelihoods of our own problems are over the trimmed vocabulary, a little "
-        "lower than over the whole."
+        "The metrics. All are taken problem by problem. Likelihoods of our own problems are over the trimmed vocabulary, "
+        "a little lower than over the whole."
     )
     return table(
         rows, ["metric", "an outcome is", "unit", "better", "writes an answer"], number=number, caption=caption

@@ -568,13 +568,15 @@ def global_mmlu(
 
     The shots are the first development questions of an item's own subject. They differ between subjects, so they
     stand at the start of each prompt, and the benchmark's prefix is empty. Items, of all subjects or those named,
-    are ordered by a hash of their sample_id; `n` takes the first of them. Source: Singh et al., "Global MMLU", 2024;
+    are ordered by a hash of their sample_id; `n` takes the first of them. Rows that lack the question or an option are left out,
+    and the note counts them. Source: Singh et al., "Global MMLU", 2024;
     Hendrycks et al., "Measuring Massive Multitask Language Understanding", 2021.
     """
     known("language of Global-MMLU", language, _MMLU_LANGUAGES)
     known("way to score", scored, SCORED)
     _check_counts(shots, n)
-    items = _shuffled(_mmlu_items(path, language, "test", scored))
+    found, left_out = _mmlu_items(path, language, "test", scored)
+    items = _shuffled(found)
     if subjects is not None:
         there = sorted({item.group for item in items})
         wanted = (subjects,) if isinstance(subjects, str) else tuple(subjects)
@@ -583,24 +585,36 @@ def global_mmlu(
         items = [item for item in items if item.group in wanted]
     items = _first(n, items, f"Global-MMLU ({language})")
     if shots:
-        items = _with_shots(items, _mmlu_items(path, language, "dev", scored), shots)
+        items = _with_shots(items, _mmlu_items(path, language, "dev", scored)[0], shots)
     told = _told(shots, f"of the same subject in {LANGUAGE_NAMES[language]}, within the prompts")
-    note = f"Global-MMLU, {_source(path, GLOBAL_MMLU)}, {told}."
+    gaps = f", {left_out} rows without a question or an option left out" if left_out else ""
+    note = f"Global-MMLU, {_source(path, GLOBAL_MMLU)}, {told}{gaps}."
     return Benchmark("global-mmlu", language, "", tuple(items), note)
 
 
-def _mmlu_items(path: str | Path | None, language: str, split: str, scored: str) -> list[Item]:
+def _mmlu_items(path: str | Path | None, language: str, split: str, scored: str) -> tuple[list[Item], int]:
+    """The items of a split, and how many rows were left out: a question or an option is missing there."""
     names = tuple(f"option_{letter.lower()}" for letter in LETTERS)
     found = _files(path, GLOBAL_MMLU, f"{language}/{split}-*.parquet")
-    items = []
-    for row in _rows(found, ("sample_id", "subject", "question", *names, "answer")):
+    items: dict[str, Item] = {}
+    left_out = 0
+    columns = ("sample_id", "subject", "question", *names, "answer")
+    for place, row in (pair for file in found for pair in files.rows(file, columns, RequestError)):
+        if not all(str(row[name] or "").strip() for name in ("question", *names)):
+            left_out += 1
+            continue
+        if gaps := [name for name in ("sample_id", "subject", "answer") if row[name] is None]:
+            raise RequestError(f"{place}: no {gaps[0]!r}; a row needs {', '.join(columns)}")
+        number = str(row["sample_id"])
+        if number in items:
+            raise RequestError(f"Global-MMLU ({language}), {number}: it is there twice")
         if row["answer"] not in tuple(LETTERS):
-            raise RequestError(f"Global-MMLU, {row['sample_id']}: the answer {row['answer']!r} is none of A, B, C, D")
-        listed, options = _options([row[name] for name in names], scored, ". ")
-        prompt = f"{row['question'].strip()}\n{listed}Answer:"
+            raise RequestError(f"Global-MMLU, {number}: the answer {row['answer']!r} is none of A, B, C, D")
+        listed, options = _options([str(row[name]) for name in names], scored, ". ")
+        prompt = f"{str(row['question']).strip()}\n{listed}Answer:"
         gold = LETTERS.index(row["answer"])
-        items.append(Item(row["sample_id"], language, prompt, options=options, gold=gold, group=row["subject"]))
-    return items
+        items[number] = Item(number, language, prompt, options=options, gold=gold, group=str(row["subject"]))
+    return list(items.values()), left_out
 
 
 def _with_shots(items: Iterable[Item], solved: Iterable[Item], shots: int) -> list[Item]:

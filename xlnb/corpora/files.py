@@ -11,6 +11,8 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from math import isnan
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +21,7 @@ from xlnb.errors import RequestError, WorkError
 Row = Mapping[str, Any]
 FORMATS = (".parquet", ".jsonl", ".json", ".csv")  # the last three may be gzipped
 _BATCH = 2048  # rows of Parquet read at a time
+_FIRST_ROWS = 100  # of JSON, which together have all columns
 _BLOCK = 1 << 24  # bytes of CSV read at a time; no row may be longer
 
 
@@ -57,8 +60,17 @@ def local_copy(
         ) from error
 
 
+def _check_no_pointer(file: Path, failure: type[Exception]) -> None:
+    """Refuse what Git leaves in the place of a large file that was not fetched."""
+    if file.is_file() and file.stat().st_size < 1000 and file.read_bytes().startswith(b"version https://git-lfs"):
+        raise failure(
+            f"{file} is a Git LFS pointer and not the data: run `git lfs pull` there, or download the file itself."
+        )
+
+
 def text(file: Path, failure: type[Exception] = WorkError) -> str:
     """Return the text of a file; ``failure`` is raised where it cannot be read."""
+    _check_no_pointer(file, failure)
     try:
         with _open(file) as stream:
             return stream.read()
@@ -71,19 +83,26 @@ def text(file: Path, failure: type[Exception] = WorkError) -> str:
 def rows(file: Path, columns: Sequence[str], failure: type[Exception] = WorkError) -> Iterator[tuple[str, Row]]:
     """Yield each row of a file after its place (such as "a.csv, row 1"), of each the wanted columns alone, in that order.
 
-    A column that ends in ``?`` may be missing. Later rows of JSON may leave out any: those are None. Raises ``failure`` where
-    the file is damaged.
+    A column that ends in ``?`` may be missing. Rows of JSON may leave out any that another of the first rows has: those are None,
+    as is what is no number (NaN); bytes are text in UTF-8. Raises ``failure`` where the file is damaged.
     """
+    _check_no_pointer(file, failure)
     readers: dict[str, Callable[[Path, Sequence[str]], Iterator[Row]]] = {".parquet": _parquet_rows, ".csv": _csv_rows}
     read = readers.get(suffix(file), _json_rows)
     count = 0
     try:
         for count, row in enumerate(read(file, columns), 1):
-            yield f"{file}, row {count}", row
+            yield f"{file}, row {count}", {column: _value(value) for column, value in row.items()}
     except RequestError:
         raise
     except _damages() as error:
         raise failure(f"{file} cannot be read after row {count}: {' '.join(str(error).split())}") from None
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return None if isinstance(value, float) and isnan(value) else value
 
 
 def _damages() -> tuple[type[Exception], ...]:
@@ -132,12 +151,18 @@ def _csv_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def _json_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    wanted = [column.removesuffix("?") for column in columns]
-    for number, row in enumerate(_json_values(file), 1):
+    wanted, needed = [column.removesuffix("?") for column in columns], {c for c in columns if not c.endswith("?")}
+    values, first, there = _json_values(file), [], dict[str, None]()
+    for value in islice(values, _FIRST_ROWS):  # no more than it takes
+        first.append(value)
+        there |= dict.fromkeys(value if isinstance(value, dict) else ())
+        if needed <= set(there):
+            break
+    for number, row in enumerate(chain(first, values), 1):
         if not isinstance(row, dict):
             raise RequestError(f"{file}: row {number} is a {type(row).__name__}, where an object of columns is needed.")
         if number == 1:
-            _wanted(file, columns, list(row))
+            _wanted(file, columns, list(there))
         yield {column: row.get(column) for column in wanted}
 
 

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 from xlnb.corpora import Example, files, fingerprint, prose, templates
 from xlnb.corpora.files import Row
 from xlnb.errors import RequestError, known, whole_number
-from xlnb.languages import LANGUAGE_NAMES
+from xlnb.languages import LANGUAGE_NAMES, likeliest_language
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ToExamples = Callable[[Row, str], Iterable[Example]]  # of a row and the language
 # Why an example is dropped, asked in this order.
-REASONS = ("empty", "too long", "other script", "arithmetic", "duplicate")
+REASONS = ("empty", "too long", "other script", "other language", "arithmetic", "duplicate")
 
 
 @dataclass(frozen=True)
@@ -330,10 +330,15 @@ def _mostly_in_script(text: str, language: str) -> bool:
     return inside > outside
 
 
+def _may_be_in(text: str, language: str) -> bool:
+    """Say whether a text may be in a language: where many share its script, a longer one must look like it."""
+    return _INSIDE[language] != _INSIDE["en"] or len(text.split()) < 5 or likeliest_language(text) == language
+
+
 def _flaw(example: Example, language: str, kind: str, max_characters: int, without_arithmetic: bool) -> str:
     """Return the first of `REASONS` to drop an example, "" for none; duplicates are found elsewhere."""
     sides = (example.prompt, example.completion)
-    if not all(sides):
+    if not all(any(map(str.isalnum, side)) for side in sides):
         return "empty"
     if sum(map(len, sides)) > max_characters:
         return "too long"
@@ -341,6 +346,8 @@ def _flaw(example: Example, language: str, kind: str, max_characters: int, witho
         # One side is enough: the other one of a translation is English, and so are many instructions.
         if not any(_mostly_in_script(side, language) for side in sides):
             return "other script"
+        if not any(_may_be_in(side, language) for side in sides):
+            return "other language"
         if without_arithmetic and any(map(_has_calculation, sides)):
             return "arithmetic"
     return ""
@@ -393,9 +400,10 @@ def load_corpus(
     are left out) or else from the Hugging Face hub. The choice depends on the texts and the seed alone, not on the order of
     rows or files, and fewer examples are the first of more.
 
-    Dropped and counted are examples with an empty side, of more than ``max_characters`` in both sides together, and exact
-    duplicates; of language corpora also those with no side mostly in the language's script and, ``without_arithmetic``, those
-    that calculate: a sign between numbers, an equals sign at a number, LaTeX arithmetic. Word problems without signs stay.
+    Dropped and counted are examples with a side without a letter or digit, of more than ``max_characters`` in both sides
+    together, and exact duplicates; of language corpora also those with no side mostly in the language's script or, where many
+    share it, in the language, and, ``without_arithmetic``, those that calculate: a sign between numbers, an equals sign at a
+    number, LaTeX arithmetic. Word problems without signs stay.
     Source: ours.
 
     >>> load_corpus("templates", "sw", 3).examples == load_corpus("templates", "sw", 5).examples[:3]

@@ -61,8 +61,8 @@ def evaluate_models(
 
     Scores: model, metric, value, low, high, n. Differences: model, metric, difference (minus the first; up is better or worse as
     the metric has it), low, high, n, by paired problems; in nats only between models of one tokenizer. The profile's trimmed
-    vocabulary is used where all are models of its base and the problems are ours (then ``scores.attrs["trimmed"]``). Raises RequestError before any model is
-    loaded for a name that is no model, WorkError where the hub gives none. Source: ours.
+    vocabulary is used where all are models of its base and the problems are ours (then ``scores.attrs["trimmed"]``). Raises
+    RequestError before any model is loaded for a name that is no model, WorkError where the hub gives none. Source: ours.
     """
     import pandas as pd
 
