@@ -16,13 +16,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from xlnb.errors import WorkError
 
 _PARTIAL = ".partial-"
+_LONG = 24 * 3600  # seconds; nobody writes so long without making a file
 
 
 @contextmanager
@@ -58,16 +60,18 @@ def whole_folder(path: str | Path, flush: bool = True, fresh: bool = False) -> I
 def _beside(path: Path, fresh: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale_partials(path)
-    partial = path.with_name(f".{path.name}{_PARTIAL}{os.getpid()}")
+    partial = path.with_name(f".{path.name}{_PARTIAL}{_space()}-{os.getpid()}")
     _remove(partial)
     try:
         yield partial
         if fresh and path.exists():
-            raise WorkError(f"{path} appeared while it was being written elsewhere: nothing was changed there.")
+            raise _appeared(path)
         if path.is_dir():  # another process finished the same work first; equal specifications give equal artifacts
             return
         os.replace(partial, path)
     except Exception as error:  # safetensors, for one, raises a kind of its own where the disk is full
+        if fresh and getattr(error, "errno", None) in (errno.ENOTEMPTY, errno.EEXIST):
+            raise _appeared(path) from error
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise WorkError(
                 f"The disk is full: {path} could not be written. Free some space and run this again."
@@ -77,13 +81,31 @@ def _beside(path: Path, fresh: bool = False) -> Iterator[Path]:
         _remove(partial)
 
 
+def _appeared(path: Path) -> WorkError:
+    return WorkError(f"{path} appeared while it was being written elsewhere: nothing was changed there.")
+
+
+@lru_cache(maxsize=1)
+def _space() -> str:
+    """Return what names the machine and the space in which a process number means one process: containers have their own."""
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # no Linux
+        space = ""
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
 def _remove_stale_partials(path: Path) -> None:
-    """Remove what killed processes left of earlier attempts to write ``path``."""
+    """Remove what killed processes left of earlier attempts to write ``path``: here, or elsewhere and a day old."""
     for leftover in path.parent.glob(f".{path.name}{_PARTIAL}*"):
         import psutil  # seldom needed
 
-        pid = leftover.name.rpartition("-")[2]
-        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+        space, _, pid = leftover.name.rpartition(_PARTIAL)[2].rpartition("-")
+        if space != _space():
+            with suppress(FileNotFoundError):  # another process may be quicker
+                if time.time() - leftover.stat().st_mtime > _LONG:
+                    _remove(leftover)
+        elif not (pid.isdigit() and psutil.pid_exists(int(pid))):
             _remove(leftover)
 
 

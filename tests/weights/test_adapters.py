@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
+from xlnb.checkpoints.verbs import merge
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
 from xlnb.models.miniatures import MINIATURES
@@ -87,8 +89,6 @@ def test_an_adapter_s_update_is_what_peft_merges(miniature, tmp_path, family, ra
         ({"use_dora": True}, "use_dora"),
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
-        ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern"),
         ({"lora_bias": True, "target_modules": ["q_proj"]}, "bias"),
         ({"target_modules": ["q_proj", "embed_tokens"]}, "embed"),
     ],
@@ -123,7 +123,7 @@ A, B = f"base_model.model.{UP}.lora_A.weight", f"base_model.model.{UP}.lora_B.we
 
 def test_the_adapter_that_the_refusals_start_from_is_read(tmp_path):
     adapter = open_adapter(written(tmp_path))
-    assert (adapter.rank, adapter.scaling) == (2, 2.0)
+    assert [adapter.rank(name) for name in adapter.pairs] == [2, 2] and set(adapter.scalings.values()) == {2.0}
     assert {name: (a.shape, b.shape) for name, (a, b) in adapter.pairs.items()} == {
         UP + ".weight": ((2, 4), (6, 2)),
         QUERY + ".weight": ((2, 5), (5, 2)),
@@ -132,7 +132,8 @@ def test_the_adapter_that_the_refusals_start_from_is_read(tmp_path):
 
 @pytest.mark.parametrize(("rslora", "scaling"), [(False, 2.5), (True, 5.0)])
 def test_the_scaling(tmp_path, rslora, scaling):
-    assert open_adapter(written(tmp_path, rank=4, alpha=10, config={"use_rslora": rslora})).scaling == scaling
+    adapter = open_adapter(written(tmp_path, rank=4, alpha=10, config={"use_rslora": rslora}))
+    assert set(adapter.scalings.values()) == {scaling}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_a_rank_or_alpha_that_is_no_positive_number_is_refused(tmp_path, key, va
 @pytest.mark.parametrize("rank", [2.0, 2.5])
 def test_a_rank_is_a_whole_number_and_alpha_any(tmp_path, rank):
     change_config(written(tmp_path), lora_alpha=2.5)
-    assert open_adapter(tmp_path).scaling == 1.25
+    assert set(open_adapter(tmp_path).scalings.values()) == {1.25}
     change_config(tmp_path, r=rank)
     with pytest.raises(RequestError, match=f"says r = {rank}: it takes a positive whole number"):
         open_adapter(tmp_path)
@@ -183,8 +184,6 @@ def test_a_rank_is_a_whole_number_and_alpha_any(tmp_path, rank):
     [
         ("use_dora", True),
         ("fan_in_fan_out", True),
-        ("rank_pattern", {"up_proj": 3}),
-        ("alpha_pattern", {"up_proj": 3}),
         ("modules_to_save", ["lm_head"]),
         ("bias", "lora_only"),
         ("init_lora_weights", "pissa"),
@@ -205,10 +204,47 @@ def test_settings_under_which_the_pairs_are_not_the_whole_update_are_refused(tmp
         open_adapter(tmp_path)
 
 
-@pytest.mark.parametrize("value", [True, False, None, "gaussian"])
+@pytest.mark.parametrize("value", [True, False, None, "gaussian", "eva", "orthogonal"])
 def test_how_the_factors_were_drawn_does_not_matter(tmp_path, value):
     change_config(written(tmp_path), init_lora_weights=value)
-    assert open_adapter(tmp_path).rank == 2
+    assert len(open_adapter(tmp_path).pairs) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("rank_pattern", [3]), ("alpha_pattern", {"up_proj": -1}), ("rank_pattern", {"up_proj": 0.5})]
+)
+def test_a_pattern_that_gives_no_rank_or_alpha_is_refused(tmp_path, key, value):
+    change_config(written(tmp_path), **{key: value})
+    with pytest.raises(RequestError, match=rf"says {key}.*: it takes a"):
+        open_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_modules_with_ranks_and_alphas_of_their_own(miniature, tmp_path, rslora):
+    base = miniature("llama")
+    config = LoraConfig(
+        r=2, lora_alpha=3, target_modules=["q_proj", "up_proj", "down_proj"], use_rslora=rslora, init_lora_weights=False,
+        rank_pattern={"up_proj": 5, r"layers\.1\..*down_proj": 4}, alpha_pattern={"q_proj": 7, r"layers\.2\.mlp\.up_proj": 1},
+    )  # fmt: skip
+    for place in ("one", "two"):
+        get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(tmp_path / place)
+    plain = dict(AutoModelForCausalLM.from_pretrained(base).named_parameters())
+
+    def by_peft(folder):
+        merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder).merge_and_unload()
+        return {
+            name: tensor - plain[name] for name, tensor in merged.named_parameters() if (tensor != plain[name]).any()
+        }
+
+    expected = by_peft(tmp_path / "one")
+    found = TaskVector.from_adapter(tmp_path / "one")
+    assert set(found) == set(expected) and len({open_adapter(tmp_path / "one").rank(name) for name in found}) == 3
+    for name, update in expected.items():
+        torch.testing.assert_close(found[name], update, atol=1e-5, rtol=1e-4)
+    merge("task-arithmetic", tmp_path / "sum", experts=[tmp_path / "one", tmp_path / "two"])
+    other, together = by_peft(tmp_path / "two"), by_peft(tmp_path / "sum")
+    for name, update in expected.items():
+        torch.testing.assert_close(together[name], update + other[name], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"null"])
@@ -235,8 +271,8 @@ def test_a_config_that_is_none_is_refused(tmp_path, content):
 def test_which_pairs_may_stand_side_by_side(tmp_path, other, may):
     one, two = (open_adapter(written(tmp_path / name, **kind)) for name, kind in (("one", {}), ("two", other)))
     if other.get("config"):
-        assert two.scaling == pytest.approx(one.scaling)
-        may = two.scaling == one.scaling
+        assert list(two.scalings.values()) == pytest.approx(list(one.scalings.values()))
+        may = two.scalings == one.scalings
     assert pickable([one, two]) == pickable([two, one]) == may
     assert pickable([one, one, two]) == may
 
@@ -275,7 +311,7 @@ def test_the_combined_update_is_the_weighted_sum(chosen):
         present = {module: each[module] for module in SHAPES if any(module + ".weight" in a.pairs for a in loaded)}
         terms = {module + ".weight": list(zip(row, loaded, strict=True)) for module, row in present.items()}
         tensors, rank = combined(terms, loaded)
-        assert rank == sum(kind["rank"] for kind, _, _ in chosen)
+        assert rank == max(sum(k["rank"] for k, _, _ in chosen if module in k["modules"]) for module in present)
         assert set(tensors) == {f"base_model.model.{m}.lora_{factor}.weight" for m in present for factor in "AB"}
         for module, row in present.items():
             a, b = (tensors[f"base_model.model.{module}.lora_{factor}.weight"] for factor in "AB")
@@ -307,7 +343,7 @@ def test_a_combined_adapter_is_an_adapter(tmp_path, dtype):
     save_file(tensors, out / "adapter_model.safetensors")
     (out / "adapter_config.json").write_text(json.dumps(combined_config([one, two], list(terms), rank)))
     again = open_adapter(out)
-    assert (again.rank, again.scaling) == (5, 1.0)
+    assert ({again.rank(name) for name in again.pairs}, set(again.scalings.values())) == ({5}, {1.0})
     assert {load.dtype for pair in again.pairs.values() for load in pair} == {
         {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}[dtype]
     }

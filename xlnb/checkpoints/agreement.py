@@ -6,7 +6,9 @@ Each check says the first thing that differs, with both folders, before anything
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,27 +22,26 @@ if TYPE_CHECKING:
 
 _RELATED = 0.5  # cosine of two models' weights; experts of one base have 0.9 and more, strangers about 0
 
-# Settings that may differ between fine-tunings of one base.
-_FREE_SETTINGS = {"_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "torch_dtype",
+# Settings that may differ between fine-tunings of one base: they change nothing of a forward pass, dropouts included.
+_FREE_SETTINGS = {"architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "torch_dtype", "auto_map",
                   "transformers_version", "use_cache", "max_position_embeddings", "unsloth_version", "unsloth_fixed",
-                  "attention_dropout", "initializer_range"}  # fmt: skip
+                  "initializer_range", "output_router_logits", "router_aux_loss_coef", "attn_implementation",
+                  "output_attentions", "output_hidden_states", "return_dict", "id2label", "label2id", "problem_type"}  # fmt: skip
+_FREE = re.compile(r"^_|drop(?:out|_prob)|_pdrop$")
 
 
-def check_agreement(first: Expert, second: Expert, dtypes: Collection[str]) -> None:
+def check_agreement(first: Expert, second: Expert, dtypes: Collection[str], trust_configs: bool = False) -> None:
     """Refuse two full checkpoints that cannot be merged, saying the first thing that differs.
 
-    ``dtypes`` are the choices to offer where stored dtypes differ and none was made, empty where one was.
+    ``dtypes`` are the choices to offer where stored dtypes differ and none was made, empty where one was; with ``trust_configs``
+    the configs are not compared.
     """
     one, other, both = first.checkpoint, second.checkpoint, f"{first} and {second}"
     depths = [checkpoint.sites.depth for checkpoint in (one, other)]
     if depths[0] != depths[1]:
         raise RequestError(f"{both} have {depths[0]} and {depths[1]} layers: they are no experts of one base.")
-    if differing := [name for name in one.config if _differs(one.config, other.config, name)]:
-        name = differing[0]
-        raise RequestError(
-            f"{both} differ in config.json: {name} is {one.config[name]!r} and {other.config[name]!r}. They are no experts of "
-            "one base, or one of the files is wrong."
-        )
+    if not trust_configs:
+        _check_configs(one.config, other.config, both)
     if alone := sorted(one.tensors.keys() ^ other.tensors.keys()):
         has, lacks = (first, second) if alone[0] in one.tensors else (second, first)
         tied = " (one of them ties its head to the embeddings: save both the same way)" if "head" in alone[0] else ""
@@ -90,6 +91,11 @@ def check_whole(expert: Expert) -> None:
     checkpoint = expert.checkpoint
     if checkpoint.config.get("quantization_config"):
         raise RequestError(f"{expert} is quantized: merge the unquantized weights.")
+    if empty := [name for name, stored in checkpoint.tensors.items() if 0 in stored.shape]:
+        raise RequestError(
+            f"{expert} has no numbers in {empty[0]!r} (shape {list(checkpoint.tensors[empty[0]].shape)}): DeepSpeed's ZeRO-3 "
+            "leaves such files. Save the gathered weights (zero_to_fp32.py makes them of its checkpoint)."
+        )
     layers = {site.layer for site in checkpoint.sites.of.values() if site.layer is not None}
     told = checkpoint.config.get("num_hidden_layers", len(layers))
     if layers != set(range(len(layers))) or told != len(layers) or not layers:
@@ -99,9 +105,55 @@ def check_whole(expert: Expert) -> None:
         )
 
 
+def _check_configs(one: Mapping[str, Any], other: Mapping[str, Any], both: str) -> None:
+    """Refuse configs that mean different models: compared as they stand and, where they differ, as transformers builds them."""
+    if _settings(one) == _settings(other):
+        return
+    one, other = _meaning(one), _meaning(other)
+    for name in one:
+        if _differs(one, other, name):
+            raise RequestError(
+                f"{both} differ in config.json: {name} is {one[name]!r} and {other[name]!r}. They are no experts of one base, or "
+                "one of the files is wrong; if it is harmless, say --trust-configs."
+            )
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that may change a forward pass."""
+    return {
+        name: _settings(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in _FREE_SETTINGS and not _FREE.search(name)
+    }
+
+
+def _meaning(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as transformers builds them, where it knows the type: defaults filled in, old spellings in the new."""
+    import logging
+
+    from transformers import CONFIG_MAPPING
+
+    built = dict(config)
+    quiet = logging.getLogger("transformers")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)  # it has much to say of old spellings
+    try:
+        if config.get("model_type") in CONFIG_MAPPING:
+            built = CONFIG_MAPPING[config["model_type"]](**config).to_dict()
+    except (
+        Exception
+    ):  # each version of transformers has other reasons to refuse a config: then it is taken as it stands
+        built = dict(config)
+    finally:
+        quiet.setLevel(level)
+    if built.get("head_dim", "") is None and built.get("num_attention_heads"):
+        built["head_dim"] = built.get("hidden_size", 0) // built["num_attention_heads"]
+    return _settings(built)
+
+
 def _differs(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
     """Say whether a setting has two values; one that is missing on one side is a default of another library version."""
-    if name in _FREE_SETTINGS or name not in one or name not in other:
+    if name not in other:
         return False
     a, b = one[name], other[name]
     if isinstance(a, dict) and isinstance(b, dict):
@@ -151,9 +203,19 @@ def _check_related(one: Checkpoint, other: Checkpoint, both: str) -> None:
     dot = first = second = 0.0
     for name in names[:: max(1, len(names) // 8)]:
         a, b = (sample(checkpoint.tensors[name]) for checkpoint in (one, other))
+        for checkpoint, found in ((one, a), (other, b)):
+            if not all(map(isfinite, found)):
+                raise RequestError(
+                    f"{checkpoint.folder} has NaN or infinite numbers in {name!r}: its training diverged."
+                )
         dot += sum(x * y for x, y in zip(a, b, strict=True))
         first += sum(x * x for x in a)
         second += sum(y * y for y in b)
+    for checkpoint, square in ((one, first), (other, second)):
+        if names and square == 0:
+            raise RequestError(
+                f"{checkpoint.folder} holds zeros alone, as far as was looked: its weights were not saved."
+            )
     scale = (first * second) ** 0.5
     if scale > 0 and dot < _RELATED * scale:
         raise RequestError(

@@ -48,7 +48,7 @@ class Expert:
             return Source(self.checkpoint.tensors[name])
         assert base is not None
         pair = self.adapter.pairs.get(name)
-        return Source(base.checkpoint.tensors[name], pair, self.adapter.scaling if pair else 1.0)
+        return Source(base.checkpoint.tensors[name], pair, self.adapter.scalings[name] if pair else 1.0)
 
     def __str__(self) -> str:
         return f"{self.role} ({self.checkpoint.folder})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ class Job:
     adapters: list[Adapter]  # the experts that are some
     out: Path
     started: float
+    trust_configs: bool = False
 
     @property
     def everyone(self) -> dict[str, Expert]:
@@ -55,6 +57,7 @@ def _open(
     as_checkpoint: bool,
     same_base: bool,
     out: str | Path,
+    trust_configs: bool = False,
 ) -> Job:
     started = time.time()
     if dtype is not None and dtype not in DTYPES:
@@ -82,10 +85,11 @@ def _open(
     for one in full:
         check_whole(one)
     for one, other in combinations(full, 2):
-        check_agreement(one, other, () if dtype else DTYPES)
+        check_agreement(one, other, () if dtype else DTYPES, trust_configs)
     sites = _sites(experts, full, stays)
     reference = full[0] if full and not stays else experts[0]
-    return Job(merge, experts, origin, reference, sites, DTYPES.get(dtype or ""), stays, adapters, out, started)
+    stored = DTYPES.get(dtype or "")
+    return Job(merge, experts, origin, reference, sites, stored, stays, adapters, out, started, trust_configs)
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
@@ -144,10 +148,17 @@ def _sites(experts: Sequence[Expert], full: Sequence[Expert], stays: bool) -> Si
 
 
 def _picks_layers(config: Mapping[str, Any]) -> bool:
-    """Say whether an adapter's config picks layers, so that its last layer need not be the model's."""
-    modules = config.get("target_modules")
-    if config.get("layers_to_transform") is not None or (isinstance(modules, str) and modules != "all-linear"):
+    """Say whether an adapter's config picks layers, so that its last layer need not be the model's.
+
+    >>> wanted = (["fc1"], r".*layers\\.\\d+\\..*_proj", r".*\\.(0|1)\\.q_proj", ["layers.3.mlp"])
+    >>> [_picks_layers({"target_modules": modules}) for modules in wanted]
+    [False, False, True, True]
+    """
+    if config.get("layers_to_transform") is not None:
         return True
-    excluded = config.get("exclude_modules") or []
-    named = [*(modules or []), *([excluded] if isinstance(excluded, str) else excluded)]
-    return any(character.isdigit() for name in named for character in str(name))
+    named = [config.get(key) or [] for key in ("target_modules", "exclude_modules")]
+    texts = [text for one in named for text in ([one] if isinstance(one, str) else one)]
+    return any(_LAYER_NUMBER.search(str(text)) for text in texts)
+
+
+_LAYER_NUMBER = re.compile(r"(?:^|[.(|\[,-])\d+(?=[.)|\],\\-]|$)")  # a number that is no part of a name

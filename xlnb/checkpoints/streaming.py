@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from xlnb.errors import WorkError
 from xlnb.weights import kernels
 from xlnb.weights.tensor_files import Stored
 from xlnb.weights.tensors import DTYPES, load
@@ -86,12 +87,27 @@ def _compute_one(recipe: Recipe, place: Stored, descriptor: int) -> Rounding:
     stored, at, rounding = DTYPES[place.dtype], place.start, Rounding()
     for merged, before in _merged(recipe):
         rounded = merged.to(stored)
+        if not bool(rounded.isfinite().all()):
+            raise _no_number(recipe, merged, place)
         if before is not None and stored != torch.float32:
             difference = rounded.float().sub_(merged)
             rounding.error += _squared_norm(difference)
             rounding.change += _squared_norm(torch.sub(before, merged, out=difference))
         at += _write(descriptor, rounded, at)
     return rounding
+
+
+def _no_number(recipe: Recipe, merged: Tensor, place: Stored) -> WorkError:
+    if bool(merged.isfinite().all()):
+        found, most = float(merged.abs().max()), torch.finfo(DTYPES[place.dtype]).max
+        return WorkError(
+            f"{recipe.name!r} has numbers up to {found:,.0f}, and {place.dtype} ends at {most:,.0f}: choose --dtype bfloat16 or "
+            "float32."
+        )
+    folders = ", ".join(dict.fromkeys(str(source.stored.file.parent) for source in recipe.sources))
+    return WorkError(
+        f"{recipe.name!r} has NaN or infinite numbers in one of {folders}: the training of that expert diverged."
+    )
 
 
 def _squared_norm(difference: Tensor) -> float:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from xlnb.checkpoints.agreement import owner_outside
 from xlnb.checkpoints.recipes import Recipe, Source
 from xlnb.checkpoints.requests import _open
-from xlnb.checkpoints.writing import Merged, _check_room, _copy_companions, _output, _write, _write_provenance
+from xlnb.checkpoints.writing import (
+    Merged,
+    _check_room,
+    _check_unchanged,
+    _copy_companions,
+    _output,
+    _write,
+    _write_provenance,
+)
 from xlnb.errors import RequestError
 from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
@@ -49,6 +57,7 @@ def merge(
     dtype: str | None = None,
     as_checkpoint: bool = False,
     same_base: bool = False,
+    trust_configs: bool = False,
 ) -> Merged:
     """Merge experts from disk to disk into the folder ``out``, which must not exist or be empty.
 
@@ -61,7 +70,9 @@ def merge(
     Experts are checkpoint folders or LoRA adapters. Merges of adapters stay an adapter where their update has low rank (not
     after TIES, DARE, SLERP, or with ``as_checkpoint``); all else needs the ``base`` as well. ``dtype`` is float32, bfloat16 or
     float16; as the inputs have it where nothing is said. ``same_base`` says that adapters whose configs name different bases
-    have the same one. Returns what was written. What does not fit is refused before anything is written. Source: the methods'
+    have the same one, ``trust_configs`` that checkpoints whose configs mean different models are of one; the provenance has it.
+    Returns what was written. What does not fit is refused before anything is written; where a NaN or an overflow shows only while
+    numbers are computed, or an input is saved again meanwhile, WorkError, and nothing is left behind. Source: the methods'
     papers; ours.
     """
     if method not in MERGES:
@@ -78,7 +89,7 @@ def merge(
             raise RequestError(f"{method} takes no partition and no embeddings: it merges all parameters alike.")
         folders = {f"expert {i}": folder for i, folder in enumerate(experts, 1)}
     options = asked.options(len(folders), weights, density, seed, t)
-    job = _open(asked, folders, base, dtype, as_checkpoint, same_base, out)
+    job = _open(asked, folders, base, dtype, as_checkpoint, same_base, out, trust_configs)
     if asked.by_partition:
         return _by_partition(job, choice.on(job.sites.depth), embeddings)
     return _alike(job, options)
@@ -97,6 +108,7 @@ def revert(
     embeddings: str | None = None,
     dtype: str | None = None,
     as_checkpoint: bool = False,
+    trust_configs: bool = False,
 ) -> Merged:
     """Write the expert with its update kept only on the share that ``keep`` (math or language) owns; all else is the base.
 
@@ -104,7 +116,7 @@ def revert(
     of arXiv 2505.18356.
     """
     check_word("keep", keep, SIDES)
-    job = _open(REVERT, {keep: expert}, base, dtype, as_checkpoint, True, out)
+    job = _open(REVERT, {keep: expert}, base, dtype, as_checkpoint, True, out, trust_configs)
     shares = Choice(partition, bottom, top, transition).on(job.sites.depth)
     return _by_partition(job, shares, embeddings or "base")
 
@@ -232,6 +244,7 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
         reference = job.reference.checkpoint
         _copy_companions(companions(reference), reference.folder, folder, {ADAPTER_CONFIG})
         _write_provenance(folder, job, {**spec, "rank": rank})
+        _check_unchanged(job)
     told = (
         f"{job.title}; " + ", ".join(f"{key} {value}" for key, value in spec.items()),
         f"The result is an adapter of rank {rank}, scaling 1, stored in {dtype}: a sum of updates is the concatenation of their "

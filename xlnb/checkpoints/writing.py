@@ -16,7 +16,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
-from xlnb.errors import WorkError
+from xlnb.errors import RequestError, WorkError
 from xlnb.weights import tensor_files
 from xlnb.weights.tensor_files import INDEX, Checkpoint, Stored, TensorFile
 
@@ -72,6 +72,7 @@ def _write(
         _write_index(folder, job.reference.checkpoint, nbytes)
         _adjust_config(folder, job.dtype)
         _write_provenance(folder, job, spec)
+        _check_unchanged(job)
     copied = sum(one.kind == "copy" for one in recipes)
     floor = sum(roundings[1:], roundings[0]).share if roundings else 0.0
     return Merged(job.out, told, copied, len(recipes) - copied, nbytes, time.time() - job.started, floor)
@@ -154,9 +155,25 @@ def _copy_range(source: int, target: int, start: int, count: int, at: int, path:
         start, at, count = start + done, at + done, count - done
 
 
+def _check_unchanged(job: Job) -> None:
+    """Refuse what was read from files that somebody saved again meanwhile."""
+    for one in job.everyone.values():
+        for file in one.checkpoint.files:
+            if not file.is_as_it_was():
+                raise WorkError(
+                    f"{file.path} was written again while it was read: nothing is left behind, start again."
+                )
+
+
 def _output(out: Path) -> Any:
     if out.is_dir():
-        out.rmdir()  # empty, as was checked: the finished folder takes its place
+        try:
+            out.rmdir()  # empty, as was checked: the finished folder takes its place
+        except OSError as error:
+            raise RequestError(
+                f"--out {out} cannot be replaced by the finished folder ({error.strerror}; is it a mount point?): give a new "
+                "folder inside it."
+            ) from error
     # As cp does, the bytes are left to the system to write out: to wait for gigabytes would more than double the time. After a
     # loss of power a file may be short, which the check of its header tells.
     return artifacts.whole_folder(out, flush=False, fresh=True)
@@ -205,5 +222,6 @@ def _adjust_config(folder: Path, dtype: str | None) -> None:
 
 def _write_provenance(folder: Path, job: Job, spec: Mapping[str, Any]) -> None:
     inputs = {role: one.checkpoint.folder.name for role, one in job.everyone.items()}
-    told = artifacts.provenance({"method": job.merge.slug, "inputs": inputs, **spec}, job.started)
+    trusted = {"configs": "trusted, though they differ"} if job.trust_configs else {}
+    told = artifacts.provenance({"method": job.merge.slug, "inputs": inputs, **spec, **trusted}, job.started)
     (folder / "provenance.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

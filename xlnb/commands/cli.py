@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed, 2 the request is wrong. Whatever takes ti
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -265,6 +266,8 @@ def reread(name: Annotated[str, typer.Argument(help="A committed result: a folde
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # Told to end, it does so as where a person interrupts it: what is half written goes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = exit_code(arguments)
     if arguments[:1] in (["merge"], ["revert"]) and code == 0:
         # All is written and closed; to take torch down in order would add a quarter of a second to one or two.

@@ -39,6 +39,7 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
     "dtype": (str | None, None, Option(help="float32, bfloat16 or float16. [default: as the inputs have it]")),
     "as_checkpoint": (bool, False, Option("--checkpoint", help="Write a full checkpoint even where adapters suffice.")),
     "same_base": (bool, False, Option("--same-base", help="The adapters' bases are one, though their names differ.")),
+    "trust_configs": (bool, False, Option("--trust-configs", help="The models are one, though their configs differ.")),
 }  # fmt: skip
 COUNTS = ("bottom", "top", "transition")
 CHOICE = ("partition", *COUNTS, "embeddings")
@@ -61,7 +62,7 @@ def _takes(*names: str, **own: tuple[Any, Any, Any]) -> Callable[[Callable[..., 
 
 
 @merge_app.command("layer-swapping")
-@_takes("math", "language", "out", "base", *CHOICE, "dtype", "as_checkpoint", "same_base")
+@_takes("math", "language", "out", "base", *CHOICE, "dtype", "as_checkpoint", "same_base", "trust_configs")
 def _layer_swapping(**options: Any) -> None:
     """Take each layer from the expert who owns it.
 
@@ -76,7 +77,7 @@ def _layer_swapping(**options: Any) -> None:
 def _alike(asked: Merge) -> Callable[..., None]:
     """Return the command of a merge that treats all parameters alike."""
     some = {"density": asked.density, "seed": asked.seed, "t": asked.t, "as_checkpoint": asked.linear}
-    every = ("expert", "out", "base", "density", "seed", "t", "dtype", "as_checkpoint", "same_base")
+    every = ("expert", "out", "base", "density", "seed", "t", "dtype", "as_checkpoint", "same_base", "trust_configs")
     own = {"expert": (list[str], _NEEDED, Option(metavar="DIR", help="An expert; say it twice."))} if asked.pair else {}
 
     @_takes(*(name for name in every if some.get(name, True)), **own)
@@ -110,7 +111,7 @@ def split_weight(text: str) -> tuple[str, float | None]:
         raise RequestError(f"An expert is written DIR or DIR:WEIGHT with a number, not {text!r}.") from None
 
 
-@_takes("out", *CHOICE, "dtype", "as_checkpoint")
+@_takes("out", *CHOICE, "dtype", "as_checkpoint", "trust_configs")
 def revert_command(
     base: Annotated[Path, Option(help="The base model's folder.")],
     expert: Annotated[Path, Option(help="A checkpoint or adapter folder.")],

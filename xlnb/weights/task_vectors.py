@@ -10,7 +10,7 @@ from xlnb.errors import RequestError
 from xlnb.weights.adapters import open_adapter
 from xlnb.weights.partitions import OWNERS, SIDES, Partition, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD, Site, locate_all, outside_block
-from xlnb.weights.tensor_files import FLOATS, Stored, open_checkpoint, same_bytes
+from xlnb.weights.tensor_files import FLOATS, open_checkpoint, same_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,10 +55,11 @@ class TaskVector(Mapping[str, "Tensor"]):
 
         adapter = open_adapter(folder)
 
-        def update(a: Stored, b: Stored) -> Callable[[], Tensor]:
-            return lambda: adapter.scaling * (load(b).float() @ load(a).float())
+        def update(name: str) -> Callable[[], Tensor]:
+            a, b = adapter.pairs[name]
+            return lambda: adapter.scalings[name] * (load(b).float() @ load(a).float())
 
-        return cls({name: update(a, b) for name, (a, b) in adapter.pairs.items()})
+        return cls({name: update(name) for name in adapter.pairs})
 
     @classmethod
     def from_checkpoint(cls, expert: str | Path, base: str | Path) -> TaskVector:

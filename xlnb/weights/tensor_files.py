@@ -62,6 +62,20 @@ class TensorFile:
     tensors: dict[str, Stored]
     header: bytes  # length prefix and JSON
     metadata: dict[str, str]
+    stamp: tuple[int, ...] = ()  # what changes where the file is saved again: inode, size, time
+
+    def is_as_it_was(self) -> bool:
+        """Say whether the file is the one that was read, and has the same header still."""
+        try:
+            with open(self.path, "rb") as file:
+                return _stamp(file.fileno()) == self.stamp and file.read(len(self.header)) == self.header
+        except OSError:
+            return False
+
+
+def _stamp(descriptor: int) -> tuple[int, ...]:
+    told = os.fstat(descriptor)
+    return told.st_ino, told.st_size, told.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -97,7 +111,8 @@ def read_tensor_file(path: str | Path) -> TensorFile:
         with open(path, "rb") as file:
             prefix = file.read(8)
             length = int.from_bytes(prefix, "little")
-            total = os.fstat(file.fileno()).st_size
+            stamp = _stamp(file.fileno())
+            total = stamp[1]
             if len(prefix) < 8 or length > min(MAX_HEADER, total - 8):
                 raise _damaged(path, f"its header would be {length:,} bytes long in a file of {total:,}")
             raw = file.read(length)
@@ -116,7 +131,7 @@ def read_tensor_file(path: str | Path) -> TensorFile:
         expected = stored.stop
     if expected != total:
         raise _damaged(path, f"it has {total:,} bytes where its header tells of {expected:,}")
-    return TensorFile(path, tensors, prefix + raw, metadata)
+    return TensorFile(path, tensors, prefix + raw, metadata, stamp)
 
 
 def _damaged(path: Path, why: str) -> RequestError:
@@ -140,6 +155,8 @@ def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
         entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_int=whole)
         if b"\\u" in raw:
             json.dumps(entries, ensure_ascii=False).encode()  # half a surrogate is no text
+    except RequestError:  # it is a ValueError, and says enough
+        raise
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header is not JSON ({error})") from error
     return entries
@@ -186,6 +203,11 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     folder = Path(folder)
     if not folder.is_dir():
         raise RequestError(f"There is no folder {folder}. Give a folder that save_pretrained wrote.")
+    if (folder / ADAPTER).exists() and ((folder / SINGLE).exists() or (folder / INDEX).exists()):
+        raise RequestError(
+            f"{folder} holds an adapter and a whole model, and it does not say which counts: put one of them into a folder of "
+            "its own."
+        )
     if (folder / ADAPTER).exists() or ((folder / ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()):
         config = _read_config(folder, ADAPTER_CONFIG)
         return Checkpoint(folder, (read_tensor_file(_inside(folder, ADAPTER)),), config, is_adapter=True)

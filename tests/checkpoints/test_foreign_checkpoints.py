@@ -1,0 +1,257 @@
+"""Checkpoints as other people's tools leave them: harmless differences pass, harmful ones are named, nothing is left behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from experts import Trio, leftovers, trio_finder
+from safetensors.torch import load_file, save_file
+
+from xlnb import artifacts
+from xlnb.checkpoints import writing
+from xlnb.checkpoints.verbs import merge, revert
+from xlnb.errors import RequestError, WorkError
+from xlnb.weights.tensor_files import open_checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def trios(tmp_path_factory):
+    """A function that makes trios (or finds them made); nobody may write there."""
+    return trio_finder(tmp_path_factory.mktemp("trios"), torch.float32)
+
+
+@pytest.fixture
+def three(trios, tmp_path):
+    """A function that copies a trio of a family to where it may be changed."""
+
+    def make(family="llama"):
+        source, root = trios(family), tmp_path / "inputs"
+        for name in ("base", "math", "language"):
+            shutil.copytree(getattr(source, name), root / name)
+        return Trio(root / "base", root / "math", root / "language")
+
+    return make
+
+
+def reconfigured(folder, **changes):
+    """Change settings of a config.json; ... takes one out."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({name: value for name, value in config.items() if value is not ...}))
+
+
+def rewritten(folder, change):
+    """Change the tensors of a checkpoint, file by file."""
+    for path in folder.glob("*.safetensors"):
+        found = load_file(path)
+        change(found)
+        save_file(found, path, metadata={"format": "pt"})
+
+
+def swap(three, out, **options):
+    return merge("layer-swapping", out, math=three.math, language=three.language, base=three.base, **options)
+
+
+# --- configs by what they mean ---------------------------------------------------------------------------
+
+NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}
+THETA = {"rope_type": "default", "rope_theta": 10000.0}
+OTHER_THETA = THETA | {"rope_theta": 500000.0}
+HARMLESS = [
+    ("qwen2", {"sliding_window": 131072, "use_sliding_window": False}, NO_WINDOW),
+    ("llama", {"head_dim": None}, {"head_dim": 8}),
+    ("qwen2", {"head_dim": None}, {"head_dim": 8}),
+    ("llama", {"rope_parameters": ..., "rope_theta": 10000.0, "rope_scaling": None}, {"rope_parameters": THETA}),
+    ("llama", {"auto_map": {"AutoModel": "someone--model.Model"}}, {"auto_map": {"AutoModel": "model.Model"}}),
+    ("llama", {"attention_dropout": 0.1, "resid_pdrop": 0.1}, {"attention_dropout": 0.0, "resid_pdrop": 0.0}),
+    ("llama", {"output_router_logits": True}, {"output_router_logits": False}),
+    ("llama", {"_attn_implementation": "sdpa"}, {"_attn_implementation": "eager"}),
+]  # fmt: skip
+HARMFUL = [
+    ("llama", {"rope_parameters": ..., "rope_theta": 10000}, {"rope_parameters": OTHER_THETA}, "rope_parameters"),
+    ("llama", {"hidden_act": "silu"}, {"hidden_act": "gelu"}, "hidden_act"),
+    ("qwen2", {"sliding_window": 64, "use_sliding_window": True}, NO_WINDOW, "use_sliding_window"),
+    ("llama", {"rms_norm_eps": 1e-6}, {"rms_norm_eps": 1e-5}, "rms_norm_eps"),
+    ("llama", {"model_type": "unheard-of", "scale": 2}, {"model_type": "unheard-of", "scale": 3}, "scale"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "of_base", "of_experts"), HARMLESS)
+def test_configs_that_mean_the_same_are_one(three, tmp_path, family, of_base, of_experts):
+    found = three(family)
+    reconfigured(found.base, **of_base)
+    for expert in found.experts:
+        reconfigured(expert, **of_experts)
+    swap(found, tmp_path / "out")
+    revert(found.base, found.math, "math", tmp_path / "reverted")
+
+
+@pytest.mark.parametrize(("family", "of_base", "of_experts", "setting"), HARMFUL)
+def test_configs_that_mean_different_models_are_refused_or_trusted(
+    three, tmp_path, family, of_base, of_experts, setting
+):
+    found = three(family)
+    reconfigured(found.base, **of_base)
+    for expert in found.experts:
+        reconfigured(expert, **of_experts)
+    with pytest.raises(RequestError, match=rf"differ in config.json: {setting}.* say --trust-configs"):
+        swap(found, tmp_path / "out")
+    swap(found, tmp_path / "out", trust_configs=True)
+    assert artifacts.read_json(tmp_path / "out" / "provenance.json")["spec"]["configs"] == "trusted, though they differ"
+
+
+# --- numbers that are none -------------------------------------------------------------------------------
+
+
+def everywhere(value):
+    return lambda tensors: [tensor.fill_(value) for tensor in tensors.values()]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(float("nan"), "has NaN or infinite numbers"), (float("inf"), "has NaN or infinite"), (0.0, "holds zeros alone")],
+)
+def test_an_expert_without_numbers_is_refused_at_once(three, tmp_path, value, words):
+    found = three()
+    rewritten(found.math, everywhere(value))
+    with pytest.raises(RequestError, match=words):
+        swap(found, tmp_path / "out")
+    assert not leftovers(tmp_path)
+
+
+def test_a_lone_nan_is_found_while_it_is_computed(three, tmp_path):
+    found, name = three(), "model.layers.5.mlp.up_proj.weight"
+    rewritten(found.math, lambda tensors: name in tensors and tensors[name][3].__setitem__(5, float("nan")))
+    with pytest.raises(WorkError, match=rf"'{name}' has NaN or infinite numbers in one of .*math"):
+        merge("soup", tmp_path / "out", experts=found.experts, base=found.base)
+    assert not leftovers(tmp_path)
+
+
+def test_an_overflow_is_told(three, tmp_path):
+    found = three()
+    for folder in (found.base, *found.experts):
+        rewritten(
+            folder, lambda tensors: "model.norm.weight" in tensors and tensors["model.norm.weight"].fill_(70000.0)
+        )
+    with pytest.raises(WorkError, match="numbers up to 70,000, and F16 ends at 65,504: choose --dtype bfloat16"):
+        swap(found, tmp_path / "out", dtype="float16")
+    assert not leftovers(tmp_path)
+    swap(found, tmp_path / "out", dtype="bfloat16")
+
+
+def test_tensors_without_numbers_are_what_zero_3_leaves(three, tmp_path):
+    found = three()
+    rewritten(found.math, lambda tensors: tensors.update({name: torch.zeros(0) for name in tensors}))
+    with pytest.raises(RequestError, match=r"shape \[0\]\): DeepSpeed's ZeRO-3"):
+        swap(found, tmp_path / "out")
+
+
+def test_a_layer_of_a_huge_number_is_no_work(three, tmp_path):
+    found = three()
+
+    def renamed(tensors):
+        tensors["model.layers.1000000000.mlp.up_proj.weight"] = tensors.pop("model.layers.7.mlp.up_proj.weight")
+
+    rewritten(found.math, renamed)
+    with pytest.raises(RequestError, match=r"1000000001 layers|not whole"):
+        swap(found, tmp_path / "out")
+
+
+# --- folders ---------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_an_adapter_and_a_model_is_refused(three, tmp_path):
+    found = three()
+    (found.math / "adapter_model.safetensors").touch()
+    with pytest.raises(RequestError, match="holds an adapter and a whole model"):
+        swap(found, tmp_path / "out")
+
+
+def test_a_name_that_is_there_twice_is_said_once(tmp_path):
+    header = (
+        b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+    )
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(RequestError, match="names 'a' twice") as refused:
+        open_checkpoint(tmp_path)
+    assert str(refused.value).count("is no whole safetensors file") == 1
+
+
+@pytest.mark.parametrize("method", ["layer-swapping", "soup"])
+def test_an_expert_that_is_saved_again_meanwhile_is_noticed(three, tmp_path, monkeypatch, method):
+    found, plain = three(), writing._copy_companions
+
+    def saved_again(*arguments):
+        path = found.math / "model.safetensors"
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+        os.utime(path, (1, 1))
+        return plain(*arguments)
+
+    monkeypatch.setattr(writing, "_copy_companions", saved_again)
+    with pytest.raises(WorkError, match=r"math/model.safetensors was written again while it was read"):
+        if method == "soup":
+            merge("soup", tmp_path / "out", experts=found.experts)
+        else:
+            swap(found, tmp_path / "out")
+    assert not leftovers(tmp_path)
+
+
+def test_an_empty_mount_point_is_told(three, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def busy(self):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(type(out), "rmdir", busy)
+    with pytest.raises(RequestError, match="is it a mount point"):
+        swap(three(), out)
+
+
+# --- several at once -------------------------------------------------------------------------------------
+
+
+def test_a_partial_of_another_container_is_left_to_it(tmp_path, monkeypatch):
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setattr(artifacts, "_space", lambda: "elsewhere")
+        theirs = artifacts.whole_folder(tmp_path / "out", fresh=True)
+        inside = theirs.__enter__()  # the same process number, in another space
+    with artifacts.whole_folder(tmp_path / "out", fresh=True) as mine:
+        assert mine != inside and inside.is_dir(), "not taken for a dead process's"
+        (mine / "a").write_text("mine")
+    (inside / "a").write_text("theirs")
+    with pytest.raises(WorkError, match="appeared while it was being written elsewhere"):
+        theirs.__exit__(None, None, None)
+    assert (tmp_path / "out" / "a").read_text() == "mine" and not leftovers(tmp_path)
+
+
+def test_what_lies_about_for_a_day_goes(tmp_path):
+    old, new = (tmp_path / f".out.partial-elsewhere-{pid}" for pid in (1, 2))
+    old.mkdir()
+    new.mkdir()
+    os.utime(old, (1, 1))
+    with artifacts.whole_folder(tmp_path / "out"):
+        pass
+    assert not old.exists() and new.is_dir()
+
+
+def test_a_merge_that_is_told_to_end_leaves_nothing(three, tmp_path):
+    found = three()
+    program = (
+        "import os, signal, sys\nfrom xlnb.checkpoints import writing\nfrom xlnb.commands.cli import main\n"
+        "writing._copy_companions = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "main(['merge', 'layer-swapping', *sys.argv[1:]])"
+    )
+    arguments = ["--math", found.math, "--language", found.language, "--base", found.base, "--out", tmp_path / "out"]
+    ended = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
+    assert ended.returncode == 130 and "interrupted" in ended.stderr, ended.stderr
+    assert not leftovers(tmp_path) and not (tmp_path / "out").exists()
