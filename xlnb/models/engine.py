@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Row = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
 IGNORED = -100
 LINE_BREAK = "\n"
-_MOST_LOGITS = 2**28  # in a batch: a gigabyte, however large the vocabulary
+_MOST_LOGITS = 2**25  # in a batch: more of them only wait for memory, however large the vocabulary
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,9 @@ class Engine:
         whole = [(p, _written(c, own)) for (p, c), own in zip(rows, branches, strict=True)]
         found: dict[int, list[Tensor]] = {}
         with torch.inference_mode(), base.autocast():
-            for indices in self._batches(prefix, whole, self._rows_at_once(whole), what):
+            # Branches lie side by side, so a row may be longer than the window though none of its texts is: the mask says so.
+            equal = not any(branches) and self._exceeds_window(prefix, whole)
+            for indices in self._batches(whole, self._rows_at_once(whole), what, equal):
                 some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
                 if any(own := [branches[i] for i in indices]):
                     dtype = getattr(torch, base.dtype)
@@ -256,7 +258,8 @@ class Engine:
 
         logits, targets = [], []
         with torch.inference_mode(), self.base.autocast():
-            for indices in self._batches(prefix, rows, self._rows_at_once(rows), "temperature"):
+            equal = self._exceeds_window(prefix, rows)
+            for indices in self._batches(rows, self._rows_at_once(rows), "temperature", equal):
                 some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
                 batch = right_aligned(some, self.base.pad_id, len(prefix.ids), device=self.base.device)
                 here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
@@ -289,7 +292,8 @@ class Engine:
         """Return each prompt's greedy answer behind the prefix: ``n`` tokens at most, up to the first of the ``stops``."""
         rows: list[Row] = [(prompt, []) for prompt in prompts]
         found: dict[int, str] = {}
-        for indices in self._batches(prefix, rows, self.generation_batch_size, "answers", n):
+        equal = self._exceeds_window(prefix, rows, n)
+        for indices in self._batches(rows, self.generation_batch_size, "answers", equal):
             written = self._greedy(prefix, [rows[i] for i in indices], n, stops)
             found |= {i: until(self.base.decode(ids), stops).strip() for i, ids in zip(indices, written, strict=True)}
         return [found[i] for i in range(len(rows))]
@@ -337,16 +341,13 @@ class Engine:
         longest = len(prefix.ids) + max((len(p) + len(c) for p, c in rows), default=0) + new_tokens
         return window is not None and longest > window
 
-    def _batches(
-        self, prefix: Prefix, rows: Sequence[Row], batch_size: int, what: str, new_tokens: int = 0
-    ) -> Iterator[list[int]]:
-        """Yield each batch's indices behind a progress bar: rows of like length together, of equal length beyond a window."""
+    def _batches(self, rows: Sequence[Row], batch_size: int, what: str, equal: bool) -> Iterator[list[int]]:
+        """Yield each batch's indices behind a progress bar: rows of like length together, of ``equal`` length beyond a window."""
 
         def length(i: int) -> int:
             return len(rows[i][0]) + len(rows[i][1])
 
         order = sorted(range(len(rows)), key=lambda i: (length(i), i))
-        equal = self._exceeds_window(prefix, rows, new_tokens)
         groups = [list(group) for _, group in groupby(order, key=length)] if equal else [order]
         batches = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
         yield from progress.bar(batches, desc=f"{self.title} {what}".strip(), unit="batch")
