@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from xlnb import artifacts
 from xlnb.checkpoints import writing
+from xlnb.checkpoints.requests import _picks_layers
 from xlnb.checkpoints.verbs import merge, revert
 from xlnb.errors import RequestError, WorkError
+from xlnb.weights.task_vectors import TaskVector
 from xlnb.weights.tensor_files import open_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -215,6 +217,62 @@ def test_an_empty_mount_point_is_told(three, tmp_path, monkeypatch):
     monkeypatch.setattr(type(out), "rmdir", busy)
     with pytest.raises(RequestError, match="is it a mount point"):
         swap(three(), out)
+
+
+@pytest.mark.parametrize("method", ["soup", "ties"])
+def test_a_merge_of_all_parameters_alike_locates_no_layer(three, tmp_path, method):
+    found = three()
+
+    def unheard_of(tensors):
+        for name in list(tensors):
+            tensors[name.replace("model.layers.3.mlp", "blocks.3.mixer.of.another")] = tensors.pop(name)
+
+    for folder in (found.base, *found.experts):
+        rewritten(folder, unheard_of)
+        index = folder / "model.safetensors.index.json"
+        if index.is_file():
+            told = json.loads(index.read_text())
+            unheard_of(told["weight_map"])
+            index.write_text(json.dumps(told))
+    with pytest.raises(RequestError):
+        swap(found, tmp_path / "out")
+    merge(method, tmp_path / "out", experts=found.experts, base=found.base)
+    assert any("blocks.3.mixer" in name for name in open_checkpoint(tmp_path / "out").tensors)
+
+
+def test_what_goes_with_the_weights(three, tmp_path):
+    found = three()
+    for name in ("pytorch_model.bin.index.json", "qwen.tiktoken"):
+        (found.base / name).write_text("{}")
+    swap(found, tmp_path / "out")
+    assert (tmp_path / "out" / "qwen.tiktoken").is_file()
+    assert not (tmp_path / "out" / "pytorch_model.bin.index.json").exists(), "an index of files that are not there"
+
+
+def test_one_folder_is_no_list_of_experts(three, tmp_path):
+    with pytest.raises(RequestError, match="give a list of two or more folders"):
+        merge("soup", tmp_path / "out", experts=str(three().math))
+
+
+def test_a_quantized_checkpoint_has_no_task_vector(three):
+    found = three()
+    reconfigured(found.math, quantization_config={"bits": 4})
+    with pytest.raises(RequestError, match="is quantized: its numbers are no weights"):
+        TaskVector.from_checkpoint(found.math, found.base)
+
+
+@pytest.mark.parametrize(
+    ("targets", "picks"),
+    [
+        (["fc1", "dense_h_to_4h"], False),
+        (r"model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|up)_proj", False),
+        (r".*layers\.(0|1|2)\..*q_proj", True),
+        (["layers.3.mlp.up_proj"], True),
+        ("all-linear", False),
+    ],
+)
+def test_a_digit_in_a_name_picks_no_layer(targets, picks):
+    assert _picks_layers({"target_modules": targets}) is picks
 
 
 # --- several at once -------------------------------------------------------------------------------------

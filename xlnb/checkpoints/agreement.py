@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import OWNERS, SIDES, check_word
-from xlnb.weights.sites import EMBEDDING, HEAD
+from xlnb.weights.sites import EMBEDDING, HEAD, outside_block
 from xlnb.weights.tensor_files import FLOATS, Checkpoint, same_bytes, sample
 
 if TYPE_CHECKING:
@@ -30,14 +30,16 @@ _FREE_SETTINGS = {"architectures", "bos_token_id", "dtype", "eos_token_id", "pad
 _FREE = re.compile(r"^_|drop(?:out|_prob)|_pdrop$")
 
 
-def check_agreement(first: Expert, second: Expert, dtypes: Collection[str], trust_configs: bool = False) -> None:
+def check_agreement(
+    first: Expert, second: Expert, dtypes: Collection[str], trust_configs: bool = False, located: bool = True
+) -> None:
     """Refuse two full checkpoints that cannot be merged, saying the first thing that differs.
 
     ``dtypes`` are the choices to offer where stored dtypes differ and none was made, empty where one was; with ``trust_configs``
-    the configs are not compared.
+    the configs are not compared; ``located`` says whether layers are asked for.
     """
     one, other, both = first.checkpoint, second.checkpoint, f"{first} and {second}"
-    depths = [checkpoint.sites.depth for checkpoint in (one, other)]
+    depths = [checkpoint.sites.depth if located else 0 for checkpoint in (one, other)]
     if depths[0] != depths[1]:
         raise RequestError(f"{both} have {depths[0]} and {depths[1]} layers: they are no experts of one base.")
     if not trust_configs:
@@ -51,7 +53,7 @@ def check_agreement(first: Expert, second: Expert, dtypes: Collection[str], trus
     for name, stored in one.tensors.items():
         twin = other.tensors[name]
         if stored.shape != twin.shape:
-            what = "vocabulary" if one.sites.of[name].block in (EMBEDDING, HEAD) else "base"
+            what = "vocabulary" if outside_block(name) in (EMBEDDING, HEAD) else "base"
             raise RequestError(
                 f"{both}: {name!r} has shape {list(stored.shape)} and {list(twin.shape)}: another {what}."
             )
@@ -86,8 +88,10 @@ def owner_outside(found: Mapping[str, Checkpoint], embeddings: str | None) -> st
     return "math"
 
 
-def check_whole(expert: Expert) -> None:
-    """Refuse a full checkpoint that is quantized, since its stored numbers are no weights, or does not have all its layers."""
+def check_whole(expert: Expert, located: bool = True) -> None:
+    """Refuse a full checkpoint that is quantized, since its stored numbers are no weights, that holds tensors without numbers,
+    or, where they are ``located``, does not have all its layers.
+    """
     checkpoint = expert.checkpoint
     if checkpoint.config.get("quantization_config"):
         raise RequestError(f"{expert} is quantized: merge the unquantized weights.")
@@ -96,6 +100,8 @@ def check_whole(expert: Expert) -> None:
             f"{expert} has no numbers in {empty[0]!r} (shape {list(checkpoint.tensors[empty[0]].shape)}): DeepSpeed's ZeRO-3 "
             "leaves such files. Save the gathered weights (zero_to_fp32.py makes them of its checkpoint)."
         )
+    if not located:
+        return
     layers = {site.layer for site in checkpoint.sites.of.values() if site.layer is not None}
     told = checkpoint.config.get("num_hidden_layers", len(layers))
     if layers != set(range(len(layers))) or told != len(layers) or not layers:

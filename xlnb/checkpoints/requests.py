@@ -83,10 +83,11 @@ def _open(
     _check_shapes(low_rank, origin)
     full = [one for one in (origin, *experts) if one and one.adapter is None]
     for one in full:
-        check_whole(one)
+        check_whole(one, merge.by_partition)
     for one, other in combinations(full, 2):
-        check_agreement(one, other, () if dtype else DTYPES, trust_configs)
-    sites = _sites(experts, full, stays)
+        check_agreement(one, other, () if dtype else DTYPES, trust_configs, merge.by_partition)
+    # Where all parameters are merged alike nobody needs to know where they lie.
+    sites = _sites(experts, full, stays) if merge.by_partition else Sites({}, 0, "")
     reference = full[0] if full and not stays else experts[0]
     stored = DTYPES.get(dtype or "")
     return Job(merge, experts, origin, reference, sites, stored, stays, adapters, out, started, trust_configs)

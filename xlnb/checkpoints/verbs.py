@@ -77,6 +77,8 @@ def merge(
     """
     if method not in MERGES:
         raise RequestError(f"No merge {method!r}: choose one of {', '.join(MERGES)}.")
+    if isinstance(experts, str | Path):
+        raise RequestError(f"experts={str(experts)!r}: give a list of two or more folders.")
     asked, choice = MERGES[method], Choice(partition, bottom, top, transition)
     if asked.by_partition:
         if math is None or language is None or experts:

@@ -70,7 +70,13 @@ class TaskVector(Mapping[str, "Tensor"]):
         """
         from xlnb.weights.tensors import load
 
-        after, before = (open_checkpoint(folder).tensors for folder in (expert, base))
+        opened = [open_checkpoint(folder) for folder in (expert, base)]
+        for one in opened:
+            if one.config.get("quantization_config"):
+                raise RequestError(
+                    f"{one.folder} is quantized: its numbers are no weights. Give the unquantized checkpoint."
+                )
+        after, before = (one.tensors for one in opened)
         other_shapes = {name for name in after.keys() & before.keys() if after[name].shape != before[name].shape}
         if differing := (after.keys() ^ before.keys()) | other_shapes:
             raise RequestError(

@@ -281,14 +281,16 @@ _COMPANIONS = (
     "*.json",
     "*.jinja",
     "*.model",
+    "*.tiktoken",
     "*.txt",
     "*.py",
     "LICENSE*",
     "NOTICE*",
     "additional_chat_templates/*.jinja",
 )
-_NOT_COMPANIONS = {INDEX, ADAPTER_CONFIG, "trainer_state.json", "provenance.json", "training_args.json", "all_results.json",
-                   "train_results.json", "eval_results.json", "optimizer.json"}  # fmt: skip
+_NOT_COMPANIONS = {INDEX, ADAPTER_CONFIG, "pytorch_model.bin.index.json", "tf_model.h5.index.json", "trainer_state.json",
+                   "provenance.json", "training_args.json", "all_results.json", "train_results.json", "eval_results.json",
+                   "optimizer.json"}  # fmt: skip
 
 
 def companions(checkpoint: Checkpoint) -> list[Path]:
