@@ -26,6 +26,7 @@ _HOMES = {
     "partition": "weights.ownership",
     "merge": "checkpoints.verbs",
     "revert": "checkpoints.verbs",
+    "diff": "checkpoints.differences",
     "export_mergekit": "checkpoints.exporting",
     "layer_swapping": "weights.merging",
     "soup": "weights.merging",
@@ -45,6 +46,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
+    from xlnb.checkpoints.differences import diff as diff
     from xlnb.checkpoints.exporting import export_mergekit as export_mergekit
     from xlnb.checkpoints.verbs import merge as merge
     from xlnb.checkpoints.verbs import revert as revert

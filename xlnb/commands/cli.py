@@ -17,7 +17,7 @@ import typer
 from xlnb import __version__
 from xlnb.commands.book_commands import book_command, pdf_command, readme_command, run_command, twins_command
 from xlnb.commands.corpus_commands import corpus_command
-from xlnb.commands.merge_commands import export_app, merge_app, partition_app, revert_command
+from xlnb.commands.merge_commands import diff_command, export_app, merge_app, partition_app, revert_command
 from xlnb.commands.options import Device, Dtype, ProfileName
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, WorkError
@@ -33,6 +33,7 @@ app.add_typer(merge_app, name="merge")
 app.add_typer(partition_app, name="partition")
 app.add_typer(export_app, name="export")
 app.command("revert")(revert_command)
+app.command("diff")(diff_command)
 app.command("corpus")(corpus_command)
 
 Language = Annotated[str, typer.Option(help="The target language, such as sw.")]

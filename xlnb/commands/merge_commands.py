@@ -124,6 +124,29 @@ def revert_command(
     print(revert(base, expert, keep, **options))
 
 
+def diff_command(
+    a: Annotated[Path, Argument(help="A checkpoint or adapter folder.")],
+    b: Annotated[Path, Argument(help="What is held against it.")],
+    base: Annotated[Path | None, Option(help="What adapters belong to; two adapters need none.")] = None,
+    partition: Annotated[
+        str | None, Option(help="Say of each layer who owns it: A, B, C, ..., or a YAML file.")
+    ] = None,
+    figure: Annotated[Path | None, Option(metavar="FILE", help="Draw it into this file, too (png, svg, pdf).")] = None,
+) -> None:
+    """Say where two models differ: relative change and cosine by layer and block."""
+    from xlnb.artifacts import whole_file
+    from xlnb.checkpoints.differences import diff
+
+    if figure and (figure.exists() or figure.suffix not in (".png", ".svg", ".pdf")):
+        raise RequestError(f"--figure {figure}: give a .png, .svg or .pdf file that does not exist yet.")
+    found = diff(a, b, base=base, partition=partition)
+    print(found)
+    if figure:
+        with whole_file(figure) as partial:
+            found.picture().savefig(partial, format=figure.suffix[1:], dpi=200)
+        print(f"\nDrawn into {figure}")
+
+
 @partition_app.command("show")
 @_takes(*COUNTS, save=(Path | None, None, Option(help="Write the partition to this YAML file as well.")))
 def _show(

@@ -1,0 +1,122 @@
+"""Where two models differ: what a plain loop over loaded tensors finds, of checkpoints and of adapters."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+from experts import DEPTH, trio_finder
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import xlnb
+from xlnb.checkpoints.differences import diff
+from xlnb.commands import cli
+from xlnb.errors import RequestError
+from xlnb.weights.partitions import named_partition
+from xlnb.weights.sites import locate_all
+from xlnb.weights.task_vectors import TaskVector
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory):
+    return trio_finder(tmp_path_factory.mktemp("trios"), torch.float32)("llama")
+
+
+@pytest.fixture(scope="module")
+def adapters(trio, tmp_path_factory):
+    """Two adapters of the base, of different ranks, on some of the projections."""
+    home, folders = tmp_path_factory.mktemp("adapters"), []
+    for i, modules in enumerate((["q_proj", "up_proj"], ["q_proj", "up_proj", "down_proj"])):
+        torch.manual_seed(i)
+        config = LoraConfig(r=2 + i, lora_alpha=3, target_modules=modules, init_lora_weights=False)
+        folders.append(home / str(i))
+        get_peft_model(AutoModelForCausalLM.from_pretrained(trio.base), config).save_pretrained(folders[-1])
+    return folders
+
+
+def stored(folder):
+    return {name: t.double() for path in folder.glob("*.safetensors") for name, t in load_file(path).items()}
+
+
+def plainly(a, b):
+    """Relative change and cosine by (layer, block), from whole tensors."""
+    sites = locate_all(list(a)).of
+    groups = {}
+    for name in a.keys() & b.keys():
+        groups.setdefault((sites[name].layer, sites[name].block), []).append(name)
+    found = {}
+    for key, names in groups.items():
+        one, other = (torch.cat([tensors[name].double().flatten() for name in sorted(names)]) for tensors in (a, b))
+        cosine = torch.nn.functional.cosine_similarity(one, other, dim=0).item()
+        found[key] = ((other - one).norm() / one.norm()).item(), cosine, len(one)
+    return found
+
+
+def check(found, expected):
+    table = found.table
+    assert len(table) == len(expected)
+    for row in table.itertuples():
+        layer = None if row.layer is None or pd.isna(row.layer) else int(row.layer)
+        change, cosine, count = expected[layer, row.block]
+        assert row.change == pytest.approx(change, rel=1e-5, abs=1e-12)
+        assert row.cosine == pytest.approx(cosine, abs=1e-7)  # sums of float32
+        assert row.parameters == count
+
+
+def test_two_checkpoints(trio):
+    check(diff(trio.math, trio.language), plainly(stored(trio.math), stored(trio.language)))
+
+
+def test_a_model_and_itself(trio):
+    table = diff(trio.base, trio.base).table
+    assert (table["change"] == 0).all() and table["cosine"].tolist() == pytest.approx([1.0] * len(table))
+
+
+def test_an_adapter_and_its_base(trio, adapters):
+    base, update = stored(trio.base), TaskVector.from_adapter(adapters[0])
+    adapted = {name: tensor + (update[name].double() if name in update else 0) for name, tensor in base.items()}
+    check(diff(trio.base, adapters[0]), plainly(base, adapted))
+    check(diff(adapters[0], trio.base), plainly(adapted, base))
+
+
+def test_two_adapters_by_their_updates_or_on_a_base(trio, adapters):
+    one, two = ({name: v[name].double() for name in v} for v in map(TaskVector.from_adapter, adapters))
+    check(diff(*adapters), plainly(one, {name: two[name] for name in one}))
+    base = stored(trio.base)
+    check(diff(*adapters, base=trio.base), plainly(*({n: base[n] + v.get(n, 0) for n in base} for v in (one, two))))
+
+
+def test_a_partition_says_whose_a_layer_is(trio):
+    table = diff(trio.base, trio.math, partition="A").table
+    partition = named_partition("A", DEPTH)
+    for row in table[table["layer"].notna() & (table["block"] != "norm")].itertuples():
+        assert row.math == (partition.ffn if row.block == "ffn" else partition.attention)[int(row.layer)]
+    assert diff(trio.base, trio.math, partition="C").table.query("layer == 0")["math"].eq(0).all()
+
+
+def test_what_it_prints_and_draws(trio, tmp_path, capsys):
+    figure = tmp_path / "where.png"
+    arguments = ["diff", str(trio.base), str(trio.math), "--partition", "C", "--figure", str(figure)]
+    assert cli.exit_code(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.split() for line in lines if line.strip()[:1].isdigit()]
+    assert [line[0] for line in told] == [str(layer) for layer in range(DEPTH)]
+    assert told[0][-1] == "language" and told[4][-1] == "math"
+    assert figure.stat().st_size > 1000
+    assert cli.exit_code(arguments) == 2 and "does not exist yet" in capsys.readouterr().err
+    assert xlnb.diff is diff
+    assert math.isfinite(diff(trio.base, trio.math).table["change"].max())
+
+
+def test_what_cannot_be_compared(trio, adapters, miniature, tmp_path):
+    other = AutoModelForCausalLM.from_pretrained(miniature("llama"))
+    other.resize_token_embeddings(300)
+    other.save_pretrained(tmp_path / "wider")
+    with pytest.raises(RequestError, match="they are no models of one base"):
+        diff(trio.base, tmp_path / "wider")
+    with pytest.raises(RequestError, match="There is no folder"):
+        diff(trio.base, tmp_path / "nowhere")

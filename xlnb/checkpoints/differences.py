@@ -1,0 +1,197 @@
+"""Where two models differ: by layer and block, streamed from disk in the memory of one chunk."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlnb.checkpoints.agreement import check_whole
+from xlnb.checkpoints.recipes import Expert, Source
+from xlnb.errors import RequestError
+from xlnb.weights.adapters import Adapter
+from xlnb.weights.partitions import Choice, Partition
+from xlnb.weights.sites import ATTENTION, FFN, NORM, Sites, locate_all
+from xlnb.weights.tensor_files import FLOATS, open_checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+BLOCKS = (ATTENTION, FFN, NORM)
+_BARS = " ▁▂▃▄▅▆▇█"
+_EMPTY = "·"
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What :func:`diff` found: ``table`` has a row a layer and block; prints as a table with a bar each, and draws itself.
+
+    Columns: layer (None outside the layers), block, parameters, change (the norm of b minus a, by that of a), cosine of the two,
+    and with a partition math (the share that math owns).
+    """
+
+    title: str
+    table: pd.DataFrame
+
+    def __str__(self) -> str:
+        most = max(self.table["change"].max(), 1e-30)
+        heads = "".join(f"{block:^24}" for block in BLOCKS)
+        lines = [self.title, f"{'':>9}{heads}", f"{'layer':>9}{'    change     cosine   ' * len(BLOCKS)}"]
+        inside = self.table[self.table["layer"].notna()]
+        for layer, part in inside.groupby("layer"):
+            rows = part.set_index("block").to_dict("index")
+            lines.append(
+                f"{int(layer):>9}{''.join(_cell(rows.get(block), most) for block in BLOCKS)}{_owner(part)}".rstrip()
+            )
+        outside = self.table[self.table["layer"].isna()]
+        lines += [f"{row['block']:>9}{_cell(row, most)}".rstrip() for row in outside.to_dict("records")]
+        return "\n".join(lines)
+
+    def picture(self) -> Figure:
+        """Draw the relative change of each layer and block; a log scale, darker is more."""
+        import matplotlib.pyplot as plt
+        import seaborn as sns
+        from matplotlib.colors import LogNorm
+
+        inside = self.table[self.table["layer"].notna()]
+        wide = inside.astype({"layer": int}).pivot(index="block", columns="layer", values="change").reindex(BLOCKS)
+        seen = wide.where(wide > 0)
+        figure, axis = plt.subplots(figsize=(max(4.0, 0.35 * wide.shape[1] + 2), 2.2), layout="constrained")
+        low, high = seen.min(axis=None), seen.max(axis=None)
+        norm = LogNorm(low, high) if low < high else None
+        sns.heatmap(seen, ax=axis, cmap="cividis_r", norm=norm, cbar_kws={"label": "relative change"}, linewidths=0.5)
+        axis.set(xlabel="layer", ylabel="", title=self.title)
+        return figure
+
+
+def _cell(row: Mapping[str, Any] | None, most: float) -> str:
+    if row is None:
+        return f"{_EMPTY:>8}{'':16}"
+    bar = _BARS[0 if row["change"] == 0 else max(1, round(row["change"] / most * (len(_BARS) - 1)))]
+    return f"{row['change']:>10.2e} {bar} {row['cosine']:>8.5f}   "
+
+
+def _owner(rows: pd.DataFrame) -> str:
+    if "math" not in rows:
+        return ""
+    told = {1.0: "math", 0.0: "language"}
+    shares = dict.fromkeys(told.get(share, f"{share:.0%} math") for share in rows["math"])
+    return " " + ", ".join(shares)
+
+
+def diff(
+    a: str | Path,
+    b: str | Path,
+    *,
+    base: str | Path | None = None,
+    partition: str | Path | Partition | None = None,
+) -> Differences:
+    """Say where two models differ, by layer and block: relative change and cosine.
+
+    Checkpoint folders, or LoRA adapters: one of an adapter and its base, two of one ``base``; without the base two adapters'
+    updates are compared with each other. With a ``partition`` each row says which share math owns. Only parameters that both
+    have are compared; none in common, or of other shapes, are refused. Nothing is loaded whole. Source: ours (Frobenius norms).
+    """
+    import pandas as pd
+
+    experts = [Expert(role, open_checkpoint(folder)) for role, folder in (("a", a), ("b", b))]
+    pairs = list(_pairs(experts, Expert("base", open_checkpoint(base)) if base else None))
+    sites = _located(experts, [name for name, *_ in pairs])
+    shares = Choice(partition).on(sites.depth) if partition is not None else None
+    sums: dict[tuple[int | None, str], list[float]] = defaultdict(lambda: [0.0] * 4)
+    owned: dict[tuple[int | None, str], set[float]] = defaultdict(set)
+    for name, one, other, size in pairs:
+        site = sites.of[name]
+        key = site.layer, site.block
+        for i, value in enumerate((*_products(one, other), float(size))):
+            sums[key][i] += value
+        if shares is not None and site.layer is not None:
+            owned[key].add(shares.share(site))
+    rows = []
+    for (layer, block), (square_a, square_b, square_change, count) in sorted(sums.items(), key=_order):
+        dot = (square_a + square_b - square_change) / 2
+        scale = (square_a * square_b) ** 0.5
+        change = (square_change / square_a) ** 0.5 if square_a else float("inf") if square_change else 0.0
+        told: dict[str, Any] = {"layer": layer, "block": block, "parameters": int(count), "change": change,
+                                "cosine": dot / scale if scale else float("nan")}  # fmt: skip
+        if shares is not None:
+            found = owned[layer, block]
+            told["math"] = sum(found) / len(found) if found else None
+        rows.append(told)
+    return Differences(f"{b} against {a}: relative change and cosine", pd.DataFrame(rows))
+
+
+def _order(entry: tuple[tuple[int | None, str], Any]) -> tuple[bool, int, int]:
+    (layer, block), _ = entry
+    return layer is None, layer or 0, BLOCKS.index(block) if block in BLOCKS else len(BLOCKS)
+
+
+Chunks = Iterator["Tensor"]
+
+
+def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, Any, Any, int]]:
+    """Yield each parameter that both have: its name, how to read it of either chunk by chunk, and how many numbers it has."""
+    from xlnb.checkpoints.streaming import _chunks, values
+
+    for one in [*experts, *([base] if base else [])]:
+        if one.adapter is None:
+            check_whole(one, located=False)
+    adapters = [expert.adapter for expert in experts if expert.adapter]
+    if len(adapters) == 2 and base is None:
+        yield from _pairs_of_updates(*adapters)
+        return
+    if len(adapters) == 1 and base is None:
+        base = next(expert for expert in experts if expert.adapter is None)
+    stored = [(base if base and expert.adapter else expert).checkpoint.tensors for expert in experts]
+    common = [name for name in stored[0] if name in stored[1] and stored[0][name].dtype in FLOATS]
+    if not common:
+        raise RequestError("The two have no parameter in common: they are no models of one architecture.")
+    for name in common:
+        shape, other = (tensors[name].shape for tensors in stored)
+        if shape != other:
+            raise RequestError(f"{name!r} has shape {list(shape)} and {list(other)}: they are no models of one base.")
+
+        def read(source: Source, shape: tuple[int, ...] = shape) -> Chunks:
+            return (values(source, rows) for rows in _chunks(shape))
+
+        first, second = (partial(read, expert.source(name, base)) for expert in experts)
+        yield name, first, second, stored[0][name].size
+
+
+def _pairs_of_updates(first: Adapter, second: Adapter) -> Iterator[tuple[str, Any, Any, int]]:
+    from xlnb.weights.tensors import load
+
+    shapes = first.shapes
+    common = [name for name in shapes if name in second.shapes]
+    if differing := [name for name in common if shapes[name] != second.shapes[name]]:
+        raise RequestError(f"The adapters adapt {differing[0]!r} in different shapes: they are of different models.")
+    if not common:
+        raise RequestError("The adapters have no module in common.")
+
+    def update(adapter: Adapter, name: str) -> Chunks:
+        low, high = adapter.pairs[name]
+        yield adapter.scalings[name] * (load(high).float() @ load(low).float())
+
+    for name in common:
+        mine, other = (partial(update, adapter, name) for adapter in (first, second))
+        yield name, mine, other, shapes[name][0] * shapes[name][1]
+
+
+def _located(experts: list[Expert], names: list[str]) -> Sites:
+    """Return where the parameters lie; the depth is the models'."""
+    whole = [expert.checkpoint.tensors for expert in experts if expert.adapter is None]
+    return locate_all(list(whole[0]) if whole else names)
+
+
+def _products(one: Any, other: Any) -> tuple[float, float, float]:
+    """Return the squared norms of a, of b and of b minus a, in float64, chunk by chunk."""
+    total = [0.0, 0.0, 0.0]
+    for a, b in zip(one(), other(), strict=True):
+        for i, tensor in enumerate((a, b, b - a)):
+            total[i] += float(tensor.double().square().sum())
+    return total[0], total[1], total[2]
