@@ -65,7 +65,8 @@ class Differences:
         low, high = seen.min(axis=None), seen.max(axis=None)
         norm = LogNorm(low, high) if low < high else None
         sns.heatmap(seen, ax=axis, cmap="cividis_r", norm=norm, cbar_kws={"label": "relative change"}, linewidths=0.5)
-        axis.set(xlabel="layer", ylabel="", title=self.title)
+        axis.set(xlabel="layer", ylabel="")
+        axis.tick_params("y", rotation=0)
         return figure
 
 
