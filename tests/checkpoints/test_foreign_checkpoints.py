@@ -9,13 +9,16 @@ import sys
 import pytest
 import torch
 from experts import Trio, leftovers, trio_finder
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from xlnb import artifacts
 from xlnb.checkpoints import writing
 from xlnb.checkpoints.requests import _picks_layers
 from xlnb.checkpoints.verbs import merge, revert
 from xlnb.errors import RequestError, WorkError
+from xlnb.weights.partitions import named_partition
 from xlnb.weights.task_vectors import TaskVector
 from xlnb.weights.tensor_files import open_checkpoint
 
@@ -163,6 +166,63 @@ def test_a_layer_of_a_huge_number_is_no_work(three, tmp_path):
     rewritten(found.math, renamed)
     with pytest.raises(RequestError, match=r"1000000001 layers|not whole"):
         swap(found, tmp_path / "out")
+
+
+# --- beside and outside the layers -----------------------------------------------------------------------
+
+
+def test_a_language_model_inside_a_vision_wrapper(tmp_path):
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 6, "num_attention_heads": 2, "vocab_size": 60,
+            "num_key_value_heads": 1, "head_dim": 8}  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 28,
+              "patch_size": 14}  # fmt: skip
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=5)
+    torch.manual_seed(0)
+    model = Gemma3ForConditionalGeneration(config)
+    found = Trio(*(tmp_path / role for role in ("base", "math", "language")))
+    for folder in (found.base, *found.experts):
+        model.save_pretrained(folder)
+        with torch.no_grad():
+            for parameter in model.model.language_model.parameters():
+                parameter += 0.01 * torch.randn_like(parameter)
+    swap(found, tmp_path / "out")
+    merged, math, language, base = (
+        {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
+        for folder in (tmp_path / "out", found.math, found.language, found.base)
+    )
+    layers = [(name, int(name.split("layers.")[1].split(".")[0])) for name in merged if "language_model.layers." in name
+              or "language_model.model.layers." in name]  # fmt: skip
+    assert {layer for _, layer in layers} == set(range(6))
+    owners = named_partition("C", 6).attention
+    for name, layer in layers:
+        assert torch.equal(merged[name], (math if owners[layer] else language)[name]), name
+    beside = [name for name in merged if "vision" in name or "projector" in name]
+    assert beside and all(torch.equal(merged[name], base[name]) for name in beside)
+
+
+@pytest.mark.parametrize("embeddings", ["math", "language", "base", None])
+def test_adapters_of_the_head(three, tmp_path, embeddings):
+    found, folders = three(), []
+    for i in range(2):
+        torch.manual_seed(i)
+        model = AutoModelForCausalLM.from_pretrained(found.base)
+        config = LoraConfig(r=2, target_modules=["up_proj", "lm_head"], init_lora_weights=False)
+        folders.append(tmp_path / f"adapter-{i}")
+        get_peft_model(model, config).save_pretrained(folders[-1], save_embedding_layers=False)
+    math, language = map(TaskVector.from_adapter, folders)
+    if embeddings is None:
+        with pytest.raises(RequestError, match="outside the layers: say whose to take, --embeddings"):
+            merge("layer-swapping", tmp_path / "out", math=folders[0], language=folders[1])
+        return
+    merge("layer-swapping", tmp_path / "out", math=folders[0], language=folders[1], embeddings=embeddings)
+    merged = TaskVector.from_adapter(tmp_path / "out")
+    expected = {"math": math, "language": language}.get(embeddings)
+    head = expected["lm_head.weight"] if expected else torch.zeros_like(math["lm_head.weight"])
+    torch.testing.assert_close(merged["lm_head.weight"], head, atol=1e-6, rtol=1e-5)
+    name = "model.layers.4.mlp.up_proj.weight"
+    torch.testing.assert_close(merged[name], math[name], atol=1e-6, rtol=1e-5)
 
 
 # --- folders ---------------------------------------------------------------------------------------------

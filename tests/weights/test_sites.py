@@ -11,7 +11,7 @@ from xlnb.errors import RequestError
 from xlnb.models.base import load_base
 from xlnb.models.miniatures import MINIATURES
 from xlnb.training.sft import PROJECTIONS
-from xlnb.weights.sites import ATTENTION, EMBEDDING, FFN, HEAD, NORM, Site, _by_name, locate_all, plain_name
+from xlnb.weights.sites import ATTENTION, BESIDE, EMBEDDING, FFN, HEAD, NORM, Site, _by_name, locate_all, plain_name
 from xlnb.weights.tensor_files import open_checkpoint
 
 LLAMA_LIKE = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -245,14 +245,19 @@ def test_an_encoder_decoder_is_refused():
         locate_all(names)
 
 
-def test_a_model_that_sees_is_refused():
-    vision = [f"vision_tower.layers.{i}.self_attn.q_proj.weight" for i in range(2)]
-    text = [f"language_model.layers.{i}.self_attn.q_proj.weight" for i in range(2)]
-    with pytest.raises(RequestError, match=r"several stacks of layers \(language_model.layers, vision_tower.layers\)"):
-        locate_all(vision + text)
-    known = [f"model.layers.{i}.self_attn.q_proj.weight" for i in range(2)]
-    with pytest.raises(RequestError, match=r"several stacks of layers \(model.layers, vision_tower.layers\)"):
-        locate_all(known + vision)
+def test_of_a_model_that_sees_the_language_model_is_located():
+    vision = [f"vision_tower.layers.{i}.self_attn.q_proj.weight" for i in range(3)]
+    for wrapped in ("language_model", "language_model.model", "model.language_model", "model"):
+        text = [f"{wrapped}.layers.{i}.self_attn.q_proj.weight" for i in range(2)]
+        found = locate_all([*vision, *text, f"{wrapped}.embed_tokens.weight"])
+        assert found.depth == 2 and found.by == "name"
+        assert [found.of[name].layer for name in text] == [0, 1]
+        assert {(found.of[name].layer, found.of[name].block) for name in vision} == {(None, BESIDE)}
+    other = [f"encoder_of_another_kind.layers.{i}.self_attn.q_proj.weight" for i in range(2)]
+    with pytest.raises(
+        RequestError, match=r"several stacks of layers \(encoder_of_another_kind.layers, model.layers\)"
+    ):
+        locate_all([*other, *text])
 
 
 @pytest.mark.parametrize("names", [[], ["wte.weight", "lm_head.weight"], ["layer.attn.weight"]])

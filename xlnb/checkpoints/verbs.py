@@ -29,7 +29,7 @@ from xlnb.errors import RequestError
 from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
 from xlnb.weights.partitions import OWNERS, SIDES, Choice, Partition, check_word
-from xlnb.weights.sites import locate_all
+from xlnb.weights.sites import Site, locate_all
 from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, companions, same_bytes
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _by_partition(job: Job, shares: Partition, embeddings: str | None) -> Merged
         check_word("embeddings", embeddings, OWNERS)
     by_role = {expert.role: expert for expert in job.experts}
     if job.stays_adapter:
-        return _adapter_by_partition(job, shares, by_role)
+        return _adapter_by_partition(job, shares, by_role, embeddings)
     owner = owner_outside({role: one.checkpoint for role, one in job.everyone.items()}, embeddings)
     outside = job.everyone[owner]
     sides = {side: by_role.get(side) or job.everyone["base"] for side in SIDES}
@@ -204,10 +204,22 @@ def _alike(job: Job, options: Options) -> Merged:
     return _write(job, recipe, job.reference, {"settings": settings}, lines)
 
 
-def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Expert]) -> Merged:
+def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Expert], embeddings: str | None) -> Merged:
     spec = {"partition": str(shares)}
-    math_shares = {name: shares.share(site) for name, site in job.sites.of.items()}
-    whole = {*math_shares.values()} <= {0, 1} and job.dtype is None
+
+    def share(name: str, site: Site, side: str) -> float:
+        """Return the share of a side; outside the layers all is the one's that ``embeddings`` names."""
+        if site.layer is not None:
+            return shares.share(site, side)
+        if embeddings is None:
+            raise RequestError(
+                f"An adapter changes {name!r}, outside the layers: say whose to take, --embeddings math, language or base."
+            )
+        spec["embeddings"] = embeddings
+        return float(embeddings == side)
+
+    math_shares = {name: share(name, site, "math") for name, site in job.sites.of.items()}
+    whole = {*math_shares.values()} <= {0, 1} and job.dtype is None and embeddings != "base"
     if len(job.adapters) == 2 and whole and adapters.pickable(job.adapters):
         told = (
             f"{job.title} by partition {shares}",
@@ -222,7 +234,7 @@ def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Exp
     by_parameter = locate_all({name for adapter in job.adapters for name in adapter.pairs}).of
     terms = {
         name: [
-            (share, one) for side, one in zip(by_role, job.adapters, strict=True) if (share := shares.share(site, side))
+            (part, one) for side, one in zip(by_role, job.adapters, strict=True) if (part := share(name, site, side))
         ]
         for name, site in by_parameter.items()
     }

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from xlnb.errors import RequestError
 
 ATTENTION, FFN, NORM, EMBEDDING, HEAD = "attention", "ffn", "norm", "embedding", "head"
+BESIDE = "beside"  # of what stands beside a language model: a vision tower, a projector
 
 # Llama (Llama 3.1, Falcon 3), Mistral, Qwen2 and 2.5 (biases), Qwen3 (q/k norms), Cohere (parallel blocks), Gemma 3.
 _PROJECTIONS = {
@@ -32,6 +33,10 @@ _PROJECTIONS = {
     "post_feedforward_layernorm": (NORM, "post_ffn"),
 }
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)\.(weight|bias)$")
+_WRAPPED = re.compile(r"^(?:model\.)?language_model\.(?:model\.)?(lm_head\.)?")
+_BESIDE = re.compile(
+    r"(?:^|\.)(?:vision_tower|vision_model|visual|audio_tower|multi_modal_projector|mm_projector|embed_vision|embed_audio)\."
+)
 _OUTSIDE = {"model.embed_tokens": (EMBEDDING, "embed"), "model.norm": (NORM, "final"), "lm_head": (HEAD, "head")}
 
 # How decoders that are not in the table tend to name a layer's children, and what lies outside the layers.
@@ -94,7 +99,8 @@ def locate_all(names: Collection[str]) -> Sites:
     """Return the sites of all parameters of a model, full or LoRA factors; a decoder that is not in the table, by its structure.
 
     By structure means: one run of numbered layers 0, 1, 2, ... with the same parameters in each, whose children are called
-    norm, attention or FFN in one of the usual ways, and nothing outside but embeddings, a final norm and a head. Source: ours.
+    norm, attention or FFN in one of the usual ways, and nothing outside but embeddings, a final norm and a head. What stands
+    beside a language model (a vision tower) lies outside its layers. Source: ours.
 
     >>> locate_all(names := ["model.layers.0.self_attn.q_proj.lora_A.weight"]).of[names[0]]
     Site(layer=0, block='attention', projection='q')
@@ -102,20 +108,23 @@ def locate_all(names: Collection[str]) -> Sites:
     >>> found.depth, found.by, found.of["transformer.h.1.attn.c_attn.weight"].block
     (2, 'structure', 'attention')
     """
-    named = {name: _by_name(plain_name(name)) for name in names}
+    beside = {name: Site(None, BESIDE, name.rpartition(".")[0]) for name in names if _BESIDE.search(name)}
+    own = [name for name in names if name not in beside]
+    named = {name: _by_name(plain_name(name)) for name in own}
     sites = {name: site for name, site in named.items() if site is not None}
     by = "name"
     if len(sites) < len(named) or not sites:
-        sites, by = _by_structure(names), "structure"
+        sites, by = _by_structure(own), "structure"
     layers = {site.layer for site in sites.values() if site.layer is not None}
     if layers and len(layers) <= max(layers) and by == "structure":  # no range: a name may hold any number
         listed = [str(layer) for layer in sorted(layers)]
         shown = listed if len(listed) < 9 else [*listed[:4], "...", *listed[-2:]]
         raise RequestError(f"The layers are numbered {', '.join(shown)}: some between 0 and {max(layers)} are missing.")
-    return Sites(sites, max(layers) + 1 if layers else 0, by)
+    return Sites(sites | beside, max(layers) + 1 if layers else 0, by)
 
 
 def _by_name(name: str) -> Site | None:
+    name = _WRAPPED.sub(lambda wrap: wrap[1] or "model.", name)
     if match := _LAYER.match(name):
         if match[2] in _PROJECTIONS:
             return Site(int(match[1]), *_PROJECTIONS[match[2]])
