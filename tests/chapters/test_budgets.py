@@ -124,9 +124,16 @@ def test_the_table_of_a_language_s_experts(found):
 
 def test_the_chosen_budget_is_told_of_each_expert(found):
     swahili, telugu = budgets.sentences(found, 60, 1.5e-4).split("\n")[1:]
-    assert swahili.startswith("- The Swahili expert makes likelier held-out prose by +0.11 [")
+    assert (
+        swahili.startswith("- The Swahili expert makes held-out prose (+0.11 [")
+        and "nats per token) likelier;" in swahili
+    )
     assert "on problems it is above the base (+0.11 [" in swahili and "NTREX" not in swahili
-    assert "The Telugu expert" in telugu and "on problems it is below the base (−0.22 [" in telugu
+    assert (
+        "The Telugu expert makes held-out prose (−0.22 [" in telugu
+        and ") less likely;" in telugu
+        and "on problems it is below the base (−0.22 [" in telugu
+    )
     math = budgets.sentences(found, 60, 1.5e-4).split("\n")[0]
     assert math.startswith("- The math expert gains +0.33 [") and "points by calculations right" in math
     assert budgets.sentences(found, 90, 3e-4).count("\n") == 0, "the math expert alone"

@@ -168,11 +168,12 @@ def sentences(found: pd.DataFrame, steps: int, rate: float) -> str:
 
 
 def _language_line(gains: pd.DataFrame, language: str) -> str:
-    texts = [
-        f"{name} by {_told(_gain(gains, metric), metric)} nats per token"
-        for metric, name in ((HELD_OUT, "held-out prose"), (NTREX, "lines of NTREX-128"))
-        if _gain(gains, metric) is not None
-    ]
+    found: dict[str, list[str]] = {}
+    for metric, name in ((HELD_OUT, "held-out prose"), (NTREX, "lines of NTREX-128")):
+        if (gain := _gain(gains, metric)) is not None:
+            way = "likelier" if gain.low > 0 else "less likely" if gain.high < 0 else "neither likelier nor less likely"
+            found.setdefault(way, []).append(f"{name} ({_told(gain, metric)} nats per token)")
+    texts = [f"{listed(names)} {way}" for way, names in found.items()]
     primary = _gain(gains, PRIMARY)
     assert primary is not None
     clear = (
@@ -183,7 +184,7 @@ def _language_line(gains: pd.DataFrame, language: str) -> str:
         else "not clearly different from the base"
     )
     return (
-        f"The {LANGUAGE_NAMES[language]} expert makes likelier {listed(texts)}; on problems it is {clear} "
+        f"The {LANGUAGE_NAMES[language]} expert makes {listed(texts)}; on problems it is {clear} "
         f"({_told(primary, PRIMARY)} nats per token by {READINGS[PRIMARY].title})."
     )
 
