@@ -41,7 +41,7 @@ from xlnb.studies import outcomes as results
 from xlnb.studies import study as study_module
 from xlnb.studies.comparisons import BASE, BETTER, NOT_SHOWN, UNJUDGED, WORSE, judged
 from xlnb.studies.experiments import MEASURING, VALIDATION
-from xlnb.studies.outcomes import COLUMNS, load_costs, select
+from xlnb.studies.outcomes import COLUMNS, costs_for, load_costs, select
 from xlnb.studies.profiles import PROFILES
 from xlnb.studies.study import Study
 
@@ -1202,6 +1202,13 @@ def test_a_language_may_have_been_measured_and_nothing_else(committed_folder, no
     assert set(study.outcomes(VALIDATION)["method"]) == set(ARMS)
     with pytest.raises(RequestError, match=r"base in en is not committed with nll.*language sw, seed 0\): run live"):
         study.outcomes()
+
+
+def test_costs_are_measured_in_one_language_for_all(committed_folder, tmp_path, nothing_to_compute):
+    costs = load_costs(committed_folder)
+    assert costs_for(costs, "sw").equals(select(costs, language="sw")) and costs_for(costs, "bn").equals(costs)
+    out = committing.publish([Study(SMALL)], f"{MEASURING}-again", committed_folder, MEASURING)
+    assert not (out / "costs.parquet").exists(), "another result has them"
 
 
 def test_costs_that_are_not_committed(committed_folder, tmp_path):

@@ -57,7 +57,7 @@ from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO
 from xlnb.paths import results_folder
 from xlnb.studies import claims, experiments
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, judged, verdicts_of
-from xlnb.studies.outcomes import load_costs, load_outcomes, select
+from xlnb.studies.outcomes import costs_for, load_costs, load_outcomes, select
 from xlnb.studies.study import open_study
 
 CANDIDATES = tuple(metric for metric in READINGS if metric in VALIDATED)
@@ -76,7 +76,7 @@ def answer() -> Shown:
     """Return the chapter's answer in a box, from the committed results."""
     outcomes, costs = committed_validation()
     swahili = select(outcomes, language="sw")
-    named = best_reading(validation(swahili, select(costs, language="sw")))
+    named = best_reading(validation(swahili, costs_for(costs, "sw")))
     gain, apart = (judged(family, swahili) for family in (claims.VALIDATION, claims.FORMAT))
     gold = gold_readings().set_index("language").loc["bn", harness.STRICT]
     twins = 100 * select(swahili, metric=TWIN_CHOICE, method=ORACLE)["outcome"].mean()
@@ -456,7 +456,10 @@ def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMA
     rows = []
     for language in _in_order(outcomes["language"]):
         mine = select(outcomes, language=language)
-        worth = validation(mine, select(costs, language=language))
+        measured = select(costs, language=language)
+        worth = validation(
+            mine, costs if measured.empty else measured
+        )  # what a reading takes differs little by language
         gains = _signed_gains(select(mine, metric=metric), metric)
         found: dict[str, Any] = {
             "language": language,

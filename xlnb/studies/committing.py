@@ -36,18 +36,19 @@ def publish(
     chosen = named_experiment(experiment)
     if not _is_of(name, experiment):
         raise RequestError(f"A result of {experiment} is named {experiment} or {experiment}-SOMETHING, not {name!r}.")
-    started = time.time()
+    started, out = time.time(), Path(folder or results_folder()) / name
     parts: dict[str, list[pd.DataFrame]] = {"outcomes": [], "training": []} | ({"costs": []} if chosen.costs else {})
     specs = []
     for study in studies:
         parts["outcomes"].append(study.outcomes(*chosen.asks))
         keys = {"profile": study.profile.name, "language": study.language, "seed": study.seed}
         parts["training"] += [study.history(slug).assign(**keys, expert=slug) for slug in chosen.experts]
-        if chosen.costs:
+        if chosen.costs and not _measured_elsewhere(study.profile.name, out):
             parts["costs"].append(study.costs())
         specs.append(study.spec(chosen.experts) | {"cells": _made(study, chosen)})
-    out = Path(folder or results_folder()) / name
     for table, some in parts.items():
+        if not some:
+            continue
         whole = pd.concat(some, ignore_index=True)
         whole = distinct(whole) if table == "outcomes" else whole.drop_duplicates(ignore_index=True)
         whole = _not_elsewhere(whole, table, out)
@@ -66,6 +67,14 @@ _ALIKE = {
     "training": ["profile", "language", "seed", "expert"],
     "costs": ["profile", "language", "readings"],
 }
+
+
+def _measured_elsewhere(profile: str, out: Path) -> bool:
+    """Say whether another committed result has a profile's costs: one language's say enough."""
+    import pandas as pd
+
+    others = [file for file in out.parent.glob("*/costs.parquet") if file.parent != out]
+    return any(profile in set(pd.read_parquet(file, columns=["profile"])["profile"]) for file in others)
 
 
 def _not_elsewhere(rows: pd.DataFrame, table: str, out: Path) -> pd.DataFrame:

@@ -66,6 +66,12 @@ def load_costs(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame
     return select(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), **filters)
 
 
+def costs_for(costs: pd.DataFrame, language: str) -> pd.DataFrame:
+    """Return what readings cost in a language, or where that was not measured in those where it was: they differ little."""
+    mine = select(costs, language=language)
+    return costs if mine.empty else mine
+
+
 Files = tuple[tuple[Path, int], ...]  # with the time of the last change
 
 

@@ -25,6 +25,7 @@ from xlnb.studies.outcomes import (
     committed_readings,
     committed_rows,
     committed_training,
+    costs_for,
     load_costs,
     load_outcomes,
     made_readings,
@@ -352,7 +353,7 @@ class Study:
         import pandas as pd
 
         if not self.live:
-            return load_costs(self.results, profile=self.profile.name, language=self.language)
+            return costs_for(load_costs(self.results, profile=self.profile.name), self.language)
         n = self.profile.development
         usual = replace(self.profile.evaluation, split="development", problems=n, generated=n)
         digest = artifacts.digest([self.base_spec, usual.spec(), usual.asked(self.language).fingerprint])[:8]
