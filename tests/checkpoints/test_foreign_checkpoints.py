@@ -309,6 +309,19 @@ def test_what_goes_with_the_weights(three, tmp_path):
     assert not (tmp_path / "out" / "pytorch_model.bin.index.json").exists(), "an index of files that are not there"
 
 
+def test_a_path_that_is_no_text_is_refused_at_once(three, tmp_path):
+    found = three()
+    strange = tmp_path / os.fsdecode(b"math\xff")
+    try:
+        found.math.rename(strange)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    for math, out in ((strange, tmp_path / "out"), (found.language, tmp_path / os.fsdecode(b"out\xff"))):
+        with pytest.raises(RequestError, match="is not UTF-8: rename the folder"):
+            merge("layer-swapping", out, math=math, language=found.language, base=found.base)
+    assert not leftovers(tmp_path)
+
+
 def test_one_folder_is_no_list_of_experts(three, tmp_path):
     with pytest.raises(RequestError, match="give a list of two or more folders"):
         merge("soup", tmp_path / "out", experts=str(three().math))

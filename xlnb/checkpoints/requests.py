@@ -62,8 +62,10 @@ def _open(
     started = time.time()
     if dtype is not None and dtype not in DTYPES:
         raise RequestError(f"dtype={dtype!r}: choose one of {', '.join(DTYPES)}.")
-    out = Path(out)
-    _check_out(out, [Path(folder) for folder in [*folders.values(), *([base] if base else [])]])
+    out, inputs = Path(out), [Path(folder) for folder in [*folders.values(), *([base] if base else [])]]
+    for path in (out, *inputs):
+        _check_spelling(path)
+    _check_out(out, inputs)
     experts = tuple(Expert(role, open_checkpoint(folder)) for role, folder in folders.items())
     origin = Expert("base", open_checkpoint(base)) if base else None
     if origin and origin.checkpoint.is_adapter:
@@ -91,6 +93,14 @@ def _open(
     reference = full[0] if full and not stays else experts[0]
     stored = DTYPES.get(dtype or "")
     return Job(merge, experts, origin, reference, sites, stored, stays, adapters, out, started, trust_configs)
+
+
+def _check_spelling(path: Path) -> None:
+    """Refuse a name that is no text: neither provenance nor messages could have it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"The path {str(path)!r} is not UTF-8: rename the folder, or give a link to it.") from None
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
