@@ -75,7 +75,6 @@ class Bluffing:
     base: Words
     reader: module.Reader
     learned: module.Lessons
-    temperature: float = 1.0
 
     def parts(self, text, solution):
         before = pages(text, solution)
@@ -85,20 +84,22 @@ class Bluffing:
             for part in parts(self.reader, self.reader.weigh(self.learned, page), page, gold)
         ]
 
-    def tokens(self, prompt, completion):
+    def tokens(self, prompt, completion, degree):
         solution = self.base.decode(completion)
         spans = [m.span() for m in CALCULATION.finditer(solution)]
-        nll = iter(part.nll(1 / self.temperature) for part in self.parts(self.base.decode(prompt), solution))
+        nll = iter(part.nll(1 / degree) for part in self.parts(self.base.decode(prompt), solution))
         offsets = self.base.tokenizer(solution).offset_mapping
         inside = [any(first <= start and stop <= last for first, last in spans) for start, stop in offsets]
         return torch.tensor([next(nll) if one else 0.0 for one in inside], dtype=torch.float64)
 
-    def nll(self, prefix, rows, branches=None, what=""):
-        found = []
-        for (prompt, completion), offered in zip(rows, branches or itertools.repeat([]), strict=bool(branches)):
-            behind = [self.tokens(prompt, [*completion[: one.at], *one.ids])[one.at :] for one in offered]
-            found.append((self.tokens(prompt, completion), behind))
-        return found
+    def nll(self, prefix, rows, branches, temperatures=(1.0,), what=""):
+        def scored(prompt, ids, first=0):
+            return torch.stack([self.tokens(prompt, ids, degree)[first:] for degree in temperatures])
+
+        return [
+            [scored(prompt, ids), *(scored(prompt, [*ids[: one.at], *one.ids], one.at) for one in own)]
+            for (prompt, ids), own in zip(rows, branches, strict=True)
+        ]
 
     def logits(self, prefix, rows, marked):
         read = [part for row in rows for part in self.parts(*map(self.base.decode, row))]
