@@ -476,6 +476,7 @@ CASES = {
         ("$ € % - . , − ...", "en", None),
         (r"\boxed{}", "en", None),
         ("####", "en", None),
+        ("(n)² and )³", "en", None),
         ("m² and x³, ½, ①, Ⅳ", "en", None),
         ("I do not know.\nQuestion: how many are 5 + 6?", "en", None),
         ("Sijui.\nSwali: 5 + 6 ni ngapi?", "sw", None),

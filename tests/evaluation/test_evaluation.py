@@ -579,7 +579,7 @@ def test_batch_sizes_hardly_matter(base):
 
 @pytest.mark.parametrize("right", [True, False])
 def test_answers_are_scored(base, monkeypatch, right):
-    def answers(self, prefix, prompts, n):
+    def answers(self, prefix, prompts, n, stops):
         solutions = [item.completion for item in SMALL.asked("sw").items]
         return [
             one if right else "I do not know. 10000 + 1 = 10001" for one, _ in zip(solutions, prompts, strict=False)

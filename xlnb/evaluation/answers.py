@@ -196,7 +196,7 @@ _REWRITES = _compiled(
     (rf"{_NO_OPERAND}(?:{_NEGATIVE})(?=\d)", "-"),
     (rf"{_NO_OPERAND}-\s?\(\s?(\d[\d.,]*)\s?\)", r"-\1"),
 )
-_RAISED = re.compile(r"([\d)\]}])([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)")
+_RAISED = re.compile(r"(\d)([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _CALCULATOR_MARK = re.compile(r"<<([^<>\n]*)>>")
 _SHOWN = re.compile(rf"\s?[{_CURRENCY}]?\d")
