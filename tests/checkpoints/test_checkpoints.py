@@ -26,7 +26,6 @@ from experts import (
     same,
     tensors,
     trio,
-    trio_finder,
 )
 from safetensors.torch import save_file
 
@@ -48,12 +47,6 @@ PARTITIONS = ["C", "A", "B", "predecessor", "outer 2+1, 1 transition", "compleme
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def trios(tmp_path_factory):
-    """A function that makes trios (or finds them made); nobody may write there."""
-    return trio_finder(tmp_path_factory.mktemp("trios"), torch.float32)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from experts import Trio, leftovers, trio_finder
+from experts import Trio, leftovers
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -23,12 +23,6 @@ from xlnb.weights.task_vectors import TaskVector
 from xlnb.weights.tensor_files import open_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def trios(tmp_path_factory):
-    """A function that makes trios (or finds them made); nobody may write there."""
-    return trio_finder(tmp_path_factory.mktemp("trios"), torch.float32)
 
 
 @pytest.fixture

@@ -456,10 +456,7 @@ def by_language(outcomes: pd.DataFrame, costs: pd.DataFrame, metric: str = PRIMA
     rows = []
     for language in _in_order(outcomes["language"]):
         mine = select(outcomes, language=language)
-        measured = select(costs, language=language)
-        worth = validation(
-            mine, costs if measured.empty else measured
-        )  # what a reading takes differs little by language
+        worth = validation(mine, costs_for(costs, language))
         gains = _signed_gains(select(mine, metric=metric), metric)
         found: dict[str, Any] = {
             "language": language,

@@ -272,9 +272,8 @@ def main(arguments: list[str] | None = None) -> None:
     code = exit_code(arguments)
     if arguments[:1] in (["merge"], ["revert"]) and code == 0:
         # All is written and closed; to take torch down in order would add a quarter of a second to one or two.
-        with suppress(
-            BrokenPipeError, AttributeError
-        ):  # the reader of our output went away, or never was: nobody to tell
+        # The reader of our output went away, or never was: nobody to tell.
+        with suppress(BrokenPipeError, AttributeError):
             sys.stdout.flush()
         os._exit(code)
     sys.exit(code)

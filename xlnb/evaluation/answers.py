@@ -117,7 +117,7 @@ _GOES_ON = re.compile(
     r"|(?:example|mfano|উদাহরণ|ఉదాహరణ|beispiel|ejemplo|exemple|пример|例题?|例題|ตัวอย่าง)"
     rf"{_ORDER.replace('{0,3}', '{1,3}')}"
     r"|(?:user|human|assistant|system|instruction|mtumiaji)[ *]{0,4}:|#{1,6} ?(?:instruction|response|input)\b)"
-    r"|<\|\w+\|>|<(?:start|end)_of_turn>|</?s>|\[/?INST\]",
+    rf"|{_TURN.pattern}|</?s>|\[/?INST\]",
     re.I | re.M,
 )
 # What comes after these explains an answer that was given.
