@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from experts import trio_finder
 
 from xlnb.errors import WorkError
 from xlnb.models import miniatures, pocket
@@ -29,6 +31,12 @@ def miniature(tmp_path_factory):
     """A function from a family to the folder of its miniature; nobody may write there."""
     folder = tmp_path_factory.mktemp("miniatures")
     return lambda family="gemma3": miniatures.miniature(folder / family, family)
+
+
+@pytest.fixture(scope="session")
+def trios(tmp_path_factory):
+    """A function that makes trios (or finds them made); nobody may write there."""
+    return trio_finder(tmp_path_factory.mktemp("trios"), torch.float32)
 
 
 def need_weights():

@@ -115,6 +115,12 @@ def test_nothing_stray_at_the_top():
     assert {path.relative_to(ROOT).parts[0] for path in project_files()} <= TOP_LEVEL
 
 
+def test_no_two_test_files_have_one_name():
+    # Without packages pytest imports a test file by its bare name, and a second of that name hides the first.
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_no_file_names_a_machine():
     machine = re.compile(r"(?<![\w.])/(?:work|root|opt|home|Users|tmp)/\w|\.library\b")
     indexes = re.compile(r"(?:index-url|find-links)[ =]+(?!https://download\.pytorch\.org/whl/)\S+")
