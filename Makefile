@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  "$$python" -m venv $(VENV) || { rm -rf $(VENV); echo "make: $$python could not make $(VENV)." >&2; exit 1; }; \
 	else \
 	  echo "Bringing $(VENV) up to date: a minute or so (log: $(PIPLOG))"; mv $(STAMP) $(STAMP).old; fi; \
-	$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[book,test]' >$(PIPLOG) 2>&1 || { \
+	$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[book,test,grid]' >$(PIPLOG) 2>&1 || { \
 	  if [ -f $(STAMP).old ]; then mv $(STAMP).old $(STAMP); fi; $(pip_failed); }; \
 	rm -f $(STAMP).old; touch $(STAMP); \
 	echo "The environment is ready: $(XLNB)"

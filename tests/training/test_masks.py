@@ -185,9 +185,9 @@ def test_data_mixing_shuffles_both_sets_into_one(base, tmp_path, monkeypatch):
     (lesson,) = KINDS["mixed"].lessons(corpus, 7)
     assert lesson == Lesson((*corpus("math"), *corpus("language")), 14)
     prompts = []
-    plain = sft.right_aligned
-    seen = lambda rows, *rest, **named: prompts.append([prompt for prompt, _ in rows]) or plain(rows, *rest, **named)  # noqa: E731
-    monkeypatch.setattr(sft, "right_aligned", seen)
+    plain = sft.alike
+    seen = lambda rows, a_pass: prompts.append([prompt for prompt, _ in rows]) or plain(rows, a_pass)  # noqa: E731
+    monkeypatch.setattr(sft, "alike", seen)
     train(base, KINDS["mixed"], tmp_path / "expert", training=replace(TEN, batch_size=4))
     sides = [{base.decode(prompt).startswith("Question:") for prompt in batch} for batch in prompts]
     assert {True, False} in sides, "a batch may hold both"

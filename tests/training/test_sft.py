@@ -39,10 +39,10 @@ def adapter_bytes(folder):
 
 @pytest.fixture
 def counted_steps(monkeypatch):
-    """The list of batches that were trained on since."""
+    """The list of batches of rows that were trained on since."""
     batches = []
-    plain = sft.completion_nll
-    monkeypatch.setattr(sft, "completion_nll", lambda model, batch: (batches.append(batch), plain(model, batch))[1])
+    plain = sft.alike
+    monkeypatch.setattr(sft, "alike", lambda rows, a_pass: (batches.append(rows), plain(rows, a_pass))[1])
     return batches
 
 
@@ -68,10 +68,53 @@ def test_the_loss_is_the_mean_over_completion_tokens(miniature, tmp_path, exampl
     assert step["loss"] == pytest.approx(total / tokens, abs=1e-5)
 
 
-def test_the_prompt_is_read_but_not_learned(base, tmp_path, counted_steps):
+def test_parts_of_like_lengths_have_the_gradient_of_the_batch(base, tmp_path, examples, monkeypatch):
+    norms, gradients, batches = [], [], []
+    clip, part = torch.nn.utils.clip_grad_norm_, sft.right_aligned
+
+    def seen(weights, largest):
+        gradients.append([w.grad.clone() for w in weights])
+        norms.append(clip(weights, largest))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", seen)
+    monkeypatch.setattr(sft, "right_aligned", lambda rows, *a, **k: batches.append(len(rows)) or part(rows, *a, **k))
+    mixed = [replace(e, completion=e.completion * (1 + i % 3)) for i, e in enumerate(examples)]
+    training = replace(SHORT, steps=1, batch_size=8)
+    for a_pass in (0, 10**6):
+        monkeypatch.setattr(sft, "_A_PASS", a_pass)
+        train_expert(base, mixed, training, 0, tmp_path / str(a_pass))
+    *parts, whole = batches
+    assert whole == sum(parts) == 8, "all rows, in parts and at once"
+    assert len(parts) > 1
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6 * float(norms[0]))
+    losses = [artifacts.read_json(tmp_path / str(a) / "history.json")[0]["loss"] for a in (0, 10**6)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("a_pass", [0, 7, 64, 10**6])
+def test_no_other_parts_cost_less(a_pass):
+    rows = [([1] * n, [2]) for n in (3, 90, 40, 41, 39, 3, 7, 88)]
+    cost = lambda parts: sum(a_pass + max(map(len_of, part)) * len(part) for part in parts)  # noqa: E731
+    len_of = lambda row: len(row[0]) + len(row[1])  # noqa: E731
+    found = sft.alike(rows, a_pass)
+    assert sorted(row for part in found for row in part) == sorted(rows)
+    ordered = sorted(rows, key=len_of)
+    for cuts in range(2 ** (len(rows) - 1)):  # every way to cut the rows in order
+        parts, at = [], 0
+        for i in range(1, len(rows) + 1):
+            if i == len(rows) or cuts >> (i - 1) & 1:
+                parts, at = [*parts, ordered[at:i]], i
+        assert cost(found) <= cost(parts)
+
+
+def test_the_prompt_is_read_but_not_learned(base, tmp_path, monkeypatch):
+    batches, plain = [], sft.completion_nll
+    monkeypatch.setattr(sft, "completion_nll", lambda model, batch: (batches.append(batch), plain(model, batch))[1])
     pairs = [Example(f"prompt {i}:", " yes") for i in range(4)]
     train_expert(base, pairs, SHORT, 0, tmp_path / "expert")
-    for batch in counted_steps:
+    assert batches
+    for batch in batches:
         for labels, ids in zip(batch.labels, batch.input_ids, strict=True):
             assert base.decode(labels[labels >= 0]) == " yes"
             assert labels[-1] == base.eos_id

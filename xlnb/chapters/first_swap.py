@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -176,7 +177,7 @@ def own_run(study: Study, *families: comparisons.Family) -> pd.DataFrame | None:
     """Return the contrasts of families by this study's one training, where it was computed here; verdicts it has none."""
     if not study.live:
         return None
-    outcomes = study.outcomes(experiments.FIRST_SWAP)
+    outcomes = study.outcomes(replace(experiments.FIRST_SWAP, changes={"readings": (PRIMARY,)}))
     parts = [
         comparisons.contrasts(
             outcomes, family.pairs, study.language if code == experiments.TARGET else code, (PRIMARY,)

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import cos, pi
+from math import cos, isfinite, pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from xlnb import artifacts, progress
 from xlnb.corpora import Example
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.models.base import device_name
-from xlnb.models.engine import IGNORED, Row, completion_nll, right_aligned
+from xlnb.models.engine import Row, completion_nll, right_aligned
 from xlnb.training.experts import ALL, Lesson
 from xlnb.training.masks import rates
 from xlnb.training.paradigms import PARADIGMS, Trainee
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from xlnb.models.base import Base
     from xlnb.weights.partitions import Partition
 
+# What a pass through the model costs besides its positions, in positions: reading all weights, starting all kernels.
+_A_PASS, _A_PASS_ON_GPU = 64, 2048
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -144,13 +146,37 @@ def _rows(base: Base, examples: Sequence[Example], training: Training) -> list[R
     if len(examples) < training.batch_size:
         raise RequestError(f"{len(examples)} examples do not fill a batch of {training.batch_size}: give more of them.")
     rows = [(base.start + base.encode(e.prompt), [*base.encode(e.completion), base.eos_id]) for e in examples]
-    longest = max(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
-    if (length := sum(map(len, rows[longest]))) > training.max_length:
+    longest = max(range(len(rows)), key=lambda i: _length(rows[i]))
+    if (length := _length(rows[longest])) > training.max_length:
         raise RequestError(
             f"The example {examples[longest].prompt[:60]!r} has {length} tokens; max_length allows {training.max_length}. "
             "Leave long examples out or raise max_length."
         )
     return rows
+
+
+def _length(row: Row) -> int:
+    return len(row[0]) + len(row[1])
+
+
+def alike(rows: Sequence[Row], a_pass: int) -> list[list[Row]]:
+    """Return a batch in parts of like lengths, each padded to its longest row, so that the fewest positions are computed.
+
+    Each part costs as much as ``a_pass`` positions besides its own. The gradients of all parts add up to the batch's.
+
+    >>> a, b, c = ([1] * 90, [2] * 10), ([1] * 20, [2] * 9), ([1] * 20, [2] * 10)
+    >>> alike([b, a, c], a_pass=30) == [[a], [c, b]], len(alike([b, a, c], a_pass=200))
+    (True, 1)
+    """
+    rows = sorted(rows, key=_length, reverse=True)
+    best: list[tuple[int, list[list[Row]]]] = [(0, [])]  # of the first so many rows: what they cost, and their parts
+    for end in range(1, len(rows) + 1):
+        ways = (
+            (cost + a_pass + _length(rows[start]) * (end - start), [*parts, rows[start:end]])
+            for start, (cost, parts) in enumerate(best)
+        )
+        best.append(min(ways, key=lambda way: way[0]))
+    return best[-1][1]
 
 
 def batch_order(n: int, batch_size: int, steps: int, seed: int) -> list[list[int]]:
@@ -221,25 +247,24 @@ def fit(
             group["lr"] = group["share"] * rate
         for name, parameter in weights.items():  # said anew each time: PEFT sets it at a whim
             parameter.requires_grad_(name in lane.rates)
-        batch = right_aligned([lane.rows[j] for j in orders[i][step]], base.pad_id, device=base.device)
-        counted = int((batch.labels != IGNORED).sum())
-        with base.autocast():
-            loss = completion_nll(model, batch).sum() / counted
-        if not torch.isfinite(loss):
-            raise WorkError(
-                f"Training of {title} failed at step {turn}: the loss is {loss.item()}. Lower the learning rate."
-            )
-        loss.backward()
+        rows = [lane.rows[j] for j in orders[i][step]]
+        counted, loss = sum(len(completion) for _, completion in rows), 0.0
+        for part in alike(rows, _A_PASS if base.device.type == "cpu" else _A_PASS_ON_GPU):
+            batch = right_aligned(part, base.pad_id, device=base.device)
+            with base.autocast():
+                share = completion_nll(model, batch).sum() / counted
+            share.backward()
+            loss += share.item()
+        if not isfinite(loss):
+            raise WorkError(f"Training of {title} failed at step {turn}: the loss is {loss}. Lower the learning rate.")
         torch.nn.utils.clip_grad_norm_([weights[name] for name in weights if name in lane.rates], training.clip)
         optimizer.step()
         model.zero_grad(set_to_none=True)  # of all: what strayed must not wait for another lane's turn
-        tokens = int(batch.attention_mask.sum())
+        tokens = sum(map(_length, rows))
         tokens_done += tokens
-        told = {"step": turn, "loss": loss.item(), "rate": rate, "tokens": tokens}
+        told = {"step": turn, "loss": loss, "rate": rate, "tokens": tokens}
         history.append(told | ({"moves": lane.title} if len(lanes) > 1 else {}))
-        shown.set_postfix_str(
-            f"loss {loss.item():.3f}, {tokens_done / (time.time() - began):.0f} tokens/s", refresh=False
-        )
+        shown.set_postfix_str(f"loss {loss:.3f}, {tokens_done / (time.time() - began):.0f} tokens/s", refresh=False)
         shown.update()
         if (turn + 1) % training.checkpoint_every == 0 and turn + 1 < len(turns):
             _save(checkpoint, spec, weights, optimizers, history)
