@@ -1,7 +1,7 @@
 """Pairs of problems with the same numbers: what the words tell of the calculations, by models and by planted readers."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -83,14 +83,59 @@ def test_a_reading_of_twins_does_not_depend_on_what_else_is_read(base):
     assert list(every[0]) == ["nll", "choice", TWIN_CHOICE, TWIN_INFORMATION, "information"]
 
 
+@dataclass(frozen=True)
+class Counting(Engine):
+    """Counts the texts that it is asked about, and the tokens behind them."""
+
+    calls: list = field(default_factory=list)
+
+    def nll(self, prefix, rows, branches=None, temperatures=(1.0,), what=""):
+        behind = [len(c) + sum(len(b.ids) for b in own) for (_, c), own in zip(rows, branches, strict=True)]
+        self.calls.append((len(rows), sum(behind)))
+        return super().nll(prefix, rows, branches, temperatures, what)
+
+
+def test_pairs_are_read_as_each_alone_by_half_the_texts(base):
+    every = ("nll", "expression-nll", "information", "expression-information", *TWINS)
+    pairs = templates_benchmark("sw", n=8, shots=0, twins=True).items
+    single = some("sw", 4)
+    assert [item.id for item in pairs[::2]] == [item.id for item in single]
+    assert [item.id for item in pairs[1::2]] == [f"{item.id}-twin" for item in single]
+    assert [(i.prompt, i.completion) for i in pairs[1::2]] == [(i.twin_prompt, i.twin_completion) for i in single]
+    engine = Counting(base)
+    together = read(engine, pairs, every)
+    apart = [read(engine, [item], TWINS)[0] for item in pairs]
+    (rows, _), *others = engine.calls
+    assert (rows, sum(n for n, _ in others)) == (8, 16)
+    for one, other in zip(together, apart, strict=True):
+        assert set(one) == set(every)
+        assert {metric: one[metric] for metric in TWINS} == pytest.approx(other, abs=1e-4)
+    for one, other in zip(together[::2], together[1::2], strict=True):
+        assert one[TWIN_CHOICE] == other[TWIN_CHOICE], "a pair is told apart, or not"
+
+
+def test_nothing_after_the_last_calculation_is_scored_where_calculations_count(base):
+    items, engine = some("en", 4), Counting(base)
+    calculations = read(engine, items, ("expression-information", *TWINS))
+    whole = read(engine, items, ("information", "expression-information", *TWINS))
+    (_, fewer), (_, more) = engine.calls
+    assert fewer < more
+    for one, other in zip(calculations, whole, strict=True):
+        assert one == pytest.approx({metric: other[metric] for metric in one}, abs=1e-4)
+
+
 # --- of planted readers ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Planted(Engine):
-    """Finds the tokens of a completion as likely as ``rule`` says: of prompt, completion and whether they calculate."""
+    """Finds the tokens of a completion as likely as ``rule`` says: of prompt, completion and whether they calculate.
+
+    A completion may be cut off after its last calculation: the rule sees the whole one, among ``solutions``.
+    """
 
     rule: object = None
+    solutions: tuple[str, ...] = ()
 
     def nll(self, prefix, rows, branches=None, temperatures=(1.0,), what=""):
         return [
@@ -98,8 +143,9 @@ class Planted(Engine):
             for (prompt, completion), own in zip(rows, branches, strict=True)
         ]
 
-    def planted(self, prompt, completion):
-        marked = expression_tokens(self.base, completion)
+    def planted(self, prompt, asked):
+        completion = next((whole for whole in self.solutions if whole.startswith(asked)), asked)
+        marked = expression_tokens(self.base, completion)[: len(self.base.encode(asked))]
         return torch.tensor([[self.rule(prompt, completion, inside) for inside in marked]])
 
 
@@ -108,7 +154,7 @@ def solutions(items):
 
 
 def planted(base, items, rule):
-    found = read(Planted(base, rule=rule), items)
+    found = read(Planted(base, rule=rule, solutions=tuple(c for _, c in solutions(items))), items)
     return tuple([one[metric] for one in found] for metric in TWINS)
 
 

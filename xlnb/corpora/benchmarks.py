@@ -182,10 +182,11 @@ def templates_benchmark(
     shots: int = 2,
     problem_seed: int = 0,
     exemplar_seed: int = 0,
+    twins: bool = False,
 ) -> Benchmark:
     """The first n template problems of a split, after solved problems of the split `few-shot`.
 
-    The i-th item is the same problem in every language.
+    The i-th item is the same problem in every language. With `twins` every other problem is the twin of the one before.
 
     >>> items = templates_benchmark("en", n=2, shots=0).items
     >>> [item.group for item in items] == [p.frame for p in templates.problems("en", "scored", 2)]
@@ -193,7 +194,13 @@ def templates_benchmark(
     """
     _check_counts(shots, n)
     prefix = templates.few_shot_prefix(language, shots, exemplar_seed)
-    items = tuple(itertools.starmap(_template_item, _with_twins(language, split, n, problem_seed)))
+    if twins:
+        known("split with twins", split, templates.WITH_TWINS)
+        pairs = _with_twins(language, split, n // 2 + n % 2, problem_seed)
+        asked_of = [couple for pair in pairs for couple in (pair, pair[::-1])][:n]
+    else:
+        asked_of = _with_twins(language, split, n, problem_seed)
+    items = tuple(itertools.starmap(_template_item, asked_of))
     # Of the development split under a seed of their own: none of them is among the items or their twins, whatever the split.
     others = _with_twins(language, "development", 2 * CALIBRATION, problem_seed + 1_000_000)
     asked = {prompt for item in items for prompt in (item.prompt, item.twin_prompt)}

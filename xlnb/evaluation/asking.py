@@ -30,6 +30,7 @@ class Evaluation:
     reference: str | None = None  # of MGSM: a GSM8K test file, whose solutions are scored
     stops: tuple[str, ...] = ()  # texts that end an answer; the benchmark's own where none is given
     chat: bool = False  # whether problems are asked in the model's own chat template
+    twins: bool = False  # of the templates: whether every other problem is the twin of the one before
 
     def __post_init__(self) -> None:
         if not self.readings:
@@ -51,7 +52,7 @@ class Evaluation:
         if self.benchmark == "prose":
             options = {"n": self.problems, "split": self.split}
         if self.benchmark == "templates":
-            options |= {name: getattr(self, name) for name in ("split", "problem_seed", "exemplar_seed")}
+            options |= {name: getattr(self, name) for name in ("split", "problem_seed", "exemplar_seed", "twins")}
         if self.benchmark == "mgsm":
             options |= {name: getattr(self, name) for name in ("exemplars", "exemplar_seed", "reference")}
         return load_benchmark(self.benchmark, language, self.path, **options)
@@ -61,6 +62,6 @@ class Evaluation:
 
         A field that is added later belongs here only where it is not at its default: else all that is committed is asked anew.
         """
-        added = {name for name in ("stops", "chat") if not getattr(self, name)}
+        added = {name for name in ("stops", "chat", "twins") if not getattr(self, name)}
         left_out = {"readings", "path", "reference", *added}
         return {name: value for name, value in asdict(self).items() if name not in left_out}

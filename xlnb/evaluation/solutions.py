@@ -52,8 +52,10 @@ def solution_readings(
     asked = [_question(texts, item, wanted) for item in items]
     if not texts.rows:
         return [{} for _ in items]
+    if wanted & set(TWINS):
+        _ask_twins(texts, items, asked)
     if wanted & set(INFORMATIONS):
-        _ask_strangers(texts, items, asked)
+        _ask_strangers(texts, items, asked, whole=INFORMATION in wanted)
     calibrates = bool(set(readings) & set(CALIBRATED))
     degrees = [1.0, *([temperature(engine, prefix, others)] if calibrates else [])]
     scored = engine.nll(prefix, texts.rows, texts.branches, degrees)
@@ -96,12 +98,25 @@ class _Texts:
     base: Base
     rows: list[Row] = field(default_factory=list)
     branches: list[list[Branch]] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict)  # where a text stands, the first time
 
     def add(self, text: str, completion: list[int]) -> Part:
         """Add a text with its completion, which may be none."""
+        self.places.setdefault(text, len(self.rows))
         self.rows.append((self.base.encode(text), completion))
         self.branches.append([])
         return len(self.rows) - 1, 0
+
+    def behind(self, text: str, completion: list[int]) -> Part:
+        """Return where a completion behind a text is scored (or one that goes on from it), adding what is not there."""
+        if text not in self.places:
+            return self.add(text, completion)
+        place = self.places[text]
+        there = [self.rows[place][1], *(() if branch.at else branch.ids for branch in self.branches[place])]
+        for part, ids in enumerate(there):
+            if ids[: len(completion)] == completion:
+                return place, part
+        return self.beside((place, 0), [Branch(0, completion)])[0]
 
     def beside(self, part: Part, branches: Sequence[Branch]) -> list[Part]:
         """Add branches behind the text of a part that is there."""
@@ -154,30 +169,41 @@ def _question(texts: _Texts, item: Item, wanted: set[str]) -> _Question:
         (asked.closing,) = texts.beside(text, [Branch(0, base.encode(item.closing))])
     if completion:
         asked.own, asked.inside = text, expression_tokens(base, item.completion)
-    if wanted & set(TWINS) and any(asked.inside) and CALCULATION.search(item.twin_completion):
-        asked.twin = _ask_twin(texts, text, item)
     return asked
 
 
-def _ask_twin(texts: _Texts, text: Part, item: Item) -> _Twin:
-    """Add the twin's text, and both solutions behind either text."""
-    twin = texts.base.encode(item.twin_completion)
-    (twin_behind_own,) = texts.beside(text, [Branch(0, twin)])
-    own_behind_twin = texts.add(item.twin_prompt, texts.rows[text[0]][1])
-    (twin_behind_twin,) = texts.beside(own_behind_twin, [Branch(0, twin)])
-    inside = expression_tokens(texts.base, item.twin_completion)
-    return _Twin(own_behind_twin, twin_behind_own, twin_behind_twin, inside)
+def _ask_twins(texts: _Texts, items: Sequence[Item], asked: Sequence[_Question]) -> None:
+    """Add the solutions of each problem and of its twin behind either text, once all problems' own texts are there."""
+    for item, question in zip(items, asked, strict=True):
+        if not (question.own and any(question.inside) and CALCULATION.search(item.twin_completion)):
+            continue
+        inside = _up_to_the_last(expression_tokens(texts.base, item.twin_completion))
+        own = texts.rows[question.own[0]][1][: len(_up_to_the_last(question.inside))]
+        twin = texts.base.encode(item.twin_completion)[: len(inside)]
+        twin_behind_twin = texts.behind(item.twin_prompt, twin)
+        own_behind_twin, twin_behind_own = texts.behind(item.twin_prompt, own), texts.behind(item.prompt, twin)
+        question.twin = _Twin(own_behind_twin, twin_behind_own, twin_behind_twin, inside)
 
 
-def _ask_strangers(texts: _Texts, items: Sequence[Item], asked: Sequence[_Question]) -> None:
-    """Add each solution behind the text of a problem that shares nothing with its own but the format."""
+def _up_to_the_last(inside: list[bool]) -> list[bool]:
+    """Return marks of tokens up to the last marked one: nothing after it changes what is read of it."""
+    return inside[: max((i + 1 for i, marked in enumerate(inside) if marked), default=0)]
+
+
+def _ask_strangers(texts: _Texts, items: Sequence[Item], asked: Sequence[_Question], whole: bool) -> None:
+    """Add each solution (to its last calculation, or ``whole``) behind the text of a problem that shares nothing with its own but
+    the format.
+    """
     solved = [i for i, question in enumerate(asked) if question.own]
     if len(solved) < 2:
         return
     for i, place in zip(solved, strangers([items[i].group or items[i].id for i in solved]), strict=True):
         mine, other = asked[i].own, asked[solved[place]].own
         assert mine and other
-        (asked[i].stranger,) = texts.beside(other, [Branch(0, texts.rows[mine[0]][1])])
+        completion = texts.rows[mine[0]][1]
+        if not whole and any(asked[i].inside):
+            completion = completion[: len(_up_to_the_last(asked[i].inside))]
+        (asked[i].stranger,) = texts.beside(other, [Branch(0, completion)])
 
 
 def _read(asked: _Question, nll: Callable[[int, int], Tensor]) -> dict[str, float]:
@@ -190,13 +216,14 @@ def _read(asked: _Question, nll: Callable[[int, int], Tensor]) -> dict[str, floa
             found[EXPRESSION_NLL] = own[asked.inside].mean().item()
         if asked.stranger:
             unread = nll(*asked.stranger)
-            found[INFORMATION] = unread.mean().item() - found[NLL]
+            if len(unread) == len(own):
+                found[INFORMATION] = unread.mean().item() - found[NLL]
             if any(asked.inside):
-                found[EXPRESSION_INFORMATION] = unread[asked.inside].mean().item() - found[EXPRESSION_NLL]
+                found[EXPRESSION_INFORMATION] = _marked(unread, asked.inside).mean().item() - found[EXPRESSION_NLL]
         if twin := asked.twin:
-            mine, mine_elsewhere = (tokens[asked.inside] for tokens in (own, nll(*twin.own_behind_twin)))
+            mine, mine_elsewhere = (_marked(tokens, asked.inside) for tokens in (own, nll(*twin.own_behind_twin)))
             theirs, theirs_elsewhere = (
-                nll(*part)[twin.inside] for part in (twin.twin_behind_twin, twin.twin_behind_own)
+                _marked(nll(*part), twin.inside) for part in (twin.twin_behind_twin, twin.twin_behind_own)
             )
             found[TWIN_INFORMATION] = (mine_elsewhere.mean() - mine.mean()).item()
             apart = mine.sum() < theirs_elsewhere.sum() and theirs.sum() < mine_elsewhere.sum()
@@ -211,6 +238,11 @@ def _read(asked: _Question, nll: Callable[[int, int], Tensor]) -> dict[str, floa
             right.append(all(offered[gold] < other for i, other in enumerate(offered) if i != gold))
         found |= {CHOICE: float(all(right)), CHOICE_PROBABILITY: prod(shares)}
     return found
+
+
+def _marked(tokens: Tensor, inside: list[bool]) -> Tensor:
+    """Return the marked tokens' values; tokens and marks end where nothing more is marked, or later."""
+    return tokens[[i for i, marked in enumerate(inside) if marked]]
 
 
 def calculation_choices(base: Base, completion: str) -> list[list[Branch]]:
