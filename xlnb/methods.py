@@ -17,20 +17,22 @@ from xlnb.weights import merging
 from xlnb.weights.partitions import Partition
 from xlnb.weights.task_vectors import TaskVector
 
-MATH, LANGUAGE, ORACLE, PLACEBO = "math-only", "language-only", "oracle", "placebo"
+MATH, LANGUAGE, ORACLE = "math-only", "language-only", "oracle"
+FORMAT_CONTROL, PLACEBO = "format-control", "placebo"
 Recipe = Callable[..., TaskVector]
 
 EXPERTS: dict[str, Expert] = {
     MATH: Expert("math"),
     LANGUAGE: Expert("language"),
     "data-mixing": Expert("math", "language"),
+    "data-mixing-half": Expert("math", "language", budget=0.5, title="Data mixing, as many steps as one expert"),
     "math-last": Expert("math", start=LANGUAGE),
     "language-last": Expert("language", start=MATH),
     "simultaneous": Expert(Stream("math", "math"), Stream("language", "language"), title="Simultaneous fine-tuning"),
     "frozen-math": Expert(Stream("math", "math")),
     "frozen-language": Expert(Stream("language", "language")),
     # Controls and references, no methods of the paper: format without the task, and the in-language math that nobody has.
-    "format-control": Expert("math, shuffled"),
+    FORMAT_CONTROL: Expert("math, shuffled"),
     PLACEBO: Expert("in-language math, shuffled"),
     "oracle-quarter": Expert("in-language math", budget=0.25, title="Oracle, 25% of the steps"),
     "oracle-half": Expert("in-language math", budget=0.5, title="Oracle, 50% of the steps"),

@@ -11,6 +11,11 @@ def project_root() -> Path:
     return Path(os.environ.get("XLNB_HOME") or Path(__file__).resolve().parent.parent)
 
 
+def snakefile() -> Path:
+    """Return the file by which Snakemake runs the grid; it lies in the checkout, wherever results are kept."""
+    return Path(__file__).resolve().parent.parent / "notebooks" / "Snakefile"
+
+
 def runs_folder() -> Path:
     """Return the folder of artifacts (experts, outcomes, executed notebooks): never committed."""
     return project_root() / "runs"

@@ -222,6 +222,63 @@ def study(
     print(table[shown].to_string(index=False, float_format="%.4f"))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def grid(
+    context: typer.Context,
+    experiment: Annotated[
+        str, typer.Option(help="What is compared: methods (all), main-methods, partitions, first-swap, ...")
+    ] = "methods",
+    languages: Annotated[str, typer.Option(help="The target languages, with commas between.")] = "sw,bn,te",
+    seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0,1,2,3,4",
+    paradigms: Annotated[str, typer.Option(help="lora, full, or both with a comma between.")] = "lora",
+    profile: ProfileName = "pocket",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at once; they share the cores, or the one GPU.")] = 1,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say how many trainings and cells are missing, and how long they take."),
+    ] = False,
+    math_data: MathData = MATH_DATA,
+    language_data: LanguageData = LANGUAGE_DATA,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+) -> None:
+    """Make what is missing of a whole comparison, process by process; goes on where it stopped.
+
+    Committed results count as made. What stands behind -- goes to Snakemake: -- --profile notebooks/slurm, say.
+    """
+    from xlnb.paths import runs_folder
+    from xlnb.studies import grid as processes
+    from xlnb.studies.experiments import named_experiment
+    from xlnb.studies.profiles import named_profile
+    from xlnb.studies.study import Study
+
+    chosen, what = named_profile(profile), named_experiment(experiment)
+    studies = [
+        Study(chosen, code, seed, math_data=math_data, language_data=language_data, paradigm=paradigm, device=device,
+              dtype=dtype)
+        for seed in _numbers(seeds) for paradigm in paradigms.split(",") for code in languages.split(",")
+    ]  # fmt: skip
+    found = processes.jobs(studies, what)
+    if dry_run:
+        print("\n".join([processes.plan_text(found), *(f"{len(job.cells):4} cells  {job.name}" for job in found)]))
+        return
+    print(processes.plan_text(found), flush=True)
+    failed = found and processes.run(found, experiment, runs_folder() / "grid", jobs, context.args)
+    if failed:
+        print("\n".join(failed), file=sys.stderr)
+        raise WorkError(f"{len(failed)} of {len(found)} processes are not done; what is done is kept.")
+
+
+@app.command(hidden=True)
+def grid_job(jobs: Path, name: str) -> None:
+    """Do one process of the grid, as jobs.json lists it."""
+    from xlnb import artifacts
+    from xlnb.studies import grid as processes
+
+    (told,) = [job for job in artifacts.read_json(jobs) if job["name"] == name]
+    processes.work(processes.job_of(told))
+
+
 @app.command()
 def search(
     folder: Annotated[Path, typer.Argument(help="Where a file a setting goes; what is there is not computed again.")],

@@ -194,10 +194,11 @@ def templates_benchmark(
     """
     _check_counts(shots, n)
     prefix = templates.few_shot_prefix(language, shots, exemplar_seed)
+    asked_of: Sequence[tuple[templates.Problem, templates.Problem | None]]
     if twins:
-        known("split with twins", split, templates.WITH_TWINS)
-        pairs = _with_twins(language, split, n // 2 + n % 2, problem_seed)
-        asked_of = [couple for pair in pairs for couple in (pair, pair[::-1])][:n]
+        drawn = language, split, (n + 1) // 2, problem_seed
+        both = zip(templates.problems(*drawn), templates.twins(*drawn), strict=True)
+        asked_of = [pair for one, other in both for pair in ((one, other), (other, one))][:n]
     else:
         asked_of = _with_twins(language, split, n, problem_seed)
     items = tuple(itertools.starmap(_template_item, asked_of))

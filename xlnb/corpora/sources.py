@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class Corpus:
     source: str
     counts: Mapping[str, int]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 of the examples in their order."""
         return fingerprint(self.examples)

@@ -8,8 +8,20 @@ from typing import Any
 
 from xlnb.errors import known
 from xlnb.evaluation.asking import Evaluation
-from xlnb.evaluation.readings import CALIBRATED, LIKELIHOODS, NLL, SHOTS_READINGS, VALIDATED, WITHOUT_ANSWERS
-from xlnb.methods import LANGUAGE, MATH, METHODS, ORACLE_BUDGETS, PLACEBO
+from xlnb.evaluation.readings import (
+    CALIBRATED,
+    EXACT_MATCH,
+    EXPRESSION,
+    EXPRESSION_NLL,
+    LIKELIHOODS,
+    NLL,
+    PRIMARY,
+    SHOTS_READINGS,
+    TWINS,
+    VALIDATED,
+    WITHOUT_ANSWERS,
+)
+from xlnb.methods import FORMAT_CONTROL, LANGUAGE, MATH, METHODS, ORACLE, ORACLE_BUDGETS, PLACEBO
 from xlnb.studies.profiles import Profile
 from xlnb.weights.partitions import COMPLEMENT
 
@@ -54,6 +66,11 @@ class Experiment:
     costs: bool = False  # whether the time that groups of readings take is measured, too
 
 
+def experts_of(ask: Ask) -> tuple[str, ...]:
+    """Return the experts that the methods of an ask are made of."""
+    return tuple(dict.fromkeys(expert for slug in ask.methods for expert in METHODS[slug].experts))
+
+
 def _development(**changes: Any) -> dict[str, Any]:
     return {"split": "development", "problems": "development", **changes}
 
@@ -95,10 +112,41 @@ VALIDATION = Ask(
     changes={"split": "development", "generated": "development", "readings": VALIDATED},
 )
 
+# The paper's comparison. Every method has the same problems, each beside its twin, in the language and in English.
+MODULAR = (SWAP, "frozen-experts", "simultaneous", "train-then-revert", "freeze-then-train")
+BASELINES = (
+    "data-mixing",
+    "data-mixing-half",
+    "math-last",
+    "language-last",
+    "soup",
+    "task-arithmetic",
+    "ties",
+    "dare",
+    "slerp",
+)
+EVERY_METHOD = (*SINGLE_EXPERTS, *BASELINES, *MODULAR, FORMAT_CONTROL, ORACLE)
+MAIN_METHODS = (*SINGLE_EXPERTS, "data-mixing", "soup", SWAP, "frozen-experts", "simultaneous")
+_COMPARED = {
+    "problems": "compared", "twins": True, "generated": 0, "readings": (PRIMARY, *TWINS, NLL, EXPRESSION_NLL),
+}  # fmt: skip
+COMPARISON = Ask(EVERY_METHOD, changes=_COMPARED)
+COMPARISON_CONTROLS = Ask((SWAP,), (COMPLEMENT, "half and half", *RANDOM_CONTROLS), (TARGET,), _COMPARED)
+ANSWERS = Ask(
+    MAIN_METHODS,
+    languages=(TARGET,),
+    changes={"problems": "told", "generated": "told", "readings": (EXPRESSION, EXACT_MATCH)},
+)
+MAIN_COMPARISON = Ask((*MAIN_METHODS, "train-then-revert", "freeze-then-train"), ("C",), (TARGET,), _COMPARED)
+OTHER_PARTITIONS = Ask(MODULAR, ("A", "B", "half and half"), (TARGET,), _COMPARED)
+
 EXPERIMENTS: dict[str, Experiment] = {
     "first-swap": Experiment((FIRST_SWAP, EVERY_READING, KNOWLEDGE, *BY_SHOTS), (MATH, LANGUAGE)),
     SWAP: Experiment((SWEEP, CONTROLS, IN_ENGLISH), (MATH, LANGUAGE)),
     MEASURING: Experiment((VALIDATION,), (PLACEBO, *ORACLE_BUDGETS), costs=True),
+    "methods": Experiment((COMPARISON, COMPARISON_CONTROLS, ANSWERS), experts_of(COMPARISON)),
+    "main-methods": Experiment((MAIN_COMPARISON,), experts_of(MAIN_COMPARISON)),
+    "partitions": Experiment((OTHER_PARTITIONS,), (MATH, LANGUAGE)),
 }
 
 

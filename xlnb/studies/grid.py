@@ -1,16 +1,34 @@
-"""The grid of an experiment: which of its cells and experts are made, committed or missing."""
+"""The grid: which cells and experts of an experiment are missing, in which processes they are made, and how long that takes.
+
+Snakemake runs the processes (notebooks/Snakefile): each trains an expert and scores what it alone is read by, or scores what is
+merged of experts that others train.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import subprocess
+import sys
+import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import Any
 
-from xlnb.studies.experiments import Experiment
-
-if TYPE_CHECKING:
-    from xlnb.studies.study import Study
+from xlnb import artifacts
+from xlnb.errors import RequestError, WorkError
+from xlnb.evaluation.readings import COST_GROUPS, READINGS
+from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, ORACLE
+from xlnb.paths import snakefile
+from xlnb.studies.cells import Cell
+from xlnb.studies.experiments import Experiment, named_experiment
+from xlnb.studies.outcomes import load_costs, select
+from xlnb.studies.profiles import named_profile
+from xlnb.studies.study import Study
 
 
 def survey(studies: Sequence[Study], experiment: Experiment) -> dict[Path, str]:
@@ -21,11 +39,16 @@ def survey(studies: Sequence[Study], experiment: Experiment) -> dict[Path, str]:
     cells: dict[Path, str] = {}
     experts: dict[Path, str] = {}
     for study in studies:
-        for cell in (cell for ask in experiment.asks for cell in study.cells(ask)):
-            cells[cell.path] = study.state(cell)
-            if cells[cell.path] == "missing":
-                experts |= {folder: "made" if folder.is_dir() else "missing" for folder in cell.needs}
+        for cell in _cells(study, experiment):
+            if cell.path not in cells:
+                cells[cell.path] = study.state(cell)
+                if cells[cell.path] == "missing":
+                    experts |= {folder: "made" if folder.is_dir() else "missing" for folder in cell.needs}
     return cells | experts
+
+
+def _cells(study: Study, experiment: Experiment) -> list[Cell]:
+    return [cell for ask in experiment.asks for cell in study.cells(ask)]
 
 
 def survey_text(studies: Sequence[Study], experiment: Experiment) -> str:
@@ -43,3 +66,217 @@ def survey_text(studies: Sequence[Study], experiment: Experiment) -> str:
         )
     root = studies[0].folder
     return "\n".join([*head, *(f"{state:9} {path.relative_to(root)}" for path, state in found.items())])
+
+
+@dataclass
+class Job:
+    """What one process makes: an expert where it is missing, and all missing cells that need the same experts."""
+
+    study: Study
+    needs: tuple[Path, ...]  # experts' folders that must be there first
+    expert: tuple[str, str] | None = None  # which is trained, under which partition
+    cells: list[Cell] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Where and what, as its log is named."""
+        if self.expert:
+            folder = self.study.expert_folder(*self.expert)
+            return str(folder.relative_to(self.study.folder)).replace("/experts/", "/")
+        place = self.study.place(METHODS[self.cells[0].method].experts).relative_to(self.study.folder)
+        return f"{place}/{'+'.join(folder.name for folder in self.needs) or 'base'}"
+
+    @property
+    def makes(self) -> list[Path]:
+        """The expert's folder and the cells' files."""
+        trained = [self.study.expert_folder(*self.expert)] if self.expert else []
+        return [*trained, *(cell.path for cell in self.cells)]
+
+
+def jobs(studies: Sequence[Study], experiment: Experiment) -> list[Job]:
+    """Return the processes that make what is missing, study by study, experts before what is made of them."""
+    training: dict[Path, Job] = {}
+    merging: dict[tuple[Path, ...], Job] = {}
+    seen: set[Path] = set()
+    for study in studies:
+        for cell in _cells(study, experiment):
+            if cell.path in seen or study.state(cell) != "missing":
+                continue
+            seen.add(cell.path)
+            for slug in METHODS[cell.method].experts:
+                _train(training, study, slug, cell.partition)
+            if len(cell.needs) == 1 and cell.needs[0] in training:
+                training[cell.needs[0]].cells.append(cell)
+            else:
+                merging.setdefault(cell.needs, Job(study, cell.needs)).cells.append(cell)
+    place = {id(study): i for i, study in enumerate(studies)}
+    return sorted([*training.values(), *merging.values()], key=lambda job: place[id(job.study)])
+
+
+def _train(training: dict[Path, Job], study: Study, slug: str, partition: str) -> None:
+    """Enter the training of an expert, and of what it goes on from, where they are missing."""
+    folder = study.expert_folder(slug, partition)
+    if folder in training or folder.is_dir():
+        return
+    start = EXPERTS[slug].start
+    if start:
+        _train(training, study, start, partition)
+    needs = (study.expert_folder(start, partition),) if start else ()
+    training[folder] = Job(study, needs, (slug, partition))
+
+
+def work(job: Job, told: Any = None) -> None:
+    """Do a job: what fails is told with its traceback and does not keep the other cells from being made."""
+    told, failed = told or sys.stderr, []
+    if job.expert:
+        job.study.expert(*job.expert)
+    for cell in job.cells:
+        try:
+            job.study.make(cell)
+        except Exception:  # whatever it is, it is this cell's alone
+            failed.append(cell.path.stem)
+            print(f"{cell.path.stem} failed:\n{traceback.format_exc()}", file=told, flush=True)
+    if failed:
+        raise WorkError(f"{len(failed)} of {len(job.cells)} cells failed: {', '.join(failed)}.")
+
+
+_OF_STUDY = ("language", "seed", "math_data", "language_data", "paradigm", "vocabulary", "device", "dtype")
+
+
+def listed(found: Sequence[Job], experiment: str, logs: Path) -> list[dict[str, Any]]:
+    """Return jobs as JSON has them: what Snakemake and the process that does one must know."""
+    return [
+        {
+            "name": job.name,
+            "profile": job.study.profile.name,
+            "study": {name: getattr(job.study, name) for name in _OF_STUDY},
+            "experiment": experiment,
+            "expert": job.expert,
+            "needs": [str(path) for path in job.needs],
+            "makes": [str(path) for path in job.makes],
+            "log": str(logs / f"{job.name}.log"),
+        }
+        for job in found
+    ]
+
+
+def job_of(told: Mapping[str, Any]) -> Job:
+    """Return a job that was listed."""
+    named = dict(told["study"], vocabulary=tuple(told["study"]["vocabulary"]))
+    study, makes = Study(named_profile(told["profile"]), **named), set(told["makes"])
+    cells = [cell for cell in _cells(study, named_experiment(told["experiment"])) if str(cell.path) in makes]
+    return Job(study, tuple(map(Path, told["needs"])), told["expert"] and tuple(told["expert"]), cells)
+
+
+def run(found: Sequence[Job], experiment: str, folder: Path, at_once: int = 1, more: Sequence[str] = ()) -> list[str]:
+    """Run jobs by Snakemake, so many at once, and return for each that failed its name and the end of its log.
+
+    ``more`` are arguments of Snakemake's own (a profile of a cluster, say). What jobs need and make is written to
+    ``folder``/jobs.json, logs lie beside it. One grid at a time runs in a folder.
+    """
+    try:
+        import snakemake  # noqa: F401
+    except ImportError:
+        raise RequestError("The grid runs by Snakemake: install it with `pip install 'xlnb[grid]'`.") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = listed(found, experiment, folder / "logs")
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
+        except OSError:
+            raise WorkError(f"Another grid is running in {folder}: wait for it, or stop it.") from None
+        artifacts.write_json(folder / "jobs.json", everything)
+        threads = max(1, (os.cpu_count() or 1) // at_once)
+        asked = [
+            *("--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(at_once)),
+            # Files are whole or not there, and what is there was not asked for: nothing is to be made again or removed.
+            *("--rerun-triggers", "mtime", "--keep-going", "--keep-incomplete", "--ignore-incomplete", "--nolock"),
+            *("--scheduler", "greedy", "--quiet", "all", *more),
+        ]
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        subprocess.run([sys.executable, "-m", "snakemake", *asked], env=environment, check=False)
+    return [_told(one) for one in everything if not all(Path(path).exists() for path in one["makes"])]
+
+
+def _told(job: Mapping[str, Any], lines: int = 12) -> str:
+    log = Path(job["log"])
+    end = log.read_text(errors="replace").splitlines()[-lines:] if log.is_file() else ["It was not started."]
+    return "\n".join([f"{job['name']} is not done ({log}):", *(f"    {line}" for line in end)])
+
+
+# --- how long it takes -------------------------------------------------------------------------------------
+
+
+def plan_text(found: Sequence[Job]) -> str:
+    """Return how many trainings and cells are missing, and how many hours they take one after the other on two cores."""
+    trainings, cells = sum(bool(job.expert) for job in found), sum(len(job.cells) for job in found)
+    counted = f"{trainings} trainings and {cells} cells are missing, in {len(found)} processes"
+    if not found:
+        return "Nothing is missing."
+    with suppress(RequestError):
+        paces = Paces(found[0].study)
+        hours = [sum(map(price, found)) / 3600 for price in (paces.training, paces.cells)]
+        return f"{counted}: about {hours[0]:.1f} + {hours[1]:.1f} hours at the pace of what was measured on two cores."
+    return f"{counted}; how long that takes was not measured for the profile {found[0].study.profile.name}."
+
+
+class Paces:
+    """Seconds of trainings and cells of a profile, by committed measurements, and of cells by those that were made here.
+
+    Raises RequestError where none are committed.
+    """
+
+    def __init__(self, study: Study):
+        import pandas as pd
+
+        from xlnb.studies.search import committed_search
+
+        profile = study.profile.name
+        tables = [pd.read_parquet(file) for file in sorted(study.results.glob("*/training.parquet"))]
+        if not tables:
+            raise RequestError(f"No committed training in {study.results}.")
+        trained = select(pd.concat(tables), profile=profile)
+        self._tokens = trained.groupby(["expert", "language"])["tokens"].mean()
+        self._costs = load_costs(study.results, profile=profile).groupby("readings")[["seconds", "problems"]].mean()
+        tried = committed_search(study.results).drop_duplicates(["expert", "language", "data", "steps", "rate", "seed"])
+        if trained.empty or self._costs.empty:
+            raise RequestError(f"Nothing was measured of the profile {profile}.")
+        self._pace = float(tried["seconds_of_training"].sum() / tried["tokens"].sum())
+        self._made: dict[str, float] = {}
+
+    def training(self, job: Job) -> float:
+        """Return the seconds of a job's training, by the tokens of a step."""
+        if not job.expert:
+            return 0.0
+        steps = job.study.training(job.expert[0]).steps
+        like = {"math": MATH, "language": LANGUAGE}
+        kinds = [like.get(stream.source, ORACLE) for stream in EXPERTS[job.expert[0]].streams]
+        return sum(steps * self._step(kind, job.study.language) for kind in kinds) * self._pace
+
+    def _step(self, kind: str, language: str) -> float:
+        mine = self._tokens[kind]
+        return float(mine[language] if language in mine else mine.mean())
+
+    def cells(self, job: Job) -> float:
+        """Return the seconds of a job's cells."""
+        return sum(self._made_alike(cell) or self._by_readings(cell) for cell in job.cells)
+
+    def _made_alike(self, cell: Cell) -> float:
+        """Return the median of the cells beside this one that were asked the same; 0 where there are none."""
+        if cell.asked not in self._made:
+            beside = sorted(cell.path.parent.glob(f"*--{cell.test_language}--*.json"))
+            told = [artifacts.read_json(file) for file in beside]
+            alike = [one["seconds"] for one in told if artifacts.digest(one["spec"]["asked"])[:16] == cell.asked]
+            self._made[cell.asked] = median(alike) if alike else 0.0
+        return self._made[cell.asked]
+
+    def _by_readings(self, cell: Cell) -> float:
+        """Return the sum over both kinds of readings: by likelihood, which share their texts, those that cost most."""
+        kinds: dict[bool, list[float]] = {False: [0.0], True: [0.0]}
+        for group, readings in COST_GROUPS.items():
+            if set(readings) & set(cell.readings) and group in self._costs.index:
+                generates = READINGS[readings[0]].generates
+                cost = self._costs.loc[group]
+                n = cell.evaluation.generated if generates else cell.evaluation.problems
+                kinds[generates].append(float(cost["seconds"] / cost["problems"] * n))
+        return sum(map(max, kinds.values()))

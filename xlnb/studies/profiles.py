@@ -30,6 +30,8 @@ class Profile:
     development: int  # problems of the development split on which models are tried out
     answered: int  # of these, the first so many are answered where the base is tried out
     searched: int  # development problems on which training budgets are compared
+    compared: int  # scored problems, half of them the others' twins, by which all methods are compared
+    told: int  # scored problems that the main methods answer in words
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -43,10 +45,12 @@ PROFILES = {
         checkpoint=lambda: miniature(runs_folder() / "smoke" / "gemma3-miniature" / "checkpoint"),
         examples=8, training=Training(steps=3, batch_size=2, rank=4, max_length=2048, checkpoint_every=1),
         evaluation=Evaluation(problems=6, generated=3, max_new_tokens=8, batch_size=4), development=4, answered=2, searched=6,
+        compared=4, told=2,
     ),
     "pocket": Profile(
         "pocket", "gemma-3-270m", depth=18, languages=("sw", "bn", "te"), trimmed=True, checkpoint=pocket_checkpoint,
         examples=720, training=Training(), evaluation=Evaluation(), development=96, answered=48, searched=96,
+        compared=250, told=100,
     ),
 }  # fmt: skip
 

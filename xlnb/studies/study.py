@@ -305,6 +305,10 @@ class Study:
         """Return the committed rows of a cell by reading."""
         return committed_rows(self.results, self._committed_as(cell)) if self.committed else {}
 
+    def make(self, cell: Cell) -> None:
+        """Compute what is missing of a cell, training first where an expert is missing."""
+        self._rows(cell)
+
     def _rows(self, cell: Cell) -> pd.DataFrame:
         import pandas as pd
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from xlnb import artifacts
@@ -18,9 +19,14 @@ def vocabulary_spec(languages: Sequence[str]) -> dict[str, object] | None:
         return None
     each = [name for code in languages for name in (f"{code}.yaml", f"generic-{code}.yaml", f"prose-{code}.yaml")]
     names = ["frames.yaml", "english-frames.yaml", *(name for name in each if name in data_names())]
-    lines = [line for name in names for line in text_of(name).splitlines()]
+    return {"languages": list(languages), "words": _digest_of_words(text_of, tuple(names))}
+
+
+@lru_cache(maxsize=16)  # a grid has dozens of studies of one vocabulary
+def _digest_of_words(read: Callable[[str], str], names: tuple[str, ...]) -> str:
+    lines = [line for name in names for line in read(name).splitlines()]
     words = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]  # comments have no tokens
-    return {"languages": list(languages), "words": artifacts.digest(words)[:16]}
+    return artifacts.digest(words)[:16]
 
 
 def kept_of(checkpoint: Path, languages: Sequence[str]) -> list[int] | None:

@@ -1,0 +1,241 @@
+"""The grid: what is missing becomes processes that depend on each other; what fails is told; what is killed goes on."""
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import yaml
+
+from xlnb import artifacts
+from xlnb.commands import cli
+from xlnb.errors import WorkError
+from xlnb.methods import EXPERTS, METHODS
+from xlnb.paths import snakefile
+from xlnb.studies import grid
+from xlnb.studies.experiments import Ask, Experiment, named_experiment
+from xlnb.studies.profiles import named_profile
+from xlnb.studies.study import Study
+
+pytestmark = pytest.mark.usefixtures("own_home")
+SMOKE = named_profile("smoke")
+METHODS_EXPERIMENT = named_experiment("methods")
+FEW = Experiment(
+    (Ask(("base", "layer-swapping"), languages=("sw",), changes={"generated": 0, "readings": ("nll",)}),), ()
+)
+
+
+def studies(languages=("sw",), seeds=(0,)):
+    return [Study(SMOKE, language, seed) for seed in seeds for language in languages]
+
+
+def make(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix:
+            pd.DataFrame({"metric": [*SMOKE.evaluation.readings, "twin-information", "twin-choice"]}).to_parquet(path)
+        else:
+            path.mkdir()
+
+
+# --- which processes there are ---------------------------------------------------------------------------
+
+
+def test_every_missing_cell_and_expert_is_made_once_and_after_what_it_needs(own_home):
+    both = studies(("sw", "bn"), (0, 1))
+    found = grid.jobs(both, METHODS_EXPERIMENT)
+    made = [path for job in found for path in job.makes]
+    assert len(made) == len(set(made))
+    surveyed = grid.survey(both, METHODS_EXPERIMENT)
+    assert set(made) >= {path for path, state in surveyed.items() if state == "missing"}
+    there = set()
+    for job in found:
+        assert set(job.needs) <= there
+        there |= {path for path in job.makes if not path.suffix}
+        assert {folder for cell in job.cells for folder in cell.needs} <= there
+    trained = [job.expert[0] for job in found if job.expert]
+    english = {"math-only", "frozen-math", "format-control"}
+    for slug in {slug for method in METHODS_EXPERIMENT.asks[0].methods for slug in METHODS[method].experts}:
+        assert trained.count(slug) == (2 if slug in english else 4), (
+            "an expert that saw but English serves all languages"
+        )
+
+
+def test_what_is_made_is_not_listed(own_home):
+    one = studies()
+    for job in grid.jobs(one, METHODS_EXPERIMENT):
+        make(*job.makes)
+    assert grid.jobs(one, METHODS_EXPERIMENT) == []
+    added = grid.jobs(studies(seeds=(0, 1)), METHODS_EXPERIMENT)
+    assert added
+    assert {job.study.seed for job in added} == {1}, "a seed that is added is all that is listed"
+    assert all("seed-1" in job.name for job in added), "the base is there"
+
+
+def test_an_expert_that_is_there_is_not_trained_for_a_new_cell(own_home):
+    (study,) = studies()
+    make(study.expert_folder("math-only"))
+    found = grid.jobs([study], FEW)
+    assert [job.expert[0] for job in found if job.expert] == ["language-only"]
+    (merges,) = [job for job in found if len(job.needs) == 2]
+    assert [cell.method for cell in merges.cells] == ["layer-swapping"]
+
+
+def test_where_an_expert_goes_on_from_is_trained_first(own_home):
+    asked = Experiment((Ask(("math-last",), languages=("sw",)),), ())
+    first, second = grid.jobs(studies(), asked)
+    assert (first.expert[0], second.expert[0]) == (EXPERTS["math-last"].start, "math-last")
+    assert second.needs == (first.makes[0],)
+
+
+def test_a_job_is_the_same_once_it_was_listed(own_home, tmp_path):
+    found = grid.jobs(studies(("te",), (3,)), METHODS_EXPERIMENT)
+    artifacts.write_json(tmp_path / "jobs.json", grid.listed(found, "methods", tmp_path))
+    for job, told in zip(found, artifacts.read_json(tmp_path / "jobs.json"), strict=True):
+        again = grid.job_of(told)
+        assert (again.name, again.makes, again.needs) == (job.name, job.makes, job.needs)
+
+
+# --- one process -----------------------------------------------------------------------------------------
+
+
+def test_a_cell_that_fails_is_told_and_keeps_no_other_from_being_made(own_home, monkeypatch):
+    (study,) = studies()
+    job = grid.jobs([study], METHODS_EXPERIMENT)[0]
+    bad, told, plain, made = job.cells[0], io.StringIO(), Study.make, []
+
+    def meddling(self, cell):
+        if cell.path == bad.path:
+            raise ZeroDivisionError("nothing to divide by")
+        made.append(cell.path)
+        plain(self, cell)
+
+    monkeypatch.setattr(Study, "make", meddling)
+    with pytest.raises(WorkError, match=f"1 of {len(job.cells)} cells failed: {bad.path.stem}"):
+        grid.work(job, told)
+    assert "Traceback" in told.getvalue()
+    assert "ZeroDivisionError: nothing to divide by" in told.getvalue()
+    assert made == [cell.path for cell in job.cells[1:]]
+    assert [path.exists() for path in job.makes] == [True, False, *[True] * (len(job.makes) - 2)]
+
+
+# --- by Snakemake ----------------------------------------------------------------------------------------
+
+ASKED = ("grid", "--profile", "smoke", "--experiment", "first-swap", "--languages", "sw", "--seeds", "0", "--jobs", "2")
+
+
+def outcomes(home):
+    files = sorted(home.rglob("outcomes/*.parquet"))
+    return {str(file.relative_to(home)): pd.read_parquet(file) for file in files}
+
+
+def times(home):
+    found = [*home.rglob("outcomes/*.parquet"), *home.rglob("experts/*/adapter_model.safetensors")]
+    return {str(file.relative_to(home)): file.stat().st_mtime_ns for file in found}
+
+
+def test_a_grid_that_is_killed_ten_times_goes_on_to_the_same(own_home, tmp_path):
+    whole = {**os.environ, "XLNB_HOME": str(tmp_path / "whole"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "xlnb", *ASKED]
+    subprocess.run(command, env=whole, check=True, capture_output=True, timeout=600)
+    killed, home = {**whole, "XLNB_HOME": str(own_home)}, own_home / "runs"
+    rng, before, deaths = random.Random(0), {}, 0
+    while deaths < 10:
+        process = subprocess.Popen(command, env=killed, start_new_session=True, stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(4, 16))
+        done = process.poll() is not None
+        if not done:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        after = times(home)
+        assert before.items() <= after.items(), "what was made stays as it was made"
+        before, deaths = after, deaths + 1
+        if done:
+            break
+    last = subprocess.run(command, env=killed, check=True, capture_output=True, text=True, timeout=600)
+    assert before.items() <= times(home).items()
+    found, expected = outcomes(home), outcomes(tmp_path / "whole" / "runs")
+    assert list(found) == list(expected)
+    for name, table in found.items():
+        pd.testing.assert_frame_equal(table, expected[name])
+    assert not list(home.rglob("*.partial-*")) or "missing" in last.stdout
+    again = subprocess.run(command, env=killed, check=True, capture_output=True, text=True, timeout=600)
+    assert again.stdout.strip() == "Nothing is missing."
+
+
+def test_a_process_that_fails_is_told_with_its_log_and_the_others_go_on(own_home):
+    (study,) = studies()
+    found = grid.jobs([study], named_experiment("main-methods"))[:3]
+    broken = found[0]
+    folder = broken.makes[0]
+    folder.parent.mkdir(parents=True)
+    folder.with_name(f"{folder.name}.checkpoint.pt").mkdir()  # where training writes what it goes on from
+    failed = grid.run(found, "main-methods", own_home / "runs" / "grid", at_once=2)
+    assert len(failed) == 1
+    assert failed[0].startswith(f"{broken.name} is not done")
+    assert "checkpoint.pt" in failed[0]
+    for job in found[1:]:
+        assert all(path.exists() for path in job.makes)
+
+
+def test_two_grids_in_one_folder(own_home):
+    folder = own_home / "grid"
+    folder.mkdir()
+    holding = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", holding, str(folder / "lock")], stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        with pytest.raises(WorkError, match="Another grid is running"):
+            grid.run(grid.jobs(studies(), FEW), "first-swap", folder)
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_arguments_behind_two_hyphens_are_snakemakes_own(own_home, monkeypatch, capfd):
+    seen = []
+    monkeypatch.setattr(grid.subprocess, "run", lambda command, **named: seen.append(command))
+    code = cli.exit_code([*ASKED, "--", "--profile", "notebooks/slurm"])
+    assert seen[0][-2:] == ["--profile", "notebooks/slurm"]
+    assert code == 1, "nothing was made"
+    assert "4 of 4 processes are not done" in capfd.readouterr().err
+
+
+def test_the_profile_for_slurm_is_one():
+    profile = yaml.safe_load((snakefile().parent / "slurm" / "config.yaml").read_text())
+    assert profile["executor"] == "slurm"
+    from snakemake_executor_plugin_slurm import Executor
+
+    assert Executor
+
+
+# --- how long it takes -----------------------------------------------------------------------------------
+
+
+def test_a_dry_run_counts_and_makes_nothing(own_home, capsys):
+    assert cli.exit_code([*ASKED, "--dry-run"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith("2 trainings and 23 cells are missing, in 4 processes")
+    assert sum(int(line.split()[0]) for line in lines) == 23
+    assert not (own_home / "runs" / "grid").exists()
+
+
+@pytest.mark.pocket
+def test_hours_are_those_of_what_was_measured(pocket_folder, monkeypatch, tmp_path):
+    monkeypatch.delenv("XLNB_HOME")
+    study = replace(Study(named_profile("pocket"), "sw", 0), folder=tmp_path)
+    paces = grid.Paces(study)
+    math, mixing = (grid.Job(study, (), (slug, "C")) for slug in ("math-only", "data-mixing"))
+    language = grid.Job(study, (), ("language-only", "C"))
+    assert paces.training(mixing) == pytest.approx(paces.training(math) + paces.training(language))
+    assert 60 < paces.training(math) < 1200
+    cells = study.cells(METHODS_EXPERIMENT.asks[0])
+    assert paces.cells(grid.Job(study, (), None, cells)) == pytest.approx(
+        sum(paces.cells(grid.Job(study, (), None, [cell])) for cell in cells)
+    )
