@@ -1,5 +1,6 @@
 """Families and claims: a contrast has one family and so one verdict, and a claim is decided by its own contrasts and one rule."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ import pytest
 from xlnb import methods
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
-from xlnb.stats import holm
+from xlnb.paths import project_root
+from xlnb.stats import crossed_interval, holm
 from xlnb.studies import claims
 from xlnb.studies.claims import (
     CLAIMS,
@@ -28,6 +30,7 @@ from xlnb.studies.comparisons import (
     ARMS,
     BASE,
     BETTER,
+    EVERY_LANGUAGE,
     NOT_SHOWN,
     UNJUDGED,
     WORSE,
@@ -37,7 +40,8 @@ from xlnb.studies.comparisons import (
     judged,
     verdicts_of,
 )
-from xlnb.studies.experiments import TARGET
+from xlnb.studies.experiments import TARGET, named_experiment
+from xlnb.studies.profiles import named_profile
 
 SWAP, MATH, SOUP = ("layer-swapping", "C"), ("math-only", ""), ("soup", "")
 FAMILY = Family("made-up", "Is it better?", ((SWAP, MATH), (SWAP, SOUP)), (TARGET, "en"))
@@ -211,3 +215,72 @@ def test_no_title_is_a_key(monkeypatch):
     pd.testing.assert_frame_equal(before, after)
     assert len(verdicts_of(after)) == len(after) == len(after.drop_duplicates(ARMS))
     assert decide(claims.SWAP_IS_BEST, after) == decide(claims.SWAP_IS_BEST, before)
+
+
+# --- over pairs of twins, and over languages --------------------------------------------------------------
+
+LANGUAGES = ("sw", "bn", "te")
+
+
+def compared(values, languages=LANGUAGES):
+    """Outcomes of methods by (seed, pair, twin, language), as an experiment has them."""
+    rows = [
+        {
+            "method": method, "partition": partition, "seed": seed, "language": language, "test_language": language,
+            "benchmark": "templates", "split": "scored", "shots": 2, "metric": PRIMARY,
+            "problem": f"scored-{pair:06d}{'-twin' if twin else ''}", "outcome": value,
+        }
+        for (method, partition), table in values.items()
+        for (seed, pair, twin, place), value in np.ndenumerate(table)
+        for language in languages[place : place + 1]
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_pairs_and_languages_are_averaged_not_counted():
+    rng = np.random.default_rng(0)
+    swap, math = rng.normal(1, 1, (5, 8, 2, 3)), rng.normal(0, 1, (5, 8, 2, 3))
+    family = replace(claims.PLAN, pairs=((SWAP, MATH),))
+    (row,) = judged(family, compared({SWAP: swap, MATH: math})).itertuples()
+    expected = crossed_interval((swap - math).mean(axis=(2, 3)))
+    assert (row.n, row.seeds) == (8, 5), "pairs, not problems; trainings, not trainings by languages"
+    assert (row.difference, row.low, row.high) == pytest.approx((expected.value, expected.low, expected.high))
+    assert row.language == row.test_language == EVERY_LANGUAGE
+    assert row.p == pytest.approx(expected.p)
+
+
+def test_the_base_stands_against_every_training():
+    base, math = np.zeros((1, 4, 2, 3)), np.ones((3, 4, 2, 3))
+    family = replace(claims.PLAN, pairs=((MATH, BASE),))
+    (row,) = judged(family, compared({BASE: base, MATH: math})).itertuples()
+    assert (row.difference, row.seeds, row.verdict) == (1, 3, BETTER)
+
+
+@pytest.mark.parametrize("lost", [{"language": "te", "problem": "scored-000002"}, {"problem": "scored-000001-twin"}])
+def test_an_average_over_less_than_all_is_refused(lost):
+    rows = compared({SWAP: np.ones((3, 4, 2, 3)), MATH: np.zeros((3, 4, 2, 3))})
+    gone = (rows["method"] == "math-only") & (rows["seed"] == 2)
+    for column, value in lost.items():
+        gone &= rows[column] == value
+    with pytest.raises(RequestError, match=r"math-only \(seed 2\) has . outcomes of scored-00000"):
+        judged(replace(claims.PLAN, pairs=((SWAP, MATH),)), rows[~gone])
+
+
+def test_the_plan_in_the_book_is_the_one_that_is_judged():
+    text = (project_root() / "book" / "plan.md").read_text()
+    rows = re.findall(r"^\| \d \| (.+?) − (.+?) \|", text, re.M)
+    titles = {
+        SOUP[0]: "soup",
+        MATH[0]: "math expert",
+        "train-then-revert": "train, then revert",
+        "simultaneous": "simultaneous fine-tuning",
+    }
+    named = lambda arm: titles.get(arm[0]) or methods.METHODS[arm[0]].title.lower()  # noqa: E731
+    assert [(a.lower(), b.lower()) for a, b in rows] == [(named(a), named(b)) for a, b in claims.PLAN.pairs]
+    compares = named_experiment("methods").asks[0]
+    assert f"{named_profile('pocket').compared} scored ones a language" in text
+    assert f"problem seed {compares.changes['problem_seed']}" in text
+    asked = {slug for pair in claims.PLAN.pairs for slug, _ in pair}
+    assert asked <= set(compares.methods)
+    for claim in claims.PLANNED.values():
+        assert {(claim.arm, rival) for rival in claim.rivals} <= set(claims.PLAN.pairs)

@@ -187,8 +187,10 @@ def test_a_process_that_fails_is_told_with_its_log_and_the_others_go_on(own_home
 def test_two_grids_in_one_folder(own_home):
     folder = own_home / "grid"
     folder.mkdir()
-    holding = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
-    other = subprocess.Popen([sys.executable, "-c", holding, str(folder / "lock")], stdout=subprocess.PIPE)
+    holding = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", holding, str(folder / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         other.stdout.readline()
         with pytest.raises(WorkError, match="Another grid is running"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, SHOTS_READINGS, VALIDATED
 from xlnb.methods import LANGUAGE, MATH, ORACLE, PLACEBO
-from xlnb.studies.comparisons import ARMS, BASE, BETTER, UNJUDGED, WORSE, Arm, Family
+from xlnb.studies.comparisons import ARMS, BASE, BETTER, EVERY_LANGUAGE, UNJUDGED, WORSE, Arm, Family, over_languages
 from xlnb.studies.experiments import SWAP, TARGET
 from xlnb.weights.partitions import COMPLEMENT
 
@@ -108,8 +108,19 @@ FORMAT = Family(
     metrics=VALIDATED,
     where=_DEVELOPMENT,
 )
+# The plan (book/plan.md): written before any of these models was scored.
+DATA_MIXING, FROZEN, SIMULTANEOUS = ("data-mixing", ""), ("frozen-experts", "C"), ("simultaneous", "C")
+REVERTED, FROZEN_MATH = ("train-then-revert", "C"), ("freeze-then-train", "C")
+PLAN = Family(
+    "plan",
+    "Do modular methods beat their baselines, and which of them is best?",
+    (*((SWAPPED, arm) for arm in (MATH_EXPERT, DATA_MIXING, SOUP, FROZEN, SIMULTANEOUS)), (REVERTED, FROZEN_MATH)),
+    (EVERY_LANGUAGE,),
+    arranged=over_languages,
+)
 FAMILIES = {
-    family.id: family for family in (GAINS, RIVALS, COST, LAYERS, COUNTS, KNOWLEDGE, SHOTS, GAP, VALIDATION, FORMAT)
+    family.id: family
+    for family in (GAINS, RIVALS, COST, LAYERS, COUNTS, KNOWLEDGE, SHOTS, GAP, VALIDATION, FORMAT, PLAN)
 }
 
 
@@ -129,6 +140,13 @@ class Claim:
 MERGING_HELPS = Claim("F2", "Is the swap better than the math expert alone?", SWAPPED, (MATH_EXPERT,), RIVALS)
 SWAP_IS_BEST = Claim("F3", "Is the swap better than other merges?", SWAPPED, (ADDITION, SOUP), RIVALS)
 CLAIMS = {claim.id: claim for claim in (MERGING_HELPS, SWAP_IS_BEST)}
+# The same and F4 over all languages, by the plan.
+PLANNED = {
+    "F2": Claim("F2", "Does the swap beat its baselines?", SWAPPED, (MATH_EXPERT, DATA_MIXING), PLAN),
+    "F3": Claim("F3", "Is the swap the best modular method?", SWAPPED, (SOUP, FROZEN, SIMULTANEOUS), PLAN),
+    "F4 swap": Claim("F4", "Is training whole and swapping better than freezing first?", SWAPPED, (FROZEN,), PLAN),
+    "F4 revert": Claim("F4", "Is reverting better than freezing?", REVERTED, (FROZEN_MATH,), PLAN),
+}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ UNJUDGED = "no verdict"  # of too few trainings
 TRAININGS = 3  # of each expert, at least, or nothing is said of how trainings differ
 ARMS = ["method_a", "partition_a", "method_b", "partition_b"]
 ASKED = ["language", "test_language", "benchmark", "split", "metric"]
+TWIN = "-twin"  # the end of a twin's name; the rest is that of the problem
+EVERY_LANGUAGE = "all languages"
 _COLUMNS = [*ARMS, *ASKED, "difference", "low", "high", "n", "seeds", "p"]
 
 
@@ -54,6 +56,38 @@ def arms_of(outcomes: pd.DataFrame) -> list[Arm]:
 def target_first(languages: pd.Series) -> list[str]:
     """Return the test languages of a column, English last."""
     return sorted(languages.unique(), key=lambda code: code == "en")
+
+
+def by_pairs(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return outcomes whose problems are pairs of twins: a problem and its twin have the same numbers, and are no two draws."""
+    return _averaged(outcomes, "problem", outcomes["problem"].str.removesuffix(TWIN))
+
+
+def over_languages(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the outcomes of pairs of twins in the target languages, averaged over these; their language is ``EVERY_LANGUAGE``.
+
+    Problems are the same in every language, and a seed's math expert, too: neither is counted thrice.
+    """
+    mine = outcomes[outcomes["test_language"] == outcomes["language"]]
+    one = _averaged(by_pairs(mine), "language", EVERY_LANGUAGE)
+    return one.assign(test_language=EVERY_LANGUAGE)
+
+
+def _averaged(outcomes: pd.DataFrame, column: str, named: Any) -> pd.DataFrame:
+    """Return the means of outcomes that are alike once a column is named anew; of each there must be as many."""
+    left = {column, "test_language"} if column == "language" else {column}
+    keys = [
+        name for name in ("method", "partition", "seed", "problem", *ASKED) if name in outcomes and name not in left
+    ]
+    grouped = outcomes.assign(**{column: named}).groupby([*keys, column], sort=False)["outcome"]
+    found = grouped.agg(["mean", "size"]).reset_index().rename(columns={"mean": "outcome"})
+    if found["size"].nunique() > 1:
+        few = found.loc[found["size"].idxmin()]
+        raise RequestError(
+            f"{few['method']} (seed {few['seed']}) has {few['size']} outcomes of {few['problem']} where others have "
+            f"{found['size'].max()}: an average needs all of them."
+        )
+    return found.drop(columns="size")
 
 
 def contrast(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language: str) -> Interval:
@@ -101,8 +135,8 @@ def judged(family: Family, outcomes: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     chosen = select(outcomes, **family.where)
-    (language,) = chosen["language"].unique()
     chosen = family.arranged(chosen) if family.arranged else chosen
+    (language,) = chosen["language"].unique()
     codes = [language if code == TARGET else code for code in family.languages]
     table = pd.concat([contrasts(chosen, family.pairs, code, family.metrics) for code in codes], ignore_index=True)
     table = table.assign(p=holm(list(table["p"])), family=family.id)
