@@ -2,15 +2,14 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from experts import Trio, leftovers
+from experts import Trio, leftovers, reconfigured, rewritten
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from xlnb import artifacts
@@ -23,34 +22,6 @@ from xlnb.weights.task_vectors import TaskVector
 from xlnb.weights.tensor_files import open_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def three(trios, tmp_path):
-    """A function that copies a trio of a family to where it may be changed."""
-
-    def make(family="llama"):
-        source, root = trios(family), tmp_path / "inputs"
-        for name in ("base", "math", "language"):
-            shutil.copytree(getattr(source, name), root / name)
-        return Trio(root / "base", root / "math", root / "language")
-
-    return make
-
-
-def reconfigured(folder, **changes):
-    """Change settings of a config.json; ... takes one out."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in config.items() if value is not ...}))
-
-
-def rewritten(folder, change):
-    """Change the tensors of a checkpoint, file by file."""
-    for path in folder.glob("*.safetensors"):
-        found = load_file(path)
-        change(found)
-        save_file(found, path, metadata={"format": "pt"})
 
 
 def swap(three, out, **options):

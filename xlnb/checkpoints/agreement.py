@@ -5,17 +5,16 @@ Each check says the first thing that differs, with both folders, before anything
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import OWNERS, SIDES, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD, outside_block
 from xlnb.weights.tensor_files import FLOATS, Checkpoint, same_bytes, sample
+from xlnb.weights.vocabularies import check_vocabularies
 
 if TYPE_CHECKING:
     from xlnb.checkpoints.recipes import Expert
@@ -62,7 +61,7 @@ def check_agreement(
                 f"{both}: {name!r} is stored as {stored.dtype} and {twin.dtype}. Say with --dtype what to write: "
                 f"{', '.join(dtypes)}."
             )
-    _check_vocabulary(first, second)
+    check_vocabularies(one, other, both)
     _check_related(one, other, both)
 
 
@@ -165,42 +164,6 @@ def _differs(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> boo
     if isinstance(a, dict) and isinstance(b, dict):
         return any(_differs(a, b, key) for key in a)
     return bool(a != b)
-
-
-def _check_vocabulary(one: Expert, other: Expert) -> None:
-    for name in ("tokenizer.json", "tokenizer.model", "vocab.json"):
-        a, b = (expert.checkpoint.folder / name for expert in (one, other))
-        if a.is_file() and b.is_file() and not _same_tokens(a, b):
-            raise RequestError(
-                f"{one.role} and {other.role} have different vocabularies: {a} and {b} do not list the same tokens. Experts of "
-                "one base share its vocabulary."
-            )
-
-
-def _same_tokens(a: Path, b: Path) -> bool:
-    """Say whether two tokenizer files list the same tokens; they are parsed only where their bytes differ.
-
-    Training sets truncation and padding, which stand before the tokens of a tokenizer.json.
-    """
-    with open(a, "rb") as x, open(b, "rb") as y:
-        if a.name == "tokenizer.json":
-            for file in (x, y):
-                file.seek(max(0, file.read(1 << 16).find(b'"added_tokens"')))
-        while (block := x.read(1 << 20)) == y.read(1 << 20):
-            if not block:
-                return True
-    return a.name != "tokenizer.model" and _tokens(a) == _tokens(b)
-
-
-def _tokens(path: Path) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if path.name == "vocab.json":
-            return content
-        added = {(token["id"], token["content"]) for token in content.get("added_tokens") or []}
-        return content["model"]["vocab"], added
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RequestError(f"{path} is no tokenizer: {error}.") from error
 
 
 def _check_related(one: Checkpoint, other: Checkpoint, both: str) -> None:

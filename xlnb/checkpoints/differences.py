@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.checkpoints.agreement import check_whole
-from xlnb.checkpoints.recipes import Expert, Source
+from xlnb.checkpoints.recipes import Expert, Source, seen_alike
 from xlnb.errors import RequestError
 from xlnb.weights.adapters import Adapter
 from xlnb.weights.partitions import Choice, Partition
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Sites, locate_all
-from xlnb.weights.tensor_files import FLOATS, open_checkpoint
+from xlnb.weights.tensor_files import FLOATS, Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,8 +100,10 @@ def diff(
     """
     import pandas as pd
 
-    experts = [Expert(role, open_checkpoint(folder)) for role, folder in (("a", a), ("b", b))]
-    pairs = list(_pairs(experts, Expert("base", open_checkpoint(base)) if base else None))
+    folders = {"a": a, "b": b} | ({"base": base} if base else {})
+    everyone, left_out = _opened({role: open_checkpoint(folder) for role, folder in folders.items()})
+    experts = everyone[:2]
+    pairs = list(_pairs(experts, everyone[2] if base else None))
     sites = _located(experts, [name for name, *_ in pairs])
     shares = Choice(partition).on(sites.depth) if partition is not None else None
     sums: dict[tuple[int | None, str], list[float]] = defaultdict(lambda: [0.0] * 4)
@@ -124,7 +126,18 @@ def diff(
             found = owned[layer, block]
             told["math"] = sum(found) / len(found) if found else None
         rows.append(told)
-    return Differences(f"{b} against {a}: relative change and cosine", pd.DataFrame(rows))
+    title = "\n".join([f"{b} against {a}: relative change and cosine", *left_out])
+    return Differences(title, pd.DataFrame(rows))
+
+
+def _opened(found: Mapping[str, Checkpoint]) -> tuple[list[Expert], list[str]]:
+    """Return who is compared, full checkpoints as if saved alike, and what was left out of them, in words."""
+    everyone = {role: Expert(role, checkpoint) for role, checkpoint in found.items()}
+    full = [one for one in everyone.values() if one.adapter is None]
+    for one in full:
+        check_whole(one, located=False)
+    alike, left_out = seen_alike(full)
+    return list((everyone | {one.role: one for one in alike}).values()), left_out
 
 
 def _order(entry: tuple[tuple[int | None, str], Any]) -> tuple[bool, int, int]:
@@ -139,9 +152,6 @@ def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, An
     """Yield each parameter that both have: its name, how to read it of either chunk by chunk, and how many numbers it has."""
     from xlnb.checkpoints.streaming import _chunks, values
 
-    for one in [*experts, *([base] if base else [])]:
-        if one.adapter is None:
-            check_whole(one, located=False)
     adapters = [expert.adapter for expert in experts if expert.adapter]
     if len(adapters) == 2 and base is None:
         yield from _pairs_of_updates(*adapters)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from xlnb.weights.adapters import Adapter, open_adapter
 from xlnb.weights.kernels import Options
 from xlnb.weights.tensor_files import Checkpoint, Stored
+from xlnb.weights.vocabularies import in_common
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,9 @@ class Expert:
 
     def __str__(self) -> str:
         return f"{self.role} ({self.checkpoint.folder})"
+
+
+def seen_alike(full: Sequence[Expert]) -> tuple[list[Expert], list[str]]:
+    """Return full checkpoints as :func:`~xlnb.weights.vocabularies.in_common` sees them, and what was left out, in words."""
+    found, left_out = in_common([one.checkpoint for one in full])
+    return [replace(one, checkpoint=checkpoint) for one, checkpoint in zip(full, found, strict=True)], left_out

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xlnb.checkpoints.agreement import check_agreement, check_whole
-from xlnb.checkpoints.recipes import Expert
+from xlnb.checkpoints.recipes import Expert, seen_alike
 from xlnb.errors import RequestError
 from xlnb.weights.adapters import Adapter
 from xlnb.weights.kernels import Merge
@@ -35,6 +35,7 @@ class Job:
     out: Path
     started: float
     trust_configs: bool = False
+    left_out: tuple[str, ...] = ()  # of the inputs, in words
 
     @property
     def everyone(self) -> dict[str, Expert]:
@@ -82,17 +83,22 @@ def _open(
         raise RequestError(f"{merge.slug} adds updates to the base: say --base.")
     adapters = [expert.adapter for expert in experts if expert.adapter]
     _check_base_names(adapters, same_base)
-    _check_shapes(low_rank, origin)
     full = [one for one in (origin, *experts) if one and one.adapter is None]
     for one in full:
         check_whole(one, merge.by_partition)
+    full, left_out = seen_alike(full)
+    seen = {one.role: one for one in full}
+    origin, experts = origin and seen["base"], tuple(seen.get(expert.role, expert) for expert in experts)
+    _check_shapes(low_rank, origin)
     for one, other in combinations(full, 2):
         check_agreement(one, other, () if dtype else DTYPES, trust_configs, merge.by_partition)
     # Where all parameters are merged alike nobody needs to know where they lie.
     sites = _sites(experts, full, stays) if merge.by_partition else Sites({}, 0, "")
     reference = full[0] if full and not stays else experts[0]
     stored = DTYPES.get(dtype or "")
-    return Job(merge, experts, origin, reference, sites, stored, stays, adapters, out, started, trust_configs)
+    return Job(
+        merge, experts, origin, reference, sites, stored, stays, adapters, out, started, trust_configs, tuple(left_out)
+    )
 
 
 def _check_spelling(path: Path) -> None:

@@ -11,6 +11,7 @@ from xlnb.weights.adapters import open_adapter
 from xlnb.weights.partitions import OWNERS, SIDES, Partition, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD, Site, locate_all, outside_block
 from xlnb.weights.tensor_files import FLOATS, open_checkpoint, same_bytes
+from xlnb.weights.vocabularies import in_common
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ class TaskVector(Mapping[str, "Tensor"]):
                 raise RequestError(
                     f"{one.folder} is quantized: its numbers are no weights. Give the unquantized checkpoint."
                 )
-        after, before = (one.tensors for one in opened)
+        after, before = (one.tensors for one in in_common(opened)[0])
         other_shapes = {name for name in after.keys() & before.keys() if after[name].shape != before[name].shape}
         if differing := (after.keys() ^ before.keys()) | other_shapes:
             raise RequestError(

@@ -56,13 +56,21 @@ class Stored:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """A safetensors file: its tensors in the order of their bytes, and its header as it stands in the file."""
+    """A safetensors file: its tensors in the order of their bytes, and its header as it stands in the file.
+
+    Some of ``tensors`` may be left out, and rows at their ends: what is left is seen as the whole.
+    """
 
     path: Path
     tensors: dict[str, Stored]
     header: bytes  # length prefix and JSON
     metadata: dict[str, str]
-    stamp: tuple[int, ...] = ()  # what changes where the file is saved again: inode, size, time
+    stamp: tuple[int, int, int]  # what changes where the file is saved again: inode, size, time
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was left out, so that the header tells of ``tensors``."""
+        return len(self.header) + sum(stored.nbytes for stored in self.tensors.values()) == self.stamp[1]
 
     def is_as_it_was(self) -> bool:
         """Say whether the file is the one that was read, and has the same header still."""
@@ -73,7 +81,7 @@ class TensorFile:
             return False
 
 
-def _stamp(descriptor: int) -> tuple[int, ...]:
+def _stamp(descriptor: int) -> tuple[int, int, int]:
     told = os.fstat(descriptor)
     return told.st_ino, told.st_size, told.st_mtime_ns
 
