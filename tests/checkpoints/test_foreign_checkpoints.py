@@ -267,10 +267,12 @@ def test_a_merge_of_all_parameters_alike_locates_no_layer(three, tmp_path, metho
 
 def test_what_goes_with_the_weights(three, tmp_path):
     found = three()
-    for name in ("pytorch_model.bin.index.json", "qwen.tiktoken"):
+    for name in ("pytorch_model.bin.index.json", "qwen.tiktoken", "assets/deep/words.dict"):
+        (found.base / name).parent.mkdir(parents=True, exist_ok=True)
         (found.base / name).write_text("{}")
+    reconfigured(found.base, "tokenizer_config.json", vocab_file="assets/deep/words.dict")
     swap(found, tmp_path / "out")
-    assert (tmp_path / "out" / "qwen.tiktoken").is_file()
+    assert (tmp_path / "out" / "qwen.tiktoken").is_file() and (tmp_path / "out" / "assets/deep/words.dict").is_file()
     assert not (tmp_path / "out" / "pytorch_model.bin.index.json").exists(), "an index of files that are not there"
 
 

@@ -71,6 +71,9 @@ def merge(
     after TIES, DARE, SLERP, or with ``as_checkpoint``); all else needs the ``base`` as well. ``dtype`` is float32, bfloat16 or
     float16; as the inputs have it where nothing is said. ``same_base`` says that adapters whose configs name different bases
     have the same one, ``trust_configs`` that checkpoints whose configs mean different models are of one; the provenance has it.
+    Configuration, tokenizer, chat templates, licence and custom code are copied from one of the inputs, and what these name; no
+    weights of another format.
+
     Returns what was written. What does not fit is refused before anything is written; where a NaN or an overflow shows only while
     numbers are computed, or an input is saved again meanwhile, WorkError, and nothing is left behind. Source: the methods'
     papers; ours.

@@ -196,7 +196,7 @@ def _copy_companions(paths: Sequence[Path], source: Path, folder: Path, without:
     for path in paths:
         if path.name not in without:
             target = folder / path.relative_to(source)
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
 
 
