@@ -434,6 +434,7 @@ def test_a_cache_whose_entries_share_blobs(tmp_path):
 
 def test_a_folder_within_a_snapshot(tmp_path):
     revision = hub_download(tmp_path)
+    (revision / "checkpoints").mkdir()
     inner = single(revision / "checkpoints" / "step-100")
     (inner / "tokenizer.json").write_text("{}")
     linked(inner, lambda file: revision.parent.parent / "blobs" / blob_name(file))

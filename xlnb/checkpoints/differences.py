@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xlnb.checkpoints.agreement import check_whole
 from xlnb.checkpoints.recipes import Expert, Source, seen_alike
 from xlnb.errors import RequestError
-from xlnb.weights.adapters import Adapter
+from xlnb.weights.adapters import Adapter, Pair
 from xlnb.weights.partitions import Choice, Partition
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Sites, locate_all
 from xlnb.weights.tensor_files import FLOATS, Checkpoint, open_checkpoint
@@ -136,8 +136,7 @@ def _opened(found: Mapping[str, Checkpoint]) -> tuple[list[Expert], list[str]]:
     full = [one for one in everyone.values() if one.adapter is None]
     for one in full:
         check_whole(one, located=False)
-    alike, left_out = seen_alike(full)
-    return list((everyone | {one.role: one for one in alike}).values()), left_out
+    return seen_alike(list(everyone.values()), everyone.get("base") or next(iter(full), None))
 
 
 def _order(entry: tuple[tuple[int | None, str], Any]) -> tuple[bool, int, int]:
@@ -175,8 +174,6 @@ def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, An
 
 
 def _pairs_of_updates(first: Adapter, second: Adapter) -> Iterator[tuple[str, Any, Any, int]]:
-    from xlnb.weights.tensors import load
-
     shapes = first.shapes
     common = [name for name in shapes if name in second.shapes]
     if differing := [name for name in common if shapes[name] != second.shapes[name]]:
@@ -184,12 +181,11 @@ def _pairs_of_updates(first: Adapter, second: Adapter) -> Iterator[tuple[str, An
     if not common:
         raise RequestError("The adapters have no module in common.")
 
-    def update(adapter: Adapter, name: str) -> Chunks:
-        low, high = adapter.pairs[name]
-        yield adapter.scalings[name] * (load(high).float() @ load(low).float())
+    def update(pair: Pair) -> Chunks:
+        yield pair.update()
 
     for name in common:
-        mine, other = (partial(update, adapter, name) for adapter in (first, second))
+        mine, other = (partial(update, adapter.pairs[name]) for adapter in (first, second))
         yield name, mine, other, shapes[name][0] * shapes[name][1]
 
 

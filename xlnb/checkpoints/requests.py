@@ -14,9 +14,9 @@ from typing import Any
 from xlnb.checkpoints.agreement import check_agreement, check_whole
 from xlnb.checkpoints.recipes import Expert, seen_alike
 from xlnb.errors import RequestError
-from xlnb.weights.adapters import Adapter
+from xlnb.weights.adapters import Adapter, of_base, ties_head
 from xlnb.weights.kernels import Merge
-from xlnb.weights.sites import Sites, locate_all
+from xlnb.weights.sites import EMBEDDING, HEAD, Sites, locate_all, outside_block
 from xlnb.weights.tensor_files import DTYPES, open_checkpoint
 
 
@@ -86,10 +86,13 @@ def _open(
     full = [one for one in (origin, *experts) if one and one.adapter is None]
     for one in full:
         check_whole(one, merge.by_partition)
-    full, left_out = seen_alike(full)
-    seen = {one.role: one for one in full}
-    origin, experts = origin and seen["base"], tuple(seen.get(expert.role, expert) for expert in experts)
-    _check_shapes(low_rank, origin)
+    everyone, left_out = seen_alike([one for one in (origin, *experts) if one], origin)
+    if origin:
+        origin = everyone.pop(0)
+    experts = tuple(everyone)
+    full, low_rank = ([one for one in (origin, *experts) if one and bool(one.adapter) == has] for has in (False, True))
+    adapters = [expert.adapter for expert in low_rank if expert.adapter]
+    _check_shapes(low_rank, origin, stays)
     for one, other in combinations(full, 2):
         check_agreement(one, other, () if dtype else DTYPES, trust_configs, merge.by_partition)
     # Where all parameters are merged alike nobody needs to know where they lie.
@@ -135,7 +138,7 @@ def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
         )
 
 
-def _check_shapes(adapted: Sequence[Expert], base: Expert | None) -> None:
+def _check_shapes(adapted: Sequence[Expert], base: Expert | None, stays: bool) -> None:
     seen: dict[str, tuple[Expert, tuple[int, ...]]] = {}
     for expert in adapted:
         for name, shape in (expert.adapter.shapes if expert.adapter else {}).items():
@@ -145,11 +148,16 @@ def _check_shapes(adapted: Sequence[Expert], base: Expert | None) -> None:
                     f"{other} and {expert} adapt {name!r} of shapes {list(before)} and {list(shape)}: they are of different "
                     "models."
                 )
-            has = base.checkpoint.tensors.get(name) if base else None
+            has = of_base(base.checkpoint, name) if base else None
             if base and (has is None or has.shape != shape):
                 raise RequestError(
                     f"{expert} adapts {name!r} of shape {list(shape)}, but the base {base.checkpoint.folder} has "
                     + (f"it in shape {list(has.shape)}." if has else "no such parameter.")
+                )
+            if base and not stays and outside_block(name) in (EMBEDDING, HEAD) and ties_head(base.checkpoint):
+                raise RequestError(
+                    f"{expert} adapts {name!r}, and the base {base.checkpoint.folder} ties its head to the embedding: in a "
+                    "checkpoint the change would reach both. Merge adapters alone, which stay an adapter, or untie the base."
                 )
 
 

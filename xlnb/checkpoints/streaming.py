@@ -48,8 +48,7 @@ def values(source: Source, rows: Rows | None = None) -> Tensor:
     """Return what a source holds, in float32: a stored tensor, and a LoRA update on top of it where it has one."""
     held = load(source.stored, rows).float()
     if source.pair:
-        a, b = source.pair
-        held += source.scaling * (load(b, rows).float() @ load(a).float())
+        held += source.pair.update(rows)
     return held
 
 

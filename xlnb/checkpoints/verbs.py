@@ -267,4 +267,4 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
         f"The result is an adapter of rank {rank}, scaling 1, stored in {dtype}: a sum of updates is the concatenation of their "
         "pairs.",
     )
-    return Merged(job.out, told, 0, 2 * len(terms), nbytes, time.time() - job.started)
+    return Merged(job.out, (*told, *job.left_out), 0, 2 * len(terms), nbytes, time.time() - job.started)

@@ -44,23 +44,20 @@ class TaskVector(Mapping[str, "Tensor"]):
     def of_expert(cls, folder: str | Path, base: str | Path | None = None) -> TaskVector:
         """Return the task vector of an expert's folder: of an adapter, or of a full checkpoint, which needs its ``base``."""
         if open_checkpoint(folder).is_adapter:
-            return cls.from_adapter(folder)
+            return cls.from_adapter(folder, base)
         if base is None:
             raise RequestError(f"The expert {folder} is a full checkpoint: say which base it was trained from, too.")
         return cls.from_checkpoint(folder, base)
 
     @classmethod
-    def from_adapter(cls, folder: str | Path) -> TaskVector:
-        """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32."""
-        from xlnb.weights.tensors import load
+    def from_adapter(cls, folder: str | Path, base: str | Path | None = None) -> TaskVector:
+        """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32.
 
+        The ``base`` is needed where the adapter's file holds the base's embeddings or head as well, which must be the base's.
+        """
         adapter = open_adapter(folder)
-
-        def update(name: str) -> Callable[[], Tensor]:
-            a, b = adapter.pairs[name]
-            return lambda: adapter.scalings[name] * (load(b).float() @ load(a).float())
-
-        return cls({name: update(name) for name in adapter.pairs})
+        adapter.check_copies(open_checkpoint(base) if base and adapter.copies else None)
+        return cls({name: pair.update for name, pair in adapter.pairs.items()})
 
     @classmethod
     def from_checkpoint(cls, expert: str | Path, base: str | Path) -> TaskVector:

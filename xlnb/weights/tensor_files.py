@@ -13,7 +13,7 @@ import re
 import stat
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -100,6 +100,13 @@ class Checkpoint:
     def tensors(self) -> dict[str, Stored]:
         """All tensors by name."""
         return {name: stored for file in self.files for name, stored in file.tensors.items()}
+
+    def only(self, tensors: Mapping[str, Stored]) -> Checkpoint:
+        """Return the checkpoint with these of its tensors alone, each as it is given here."""
+        files = tuple(
+            replace(file, tensors={n: tensors[n] for n in file.tensors if n in tensors}) for file in self.files
+        )
+        return replace(self, files=files)
 
     @cached_property
     def sites(self) -> Sites:

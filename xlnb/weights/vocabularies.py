@@ -31,7 +31,7 @@ def in_common(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list
     found, notes = list(checkpoints), []
     for i, one in enumerate(checkpoints):
         if copied := _copied_head(one, [other for other in checkpoints if other is not one]):
-            found[i] = _only(one, {name: stored for name, stored in one.tensors.items() if name != copied})
+            found[i] = one.only({name: stored for name, stored in one.tensors.items() if name != copied})
             notes.append(f"{one.folder.name}: {copied} is left out, a copy of the embedding that it is tied to")
     smallest = min(found, key=lambda one: vocabulary_size(one.config), default=None)
     if smallest and _differ_in_rows_alone(found):
@@ -39,7 +39,8 @@ def in_common(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list
         for i, one in enumerate(found):
             if (rows := vocabulary_size(one.config)) > least:
                 _check_padding(one, smallest)
-                found[i] = _only(one, {name: _cut(one, name, least) for name in one.tensors}, least)
+                narrow = one.only({name: _cut(one, name, least) for name in one.tensors})
+                found[i] = replace(narrow, config=with_vocabulary_size(one.config, least))
                 surplus = f"the last {rows - least:,} of {rows:,} rows of the vocabulary"
                 notes.append(f"{one.folder.name}: {surplus} are cut off, which no token has")
     return found, notes
@@ -66,12 +67,6 @@ def with_vocabulary_size(config: Mapping[str, Any], size: int) -> dict[str, Any]
 def _language_setting(config: Mapping[str, Any], name: str) -> Any:
     text = config.get("text_config")
     return text[name] if isinstance(text, dict) and name in text else config.get(name)
-
-
-def _only(one: Checkpoint, tensors: Mapping[str, Stored], rows: int | None = None) -> Checkpoint:
-    """Return the checkpoint with these of its tensors alone, and a config of that many rows."""
-    files = tuple(replace(file, tensors={n: tensors[n] for n in file.tensors if n in tensors}) for file in one.files)
-    return replace(one, files=files, config=with_vocabulary_size(one.config, rows) if rows else one.config)
 
 
 def _copied_head(one: Checkpoint, others: Sequence[Checkpoint]) -> str | None:
