@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb.checkpoints.agreement import check_whole
 from xlnb.checkpoints.recipes import Expert, Source, seen_alike
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, typed
 from xlnb.weights.adapters import Adapter, Pair
 from xlnb.weights.partitions import Choice, Partition
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Sites, locate_all
@@ -85,6 +85,7 @@ def _owner(rows: pd.DataFrame) -> str:
     return " " + ", ".join(shares)
 
 
+@typed
 def diff(
     a: str | Path,
     b: str | Path,

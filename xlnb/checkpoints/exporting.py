@@ -11,7 +11,7 @@ import yaml
 
 from xlnb.checkpoints.agreement import check_agreement, check_whole, owner_outside
 from xlnb.checkpoints.recipes import Expert
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, typed
 from xlnb.weights.partitions import SIDES, Choice, Partition
 from xlnb.weights.tensor_files import DTYPE_NAMES, DTYPES, Checkpoint, open_checkpoint
 
@@ -33,6 +33,7 @@ _DROPS = {"PhiForCausalLM": _QK_NORMS, "StableLmForCausalLM": _QK_NORMS} | dict.
 _FFN_PARTS = ("mlp.", "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
+@typed
 def export_mergekit(
     math: str | Path,
     language: str | Path,

@@ -25,7 +25,7 @@ from xlnb.checkpoints.writing import (
     _write,
     _write_provenance,
 )
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, typed
 from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
 from xlnb.weights.partitions import OWNERS, SIDES, Choice, Partition, check_word
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from xlnb.checkpoints.requests import Job
 
 
+@typed
 def merge(
     method: str,
     out: str | Path,
@@ -80,8 +81,6 @@ def merge(
     """
     if method not in MERGES:
         raise RequestError(f"No merge {method!r}: choose one of {', '.join(MERGES)}.")
-    if isinstance(experts, str | Path):
-        raise RequestError(f"experts={str(experts)!r}: give a list of two or more folders.")
     asked, choice = MERGES[method], Choice(partition, bottom, top, transition)
     if asked.by_partition:
         if math is None or language is None or experts:
@@ -100,6 +99,7 @@ def merge(
     return _alike(job, options)
 
 
+@typed
 def revert(
     base: str | Path,
     expert: str | Path,

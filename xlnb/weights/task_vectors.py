@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, typed
 from xlnb.weights.adapters import open_adapter
 from xlnb.weights.partitions import OWNERS, SIDES, Partition, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD, Site, locate_all, outside_block
@@ -36,11 +36,13 @@ class TaskVector(Mapping[str, "Tensor"]):
         return self._sites
 
     @classmethod
+    @typed
     def of(cls, tensors: Mapping[str, Tensor]) -> TaskVector:
         """Return the task vector that holds ``tensors``, cast to float32."""
         return cls({name: tensor.float for name, tensor in tensors.items()})
 
     @classmethod
+    @typed
     def of_expert(cls, folder: str | Path, base: str | Path | None = None) -> TaskVector:
         """Return the task vector of an expert's folder: of an adapter, or of a full checkpoint, which needs its ``base``."""
         if open_checkpoint(folder).is_adapter:
@@ -50,6 +52,7 @@ class TaskVector(Mapping[str, "Tensor"]):
         return cls.from_checkpoint(folder, base)
 
     @classmethod
+    @typed
     def from_adapter(cls, folder: str | Path, base: str | Path | None = None) -> TaskVector:
         """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32.
 
@@ -60,6 +63,7 @@ class TaskVector(Mapping[str, "Tensor"]):
         return cls({name: pair.update for name, pair in adapter.pairs.items()})
 
     @classmethod
+    @typed
     def from_checkpoint(cls, expert: str | Path, base: str | Path) -> TaskVector:
         """Return the task vector of a fully fine-tuned checkpoint folder: expert minus base, in float32.
 
@@ -114,6 +118,7 @@ class TaskVector(Mapping[str, "Tensor"]):
 
     __rmul__ = __mul__
 
+    @typed
     def mask(self, partition: Partition, keep: str, embeddings: str = "base") -> TaskVector:
         """Return the part of the update on the share that ``keep`` (``math`` or ``language``) owns; all else is zero.
 
@@ -131,6 +136,7 @@ class TaskVector(Mapping[str, "Tensor"]):
                 thunks[name] = lambda name=name, share=share: share * self[name]  # type: ignore[misc]
         return TaskVector(thunks, {name: self.sites[name] for name in thunks})
 
+    @typed
     def at(self, layer: int | None = None, block: str | None = None, projection: str | None = None) -> TaskVector:
         """Return the part of the update at some sites: those of a layer, a block, a projection, or several of these.
 
