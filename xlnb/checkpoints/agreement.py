@@ -25,8 +25,12 @@ _RELATED = 0.5  # cosine of two models' weights; experts of one base have 0.9 an
 _FREE_SETTINGS = {"architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "torch_dtype", "auto_map",
                   "transformers_version", "use_cache", "max_position_embeddings", "unsloth_version", "unsloth_fixed",
                   "initializer_range", "output_router_logits", "router_aux_loss_coef", "attn_implementation",
-                  "output_attentions", "output_hidden_states", "return_dict", "id2label", "label2id", "problem_type"}  # fmt: skip
+                  "output_attentions", "output_hidden_states", "return_dict", "id2label", "label2id", "problem_type",
+                  "gradient_checkpointing", "neftune_noise_alpha", "torchscript", "tokenizer_class", "use_flash_attn",
+                  "keys_to_ignore_at_inference", "chunk_size_feed_forward", "temperature", "top_p", "top_k", "do_sample",
+                  "repetition_penalty", "max_length", "max_new_tokens", "num_beams"}  # fmt: skip
 _FREE = re.compile(r"^_|drop(?:out|_prob)|_pdrop$")
+_SAME = {"swish": "silu"}  # two names of one activation
 
 
 def check_agreement(
@@ -153,17 +157,22 @@ def _meaning(config: Mapping[str, Any]) -> dict[str, Any]:
         quiet.setLevel(level)
     if built.get("head_dim", "") is None and built.get("num_attention_heads"):
         built["head_dim"] = built.get("hidden_size", 0) // built["num_attention_heads"]
-    return _settings(built)
+    if built.get("use_sliding_window") is False:
+        built = {name: value for name, value in built.items() if name not in ("sliding_window", "max_window_layers")}
+    return _settings(
+        {name: _SAME.get(value, value) if isinstance(value, str) else value for name, value in built.items()}
+    )
 
 
 def _differs(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
-    """Say whether a setting has two values; one that is missing on one side is a default of another library version."""
+    """Say whether a setting has two values; one that is missing on one side is a default of another library version, and
+    null stands for false."""
     if name not in other:
         return False
     a, b = one[name], other[name]
     if isinstance(a, dict) and isinstance(b, dict):
         return any(_differs(a, b, key) for key in a)
-    return bool(a != b)
+    return bool(a != b) and not all(value is None or value is False for value in (a, b))
 
 
 def _check_related(one: Checkpoint, other: Checkpoint, both: str) -> None:

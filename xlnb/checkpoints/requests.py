@@ -93,6 +93,8 @@ def _open(
     full, low_rank = ([one for one in (origin, *experts) if one and bool(one.adapter) == has] for has in (False, True))
     adapters = [expert.adapter for expert in low_rank if expert.adapter]
     _check_shapes(low_rank, origin, stays)
+    for adapter in adapters:
+        adapter.check_numbers()
     for one, other in combinations(full, 2):
         check_agreement(one, other, () if dtype else DTYPES, trust_configs, merge.by_partition)
     # Where all parameters are merged alike nobody needs to know where they lie.
@@ -104,8 +106,13 @@ def _open(
     )
 
 
+_LONGEST = 220  # bytes of the output's name: while it is written it has some more, and file systems end at 255
+
+
 def _check_spelling(path: Path) -> None:
-    """Refuse a name that is no text: neither provenance nor messages could have it."""
+    """Refuse a name that is no text, which neither provenance nor messages could have, or none of a file."""
+    if "\0" in str(path):
+        raise RequestError(f"The path {str(path)!r} has a null character: no file can be called so.")
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -115,6 +122,8 @@ def _check_spelling(path: Path) -> None:
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
     if out.name in ("", ".."):
         raise RequestError(f"--out {out} is no name for a new folder: give one.")
+    if len(os.fsencode(out.name)) > _LONGEST:
+        raise RequestError(f"--out: the name {out.name[:40]}... is too long, give one of at most {_LONGEST} bytes.")
     real = Path(os.path.realpath(out))
     for folder in inputs:
         if real.is_relative_to(os.path.realpath(folder)):
@@ -126,6 +135,8 @@ def _check_out(out: Path, inputs: Sequence[Path]) -> None:
     above = next(parent for parent in out.absolute().parents if parent.exists() or parent.is_symlink())
     if not above.is_dir():
         raise RequestError(f"--out {out} cannot be made: {above} is not a folder.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise RequestError(f"--out {out} cannot be made: you may not write in {above}. Choose another place.")
 
 
 def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:

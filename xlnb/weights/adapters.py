@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, WorkError
 from xlnb.weights.sites import EMBEDDING, HEAD, outside_block
-from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, FLOATS, Checkpoint, Stored, open_checkpoint
+from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, FLOATS, Checkpoint, Stored, open_checkpoint, sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,6 +87,22 @@ class Adapter:
         """The shape of each parameter that is changed."""
         return {name: pair.shape for name, pair in self.pairs.items()}
 
+    def check_numbers(self) -> None:
+        """Refuse an adapter of NaN, or whose update is zero everywhere, as far as a sample of each factor shows."""
+        zero = True
+        for name, pair in self.pairs.items():
+            a, b = sample(pair.a), sample(pair.b)
+            if not all(map(isfinite, (*a, *b))):
+                raise RequestError(
+                    f"The adapter in {self.checkpoint.folder} has NaN or infinite numbers at {name!r}: its training diverged."
+                )
+            zero = zero and not (any(a) and any(b))
+        if zero:
+            raise RequestError(
+                f"The update of the adapter in {self.checkpoint.folder} is zero, as far as was looked: it was not trained, or "
+                "its weights were not saved."
+            )
+
     def check_copies(self, base: Checkpoint | None) -> None:
         """Refuse copies of the base's parameters that differ from the ``base``'s, in the copy's dtype: they were trained, too."""
         for name, copy in self.copies.items():
@@ -151,6 +167,11 @@ def open_adapter(folder: str | Path | Checkpoint) -> Adapter:
             module = name.removesuffix(end)
             rank, alpha = (_of_module(folder, module, which) for which in ("rank", "alpha"))
             b = folder.tensors.get(key.removesuffix(end) + _FACTORS[end])
+            if 0 in a.shape:
+                raise RequestError(
+                    f"The adapter in {folder.folder} has no numbers in {key} (shape {list(a.shape)}): DeepSpeed's ZeRO-3 leaves "
+                    "such files. Save the gathered weights."
+                )
             fits = b is not None and len(a.shape) == len(b.shape) == 2 and a.shape[0] == b.shape[1] == rank
             if b is None or not fits or not {a.dtype, b.dtype} <= FLOATS:
                 raise RequestError(f"The adapter in {folder.folder} has no fitting pair of rank {rank} for {key}.")
@@ -158,6 +179,10 @@ def open_adapter(folder: str | Path | Checkpoint) -> Adapter:
             pairs[f"{module}.weight"] = Pair(a, b, scaling, "embedding" in end)
     if len(pairs) * 2 + len(copies) != len(folder.tensors) or not pairs:
         raise RequestError(f"The adapter in {folder.folder} has factors without their partner, or none at all.")
+    if folder.config.get("ensure_weight_tying") and any(outside_block(name) for name in pairs):
+        raise _more_than_pairs(
+            folder, "it sets ensure_weight_tying, and its update of the embedding is one of the head as well"
+        )
     held = {stored for pair in pairs.values() for stored in (pair.a, pair.b)}
     return Adapter(folder.only({name: one for name, one in folder.tensors.items() if one in held}), pairs, copies)
 
@@ -170,7 +195,12 @@ def _is_copy(name: str) -> bool:
 def _of_module(checkpoint: Checkpoint, module: str, which: str) -> Any:
     """Return the rank or alpha of a module: its own where a pattern names it (as PEFT looks for it), else everybody's."""
     patterns = checkpoint.config.get(f"{which}_pattern") or {}
-    named = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), None)
+    try:
+        named = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), None)
+    except re.error as error:
+        raise RequestError(
+            f"{checkpoint.folder / ADAPTER_CONFIG} says {which}_pattern = {patterns!r}: one of its names is no pattern ({error})."
+        ) from error
     everybody = checkpoint.config["r" if which == "rank" else "lora_alpha"]
     return everybody if named is None else _positive(checkpoint, f"{which}_pattern[{named!r}]", patterns[named], which)
 
@@ -247,7 +277,13 @@ def combined(
                 at = mine.stop
         ends = list(_FACTORS.items())[pairs[name].turned]
         for end, factor in zip(ends, (a, b), strict=True):
-            tensors[_PREFIX + name.removesuffix(".weight") + end] = factor.to(getattr(torch, dtype))
+            stored = factor.to(getattr(torch, dtype))
+            if not bool(stored.isfinite().all()):
+                raise WorkError(
+                    f"The factors of {name!r} have NaN or infinite numbers in {dtype}: the training of an adapter diverged, or "
+                    "--dtype is too narrow for them."
+                )
+            tensors[_PREFIX + name.removesuffix(".weight") + end] = stored
     return tensors, rank
 
 

@@ -226,6 +226,8 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         )
     if (folder / ADAPTER).exists() or ((folder / ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()):
         config = _read_config(folder, ADAPTER_CONFIG)
+        if not os.path.lexists(folder / ADAPTER):
+            raise RequestError(f"{folder} holds no weights: it has no {ADAPTER}.{_other_weights(folder)}")
         return Checkpoint(folder, (read_tensor_file(_inside(folder, ADAPTER)),), config, is_adapter=True)
     config = _read_config(folder, "config.json")
     single, index = (folder / SINGLE).exists(), (folder / INDEX).exists()
@@ -236,12 +238,15 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     elif single:
         files = (read_tensor_file(_inside(folder, SINGLE)),)
     else:
-        others = sorted(
-            path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf", ".h5"}
-        )
-        hint = f" It has {others[0]}: load that and save_pretrained it as safetensors." if others else ""
-        raise RequestError(f"{folder} holds no weights: it has neither {SINGLE} nor {INDEX}.{hint}")
+        raise RequestError(f"{folder} holds no weights: it has neither {SINGLE} nor {INDEX}.{_other_weights(folder)}")
     return Checkpoint(folder, files, config, is_adapter=False)
+
+
+def _other_weights(folder: Path) -> str:
+    """Return a sentence about weights that lie there in another format, if any do."""
+    formats = {".bin", ".pt", ".pth", ".gguf", ".h5", ".safetensors"}
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in formats)
+    return f" It has {others[0]}: load that and save_pretrained it as safetensors." if others else ""
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
