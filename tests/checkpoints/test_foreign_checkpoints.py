@@ -14,8 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from xlnb import artifacts
 from xlnb.checkpoints import writing
+from xlnb.checkpoints.differences import diff
 from xlnb.checkpoints.requests import _picks_layers
 from xlnb.checkpoints.verbs import merge, revert
+from xlnb.commands.cli import exit_code
 from xlnb.errors import RequestError, WorkError
 from xlnb.weights.partitions import named_partition
 from xlnb.weights.task_vectors import TaskVector
@@ -502,14 +504,67 @@ def test_what_lies_about_for_a_day_goes(tmp_path):
     assert not old.exists() and new.is_dir()
 
 
-def test_a_merge_that_is_told_to_end_leaves_nothing(three, tmp_path):
+@pytest.mark.parametrize("told", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_merge_that_is_told_to_end_leaves_nothing(three, tmp_path, told):
     found = three()
     program = (
         "import os, signal, sys\nfrom xlnb.checkpoints import writing\nfrom xlnb.commands.cli import main\n"
-        "writing._copy_companions = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "writing._copy_companions = lambda *_: os.kill(os.getpid(), signal.TOLD)\n"
+        "main(['merge', 'layer-swapping', *sys.argv[1:]])"
+    )
+    arguments = ["--math", found.math, "--language", found.language, "--base", found.base, "--out", tmp_path / "out"]
+    ended = subprocess.run(
+        [sys.executable, "-c", program.replace("TOLD", told), *map(str, arguments)], capture_output=True, text=True
+    )
+    assert ended.returncode == 130 and "interrupted" in ended.stderr, ended.stderr
+    assert not leftovers(tmp_path) and not (tmp_path / "out").exists()
+
+
+def test_a_merge_whose_terminal_may_close_goes_on(three, tmp_path):
+    """As nohup starts it: with the signal ignored."""
+    found = three()
+    program = (
+        "import os, signal, sys\nfrom xlnb.checkpoints import writing\nfrom xlnb.commands.cli import main\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nplain = writing._copy_companions\n"
+        "writing._copy_companions = lambda *all: (os.kill(os.getpid(), signal.SIGHUP), plain(*all))\n"
         "main(['merge', 'layer-swapping', *sys.argv[1:]])"
     )
     arguments = ["--math", found.math, "--language", found.language, "--base", found.base, "--out", tmp_path / "out"]
     ended = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
-    assert ended.returncode == 130 and "interrupted" in ended.stderr, ended.stderr
-    assert not leftovers(tmp_path) and not (tmp_path / "out").exists()
+    assert ended.returncode == 0 and (tmp_path / "out" / "provenance.json").is_file(), ended.stderr
+
+
+def test_a_terminal_that_shows_ascii_alone(three):
+    found = three()
+    program = "import sys\nfrom xlnb.commands.cli import main\nmain(sys.argv[1:])"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "diff", found.base, found.math], capture_output=True, text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "") and "?" in ended.stdout and ended.stdout.isascii()
+
+
+def test_a_nan_has_no_difference(three):
+    found, name = three(), "model.layers.5.mlp.up_proj.weight"
+    rewritten(found.math, lambda tensors: name in tensors and tensors[name][3].__setitem__(5, float("nan")))
+    with pytest.raises(WorkError, match=rf"'{name}' has NaN or infinite numbers in .*base or .*math"):
+        diff(found.base, found.math)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["diff", "BASE", "MATH", "--figure", "FILE/a.png"],
+        ["export", "mergekit", "--math", "MATH", "--language", "LANGUAGE", "--base", "BASE", "--out", "FILE/a.yaml"],
+        ["partition", "show", "C", "--model", "BASE", "--save", "FILE/a.yaml"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_file_below_a_file_is_refused_before_any_work(three, capsys, arguments):
+    found = three()
+    paths = {"BASE": found.base, "MATH": found.math, "LANGUAGE": found.language, "FILE": found.base / "config.json"}
+    for word, path in paths.items():
+        arguments = [argument.replace(word, str(path)) for argument in arguments]
+    assert exit_code(arguments) == 2
+    told = capsys.readouterr()
+    assert "config.json is not a folder" in told.err and not told.out

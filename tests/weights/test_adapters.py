@@ -349,7 +349,7 @@ def test_a_combined_adapter_is_an_adapter(tmp_path, dtype):
     (out / "adapter_config.json").write_text(json.dumps(combined_config([one, two], list(terms), rank)))
     again = open_adapter(out)
     assert ({again.rank(name) for name in again.pairs}, scalings(again)) == ({5}, {1.0})
-    assert {load.dtype for pair in again.pairs.values() for load in pair} == {
+    assert {stored.dtype for pair in again.pairs.values() for stored in (pair.a, pair.b)} == {
         {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}[dtype]
     }
     vector = TaskVector.from_adapter(out)

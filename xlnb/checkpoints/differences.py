@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.checkpoints.agreement import check_whole
 from xlnb.checkpoints.recipes import Expert, Source, seen_alike
-from xlnb.errors import RequestError, typed
+from xlnb.errors import RequestError, WorkError, typed
 from xlnb.weights.adapters import Adapter, Pair
 from xlnb.weights.partitions import Choice, Partition
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Sites, locate_all
@@ -112,7 +113,12 @@ def diff(
     for name, one, other, size in pairs:
         site = sites.of[name]
         key = site.layer, site.block
-        for i, value in enumerate((*_products(one, other), float(size))):
+        products = _products(one, other)
+        if not all(map(isfinite, products)):
+            raise WorkError(
+                f"{name!r} has NaN or infinite numbers in {a} or {b}: the training of one of them diverged."
+            )
+        for i, value in enumerate((*products, float(size))):
             sums[key][i] += value
         if shares is not None and site.layer is not None:
             owned[key].add(shares.share(site))
