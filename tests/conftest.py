@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from experts import trio_finder
+from experts import Trio, trio_finder
 
 from xlnb.errors import WorkError
 from xlnb.models import miniatures, pocket
@@ -37,6 +38,19 @@ def miniature(tmp_path_factory):
 def trios(tmp_path_factory):
     """A function that makes trios (or finds them made); nobody may write there."""
     return trio_finder(tmp_path_factory.mktemp("trios"), torch.float32)
+
+
+@pytest.fixture
+def three(trios, tmp_path):
+    """A function that copies a trio of a family to where it may be changed."""
+
+    def make(family="llama"):
+        source, root = trios(family), tmp_path / "inputs"
+        for name in ("base", "math", "language"):
+            shutil.copytree(getattr(source, name), root / name)
+        return Trio(root / "base", root / "math", root / "language")
+
+    return make
 
 
 def need_weights():

@@ -1,5 +1,6 @@
 """What tests of merges from disk to disk share: a base, and experts that differ from it by a little noise."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from functools import cache
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from xlnb.models.miniatures import miniature
@@ -140,3 +141,18 @@ def math_share(name, partition):
 def leftovers(folder):
     """What an unfinished merge would leave in a folder."""
     return [path.name for path in Path(folder).iterdir() if ".partial-" in path.name]
+
+
+def reconfigured(folder, name="config.json", /, **changes):
+    """Change settings of a config.json or another; ... takes one out."""
+    path = Path(folder) / name
+    config = (json.loads(path.read_text()) if path.is_file() else {}) | changes
+    path.write_text(json.dumps({name: value for name, value in config.items() if value is not ...}))
+
+
+def rewritten(folder, change):
+    """Change the tensors of a checkpoint, file by file."""
+    for path in Path(folder).glob("*.safetensors"):
+        found = load_file(path)
+        change(found)
+        save_file(found, path, metadata={"format": "pt"})

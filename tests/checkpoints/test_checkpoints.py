@@ -578,18 +578,6 @@ def test_harmless_differences_are_accepted(changed, trios, tmp_path, change):
     assert same(tensors(tmp_path / "out"), tensors(tmp_path / "plain"))
 
 
-def test_a_stored_tied_head_is_refused(changed, tmp_path):
-    def store_head(found):
-        found["lm_head.weight"] = found["model.embed_tokens.weight"].clone()
-
-    made = changed(with_tensors(store_head), family="gemma3")
-    with pytest.raises(
-        RequestError, match=r"language .* has 'lm_head.weight', base .* \(one of them ties its head to the embeddings"
-    ):
-        merge("layer-swapping", tmp_path / "out", math=made.math, language=made.language, base=made.base)
-    assert not (tmp_path / "out").exists()
-
-
 def test_another_seed_of_the_same_architecture_is_refused(trios, tmp_path):
     from xlnb.models.miniatures import miniature
 

@@ -2,55 +2,28 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from experts import Trio, leftovers
+from experts import Trio, digests, leftovers, lora, reconfigured, rewritten
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from xlnb import artifacts
 from xlnb.checkpoints import writing
+from xlnb.checkpoints.differences import diff
 from xlnb.checkpoints.requests import _picks_layers
 from xlnb.checkpoints.verbs import merge, revert
+from xlnb.commands.cli import exit_code
 from xlnb.errors import RequestError, WorkError
 from xlnb.weights.partitions import named_partition
 from xlnb.weights.task_vectors import TaskVector
-from xlnb.weights.tensor_files import open_checkpoint
+from xlnb.weights.tensor_files import open_checkpoint, sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def three(trios, tmp_path):
-    """A function that copies a trio of a family to where it may be changed."""
-
-    def make(family="llama"):
-        source, root = trios(family), tmp_path / "inputs"
-        for name in ("base", "math", "language"):
-            shutil.copytree(getattr(source, name), root / name)
-        return Trio(root / "base", root / "math", root / "language")
-
-    return make
-
-
-def reconfigured(folder, **changes):
-    """Change settings of a config.json; ... takes one out."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in config.items() if value is not ...}))
-
-
-def rewritten(folder, change):
-    """Change the tensors of a checkpoint, file by file."""
-    for path in folder.glob("*.safetensors"):
-        found = load_file(path)
-        change(found)
-        save_file(found, path, metadata={"format": "pt"})
 
 
 def swap(three, out, **options):
@@ -71,12 +44,24 @@ HARMLESS = [
     ("llama", {"attention_dropout": 0.1, "resid_pdrop": 0.1}, {"attention_dropout": 0.0, "resid_pdrop": 0.0}),
     ("llama", {"output_router_logits": True}, {"output_router_logits": False}),
     ("llama", {"_attn_implementation": "sdpa"}, {"_attn_implementation": "eager"}),
+    ("llama", {"gradient_checkpointing": True, "temperature": 0.6}, {"gradient_checkpointing": False, "temperature": 1.0}),
+    ("llama", {"tokenizer_class": "A", "torchscript": True}, {"tokenizer_class": "B", "torchscript": False}),
+    ("llama", {"hidden_act": "swish", "attention_bias": None}, {"hidden_act": "silu", "attention_bias": False}),
+    ("qwen2", {"max_window_layers": 28}, {"max_window_layers": 21}),
+    ("llama", {"rope_parameters": ..., "rope_theta": 10000, "rope_scaling": {"type": "linear", "factor": 2.0}},
+     {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}}),
 ]  # fmt: skip
 HARMFUL = [
     ("llama", {"rope_parameters": ..., "rope_theta": 10000}, {"rope_parameters": OTHER_THETA}, "rope_parameters"),
     ("llama", {"hidden_act": "silu"}, {"hidden_act": "gelu"}, "hidden_act"),
     ("qwen2", {"sliding_window": 64, "use_sliding_window": True}, NO_WINDOW, "use_sliding_window"),
     ("llama", {"rms_norm_eps": 1e-6}, {"rms_norm_eps": 1e-5}, "rms_norm_eps"),
+    ("llama", {"attention_bias": True}, {"attention_bias": None}, "attention_bias"),
+    ("llama", {"rope_parameters": ..., "rope_scaling": {"rope_type": "linear", "factor": 2.0}}, {"rope_parameters": THETA},
+     "rope_parameters"),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 2},
+     {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 4}, "max_window_layers|layer_types"),
+    ("gemma3", {"final_logit_softcapping": 30.0}, {"final_logit_softcapping": None}, "final_logit_softcapping"),
     ("llama", {"model_type": "unheard-of", "scale": 2}, {"model_type": "unheard-of", "scale": 3}, "scale"),
 ]  # fmt: skip
 
@@ -219,6 +204,103 @@ def test_adapters_of_the_head(three, tmp_path, embeddings):
     torch.testing.assert_close(merged[name], math[name], atol=1e-6, rtol=1e-5)
 
 
+@pytest.fixture
+def adapters(three, tmp_path):
+    """A base, and two adapters of it that may be changed."""
+    base = three().base
+    return base, [lora(base, tmp_path / f"adapter-{i}", i) for i in range(2)]
+
+
+def filled(value):
+    return lambda found: [tensor.fill_(value) for tensor in found.values()]
+
+
+def zeroed(which):
+    return lambda found: [tensor.zero_() for name, tensor in found.items() if which in name]
+
+
+def ungathered(found):
+    found.update({name: torch.zeros(0, tensor.shape[1]) for name, tensor in found.items()})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (filled(float("nan")), "adapter-1 has NaN or infinite numbers at 'model.layers"),
+        (filled(float("-inf")), "adapter-1 has NaN or infinite numbers at 'model.layers"),
+        (zeroed("lora_B"), "The update of the adapter in .*adapter-1 is zero"),
+        (zeroed("lora_A"), "The update of the adapter in .*adapter-1 is zero"),
+        (ungathered, r"has no numbers in .*lora_A.weight \(shape \[0, \d+\]\): DeepSpeed's ZeRO-3"),
+    ],
+    ids=["nan", "inf", "no B", "no A", "ZeRO-3"],
+)
+def test_adapters_without_numbers_are_refused_at_once(adapters, tmp_path, change, words):
+    base, folders = adapters
+    rewritten(folders[1], change)
+    for options in ({}, {"as_checkpoint": True}):
+        with pytest.raises(RequestError, match=words):
+            merge("soup", tmp_path / "out", experts=folders, base=base, **options)
+        with pytest.raises(RequestError, match=words):
+            merge("layer-swapping", tmp_path / "out", math=folders[1], language=folders[0], base=base, **options)
+    with pytest.raises(RequestError, match=words):
+        revert(base, folders[1], "math", tmp_path / "out")
+    assert not leftovers(tmp_path)
+
+
+def test_a_lone_nan_of_an_adapter_is_found_while_it_is_computed(adapters, tmp_path):
+    base, folders = adapters
+    name = "base_model.model.model.layers.5.mlp.down_proj.lora_A.weight"
+    wide = lora(base, tmp_path / "wide", 3, r=32, lora_alpha=8)  # more numbers than are looked at beforehand
+
+    def damaged(found):
+        seen = {float(value) for value in sample(open_checkpoint(wide).tensors[name])}
+        flat = found[name].view(-1)
+        flat[next(i for i, value in enumerate(flat.tolist()) if value not in seen)] = float("nan")
+
+    rewritten(wide, damaged)
+    with pytest.raises(WorkError, match=r"factors of 'model.layers.5.mlp.down_proj.weight' have NaN"):
+        merge("soup", tmp_path / "out", experts=[folders[0], wide])
+    with pytest.raises(
+        WorkError, match=r"'model.layers.5.mlp.down_proj.weight' has NaN or infinite numbers in one of .*wide"
+    ):
+        merge("soup", tmp_path / "out", experts=[folders[0], wide], base=base, as_checkpoint=True)
+    assert not leftovers(tmp_path)
+
+
+def test_an_adapter_s_overflow_is_told(adapters, tmp_path):
+    _, folders = adapters
+    rewritten(folders[0], lambda found: [tensor.mul_(1e6) for tensor in found.values()])
+    with pytest.raises(WorkError, match=r"in float16: .*--dtype is too narrow"):
+        merge("soup", tmp_path / "out", experts=folders, dtype="float16")
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rank_pattern": {"(": 4}}, r"rank_pattern = {'\(': 4}: one of its names is no pattern"),
+        ({"alpha_pattern": {"[": 4}}, "one of its names is no pattern"),
+        ({"init_lora_weights": "pissa_niter_4"}, "it sets init_lora_weights"),
+        ({"init_lora_weights": "lora_ga"}, "it sets init_lora_weights"),
+        ({"peft_type": "ADALORA"}, "its type is ADALORA"),
+    ],
+)
+def test_configs_of_adapters_that_mean_more_are_refused(adapters, tmp_path, settings, words):
+    _, folders = adapters
+    reconfigured(folders[0], "adapter_config.json", **settings)
+    with pytest.raises(RequestError, match=words):
+        merge("soup", tmp_path / "out", experts=folders)
+
+
+def test_an_adapter_that_ties_its_updates_is_refused(three, tmp_path):
+    folder = lora(three().base, tmp_path / "adapter", target_modules=["up_proj", "lm_head"])
+    reconfigured(folder, "adapter_config.json", ensure_weight_tying=True)
+    with pytest.raises(
+        RequestError, match="sets ensure_weight_tying, and its update of the embedding is one of the head"
+    ):
+        merge("soup", tmp_path / "out", experts=[folder, folder])
+
+
 # --- folders ---------------------------------------------------------------------------------------------
 
 
@@ -296,10 +378,12 @@ def test_a_merge_of_all_parameters_alike_locates_no_layer(three, tmp_path, metho
 
 def test_what_goes_with_the_weights(three, tmp_path):
     found = three()
-    for name in ("pytorch_model.bin.index.json", "qwen.tiktoken"):
+    for name in ("pytorch_model.bin.index.json", "qwen.tiktoken", "assets/deep/words.dict"):
+        (found.base / name).parent.mkdir(parents=True, exist_ok=True)
         (found.base / name).write_text("{}")
+    reconfigured(found.base, "tokenizer_config.json", vocab_file="assets/deep/words.dict")
     swap(found, tmp_path / "out")
-    assert (tmp_path / "out" / "qwen.tiktoken").is_file()
+    assert (tmp_path / "out" / "qwen.tiktoken").is_file() and (tmp_path / "out" / "assets/deep/words.dict").is_file()
     assert not (tmp_path / "out" / "pytorch_model.bin.index.json").exists(), "an index of files that are not there"
 
 
@@ -316,8 +400,59 @@ def test_a_path_that_is_no_text_is_refused_at_once(three, tmp_path):
     assert not leftovers(tmp_path)
 
 
+def test_an_adapter_in_another_format_is_named(adapters, tmp_path):
+    _, folders = adapters
+    (folders[0] / "adapter_model.safetensors").rename(folders[0] / "adapter_model.bin")
+    with pytest.raises(RequestError, match=r"has no adapter_model.safetensors. It has adapter_model.bin: load that"):
+        merge("soup", tmp_path / "out", experts=folders)
+
+
+def test_weights_of_another_name_are_named(three, tmp_path):
+    found = three()
+    (found.math / "model.safetensors").rename(found.math / "model.fp16.safetensors")
+    with pytest.raises(
+        RequestError, match=r"nor model.safetensors.index.json. It has model.fp16.safetensors: load that"
+    ):
+        swap(found, tmp_path / "out")
+
+
+def test_a_shard_that_the_index_names_and_nobody_has(three, tmp_path):
+    found = three()
+    next(found.language.glob("*.safetensors")).unlink()
+    with pytest.raises(RequestError, match=r"model-000\d\d-of-000\d\d.safetensors cannot be read: No such file"):
+        swap(found, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("x" * 240, "is too long"), ("ü" * 200, "is too long"), ("a\0b", "null character")]
+)
+def test_a_name_that_no_output_can_have(three, tmp_path, name, words):
+    found = three()
+    with pytest.raises(RequestError, match=words):
+        swap(found, tmp_path / name)
+    swap(found, tmp_path / ("y" * 220))
+    assert not leftovers(tmp_path)
+
+
+def test_a_place_where_one_may_not_write(three, tmp_path, monkeypatch):
+    found = three()
+    monkeypatch.setattr(os, "access", lambda place, mode: False)  # root, who runs this, may write everywhere
+    with pytest.raises(RequestError, match=r"you may not write in .*\. Choose another place"):
+        swap(found, tmp_path / "out")
+
+
+@pytest.mark.parametrize("out", ["math/inner/out", "math", "link/out"])
+def test_an_output_inside_an_input_is_refused(three, tmp_path, out):
+    found = three()
+    (found.base.parent / "link").symlink_to(found.base)
+    before = digests(found.base, *found.experts)
+    with pytest.raises(RequestError, match=r"lies inside the input .* inputs are never changed"):
+        swap(found, found.base.parent / out)
+    assert digests(found.base, *found.experts) == before
+
+
 def test_one_folder_is_no_list_of_experts(three, tmp_path):
-    with pytest.raises(RequestError, match="give a list of two or more folders"):
+    with pytest.raises(RequestError, match=r"experts=.* is a str: it takes a list, each a text or a path"):
         merge("soup", tmp_path / "out", experts=str(three().math))
 
 
@@ -369,14 +504,67 @@ def test_what_lies_about_for_a_day_goes(tmp_path):
     assert not old.exists() and new.is_dir()
 
 
-def test_a_merge_that_is_told_to_end_leaves_nothing(three, tmp_path):
+@pytest.mark.parametrize("told", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_merge_that_is_told_to_end_leaves_nothing(three, tmp_path, told):
     found = three()
     program = (
         "import os, signal, sys\nfrom xlnb.checkpoints import writing\nfrom xlnb.commands.cli import main\n"
-        "writing._copy_companions = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "writing._copy_companions = lambda *_: os.kill(os.getpid(), signal.TOLD)\n"
+        "main(['merge', 'layer-swapping', *sys.argv[1:]])"
+    )
+    arguments = ["--math", found.math, "--language", found.language, "--base", found.base, "--out", tmp_path / "out"]
+    ended = subprocess.run(
+        [sys.executable, "-c", program.replace("TOLD", told), *map(str, arguments)], capture_output=True, text=True
+    )
+    assert ended.returncode == 130 and "interrupted" in ended.stderr, ended.stderr
+    assert not leftovers(tmp_path) and not (tmp_path / "out").exists()
+
+
+def test_a_merge_whose_terminal_may_close_goes_on(three, tmp_path):
+    """As nohup starts it: with the signal ignored."""
+    found = three()
+    program = (
+        "import os, signal, sys\nfrom xlnb.checkpoints import writing\nfrom xlnb.commands.cli import main\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nplain = writing._copy_companions\n"
+        "writing._copy_companions = lambda *all: (os.kill(os.getpid(), signal.SIGHUP), plain(*all))\n"
         "main(['merge', 'layer-swapping', *sys.argv[1:]])"
     )
     arguments = ["--math", found.math, "--language", found.language, "--base", found.base, "--out", tmp_path / "out"]
     ended = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
-    assert ended.returncode == 130 and "interrupted" in ended.stderr, ended.stderr
-    assert not leftovers(tmp_path) and not (tmp_path / "out").exists()
+    assert ended.returncode == 0 and (tmp_path / "out" / "provenance.json").is_file(), ended.stderr
+
+
+def test_a_terminal_that_shows_ascii_alone(three):
+    found = three()
+    program = "import sys\nfrom xlnb.commands.cli import main\nmain(sys.argv[1:])"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "diff", found.base, found.math], capture_output=True, text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "") and "?" in ended.stdout and ended.stdout.isascii()
+
+
+def test_a_nan_has_no_difference(three):
+    found, name = three(), "model.layers.5.mlp.up_proj.weight"
+    rewritten(found.math, lambda tensors: name in tensors and tensors[name][3].__setitem__(5, float("nan")))
+    with pytest.raises(WorkError, match=rf"'{name}' has NaN or infinite numbers in .*base or .*math"):
+        diff(found.base, found.math)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["diff", "BASE", "MATH", "--figure", "FILE/a.png"],
+        ["export", "mergekit", "--math", "MATH", "--language", "LANGUAGE", "--base", "BASE", "--out", "FILE/a.yaml"],
+        ["partition", "show", "C", "--model", "BASE", "--save", "FILE/a.yaml"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_file_below_a_file_is_refused_before_any_work(three, capsys, arguments):
+    found = three()
+    paths = {"BASE": found.base, "MATH": found.math, "LANGUAGE": found.language, "FILE": found.base / "config.json"}
+    for word, path in paths.items():
+        arguments = [argument.replace(word, str(path)) for argument in arguments]
+    assert exit_code(arguments) == 2
+    told = capsys.readouterr()
+    assert "config.json is not a folder" in told.err and not told.out

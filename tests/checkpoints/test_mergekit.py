@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 import yaml
-from experts import expert, same, tensors, trio_finder
+from experts import expert, reconfigured, same, tensors, trio_finder
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from xlnb.checkpoints import exporting
 from xlnb.checkpoints.exporting import export_mergekit
 from xlnb.checkpoints.verbs import merge
 from xlnb.errors import RequestError
@@ -230,7 +232,96 @@ def test_partial_layers_of_an_unknown_decoder_are_not_exported(tmp_path):
     for role in ("math", "language"):
         (tmp_path / role).mkdir()
         save_file({name: torch.ones(8, 8) for name in names}, tmp_path / role / "model.safetensors")
-        (tmp_path / role / "config.json").write_text(json.dumps({"model_type": "unheard-of"}))
+        config = {"model_type": "unheard-of", "architectures": ["UnheardOf"]}
+        (tmp_path / role / "config.json").write_text(json.dumps(config))
     assert "passthrough" in export_mergekit(tmp_path / "math", tmp_path / "language")
     with pytest.raises(RequestError, match="found by counting: for mergekit only whole layers"):
         export_mergekit(tmp_path / "math", tmp_path / "language", partition="A")
+
+
+# --- what mergekit cannot do -----------------------------------------------------------------------------
+
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 64,
+         "num_key_value_heads": 2, "num_local_experts": 2, "num_experts": 2, "num_experts_per_tok": 1, "pad_token_id": 0,
+         "moe_intermediate_size": 16, "ffn_hidden_size": 48, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+NEW = {"new_decoder_architecture": True}
+CAN = [
+    ("cohere", {"use_qk_norm": True}),
+    ("cohere2", {}),
+    ("falcon", NEW | {"tie_word_embeddings": False}),
+    ("gemma2", {}),
+    ("gpt2", {}),
+    ("mistral", {}),
+    ("olmo2", {}),
+    ("phi", {}),
+    ("phi3", {}),
+    ("qwen3", {}),
+    ("smollm3", {"attention_bias": True}),
+    ("starcoder2", {}),
+    ("stablelm", {"use_qkv_bias": True}),
+]
+CANNOT = [
+    ("arcee", {"mlp_bias": True}),
+    ("cohere", {}),
+    ("cohere", {"use_qk_norm": True, "attention_bias": True}),
+    ("cohere2", {"attention_bias": True}),
+    ("falcon", {}),
+    ("falcon", NEW),
+    ("falcon", NEW | {"tie_word_embeddings": False, "bias": True}),
+    ("gemma", {"attention_bias": True}),
+    ("gemma2", {"attention_bias": True}),
+    ("gemma3_text", {"attention_bias": True}),
+    ("gpt_neox", {}),
+    ("llama", {"attention_bias": True}),
+    ("llama", {"mlp_bias": True}),
+    ("mixtral", {}),
+    ("olmo2", {"attention_bias": True}),
+    ("olmoe", {}),
+    ("phi", {"qk_layernorm": True}),
+    ("qwen3", {"attention_bias": True}),
+    ("qwen3_moe", {}),
+    ("stablelm", {"qk_layernorm": True}),
+    ("starcoder2", {"use_bias": False}),
+]
+
+
+def three_of(root, model_type, settings):
+    """Save a base and two experts of any architecture of transformers."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[model_type](**SMALL | settings))
+    for role in ("base", "math", "language"):
+        model.save_pretrained(root / role)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.005 * torch.randn_like(parameter)
+    return {role: root / role for role in ("math", "language", "base")}
+
+
+@pytest.mark.parametrize(("model_type", "settings"), CAN, ids=str)
+def test_what_mergekit_can_do_it_does_to_the_last_bit(tmp_path, model_type, settings):
+    folders = three_of(tmp_path, model_type, settings)
+    theirs = by_mergekit(export_mergekit(**folders), tmp_path / "theirs")
+    assert same(ours("layer-swapping", tmp_path / "ours", **folders), theirs)
+
+
+@pytest.mark.parametrize(("model_type", "settings"), CANNOT, ids=str)
+def test_what_mergekit_cannot_do_is_refused(tmp_path, monkeypatch, model_type, settings):
+    folders = three_of(tmp_path, model_type, settings)
+    with pytest.raises(RequestError, match=r"mergekit cannot merge this \w+: (it stops|of .* it would drop or rename)"):
+        export_mergekit(**folders)
+    merged = ours("layer-swapping", tmp_path / "ours", **folders)
+    monkeypatch.setattr(exporting, "_check_names", lambda checkpoint: None)
+    try:
+        theirs = by_mergekit(export_mergekit(**folders), tmp_path / "theirs")
+    except RuntimeError as error:
+        assert "required but not present" in str(error)
+    else:
+        assert merged.keys() - theirs.keys(), "nothing was dropped: it need not be refused"
+
+
+def test_a_config_that_names_no_architecture_is_not_exported(tmp_path):
+    folders = three_of(tmp_path, "llama", {})
+    for folder in folders.values():
+        reconfigured(folder, architectures=...)
+    with pytest.raises(RequestError, match="names no single architecture"):
+        export_mergekit(**folders)

@@ -46,6 +46,10 @@ def written(folder, rank=2, alpha=4, modules=SHAPES, seed=0, config=(), dtype=to
     return folder
 
 
+def scalings(adapter):
+    return {pair.scaling for pair in adapter.pairs.values()}
+
+
 def change_config(folder, **changes):
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -90,7 +94,6 @@ def test_an_adapter_s_update_is_what_peft_merges(miniature, tmp_path, family, ra
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"lora_bias": True, "target_modules": ["q_proj"]}, "bias"),
-        ({"target_modules": ["q_proj", "embed_tokens"]}, "embed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -123,8 +126,10 @@ A, B = f"base_model.model.{UP}.lora_A.weight", f"base_model.model.{UP}.lora_B.we
 
 def test_the_adapter_that_the_refusals_start_from_is_read(tmp_path):
     adapter = open_adapter(written(tmp_path))
-    assert [adapter.rank(name) for name in adapter.pairs] == [2, 2] and set(adapter.scalings.values()) == {2.0}
-    assert {name: (a.shape, b.shape) for name, (a, b) in adapter.pairs.items()} == {
+    assert [adapter.rank(name) for name in adapter.pairs] == [2, 2] and {
+        pair.scaling for pair in adapter.pairs.values()
+    } == {2.0}
+    assert {name: (pair.a.shape, pair.b.shape) for name, pair in adapter.pairs.items()} == {
         UP + ".weight": ((2, 4), (6, 2)),
         QUERY + ".weight": ((2, 5), (5, 2)),
     }
@@ -133,7 +138,7 @@ def test_the_adapter_that_the_refusals_start_from_is_read(tmp_path):
 @pytest.mark.parametrize(("rslora", "scaling"), [(False, 2.5), (True, 5.0)])
 def test_the_scaling(tmp_path, rslora, scaling):
     adapter = open_adapter(written(tmp_path, rank=4, alpha=10, config={"use_rslora": rslora}))
-    assert set(adapter.scalings.values()) == {scaling}
+    assert scalings(adapter) == {scaling}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +178,7 @@ def test_a_rank_or_alpha_that_is_no_positive_number_is_refused(tmp_path, key, va
 @pytest.mark.parametrize("rank", [2.0, 2.5])
 def test_a_rank_is_a_whole_number_and_alpha_any(tmp_path, rank):
     change_config(written(tmp_path), lora_alpha=2.5)
-    assert set(open_adapter(tmp_path).scalings.values()) == {1.25}
+    assert scalings(open_adapter(tmp_path)) == {1.25}
     change_config(tmp_path, r=rank)
     with pytest.raises(RequestError, match=f"says r = {rank}: it takes a positive whole number"):
         open_adapter(tmp_path)
@@ -271,8 +276,8 @@ def test_a_config_that_is_none_is_refused(tmp_path, content):
 def test_which_pairs_may_stand_side_by_side(tmp_path, other, may):
     one, two = (open_adapter(written(tmp_path / name, **kind)) for name, kind in (("one", {}), ("two", other)))
     if other.get("config"):
-        assert list(two.scalings.values()) == pytest.approx(list(one.scalings.values()))
-        may = two.scalings == one.scalings
+        assert sorted(scalings(two)) == pytest.approx(sorted(scalings(one)))
+        may = scalings(two) == scalings(one)
     assert pickable([one, two]) == pickable([two, one]) == may
     assert pickable([one, one, two]) == may
 
@@ -343,8 +348,8 @@ def test_a_combined_adapter_is_an_adapter(tmp_path, dtype):
     save_file(tensors, out / "adapter_model.safetensors")
     (out / "adapter_config.json").write_text(json.dumps(combined_config([one, two], list(terms), rank)))
     again = open_adapter(out)
-    assert ({again.rank(name) for name in again.pairs}, set(again.scalings.values())) == ({5}, {1.0})
-    assert {load.dtype for pair in again.pairs.values() for load in pair} == {
+    assert ({again.rank(name) for name in again.pairs}, scalings(again)) == ({5}, {1.0})
+    assert {stored.dtype for pair in again.pairs.values() for stored in (pair.a, pair.b)} == {
         {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}[dtype]
     }
     vector = TaskVector.from_adapter(out)

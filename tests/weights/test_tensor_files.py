@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import threading
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import torch
@@ -383,6 +385,70 @@ def test_a_hub_download_is_read_through_its_links(tmp_path):
     assert {path.name for path in companions(checkpoint)} == {"config.json", "tokenizer.json"}
 
 
+def linked(folder, blob_of):
+    """Turn the files of a folder into links to the blobs whose paths a function says."""
+    for file in [file for file in folder.rglob("*") if file.is_file()]:
+        blob = blob_of(file)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        if not blob.exists():
+            file.rename(blob)
+        file.unlink(missing_ok=True)
+        file.symlink_to(blob)
+
+
+def blob_name(file, digits=64):
+    return sha256(file.read_bytes()).hexdigest()[:digits]
+
+
+def read_whole(folder):
+    checkpoint = open_checkpoint(folder)
+    assert list(checkpoint.tensors) == ["a"]
+    assert {path.name for path in companions(checkpoint)} >= {"config.json", "tokenizer.json"}
+
+
+def test_links_of_a_local_dir_lead_into_the_cache(tmp_path):
+    folder = single(tmp_path / "my-model")
+    (folder / "tokenizer.json").write_text("{}")
+    linked(
+        folder,
+        lambda file: tmp_path / "hub/models--owner--name/blobs" / blob_name(file, 40 if "json" in file.name else 64),
+    )
+    read_whole(folder)
+    (tmp_path / "link").symlink_to(folder)
+    read_whole(tmp_path / "link")
+
+
+def test_a_cache_whose_entries_share_blobs(tmp_path):
+    """As huggingface_hub from version 2 on keeps them: two links, the second into a store beside the entries."""
+    from huggingface_hub.utils._shared_blobs import _ensure_shared_blobs_dir, shared_blob_path
+
+    assert _ensure_shared_blobs_dir(tmp_path)
+    revision = hub_download(tmp_path)
+    linked(revision.parent.parent / "blobs", lambda file: shared_blob_path(tmp_path, blob_name(file)))
+    assert Path(os.path.realpath(revision / "model.safetensors")).parents[1] == tmp_path / "blobs"
+    read_whole(revision)
+    (tmp_path / "blobs" / ".huggingface-shared-blobs").unlink()
+    with pytest.raises(RequestError, match="outside the folder"):
+        open_checkpoint(revision)
+
+
+def test_a_folder_within_a_snapshot(tmp_path):
+    revision = hub_download(tmp_path)
+    (revision / "checkpoints").mkdir()
+    inner = single(revision / "checkpoints" / "step-100")
+    (inner / "tokenizer.json").write_text("{}")
+    linked(inner, lambda file: revision.parent.parent / "blobs" / blob_name(file))
+    read_whole(inner)
+
+
+@pytest.mark.parametrize("name", ["not-a-hash", "ab" * 31, "AB" * 32, "../" + "ab" * 32])
+def test_what_is_no_blob_is_refused_behind_a_link(tmp_path, name):
+    folder = single(tmp_path / "my-model")
+    linked(folder, lambda file: tmp_path / "hub/models--owner--name/blobs" / name)
+    with pytest.raises(RequestError, match="outside the folder"):
+        open_checkpoint(folder)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_links_out_of_the_folder_are_refused(tmp_path, name):
     folder = single(tmp_path / "checkpoint")
@@ -453,6 +519,38 @@ def test_companions_are_what_a_model_needs_and_nothing_of_its_training(tmp_path)
     (folder / "additional_chat_templates" / "tool_use.jinja").write_text("x")
     found = {str(path.relative_to(folder)) for path in companions(open_checkpoint(folder))}
     assert found == needed | {"additional_chat_templates/tool_use.jinja"}
+
+
+def test_companions_are_what_the_code_and_the_configs_name_and_no_weights(tmp_path):
+    folder = single(tmp_path / "checkpoint")
+    (folder / "tokenization_x.py").write_text(
+        "FILES = {'vocab_file': \"vocab.bpe\", 'other': 'assets/deep/words.dict'}"
+    )
+    (folder / "tokenizer_config.json").write_text('{"vocab_file": "tokenizer.model.v3", "weights": "original/a.pth"}')
+    (folder / "config.json").write_text(
+        '{"a": "pytorch_model.bin", "b": "../outside.txt", "c": "/etc/hostname", "d": ".git/x"}'
+    )
+    named = {"vocab.bpe", "assets/deep/words.dict", "tokenizer.model.v3", "qwen.tiktoken"}
+    never = {"pytorch_model.bin", "pytorch_model.bin.index.json", "model.safetensors.index.fp16.json", "original/a.pth",
+             "original/params.json", "original/tokenizer.model", "consolidated.00.pth", "onnx/model.onnx", "onnx/config.json",
+             "flax_model.msgpack", "flax_model.msgpack.index.json", "training_args.bin", "checkpoint-5/config.json", ".git/x",
+             "zero_to_fp32.py"}  # fmt: skip
+    for name in named | never:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    (tmp_path / "outside.txt").write_text("secret")
+    found = {str(path.relative_to(folder)) for path in companions(open_checkpoint(folder))}
+    assert found == named | {"config.json", "tokenizer_config.json", "tokenization_x.py"}
+
+
+def test_a_named_companion_that_is_a_link_out_of_the_folder_is_refused(tmp_path):
+    folder = single(tmp_path / "checkpoint")
+    (folder / "config.json").write_text('{"a": "assets/key"}')
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "key").write_text("secret")
+    (folder / "assets").symlink_to(tmp_path / "secrets")
+    with pytest.raises(RequestError, match="outside the folder"):
+        companions(open_checkpoint(folder))
 
 
 # --- bytes -----------------------------------------------------------------------------------------------

@@ -5,17 +5,16 @@ Each check says the first thing that differs, with both folders, before anything
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import OWNERS, SIDES, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD, outside_block
 from xlnb.weights.tensor_files import FLOATS, Checkpoint, same_bytes, sample
+from xlnb.weights.vocabularies import check_vocabularies
 
 if TYPE_CHECKING:
     from xlnb.checkpoints.recipes import Expert
@@ -26,8 +25,12 @@ _RELATED = 0.5  # cosine of two models' weights; experts of one base have 0.9 an
 _FREE_SETTINGS = {"architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "torch_dtype", "auto_map",
                   "transformers_version", "use_cache", "max_position_embeddings", "unsloth_version", "unsloth_fixed",
                   "initializer_range", "output_router_logits", "router_aux_loss_coef", "attn_implementation",
-                  "output_attentions", "output_hidden_states", "return_dict", "id2label", "label2id", "problem_type"}  # fmt: skip
+                  "output_attentions", "output_hidden_states", "return_dict", "id2label", "label2id", "problem_type",
+                  "gradient_checkpointing", "neftune_noise_alpha", "torchscript", "tokenizer_class", "use_flash_attn",
+                  "keys_to_ignore_at_inference", "chunk_size_feed_forward", "temperature", "top_p", "top_k", "do_sample",
+                  "repetition_penalty", "max_length", "max_new_tokens", "num_beams"}  # fmt: skip
 _FREE = re.compile(r"^_|drop(?:out|_prob)|_pdrop$")
+_SAME = {"swish": "silu"}  # two names of one activation
 
 
 def check_agreement(
@@ -62,7 +65,7 @@ def check_agreement(
                 f"{both}: {name!r} is stored as {stored.dtype} and {twin.dtype}. Say with --dtype what to write: "
                 f"{', '.join(dtypes)}."
             )
-    _check_vocabulary(first, second)
+    check_vocabularies(one, other, both)
     _check_related(one, other, both)
 
 
@@ -154,53 +157,22 @@ def _meaning(config: Mapping[str, Any]) -> dict[str, Any]:
         quiet.setLevel(level)
     if built.get("head_dim", "") is None and built.get("num_attention_heads"):
         built["head_dim"] = built.get("hidden_size", 0) // built["num_attention_heads"]
-    return _settings(built)
+    if built.get("use_sliding_window") is False:
+        built = {name: value for name, value in built.items() if name not in ("sliding_window", "max_window_layers")}
+    return _settings(
+        {name: _SAME.get(value, value) if isinstance(value, str) else value for name, value in built.items()}
+    )
 
 
 def _differs(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
-    """Say whether a setting has two values; one that is missing on one side is a default of another library version."""
+    """Say whether a setting has two values; one that is missing on one side is a default of another library version, and
+    null stands for false."""
     if name not in other:
         return False
     a, b = one[name], other[name]
     if isinstance(a, dict) and isinstance(b, dict):
         return any(_differs(a, b, key) for key in a)
-    return bool(a != b)
-
-
-def _check_vocabulary(one: Expert, other: Expert) -> None:
-    for name in ("tokenizer.json", "tokenizer.model", "vocab.json"):
-        a, b = (expert.checkpoint.folder / name for expert in (one, other))
-        if a.is_file() and b.is_file() and not _same_tokens(a, b):
-            raise RequestError(
-                f"{one.role} and {other.role} have different vocabularies: {a} and {b} do not list the same tokens. Experts of "
-                "one base share its vocabulary."
-            )
-
-
-def _same_tokens(a: Path, b: Path) -> bool:
-    """Say whether two tokenizer files list the same tokens; they are parsed only where their bytes differ.
-
-    Training sets truncation and padding, which stand before the tokens of a tokenizer.json.
-    """
-    with open(a, "rb") as x, open(b, "rb") as y:
-        if a.name == "tokenizer.json":
-            for file in (x, y):
-                file.seek(max(0, file.read(1 << 16).find(b'"added_tokens"')))
-        while (block := x.read(1 << 20)) == y.read(1 << 20):
-            if not block:
-                return True
-    return a.name != "tokenizer.model" and _tokens(a) == _tokens(b)
-
-
-def _tokens(path: Path) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if path.name == "vocab.json":
-            return content
-        added = {(token["id"], token["content"]) for token in content.get("added_tokens") or []}
-        return content["model"]["vocab"], added
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RequestError(f"{path} is no tokenizer: {error}.") from error
+    return bool(a != b) and not all(value is None or value is False for value in (a, b))
 
 
 def _check_related(one: Checkpoint, other: Checkpoint, both: str) -> None:

@@ -6,16 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.checkpoints.agreement import check_whole
-from xlnb.checkpoints.recipes import Expert, Source
-from xlnb.errors import RequestError
-from xlnb.weights.adapters import Adapter
+from xlnb.checkpoints.recipes import Expert, Source, seen_alike
+from xlnb.errors import RequestError, WorkError, typed
+from xlnb.weights.adapters import Adapter, Pair
 from xlnb.weights.partitions import Choice, Partition
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Sites, locate_all
-from xlnb.weights.tensor_files import FLOATS, open_checkpoint
+from xlnb.weights.tensor_files import FLOATS, Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +86,7 @@ def _owner(rows: pd.DataFrame) -> str:
     return " " + ", ".join(shares)
 
 
+@typed
 def diff(
     a: str | Path,
     b: str | Path,
@@ -100,8 +102,10 @@ def diff(
     """
     import pandas as pd
 
-    experts = [Expert(role, open_checkpoint(folder)) for role, folder in (("a", a), ("b", b))]
-    pairs = list(_pairs(experts, Expert("base", open_checkpoint(base)) if base else None))
+    folders = {"a": a, "b": b} | ({"base": base} if base else {})
+    everyone, left_out = _opened({role: open_checkpoint(folder) for role, folder in folders.items()})
+    experts = everyone[:2]
+    pairs = list(_pairs(experts, everyone[2] if base else None))
     sites = _located(experts, [name for name, *_ in pairs])
     shares = Choice(partition).on(sites.depth) if partition is not None else None
     sums: dict[tuple[int | None, str], list[float]] = defaultdict(lambda: [0.0] * 4)
@@ -109,7 +113,12 @@ def diff(
     for name, one, other, size in pairs:
         site = sites.of[name]
         key = site.layer, site.block
-        for i, value in enumerate((*_products(one, other), float(size))):
+        products = _products(one, other)
+        if not all(map(isfinite, products)):
+            raise WorkError(
+                f"{name!r} has NaN or infinite numbers in {a} or {b}: the training of one of them diverged."
+            )
+        for i, value in enumerate((*products, float(size))):
             sums[key][i] += value
         if shares is not None and site.layer is not None:
             owned[key].add(shares.share(site))
@@ -124,7 +133,17 @@ def diff(
             found = owned[layer, block]
             told["math"] = sum(found) / len(found) if found else None
         rows.append(told)
-    return Differences(f"{b} against {a}: relative change and cosine", pd.DataFrame(rows))
+    title = "\n".join([f"{b} against {a}: relative change and cosine", *left_out])
+    return Differences(title, pd.DataFrame(rows))
+
+
+def _opened(found: Mapping[str, Checkpoint]) -> tuple[list[Expert], list[str]]:
+    """Return who is compared, full checkpoints as if saved alike, and what was left out of them, in words."""
+    everyone = {role: Expert(role, checkpoint) for role, checkpoint in found.items()}
+    full = [one for one in everyone.values() if one.adapter is None]
+    for one in full:
+        check_whole(one, located=False)
+    return seen_alike(list(everyone.values()), everyone.get("base") or next(iter(full), None))
 
 
 def _order(entry: tuple[tuple[int | None, str], Any]) -> tuple[bool, int, int]:
@@ -139,9 +158,6 @@ def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, An
     """Yield each parameter that both have: its name, how to read it of either chunk by chunk, and how many numbers it has."""
     from xlnb.checkpoints.streaming import _chunks, values
 
-    for one in [*experts, *([base] if base else [])]:
-        if one.adapter is None:
-            check_whole(one, located=False)
     adapters = [expert.adapter for expert in experts if expert.adapter]
     if len(adapters) == 2 and base is None:
         yield from _pairs_of_updates(*adapters)
@@ -165,8 +181,6 @@ def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, An
 
 
 def _pairs_of_updates(first: Adapter, second: Adapter) -> Iterator[tuple[str, Any, Any, int]]:
-    from xlnb.weights.tensors import load
-
     shapes = first.shapes
     common = [name for name in shapes if name in second.shapes]
     if differing := [name for name in common if shapes[name] != second.shapes[name]]:
@@ -174,12 +188,11 @@ def _pairs_of_updates(first: Adapter, second: Adapter) -> Iterator[tuple[str, An
     if not common:
         raise RequestError("The adapters have no module in common.")
 
-    def update(adapter: Adapter, name: str) -> Chunks:
-        low, high = adapter.pairs[name]
-        yield adapter.scalings[name] * (load(high).float() @ load(low).float())
+    def update(pair: Pair) -> Chunks:
+        yield pair.update()
 
     for name in common:
-        mine, other = (partial(update, adapter, name) for adapter in (first, second))
+        mine, other = (partial(update, adapter.pairs[name]) for adapter in (first, second))
         yield name, mine, other, shapes[name][0] * shapes[name][1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,29 @@ import yaml
 
 from xlnb.checkpoints.agreement import check_agreement, check_whole, owner_outside
 from xlnb.checkpoints.recipes import Expert
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, typed
 from xlnb.weights.partitions import SIDES, Choice, Partition
-from xlnb.weights.tensor_files import DTYPE_NAMES, DTYPES, open_checkpoint
+from xlnb.weights.tensor_files import DTYPE_NAMES, DTYPES, Checkpoint, open_checkpoint
 
+# What mergekit 0.1.5 knows of some architectures by a fixed list of tensor names: it stops where one of these is missing,
+_NEEDS = {
+    "CohereForCausalLM": r"\.self_attn\.q_norm\.",
+    "FalconForCausalLM": r"\.ln_attn\.bias$|^lm_head\.",
+    "GPTNeoXForCausalLM": r"\.attention\.masked_bias$",
+    "Starcoder2ForCausalLM": r"\.self_attn\.q_proj\.bias$",
+}
+# and writes none of those that the list lacks. The experts of a mixture it renames in every architecture.
+_MIXTURE = r"\.experts\."
+_BIASES = r"\.(self_attn|mlp|self_attention)\..*bias$"
+_QK_NORMS = r"\.self_attn\.[qk]_layernorm\."
+_DROPS = {"PhiForCausalLM": _QK_NORMS, "StableLmForCausalLM": _QK_NORMS} | dict.fromkeys(
+    ("ArceeForCausalLM", "Cohere2ForCausalLM", "CohereForCausalLM", "FalconForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM",
+     "GemmaForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "Olmo2ForCausalLM", "Qwen3ForCausalLM"), _BIASES
+)  # fmt: skip
 _FFN_PARTS = ("mlp.", "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
+@typed
 def export_mergekit(
     math: str | Path,
     language: str | Path,
@@ -31,8 +48,9 @@ def export_mergekit(
     """Return a mergekit configuration (YAML) that gives the same tensors as ``xlnb merge layer-swapping`` of these arguments.
 
     Whole layers are passed through, to the last bit. Transition layers and partitions by block need mergekit's ``linear`` with
-    weights of 1 and 0: equal too, but for the sign of zeros. Adapters are refused: mergekit swaps none. Source: ours; read back
-    by mergekit 0.1.5 in the tests.
+    weights of 1 and 0: equal too, but for the sign of zeros. Refused are adapters, since mergekit swaps none, and models of which
+    it would miss or drop tensors: mixtures of experts, Cohere without q/k norms, biases that it does not list. Source: ours; read
+    back by mergekit 0.1.5 in the tests.
     """
     folders = {"math": math, "language": language} | ({"base": base} if base else {})
     found = {role: open_checkpoint(folder) for role, folder in folders.items()}
@@ -51,6 +69,7 @@ def export_mergekit(
         raise RequestError(
             f"{found['math'].folder} stores tensors as {', '.join(dtypes)}: mergekit writes one of BF16, F16 and F32."
         )
+    _check_names(found["math"])
     names = {role: str(folder) for role, folder in folders.items()}
     whole = shares.is_by_layer and set(shares.attention) <= {0, 1}
     if not whole and sites.by != "name":
@@ -64,6 +83,32 @@ def export_mergekit(
         "# Made by xlnb; run it with: mergekit-yaml THIS_FILE OUT\n"
     )
     return head + str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=200))
+
+
+def _check_names(checkpoint: Checkpoint) -> None:
+    """Refuse a model of which mergekit would miss or drop tensors."""
+    listed = checkpoint.config.get("architectures")
+    if not isinstance(listed, list) or len(listed) != 1:
+        raise RequestError(
+            f"{checkpoint.folder / 'config.json'} names no single architecture ({listed!r}), without which mergekit stops: "
+            "xlnb merge layer-swapping needs none."
+        )
+    needs, drops = _NEEDS.get(listed[0], ""), "|".join(filter(None, (_MIXTURE, _DROPS.get(listed[0]))))
+    for part in filter(None, needs.split("|")):
+        if not any(re.search(part, name) for name in checkpoint.tensors):
+            raise RequestError(
+                f"mergekit cannot merge this {listed[0]}: it stops where there are no tensors like {_plain(part)!r}, and "
+                f"{checkpoint.folder} has none. xlnb merge layer-swapping can."
+            )
+    if dropped := [name for name in checkpoint.tensors if re.search(drops, name)]:
+        raise RequestError(
+            f"mergekit cannot merge this {listed[0]}: of {checkpoint.folder} it would drop or rename {len(dropped)} tensors, "
+            f"such as {dropped[0]!r}. xlnb merge layer-swapping can."
+        )
+
+
+def _plain(pattern: str) -> str:
+    return re.sub(r"[\\^$]", "", pattern).strip(".")
 
 
 def _passthrough(shares: Partition, owner: str, names: dict[str, str]) -> dict[str, Any]:

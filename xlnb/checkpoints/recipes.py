@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from xlnb.weights.adapters import Adapter, open_adapter
+from xlnb.weights.adapters import Adapter, Pair, open_adapter
 from xlnb.weights.kernels import Options
 from xlnb.weights.tensor_files import Checkpoint, Stored
+from xlnb.weights.vocabularies import in_common
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,7 @@ class Source:
     """Where an expert's tensor comes from: a stored tensor, and a LoRA pair whose update is added to it, if any."""
 
     stored: Stored
-    pair: tuple[Stored, Stored] | None = None
-    scaling: float = 1.0
+    pair: Pair | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,27 @@ class Expert:
         if self.adapter is None:
             return Source(self.checkpoint.tensors[name])
         assert base is not None
-        pair = self.adapter.pairs.get(name)
-        return Source(base.checkpoint.tensors[name], pair, self.adapter.scalings[name] if pair else 1.0)
+        return Source(base.checkpoint.tensors[name], self.adapter.pairs.get(name))
 
     def __str__(self) -> str:
         return f"{self.role} ({self.checkpoint.folder})"
+
+
+def seen_alike(everyone: Sequence[Expert], base: Expert | None) -> tuple[list[Expert], list[str]]:
+    """Return who takes part as if all had been saved alike, and what was left out of each, in words.
+
+    Full checkpoints are seen as :func:`~xlnb.weights.vocabularies.in_common` sees them, adapters without the embeddings and
+    heads of the ``base`` that their files hold.
+    """
+    full = [one for one in everyone if one.adapter is None]
+    found, left_out = in_common([one.checkpoint for one in full])
+    seen = {one.role: checkpoint for one, checkpoint in zip(full, found, strict=True)}
+    origin = seen.get(base.role, base.checkpoint) if base else None
+    for one in everyone:
+        if one.adapter:
+            one.adapter.check_copies(origin)
+            seen[one.role] = one.adapter.checkpoint
+            left_out += [
+                f"{one.checkpoint.folder.name}: {name} is left out, the base's own" for name in one.adapter.copies
+            ]
+    return [replace(one, checkpoint=seen[one.role]) for one in everyone], left_out

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from xlnb.checkpoints.agreement import check_agreement, check_whole
-from xlnb.checkpoints.recipes import Expert
+from xlnb.checkpoints.recipes import Expert, seen_alike
 from xlnb.errors import RequestError
-from xlnb.weights.adapters import Adapter
+from xlnb.weights.adapters import Adapter, of_base, ties_head
 from xlnb.weights.kernels import Merge
-from xlnb.weights.sites import Sites, locate_all
+from xlnb.weights.sites import EMBEDDING, HEAD, Sites, locate_all, outside_block
 from xlnb.weights.tensor_files import DTYPES, open_checkpoint
 
 
@@ -35,6 +35,7 @@ class Job:
     out: Path
     started: float
     trust_configs: bool = False
+    left_out: tuple[str, ...] = ()  # of the inputs, in words
 
     @property
     def everyone(self) -> dict[str, Expert]:
@@ -82,21 +83,36 @@ def _open(
         raise RequestError(f"{merge.slug} adds updates to the base: say --base.")
     adapters = [expert.adapter for expert in experts if expert.adapter]
     _check_base_names(adapters, same_base)
-    _check_shapes(low_rank, origin)
     full = [one for one in (origin, *experts) if one and one.adapter is None]
     for one in full:
         check_whole(one, merge.by_partition)
+    everyone, left_out = seen_alike([one for one in (origin, *experts) if one], origin)
+    if origin:
+        origin = everyone.pop(0)
+    experts = tuple(everyone)
+    full, low_rank = ([one for one in (origin, *experts) if one and bool(one.adapter) == has] for has in (False, True))
+    adapters = [expert.adapter for expert in low_rank if expert.adapter]
+    _check_shapes(low_rank, origin, stays)
+    for adapter in adapters:
+        adapter.check_numbers()
     for one, other in combinations(full, 2):
         check_agreement(one, other, () if dtype else DTYPES, trust_configs, merge.by_partition)
     # Where all parameters are merged alike nobody needs to know where they lie.
     sites = _sites(experts, full, stays) if merge.by_partition else Sites({}, 0, "")
     reference = full[0] if full and not stays else experts[0]
     stored = DTYPES.get(dtype or "")
-    return Job(merge, experts, origin, reference, sites, stored, stays, adapters, out, started, trust_configs)
+    return Job(
+        merge, experts, origin, reference, sites, stored, stays, adapters, out, started, trust_configs, tuple(left_out)
+    )
+
+
+_LONGEST = 220  # bytes of the output's name: while it is written it has some more, and file systems end at 255
 
 
 def _check_spelling(path: Path) -> None:
-    """Refuse a name that is no text: neither provenance nor messages could have it."""
+    """Refuse a name that is no text, which neither provenance nor messages could have, or none of a file."""
+    if "\0" in str(path):
+        raise RequestError(f"The path {str(path)!r} has a null character: no file can be called so.")
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -106,6 +122,8 @@ def _check_spelling(path: Path) -> None:
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
     if out.name in ("", ".."):
         raise RequestError(f"--out {out} is no name for a new folder: give one.")
+    if len(os.fsencode(out.name)) > _LONGEST:
+        raise RequestError(f"--out: the name {out.name[:40]}... is too long, give one of at most {_LONGEST} bytes.")
     real = Path(os.path.realpath(out))
     for folder in inputs:
         if real.is_relative_to(os.path.realpath(folder)):
@@ -117,6 +135,8 @@ def _check_out(out: Path, inputs: Sequence[Path]) -> None:
     above = next(parent for parent in out.absolute().parents if parent.exists() or parent.is_symlink())
     if not above.is_dir():
         raise RequestError(f"--out {out} cannot be made: {above} is not a folder.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise RequestError(f"--out {out} cannot be made: you may not write in {above}. Choose another place.")
 
 
 def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
@@ -129,7 +149,7 @@ def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
         )
 
 
-def _check_shapes(adapted: Sequence[Expert], base: Expert | None) -> None:
+def _check_shapes(adapted: Sequence[Expert], base: Expert | None, stays: bool) -> None:
     seen: dict[str, tuple[Expert, tuple[int, ...]]] = {}
     for expert in adapted:
         for name, shape in (expert.adapter.shapes if expert.adapter else {}).items():
@@ -139,11 +159,16 @@ def _check_shapes(adapted: Sequence[Expert], base: Expert | None) -> None:
                     f"{other} and {expert} adapt {name!r} of shapes {list(before)} and {list(shape)}: they are of different "
                     "models."
                 )
-            has = base.checkpoint.tensors.get(name) if base else None
+            has = of_base(base.checkpoint, name) if base else None
             if base and (has is None or has.shape != shape):
                 raise RequestError(
                     f"{expert} adapts {name!r} of shape {list(shape)}, but the base {base.checkpoint.folder} has "
                     + (f"it in shape {list(has.shape)}." if has else "no such parameter.")
+                )
+            if base and not stays and outside_block(name) in (EMBEDDING, HEAD) and ties_head(base.checkpoint):
+                raise RequestError(
+                    f"{expert} adapts {name!r}, and the base {base.checkpoint.folder} ties its head to the embedding: in a "
+                    "checkpoint the change would reach both. Merge adapters alone, which stay an adapter, or untie the base."
                 )
 
 

@@ -48,8 +48,7 @@ def values(source: Source, rows: Rows | None = None) -> Tensor:
     """Return what a source holds, in float32: a stored tensor, and a LoRA update on top of it where it has one."""
     held = load(source.stored, rows).float()
     if source.pair:
-        a, b = source.pair
-        held += source.scaling * (load(b, rows).float() @ load(a).float())
+        held += source.pair.update(rows)
     return held
 
 
@@ -104,7 +103,8 @@ def _no_number(recipe: Recipe, merged: Tensor, place: Stored) -> WorkError:
             f"{recipe.name!r} has numbers up to {found:,.0f}, and {place.dtype} ends at {most:,.0f}: choose --dtype bfloat16 or "
             "float32."
         )
-    folders = ", ".join(dict.fromkeys(str(source.stored.file.parent) for source in recipe.sources))
+    files = [source.pair.a.file if source.pair else source.stored.file for source in recipe.sources]
+    folders = ", ".join(dict.fromkeys(str(file.parent) for file in files))
     return WorkError(
         f"{recipe.name!r} has NaN or infinite numbers in one of {folders}: the training of that expert diverged."
     )

@@ -25,7 +25,7 @@ from xlnb.checkpoints.writing import (
     _write,
     _write_provenance,
 )
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, typed
 from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
 from xlnb.weights.partitions import OWNERS, SIDES, Choice, Partition, check_word
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from xlnb.checkpoints.requests import Job
 
 
+@typed
 def merge(
     method: str,
     out: str | Path,
@@ -71,14 +72,15 @@ def merge(
     after TIES, DARE, SLERP, or with ``as_checkpoint``); all else needs the ``base`` as well. ``dtype`` is float32, bfloat16 or
     float16; as the inputs have it where nothing is said. ``same_base`` says that adapters whose configs name different bases
     have the same one, ``trust_configs`` that checkpoints whose configs mean different models are of one; the provenance has it.
+    Configuration, tokenizer, chat templates, licence and custom code are copied from one of the inputs, and what these name; no
+    weights of another format.
+
     Returns what was written. What does not fit is refused before anything is written; where a NaN or an overflow shows only while
     numbers are computed, or an input is saved again meanwhile, WorkError, and nothing is left behind. Source: the methods'
     papers; ours.
     """
     if method not in MERGES:
         raise RequestError(f"No merge {method!r}: choose one of {', '.join(MERGES)}.")
-    if isinstance(experts, str | Path):
-        raise RequestError(f"experts={str(experts)!r}: give a list of two or more folders.")
     asked, choice = MERGES[method], Choice(partition, bottom, top, transition)
     if asked.by_partition:
         if math is None or language is None or experts:
@@ -97,6 +99,7 @@ def merge(
     return _alike(job, options)
 
 
+@typed
 def revert(
     base: str | Path,
     expert: str | Path,
@@ -264,4 +267,4 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
         f"The result is an adapter of rank {rank}, scaling 1, stored in {dtype}: a sum of updates is the concatenation of their "
         "pairs.",
     )
-    return Merged(job.out, told, 0, 2 * len(terms), nbytes, time.time() - job.started)
+    return Merged(job.out, (*told, *job.left_out), 0, 2 * len(terms), nbytes, time.time() - job.started)

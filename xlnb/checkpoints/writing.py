@@ -19,6 +19,7 @@ from xlnb import artifacts
 from xlnb.errors import RequestError, WorkError
 from xlnb.weights import tensor_files
 from xlnb.weights.tensor_files import INDEX, Checkpoint, Stored, TensorFile
+from xlnb.weights.vocabularies import vocabulary_size, with_vocabulary_size
 
 if TYPE_CHECKING:
     from xlnb.checkpoints.recipes import Expert, Recipe
@@ -56,7 +57,7 @@ def _write(
     job: Job, recipe: Callable[[str], Recipe], companion: Expert, spec: Mapping[str, Any], told: tuple[str, ...]
 ) -> Merged:
     """Write all tensors by their recipes into files like the reference's, with the companion's configuration and tokenizer."""
-    planned = [_planned_file(file, recipe, job.dtype) for file in job.reference.checkpoint.files]
+    planned = [_planned_file(file, recipe, job.dtype) for file in job.reference.checkpoint.files if file.tensors]
     extras = tensor_files.companions(companion.checkpoint)
     nbytes = sum(stored.nbytes for file in planned for stored in file.tensors.values())
     _check_room(job.out, nbytes + sum(path.stat().st_size for path in extras) + sum(len(f.header) for f in planned))
@@ -69,13 +70,15 @@ def _write(
             _copy_ranges(folder, file)
         roundings = [_compute(folder, file) for file in planned] if computed else []
         _copy_companions(extras, companion.checkpoint.folder, folder)
-        _write_index(folder, job.reference.checkpoint, nbytes)
-        _adjust_config(folder, job.dtype)
+        _write_index(folder, job.reference.checkpoint, planned)
+        _adjust_config(folder, job.dtype, vocabulary_size(companion.checkpoint.config))
         _write_provenance(folder, job, spec)
         _check_unchanged(job)
     copied = sum(one.kind == "copy" for one in recipes)
     floor = sum(roundings[1:], roundings[0]).share if roundings else 0.0
-    return Merged(job.out, told, copied, len(recipes) - copied, nbytes, time.time() - job.started, floor)
+    return Merged(
+        job.out, (*told, *job.left_out), copied, len(recipes) - copied, nbytes, time.time() - job.started, floor
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def _planned_file(file: TensorFile, recipe: Callable[[str], Recipe], dtype: str 
             one = replace(one, kind="cast")
         recipes.append(one)
         stored_as[name] = (wanted, stored.shape)
-    same = all(stored.dtype == stored_as[name][0] for name, stored in file.tensors.items())
+    same = file.is_whole and all(stored.dtype == stored_as[name][0] for name, stored in file.tensors.items())
     header = file.header if same else tensor_files.header_bytes(stored_as, file.metadata)
     tensors, at = {}, len(header)
     for name, (kind, shape) in stored_as.items():
@@ -193,35 +196,42 @@ def _copy_companions(paths: Sequence[Path], source: Path, folder: Path, without:
     for path in paths:
         if path.name not in without:
             target = folder / path.relative_to(source)
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
 
 
-def _write_index(folder: Path, reference: Checkpoint, nbytes: int) -> None:
+def _write_index(folder: Path, reference: Checkpoint, planned: Sequence[PlannedFile]) -> None:
     path = reference.folder / INDEX
     if reference.is_adapter or not path.exists():
         return
-    if nbytes == sum(stored.nbytes for stored in reference.tensors.values()):
+    if [file.header for file in planned] == [file.header for file in reference.files]:
         shutil.copyfile(path, folder / INDEX)
         return
     index = json.loads(path.read_text(encoding="utf-8"))
+    nbytes = sum(stored.nbytes for file in planned for stored in file.tensors.values())
     index["metadata"] = (index.get("metadata") or {}) | {"total_size": nbytes}
+    index["weight_map"] = {name: file.name for file in planned for name in file.tensors}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _adjust_config(folder: Path, dtype: str | None) -> None:
-    """Say the chosen dtype in config.json, which is otherwise the byte-for-byte copy."""
+def _adjust_config(folder: Path, dtype: str | None, vocabulary: int) -> None:
+    """Say the chosen dtype and the size of the vocabulary in config.json, which is otherwise the byte-for-byte copy."""
     path = folder / "config.json"
-    if dtype is None or not path.exists():
+    if not path.exists():
         return
-    config = json.loads(path.read_text(encoding="utf-8"))
-    key = "torch_dtype" if "torch_dtype" in config else "dtype"
-    config[key] = tensor_files.DTYPE_NAMES[dtype]
+    before = json.loads(path.read_text(encoding="utf-8"))
+    config = with_vocabulary_size(before, vocabulary)
+    if dtype is not None:
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = tensor_files.DTYPE_NAMES[dtype]
+    if config == before:
+        return
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _write_provenance(folder: Path, job: Job, spec: Mapping[str, Any]) -> None:
     inputs = {role: one.checkpoint.folder.name for role, one in job.everyone.items()}
-    trusted = {"configs": "trusted, though they differ"} if job.trust_configs else {}
-    told = artifacts.provenance({"method": job.merge.slug, "inputs": inputs, **spec, **trusted}, job.started)
+    noted: dict[str, Any] = {"configs": "trusted, though they differ"} if job.trust_configs else {}
+    if job.left_out:
+        noted["left_out"] = list(job.left_out)
+    told = artifacts.provenance({"method": job.merge.slug, "inputs": inputs, **spec, **noted}, job.started)
     (folder / "provenance.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -324,8 +324,14 @@ def reread(name: Annotated[str, typer.Argument(help="A committed result: a folde
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # Told to end, it does so as where a person interrupts it: what is half written goes.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Told to end, or with its terminal closed, it does so as where a person interrupts it: what is half written goes.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+            signal.signal(number, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a terminal cannot show is no reason to fail
+            stream.reconfigure(errors="replace")
     code = exit_code(arguments)
     if arguments[:1] in (["merge"], ["revert"]) and code == 0:
         # All is written and closed; to take torch down in order would add a quarter of a second to one or two.

@@ -111,6 +111,19 @@ def split_weight(text: str) -> tuple[str, float | None]:
         raise RequestError(f"An expert is written DIR or DIR:WEIGHT with a number, not {text!r}.") from None
 
 
+def _check_new_file(option: str, path: Path | None, *endings: str) -> None:
+    """Refuse a file that exists, has another ending, or cannot be made, before any work."""
+    if path is None:
+        return
+    if path.exists() or (endings and path.suffix not in endings):
+        kind = " or ".join(f"a {ending} file" for ending in endings) or "a file"
+        there = " exists already" if path.exists() else ""
+        raise RequestError(f"{option} {path}{there}: give {kind} that does not exist yet.")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise RequestError(f"{option} {path} cannot be made: {above} is not a folder.")
+
+
 @_takes("out", *CHOICE, "dtype", "as_checkpoint", "trust_configs")
 def revert_command(
     base: Annotated[Path, Option(help="The base model's folder.")],
@@ -137,8 +150,7 @@ def diff_command(
     from xlnb.artifacts import whole_file
     from xlnb.checkpoints.differences import diff
 
-    if figure and (figure.exists() or figure.suffix not in (".png", ".svg", ".pdf")):
-        raise RequestError(f"--figure {figure}: give a .png, .svg or .pdf file that does not exist yet.")
+    _check_new_file("--figure", figure, ".png", ".svg", ".pdf")
     found = diff(a, b, base=base, partition=partition)
     print(found)
     if figure:
@@ -158,8 +170,7 @@ def _show(
     from xlnb.weights.ownership import partition as ownership
 
     save = options.pop("save")
-    if save and (save.exists() or save.suffix not in (".yaml", ".yml")):
-        raise RequestError(f"--save {save}: give a .yaml file that does not exist yet.")
+    _check_new_file("--save", save, ".yaml", ".yml")
     found = ownership(partition, model, **options)
     print(found)
     if save:
@@ -186,12 +197,11 @@ def _mergekit(**options: Any) -> None:
     from xlnb.checkpoints.exporting import export_mergekit
 
     out = options.pop("out")
+    _check_new_file("--out", out)
     text = export_mergekit(**options)
     if out is None:
         print(text, end="")
         return
-    if out.exists():
-        raise RequestError(f"--out {out} exists already: give a file that does not.")
     with whole_file(out) as partial:
         partial.write_text(text, encoding="utf-8")
     print(out)

@@ -137,7 +137,7 @@ def _save_checkpoint(trainee: Trainee, folder: Path) -> None:
     save_file(kept | trained, folder / SINGLE, metadata={"format": "pt"})
     for path in companions(origin):
         target = folder / path.relative_to(origin.folder)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     config = artifacts.read_json(folder / "config.json")
     artifacts.write_json(folder / "config.json", config | {"dtype": "float32"})

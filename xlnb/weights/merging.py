@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, typed
 from xlnb.weights.kernels import DARE_DENSITY, MERGES, TIES_DENSITY, Seen
 from xlnb.weights.partitions import Partition
 from xlnb.weights.task_vectors import TaskVector, known_sites
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
+@typed
 def layer_swapping(
     math: TaskVector, language: TaskVector, partition: Partition, embeddings: str = "base"
 ) -> TaskVector:
@@ -26,16 +27,19 @@ def layer_swapping(
     return math.mask(partition, "math", embeddings) + language.mask(partition, "language", embeddings)
 
 
+@typed
 def soup(vectors: Sequence[TaskVector]) -> TaskVector:
     """Return the mean of the task vectors: the uniform model soup (arXiv 2203.05482)."""
     return merged("soup", vectors)
 
 
+@typed
 def task_arithmetic(vectors: Sequence[TaskVector], weights: Sequence[float]) -> TaskVector:
     """Return the weighted sum of the task vectors (arXiv 2212.04089)."""
     return merged("task-arithmetic", vectors, weights=weights)
 
 
+@typed
 def ties(
     vectors: Sequence[TaskVector], weights: Sequence[float] | None = None, density: float = TIES_DENSITY
 ) -> TaskVector:
@@ -46,6 +50,7 @@ def ties(
     return merged("ties", vectors, weights=weights, density=density)
 
 
+@typed
 def dare(
     vectors: Sequence[TaskVector], weights: Sequence[float] | None = None, density: float = DARE_DENSITY, seed: int = 0
 ) -> TaskVector:
@@ -57,6 +62,7 @@ def dare(
     return merged("dare", vectors, weights=weights, density=density, seed=seed)
 
 
+@typed
 def slerp(first: TaskVector, second: TaskVector, base: Mapping[str, Tensor], t: float = 0.5) -> TaskVector:
     """Return what the spherical interpolation between two experts adds to the base, tensor by tensor.
 
@@ -99,6 +105,7 @@ def merged(
     return TaskVector(thunks, known_sites(vectors, names))
 
 
+@typed
 @contextmanager
 def applied(model: Module, vector: TaskVector) -> Iterator[Module]:
     """Make ``model`` base + ``vector`` inside the block, and the base again, to the last bit, after it.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from xlnb.errors import RequestError, WorkError
+from xlnb.errors import RequestError, WorkError, typed
 from xlnb.weights.partitions import Choice, Partition, owned
 from xlnb.weights.sites import locate_all
 from xlnb.weights.tensor_files import open_checkpoint
@@ -39,6 +39,7 @@ class Ownership:
         return "\n".join([*lines, f"{'':12}" + "".join(f"{share:>16}" for share in percent)])
 
 
+@typed
 def partition(
     choice: str | Path | Partition | None = None,
     model: str | Path = "",

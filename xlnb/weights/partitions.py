@@ -8,12 +8,13 @@ post-attention norm with attention, the norms around the FFN with the FFN. Sourc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
+from typing import Any
 
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, check_type, typed
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Site, Sites
 
 COMPLEMENT = "complement of C"  # the control: the same layers, given to the other side
@@ -40,6 +41,9 @@ class Partition:
     ffn: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        check_type("name", self.name, str)
+        for block in ("attention", "ffn"):
+            check_type(block, getattr(self, block), Collection[Any])
         object.__setattr__(self, "attention", tuple(self.attention))
         object.__setattr__(self, "ffn", tuple(self.ffn) or self.attention)
         for share in self.attention + self.ffn:
@@ -87,6 +91,7 @@ class Partition:
         rows = (tuple(1 - share for share in row) for row in (self.attention, self.ffn))
         return Partition(f"complement of {self.name}", *rows)
 
+    @typed
     def shuffled(self, seed: int) -> Partition:
         """Return a random partition of equal size (a control): the same shares, given to other layers; never this one itself.
 
@@ -105,6 +110,7 @@ class Partition:
             if (drawn.attention, drawn.ffn) != (self.attention, self.ffn):
                 return drawn
 
+    @typed
     def to_yaml(self, path: str | Path) -> Path:
         """Write the partition as a YAML file that :func:`read_partition` reads, and return its path."""
         import yaml
@@ -150,6 +156,7 @@ def scaled_count(count: int, depth: int) -> int:
     return count if depth in _STATED_DEPTHS else max(1, floor(count * depth / 32 + 0.5))
 
 
+@typed
 def outer_layers(bottom: int, top: int, depth: int, name: str = "", transition: int = 0) -> Partition:
     """Return the partition that gives the first ``bottom`` and last ``top`` of ``depth`` layers to the language.
 
@@ -171,6 +178,7 @@ def outer_layers(bottom: int, top: int, depth: int, name: str = "", transition: 
     return Partition(name or f"outer {bottom}+{top}" + (f", {transition} transition" if transition else ""), shares)
 
 
+@typed
 def partition_c(depth: int) -> Partition:
     """Return partition C: the first six and the last two of 32 layers to the language, the middle to math (paper, reported).
 
@@ -180,6 +188,7 @@ def partition_c(depth: int) -> Partition:
     return _scaled_outer(6, 2, depth, "C")
 
 
+@typed
 def uniform(share: float, depth: int) -> Partition:
     """Return the partition that gives math the same share of every layer (1: all math; 0: all language)."""
     return Partition({1.0: "all math", 0.0: "all language"}.get(share, f"uniform {share}"), (float(share),) * depth)
@@ -209,6 +218,7 @@ _RANDOM = re.compile(r"random (\d{1,9}) of (.+)")
 NAMES = (*NAMED, "outer B+T", "outer B+T, N transition", "complement of NAME", "random SEED of NAME")
 
 
+@typed
 def named_partition(name: str, depth: int) -> Partition:
     """Return the partition of a name on ``depth`` layers; names are listed in ``NAMES``.
 
@@ -268,6 +278,7 @@ class Choice:
         return found
 
 
+@typed
 def read_partition(path: str | Path) -> Partition:
     """Read a partition from a YAML file: ``name``, and ``layers`` or both ``attention`` and ``ffn``, lists of shares."""
     import yaml

@@ -79,8 +79,11 @@ def plain_name(name: str) -> str:
 
     >>> plain_name("base_model.model.model.layers.0.mlp.up_proj.lora_A.default.weight")
     'model.layers.0.mlp.up_proj.weight'
+    >>> plain_name("base_model.model.model.embed_tokens.lora_embedding_B")
+    'model.embed_tokens.weight'
     """
-    return re.sub(r"\.lora_[AB](\.\w+)?(?=\.weight$)", "", name.removeprefix("base_model.model."))
+    name = re.sub(r"\.lora_[AB](\.\w+)?(?=\.weight$)", "", name.removeprefix("base_model.model."))
+    return re.sub(r"\.lora_embedding_[AB](\.\w+)?$", ".weight", name)
 
 
 def outside_block(name: str) -> str | None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, typed
 from xlnb.weights.adapters import open_adapter
 from xlnb.weights.partitions import OWNERS, SIDES, Partition, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD, Site, locate_all, outside_block
 from xlnb.weights.tensor_files import FLOATS, open_checkpoint, same_bytes
+from xlnb.weights.vocabularies import in_common
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,33 +36,34 @@ class TaskVector(Mapping[str, "Tensor"]):
         return self._sites
 
     @classmethod
+    @typed
     def of(cls, tensors: Mapping[str, Tensor]) -> TaskVector:
         """Return the task vector that holds ``tensors``, cast to float32."""
         return cls({name: tensor.float for name, tensor in tensors.items()})
 
     @classmethod
+    @typed
     def of_expert(cls, folder: str | Path, base: str | Path | None = None) -> TaskVector:
         """Return the task vector of an expert's folder: of an adapter, or of a full checkpoint, which needs its ``base``."""
         if open_checkpoint(folder).is_adapter:
-            return cls.from_adapter(folder)
+            return cls.from_adapter(folder, base)
         if base is None:
             raise RequestError(f"The expert {folder} is a full checkpoint: say which base it was trained from, too.")
         return cls.from_checkpoint(folder, base)
 
     @classmethod
-    def from_adapter(cls, folder: str | Path) -> TaskVector:
-        """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32."""
-        from xlnb.weights.tensors import load
+    @typed
+    def from_adapter(cls, folder: str | Path, base: str | Path | None = None) -> TaskVector:
+        """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32.
 
+        The ``base`` is needed where the adapter's file holds the base's embeddings or head as well, which must be the base's.
+        """
         adapter = open_adapter(folder)
-
-        def update(name: str) -> Callable[[], Tensor]:
-            a, b = adapter.pairs[name]
-            return lambda: adapter.scalings[name] * (load(b).float() @ load(a).float())
-
-        return cls({name: update(name) for name in adapter.pairs})
+        adapter.check_copies(open_checkpoint(base) if base and adapter.copies else None)
+        return cls({name: pair.update for name, pair in adapter.pairs.items()})
 
     @classmethod
+    @typed
     def from_checkpoint(cls, expert: str | Path, base: str | Path) -> TaskVector:
         """Return the task vector of a fully fine-tuned checkpoint folder: expert minus base, in float32.
 
@@ -76,7 +78,7 @@ class TaskVector(Mapping[str, "Tensor"]):
                 raise RequestError(
                     f"{one.folder} is quantized: its numbers are no weights. Give the unquantized checkpoint."
                 )
-        after, before = (one.tensors for one in opened)
+        after, before = (one.tensors for one in in_common(opened)[0])
         other_shapes = {name for name in after.keys() & before.keys() if after[name].shape != before[name].shape}
         if differing := (after.keys() ^ before.keys()) | other_shapes:
             raise RequestError(
@@ -116,6 +118,7 @@ class TaskVector(Mapping[str, "Tensor"]):
 
     __rmul__ = __mul__
 
+    @typed
     def mask(self, partition: Partition, keep: str, embeddings: str = "base") -> TaskVector:
         """Return the part of the update on the share that ``keep`` (``math`` or ``language``) owns; all else is zero.
 
@@ -133,6 +136,7 @@ class TaskVector(Mapping[str, "Tensor"]):
                 thunks[name] = lambda name=name, share=share: share * self[name]  # type: ignore[misc]
         return TaskVector(thunks, {name: self.sites[name] for name in thunks})
 
+    @typed
     def at(self, layer: int | None = None, block: str | None = None, projection: str | None = None) -> TaskVector:
         """Return the part of the update at some sites: those of a layer, a block, a projection, or several of these.
 

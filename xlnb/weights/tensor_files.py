@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -56,13 +57,21 @@ class Stored:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """A safetensors file: its tensors in the order of their bytes, and its header as it stands in the file."""
+    """A safetensors file: its tensors in the order of their bytes, and its header as it stands in the file.
+
+    Some of ``tensors`` may be left out, and rows at their ends: what is left is seen as the whole.
+    """
 
     path: Path
     tensors: dict[str, Stored]
     header: bytes  # length prefix and JSON
     metadata: dict[str, str]
-    stamp: tuple[int, ...] = ()  # what changes where the file is saved again: inode, size, time
+    stamp: tuple[int, int, int]  # what changes where the file is saved again: inode, size, time
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was left out, so that the header tells of ``tensors``."""
+        return len(self.header) + sum(stored.nbytes for stored in self.tensors.values()) == self.stamp[1]
 
     def is_as_it_was(self) -> bool:
         """Say whether the file is the one that was read, and has the same header still."""
@@ -73,7 +82,7 @@ class TensorFile:
             return False
 
 
-def _stamp(descriptor: int) -> tuple[int, ...]:
+def _stamp(descriptor: int) -> tuple[int, int, int]:
     told = os.fstat(descriptor)
     return told.st_ino, told.st_size, told.st_mtime_ns
 
@@ -91,6 +100,13 @@ class Checkpoint:
     def tensors(self) -> dict[str, Stored]:
         """All tensors by name."""
         return {name: stored for file in self.files for name, stored in file.tensors.items()}
+
+    def only(self, tensors: Mapping[str, Stored]) -> Checkpoint:
+        """Return the checkpoint with these of its tensors alone, each as it is given here."""
+        files = tuple(
+            replace(file, tensors={n: tensors[n] for n in file.tensors if n in tensors}) for file in self.files
+        )
+        return replace(self, files=files)
 
     @cached_property
     def sites(self) -> Sites:
@@ -198,7 +214,7 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     """Read what a checkpoint or adapter folder holds, headers only.
 
     Sharded or single safetensors, or a PEFT adapter. An index that does not fit its files is refused, and so are links and
-    paths that lead out of the folder.
+    paths that lead out of the folder, other than those of a download from the Hugging Face hub to its cache.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -210,6 +226,8 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         )
     if (folder / ADAPTER).exists() or ((folder / ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()):
         config = _read_config(folder, ADAPTER_CONFIG)
+        if not os.path.lexists(folder / ADAPTER):
+            raise RequestError(f"{folder} holds no weights: it has no {ADAPTER}.{_other_weights(folder)}")
         return Checkpoint(folder, (read_tensor_file(_inside(folder, ADAPTER)),), config, is_adapter=True)
     config = _read_config(folder, "config.json")
     single, index = (folder / SINGLE).exists(), (folder / INDEX).exists()
@@ -220,12 +238,15 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     elif single:
         files = (read_tensor_file(_inside(folder, SINGLE)),)
     else:
-        others = sorted(
-            path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf", ".h5"}
-        )
-        hint = f" It has {others[0]}: load that and save_pretrained it as safetensors." if others else ""
-        raise RequestError(f"{folder} holds no weights: it has neither {SINGLE} nor {INDEX}.{hint}")
+        raise RequestError(f"{folder} holds no weights: it has neither {SINGLE} nor {INDEX}.{_other_weights(folder)}")
     return Checkpoint(folder, files, config, is_adapter=False)
+
+
+def _other_weights(folder: Path) -> str:
+    """Return a sentence about weights that lie there in another format, if any do."""
+    formats = {".bin", ".pt", ".pth", ".gguf", ".h5", ".safetensors"}
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in formats)
+    return f" It has {others[0]}: load that and save_pretrained it as safetensors." if others else ""
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -257,10 +278,7 @@ def _indexed_files(folder: Path) -> tuple[TensorFile, ...]:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """Return the path of a file of the folder; a name or a link that leads elsewhere is refused.
-
-    Links into the blobs of the very Hugging Face cache entry are how a hub download looks, and allowed.
-    """
+    """Return the path of a file of the folder; a name or a link that leads elsewhere is refused."""
     if name != Path(name).name or not name.isprintable():
         raise RequestError(f"{folder} names the file {name!r}, which is not in the folder.")
     return _checked_place(folder, folder / name)
@@ -268,12 +286,28 @@ def _inside(folder: Path, name: str) -> Path:
 
 def _checked_place(folder: Path, path: Path) -> Path:
     real, home = (Path(os.path.realpath(place)) for place in (path, folder))
-    allowed = [home]
-    if home.parent.name == "snapshots":
-        allowed.append(home.parent.parent / "blobs")
-    if not any(real.is_relative_to(place) for place in allowed):
+    if not (real.is_relative_to(home) or _is_blob(real, home)):
         raise RequestError(f"{path} is a link to {real}, outside the folder: put the file itself there.")
     return path
+
+
+_BLOB = re.compile(r"/models--[^/]+/blobs/(?:[0-9a-f]{40}|[0-9a-f]{64})$")
+_SHARED_BLOB = re.compile(r"/blobs/([0-9a-f]{2})/\1[0-9a-f]{62}$")
+
+
+def _is_blob(real: Path, home: Path) -> bool:
+    """Say whether a file is where the Hugging Face cache keeps the contents that a download's links lead to.
+
+    A snapshot's lie beside it, any folder within it included, or in the store that all entries share; a folder of its own
+    (``local_dir``) may lead into any entry.
+    """
+    if _SHARED_BLOB.search(real.as_posix()) and (real.parents[1] / ".huggingface-shared-blobs").is_file():
+        return True
+    entries = [parent.parent for parent in home.parents if parent.name == "snapshots"]
+    if any(real.is_relative_to(entry / "blobs") for entry in entries):
+        return True
+    in_cache = any(entry.name.startswith("models--") for entry in entries)
+    return not in_cache and _BLOB.search(real.as_posix()) is not None
 
 
 # Everything a model needs beside its weights, and nothing of the training that made it.
@@ -288,17 +322,43 @@ _COMPANIONS = (
     "NOTICE*",
     "additional_chat_templates/*.jinja",
 )
-_NOT_COMPANIONS = {INDEX, ADAPTER_CONFIG, "pytorch_model.bin.index.json", "tf_model.h5.index.json", "trainer_state.json",
-                   "provenance.json", "training_args.json", "all_results.json", "train_results.json", "eval_results.json",
-                   "optimizer.json"}  # fmt: skip
+_NOT_COMPANIONS = {ADAPTER_CONFIG, "trainer_state.json", "provenance.json", "training_args.json", "all_results.json",
+                   "train_results.json", "eval_results.json", "optimizer.json", "zero_to_fp32.py"}  # fmt: skip
+# Weights in whatever format, and the indices of weights, which would tell of files that are not there.
+_WEIGHTS = re.compile(
+    r"\.(safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|ggml|onnx|onnx_data|npz|npy|pkl|pickle|model_state)$|\.index(\.\w+)?\.json$"
+)
+_QUOTED = re.compile(r"""["']([^"'\\\n]{1,200})["']""")
 
 
 def companions(checkpoint: Checkpoint) -> list[Path]:
-    """Return the files that go with the weights: configuration, tokenizer, chat template, licence, custom code."""
-    found = {path for pattern in _COMPANIONS for path in checkpoint.folder.glob(pattern) if path.is_file()}
+    """Return the files that go with the weights, in the folder or below it.
+
+    These are configuration, tokenizer, chat templates, licence and custom code, by their names; and what the configs (all that
+    are called ``*config.json``) or the code name in quotes, if it is there, be it in a sub-folder. Never weights in whatever
+    format (``*.bin``, ``consolidated*.pth``, ``onnx/*.onnx``), their indices, or what training left. Links out of the folder
+    are refused.
+    """
+    folder = checkpoint.folder
+    found = {path for pattern in _COMPANIONS for path in folder.glob(pattern)}
+    for path in [*folder.glob("*config.json"), *folder.glob("*.py")]:
+        if path.is_file():
+            text = _checked_place(folder, path).read_text(encoding="utf-8", errors="replace")
+            found |= {folder / name for name in _QUOTED.findall(text) if _is_name_below(name)}
     kept = {ADAPTER_CONFIG} if checkpoint.is_adapter else set()
-    chosen = sorted(path for path in found if path.name not in _NOT_COMPANIONS or path.name in kept)
-    return [_checked_place(checkpoint.folder, path) for path in chosen]
+    chosen = sorted(
+        path for path in found if path.name in kept or not (path.name in _NOT_COMPANIONS or _WEIGHTS.search(path.name))
+    )
+    return [_checked_place(folder, path) for path in chosen if path.is_file()]
+
+
+def _is_name_below(name: str) -> bool:
+    """Say whether a text may be the path of a file below a folder; hidden ones are none.
+
+    >>> [_is_name_below(text) for text in ("vocab.bpe", "assets/vocab.bpe", "../vocab", "/etc/passwd", ".cache/x", "a b")]
+    [True, True, False, False, False, True]
+    """
+    return name.isprintable() and not any(part.startswith(".") or part == "" for part in name.split("/"))
 
 
 def blocks(stored: Stored) -> Iterator[bytes]:
