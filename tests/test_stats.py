@@ -21,6 +21,7 @@ from xlnb.stats import (
     mcnemar,
     mean_interval,
     needed_problems,
+    outcome_table,
     paired_difference,
     paired_table,
     power,
@@ -514,3 +515,40 @@ def test_the_table_of_power():
     assert (table.index.name, table.columns.name) == ("problems", "seeds")
     assert table.loc[500, 5] == power(0.03, components, 500, 5)
     assert (table.diff().dropna() > 0).all(axis=None) and (table[5] > table[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([], "No outcomes"),
+        ([[], []], "No outcomes"),
+        ([1, float("nan")], "1 of 2 outcomes are no finite number"),
+        ([1, float("inf")], "1 of 2 outcomes are no finite number"),
+        (np.array([1, None], dtype=object), "1 of 2 outcomes are no finite number"),
+        (["right", "wrong"], "Outcomes are numbers"),
+        ([[1, 2], [3]], "in rows of one length"),
+        (np.zeros((2, 2, 2)), "shape (2, 2, 2)"),
+    ],
+)
+def test_what_is_no_table_of_outcomes_is_refused(values, said):
+    for interval in (mean_interval, crossed_interval):
+        with pytest.raises(RequestError) as refused:
+            interval(values)
+        assert said in str(refused.value)
+
+
+def test_a_table_is_no_list_of_outcomes_and_a_frame_needs_its_columns():
+    with pytest.raises(RequestError, match=r"shape \(1, 3\)"):
+        mean_interval([[1.0, 2.0, 4.0]])
+    with pytest.raises(RequestError, match="no outcome"):
+        outcome_table(pd.DataFrame({"seed": [0], "problem": ["x"], "value": [1.0]}))
+    with pytest.raises(RequestError, match="Outcomes are numbers"):
+        outcome_table(pd.DataFrame({"seed": [0], "problem": ["x"], "outcome": ["right"]}))
+
+
+def test_one_training_or_one_problem_gives_the_t_interval_over_the_other():
+    values = [1.0, 2.0, 4.0]
+    row, column = crossed_interval([values]), crossed_interval([[value] for value in values])
+    assert (row.low, row.high, row.p) == (column.low, column.high, column.p)
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert (row.low, row.high) == (pytest.approx(low), pytest.approx(high))

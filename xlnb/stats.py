@@ -48,10 +48,7 @@ def mean_interval(values: np.ndarray) -> Interval:
     from scipy.stats import bootstrap
     from statsmodels.stats.proportion import proportion_confint
 
-    values = np.asarray(values, dtype=float)
-    if not len(values):
-        raise RequestError("No outcomes: an interval needs at least one.")
-    _check_numbers(values)
+    values = _outcomes(values, "a list, one a problem", dimensions=1)
     mean = float(values.mean())
     if np.isin(values, (0, 1)).all():
         low, high = proportion_confint(int(values.sum()), len(values), alpha=ALPHA, method="wilson")
@@ -64,13 +61,29 @@ def mean_interval(values: np.ndarray) -> Interval:
     return Interval(mean, float(low), float(high), len(values))
 
 
-def _check_numbers(values: np.ndarray) -> None:
+def _outcomes(values: object, what: str, dimensions: int) -> np.ndarray:
+    """Return outcomes as an array of floats; raises RequestError where there are none, or some are no finite numbers."""
+    found = _numbers(values)
+    if not found.size:
+        raise RequestError("No outcomes: an interval needs at least one.")
+    if found.ndim != dimensions:
+        raise RequestError(f"Got outcomes of shape {found.shape}: give {what}.")
     import numpy as np
 
-    if wrong := int((~np.isfinite(values)).sum()):
+    if wrong := int((~np.isfinite(found)).sum()):
         raise RequestError(
-            f"{wrong} of {values.size} outcomes are no finite number: leave those problems out everywhere."
+            f"{wrong} of {found.size} outcomes are no finite number: leave those problems out everywhere."
         )
+    return found
+
+
+def _numbers(values: object) -> np.ndarray:
+    import numpy as np
+
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"Outcomes are numbers, in rows of one length; these are not ({error}).") from error
 
 
 def crossed_interval(table: np.ndarray) -> Interval:
@@ -90,13 +103,7 @@ def crossed_interval(table: np.ndarray) -> Interval:
     """
     import numpy as np
 
-    table = np.atleast_2d(np.asarray(table, dtype=float))
-    if not table.size:
-        raise RequestError("No outcomes: an interval needs at least one.")
-    if missing := int((~np.isfinite(table)).sum()):
-        raise RequestError(
-            f"{missing} of {table.size} outcomes are no finite number: leave those problems out everywhere."
-        )
+    table = _outcomes(np.atleast_2d(_numbers(table)), "a table, a row a training, a column a problem", dimensions=2)
     seeds, problems = table.shape
     mean, errors = float(table.mean()), _standard_errors(table)
     half = float(_half_width(errors, seeds, problems))
@@ -165,7 +172,7 @@ def outcome_table(frame: pd.DataFrame) -> np.ndarray:
     >>> outcome_table(pd.DataFrame({"seed": [0, 0], "problem": ["y", "x"], "outcome": [1.0, 0.0]})).tolist()
     [[0.0, 1.0]]
     """
-    return _wide(frame).to_numpy(dtype=float)
+    return _numbers(_wide(frame))
 
 
 def _sides(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -176,10 +183,12 @@ def _sides(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         raise RequestError("The two sides were scored on different problems: a paired difference needs the same ones.")
     if 1 not in map(len, seeds) and seeds[0] != seeds[1]:
         raise RequestError(f"The two sides have seeds {seeds[0]} and {seeds[1]}: they must be the same.")
-    return wide[0].to_numpy(dtype=float), wide[1].to_numpy(dtype=float)
+    return _numbers(wide[0]), _numbers(wide[1])
 
 
 def _wide(frame: pd.DataFrame) -> pd.DataFrame:
+    if missing := [column for column in ("seed", "problem", "outcome") if column not in frame]:
+        raise RequestError(f"A frame of outcomes has the columns seed, problem and outcome; here is no {missing[0]}.")
     if frame.duplicated(["seed", "problem"]).any():
         raise RequestError(
             "An outcome stands twice for one seed and problem: filter to one method, metric and test language."
@@ -271,7 +280,7 @@ def spearman_test_retest(table: np.ndarray) -> float:
 def _checked_table(table: np.ndarray) -> np.ndarray:
     import numpy as np
 
-    table = np.atleast_2d(np.asarray(table, dtype=float))
+    table = np.atleast_2d(_numbers(table))
     if table.ndim != 2 or table.shape[1] < 2 or not np.isfinite(table).all():
         raise RequestError(
             f"Got a table of shape {table.shape}: rows are trainings, columns at least two problems, without missing values."
@@ -371,7 +380,7 @@ def power(difference: float, components: Components, problems: int, seeds: int, 
         raise RequestError(
             f"difference is {difference}: give a finite number, in the outcome's unit (3 points are 0.03)."
         )
-    if problems < 2 or seeds < 1:
+    if not (problems >= 2 and seeds >= 1):
         raise RequestError(f"{problems} problems and {seeds} seeds: a test needs at least two problems and one seed.")
     if not 0 < level < 1:
         raise RequestError(f"level is {level}: give a share between 0 and 1, such as 0.05.")

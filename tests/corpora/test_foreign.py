@@ -1,5 +1,7 @@
 """Data as they come: gaps, pointers, byte-order marks, bytes, other languages, lines without a word."""
 
+import json
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,6 +42,64 @@ def test_a_row_that_lacks_an_option_is_left_out_and_counted(mmlu, gap):
     found = load_benchmark("global-mmlu", "sw", mmlu({1: {"option_c": gap}}), shots=0)
     assert {item.id for item in found.items} == {"s0", "s2"}
     assert "1 rows without a question or an option left out" in found.note
+
+
+def test_a_nought_is_an_option(mmlu):
+    folder = mmlu({place: {"option_a": number} for place, number in enumerate((0, 1, 2))})
+    assert len(load_benchmark("global-mmlu", "sw", folder, shots=0).items) == 3
+
+
+def test_where_every_row_lacks_something_there_is_nothing_to_ask(mmlu, tmp_path):
+    with pytest.raises(RequestError, match="has no problems for this request"):
+        load_benchmark("global-mmlu", "sw", mmlu({place: {"option_a": None} for place in range(3)}), shots=0)
+    (tmp_path / "mgsm_sw.tsv").write_text("\n")
+    with pytest.raises(RequestError, match="has no problems for this request"):
+        load_benchmark("mgsm", "sw", tmp_path, n=1, shots=0)
+
+
+@pytest.mark.parametrize("gap", [None, "", " "])
+def test_belebele_is_whole_as_published_so_that_a_gap_is_refused(tmp_path, gap):
+    answers = {f"mc_answer{i}": "x" for i in range(1, 5)}
+    rows = [
+        {"link": f"l{i}", "question_number": 1, "flores_passage": "p", "question": "q?", "correct_answer_num": "1"}
+        | answers
+        for i in range(3)
+    ]
+    rows[1]["mc_answer3"] = gap
+    (tmp_path / "swh_Latn.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(RequestError, match="row 2: no 'mc_answer3'"):
+        load_benchmark("belebele", "sw", tmp_path, shots=0)
+
+
+@pytest.mark.parametrize(
+    ("line", "question"),
+    [
+        ("Ana 5?\t5\r\nBen?\t6\r\n", "Ana 5?"),
+        ("Ana 5?\t5\rBen?\t6\r", "Ana 5?"),
+        ('"Ana said ""five"", why?"\t5\n', 'Ana said "five", why?'),
+        ('"Five" said Ana, why?\t5\n', '"Five" said Ana, why?'),
+        ('He said "five", why?\t5\n', 'He said "five", why?'),
+    ],
+)
+def test_line_ends_and_quotes_of_a_table_are_no_text(tmp_path, line, question):
+    (tmp_path / "mgsm_sw.tsv").write_bytes(line.encode())
+    (item,) = load_benchmark("mgsm", "sw", tmp_path, n=1, shots=0).items
+    assert item.prompt.startswith(f"Question: {question}\n") and item.answer == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"), [("\t5\n", "no question"), ("1\tAna?\t5\n", "2 tabs"), ("Ana? 5\n", "no tab")]
+)
+def test_a_line_that_is_no_question_with_its_answer_is_refused(tmp_path, line, wrong):
+    (tmp_path / "mgsm_sw.tsv").write_text(line)
+    with pytest.raises(RequestError, match=f"line 1: {wrong}; a line is question, tab, answer"):
+        load_benchmark("mgsm", "sw", tmp_path, n=1, shots=0)
+
+
+def test_a_later_row_of_json_may_lack_its_answer(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"question": "q", "answer": "three"}\n{"question": "r"}\n')
+    corpus = load_corpus("gsm8k", "en", path=tmp_path)
+    assert [example.prompt for example in corpus.examples] == ["q"] and corpus.counts["empty"] == 1
 
 
 def test_a_question_that_is_there_twice_is_refused(mmlu):

@@ -6,6 +6,7 @@ import huggingface_hub
 import pytest
 from lively import lively
 
+from xlnb.commands.cli import exit_code
 from xlnb.corpora.benchmarks import in_chat, templates_benchmark
 from xlnb.errors import RequestError, WorkError
 from xlnb.evaluation.scoring import evaluate
@@ -197,3 +198,22 @@ def test_a_model_is_asked_in_its_chat_template(miniature, tmp_path):
     assert plain["value"].tolist() != chat["value"].tolist()
     with pytest.raises(RequestError, match="has no chat template"):
         evaluate_models([str(miniature("llama"))], "en", "smoke", chat=True, **QUICK)
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused_before_it_is_loaded(merged, monkeypatch):
+    monkeypatch.setattr(own_models, "load_base", None)
+    for file in merged.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(RequestError, match="holds no tokenizer"):
+        evaluate_models([str(merged)], "en", "smoke", **QUICK)
+
+
+@pytest.mark.parametrize(("names", "said"), [(["base", "base"], "base is named twice"), ([""], "No model ''")])
+def test_names_that_name_nothing_or_the_same_are_refused(names, said):
+    with pytest.raises(RequestError, match=said):
+        evaluate_models(names, "en", "smoke", **QUICK)
+
+
+def test_a_stop_is_a_text(capsys):
+    assert exit_code(["evaluate", "--profile", "smoke", "--stop", ""]) == 2
+    assert "--stop takes the text that ends an answer" in capsys.readouterr().err

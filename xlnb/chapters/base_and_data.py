@@ -18,7 +18,16 @@ from xlnb.chapters.words import amount, bracketed, bullets, improved, listed
 from xlnb.chapters.words import number as digits
 from xlnb.corpora import prose, templates
 from xlnb.corpora.sources import SOURCES, load_corpus
-from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, READINGS, SHOTS_READINGS, TWIN_CHOICE
+from xlnb.evaluation.readings import (
+    EXPRESSION,
+    EXPRESSION_NLL,
+    NLL,
+    PRIMARY,
+    READINGS,
+    SHOTS_READINGS,
+    TRIMMED,
+    TWIN_CHOICE,
+)
 from xlnb.evaluation.shortcuts import ASKED, EXACT, FIRST, NUMBERS, READERS, WORDS, shortcuts
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import mean_interval
@@ -312,7 +321,7 @@ def shots_figure(outcomes: pd.DataFrame, number: int | None = None) -> Shown:
     alt = [f"{READINGS[m].title} in {LANGUAGE_NAMES[code]}: {seen(m, code)}" for m in _DRAWN for code in codes]
     caption = (
         "The base by the number of worked examples before each problem. Likelihoods (NLL) run downwards, so that up is better "
-        "everywhere. Dots are means over development problems, lines 95 % intervals over problems."
+        f"everywhere. Dots are means over development problems, lines 95 % intervals over problems. {TRIMMED}"
     )
     return picture(draw, number=number, caption=caption, alt=f"{'; '.join(alt)}.")
 
@@ -350,7 +359,7 @@ def base_table(outcomes: pd.DataFrame, number: int | None = None) -> Shown:
         rows.append((f"{READINGS[row.metric].title} ({unit})", *shown, improved(row, with_unit=False), row.verdict))
     caption = (
         f"The base with two worked examples on {gap['n'].max()} scored problems (answers to {gap['n'].min()}), with 95 % "
-        "intervals over problems."
+        f"intervals over problems. {TRIMMED}"
     )
     columns = ["metric", "English", LANGUAGE_NAMES[language], "English minus the other", "English is"]
     return table(rows, columns, number=number, caption=caption, verdicts=verdicts_of(gap))

@@ -14,7 +14,7 @@ from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, how_to_read
 from xlnb.chapters.pictures import Foreign, Shown, panels, picture, table
 from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, lowered, standing, unjudged
 from xlnb.corpora import templates
-from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS, TWIN_CHOICE
+from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS, TRIMMED, TWIN_CHOICE
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
 from xlnb.stats import crossed_interval, outcome_table
@@ -213,7 +213,8 @@ def scores_table(outcomes: pd.DataFrame, language: str, number: int | None = Non
             unit = "%" if READINGS[metric].unit == "%" else "nats"
             row[f"{READINGS[metric].title} ({unit})"] = amount(i.value, i.low, i.high, metric, with_unit=False)
         rows.append(row)
-    caption = f"All models by all metrics, in {LANGUAGE_NAMES[language]}, with 95 % intervals. All but the first are exploratory."
+    name = LANGUAGE_NAMES[language]
+    caption = f"All models by all metrics, in {name}, with 95 % intervals. All but the first are exploratory. {TRIMMED}"
     return table(rows, number=number, caption=caption)
 
 

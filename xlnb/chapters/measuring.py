@@ -44,6 +44,7 @@ from xlnb.evaluation.readings import (
     EXPRESSION_NLL,
     PRIMARY,
     READINGS,
+    TRIMMED,
     TWIN_CHOICE,
     TWIN_INFORMATION,
     TWINS,
@@ -135,10 +136,7 @@ def metrics_table(number: int | None = None) -> Shown:
     for r in (READINGS[metric] for metric in CANDIDATES):
         better, generates = "higher" if r.higher_is_better else "lower", "yes" if r.generates else "no"
         rows.append((r.title, r.meaning.replace("`", ""), r.unit_in_words, better, generates))
-    caption = (
-        "The metrics. All are taken problem by problem. Likelihoods of our own problems are over the trimmed vocabulary, "
-        "a little lower than over the whole."
-    )
+    caption = f"The metrics. All are taken problem by problem. {TRIMMED}"
     return table(
         rows, ["metric", "an outcome is", "unit", "better", "writes an answer"], number=number, caption=caption
     )

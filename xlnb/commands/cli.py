@@ -147,12 +147,15 @@ def evaluate(
     dtype: Dtype = "float32",
 ) -> None:
     """Evaluate models by few-shot problems: scores, and of several how each differs from the first, with 95 % intervals."""
+    from xlnb.evaluation.readings import TRIMMED
     from xlnb.studies.own_models import evaluate_models
 
     if mgsm and (benchmark != "mgsm" or path):
         raise RequestError("--mgsm FOLDER goes with --benchmark mgsm, and without --path.")
     if generated not in (None, "all") and not generated.isdecimal():
         raise RequestError(f"--generated takes a number or all, not {generated!r}.")
+    if "" in (stop or ()):
+        raise RequestError("--stop takes the text that ends an answer; it is empty here.")
     place = mgsm or path
     scores, differences = evaluate_models(
         models or ["base"], language, profile, base=base, problems=problems, generated=generated, device=device,
@@ -160,7 +163,7 @@ def evaluate(
         path=str(place) if place else None, reference=str(reference) if reference else None,
     )  # fmt: skip
     if scores.attrs["trimmed"]:
-        print("Likelihoods are over the trimmed vocabulary, a little lower than over the whole.", file=sys.stderr)
+        print(TRIMMED, file=sys.stderr)
     if len(models or ()) < 2:
         scores = scores.drop(columns="model")
     print(scores.to_string(index=False, float_format="%.4f"))

@@ -115,7 +115,9 @@ def _check_counts(shots: int, n: int | None) -> None:
 
 
 def _first(n: int | None, items: list[T], name: str) -> list[T]:
-    """The first n of a benchmark's items, all of them for None."""
+    """The first n of a benchmark's items, all of them for None; raises RequestError where there are not as many, or none."""
+    if not items:
+        raise RequestError(f"{name} has no problems for this request: the file is empty, or every row lacks something")
     if n is not None and n > len(items):
         raise RequestError(f"n = {n}: {name} has {len(items)} problems for this request, so n is at most {len(items)}")
     return items[:n]
@@ -137,14 +139,20 @@ def _files(path: str | Path | None, repository: str, *patterns: str, needed: boo
     return found
 
 
-def _rows(found: Iterable[Path], columns: Sequence[str]) -> list[dict[str, str]]:
-    """The named columns of rows that have them all, as text."""
-    rows = []
+def _rows(
+    found: Iterable[Path], columns: Sequence[str], left_out: Sequence[str] = ()
+) -> tuple[list[dict[str, str]], int]:
+    """The named columns of rows as text; rows that lack one of ``left_out`` are left out and counted, other gaps refused."""
+    rows, without = [], 0
     for place, row in (pair for file in found for pair in files.rows(file, columns, RequestError)):
-        if gaps := [column for column in columns if row[column] is None]:
+        gaps = [column for column in columns if row[column] is None or not str(row[column]).strip()]
+        if set(gaps) & set(left_out):
+            without += 1
+        elif gaps:
             raise RequestError(f"{place}: no {gaps[0]!r}; a row needs {', '.join(columns)}")
-        rows.append({column: str(row[column]) for column in columns})
-    return rows
+        else:
+            rows.append({column: str(row[column]) for column in columns})
+    return rows, without
 
 
 def _number(text: str, where: str) -> Decimal:
@@ -308,13 +316,17 @@ def mgsm(
 
 def _mgsm_problems(file: Path) -> list[tuple[str, Decimal]]:
     problems = []
-    for i, line in enumerate(files.text(file, RequestError).split("\n"), 1):
+    for i, line in enumerate(re.split(r"\r\n?|\n", files.text(file, RequestError)), 1):
         where = f"{file}, line {i}"
-        question, tab, answer = line.rpartition("\t")
         if not line.strip():
             continue
-        if not tab:
-            raise RequestError(f"{where}: no tab; a line is question, tab, answer, without a header")
+        question, *answers = line.split("\t")
+        if re.fullmatch(r'"(?:[^"]|"")*"', question):  # as tables write text with quotation marks in it
+            question = question[1:-1].replace('""', '"')
+        if len(answers) != 1 or not question.strip():
+            wrong = "no question" if len(answers) == 1 else f"{len(answers) or 'no'} tab{'s' * bool(answers)}"
+            raise RequestError(f"{where}: {wrong}; a line is question, tab, answer, without a header")
+        answer = answers[0]
         problems.append((question.strip(), _number(answer, where)))
     return problems
 
@@ -443,7 +455,7 @@ def _references(
     found = _files(None, GSM8K, "main/test-*.parquet") if reference == "hub" else [Path(reference)]
     if not found[0].is_file():
         raise RequestError(f"reference {reference} is not a file; give GSM8K's test file (JSON lines), or 'hub'")
-    rows = _rows(found, ("question", "answer"))
+    rows, _ = _rows(found, ("question", "answer"))
     wrong = f"the reference should be GSM8K's test set in its order, whose first rows are MGSM's problems ({reference})"
     if len(rows) < len(problems):
         raise RequestError(f"{wrong}: it has {len(rows)} rows for {len(problems)} problems")
@@ -525,7 +537,7 @@ def belebele(
     _check_counts(shots, n)
     code = _FLORES[language]
     columns = ("link", "question_number", "flores_passage", "question", *_ANSWERS, "correct_answer_num")
-    rows = _rows(_files(path, BELEBELE, f"data/{code}.jsonl", f"{code}.jsonl"), columns)
+    rows, _ = _rows(_files(path, BELEBELE, f"data/{code}.jsonl", f"{code}.jsonl"), columns)
     items = _shuffled(_belebele_items(rows, language, scored))
     one_each = list({item.group: item for item in items}.values())
     if shots >= len(one_each):
@@ -605,23 +617,17 @@ def _mmlu_items(path: str | Path | None, language: str, split: str, scored: str)
     names = tuple(f"option_{letter.lower()}" for letter in LETTERS)
     found = _files(path, GLOBAL_MMLU, f"{language}/{split}-*.parquet")
     items: dict[str, Item] = {}
-    left_out = 0
-    columns = ("sample_id", "subject", "question", *names, "answer")
-    for place, row in (pair for file in found for pair in files.rows(file, columns, RequestError)):
-        if not all(str(row[name] or "").strip() for name in ("question", *names)):
-            left_out += 1
-            continue
-        if gaps := [name for name in ("sample_id", "subject", "answer") if row[name] is None]:
-            raise RequestError(f"{place}: no {gaps[0]!r}; a row needs {', '.join(columns)}")
-        number = str(row["sample_id"])
+    rows, left_out = _rows(found, ("sample_id", "subject", "question", *names, "answer"), ("question", *names))
+    for row in rows:
+        number = row["sample_id"]
         if number in items:
             raise RequestError(f"Global-MMLU ({language}), {number}: it is there twice")
         if row["answer"] not in tuple(LETTERS):
             raise RequestError(f"Global-MMLU, {number}: the answer {row['answer']!r} is none of A, B, C, D")
-        listed, options = _options([str(row[name]) for name in names], scored, ". ")
-        prompt = f"{str(row['question']).strip()}\n{listed}Answer:"
+        listed, options = _options([row[name] for name in names], scored, ". ")
+        prompt = f"{row['question'].strip()}\n{listed}Answer:"
         gold = LETTERS.index(row["answer"])
-        items[number] = Item(number, language, prompt, options=options, gold=gold, group=str(row["subject"]))
+        items[number] = Item(number, language, prompt, options=options, gold=gold, group=row["subject"])
     return list(items.values()), left_out
 
 

@@ -89,7 +89,9 @@ def one_line(answer: str) -> str:
     unmarked = re.sub(r"<<[^<>]*>>", "", answer)
     told = re.sub(r"^#### *(.+?)\s*$", r"The answer is \1.", unmarked, flags=re.MULTILINE)
     lines = [line.strip() for line in told.split("\n") if line.strip()]
-    ended = [line if _goes_on(line, after) else f"{line}." for line, after in zip(lines, [*lines[1:], ""], strict=True)]
+    ended = [
+        line if _goes_on(line, after) else f"{line}." for line, after in zip(lines, [*lines[1:], ""], strict=False)
+    ]
     return " ".join(ended)
 
 

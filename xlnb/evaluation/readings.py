@@ -16,6 +16,8 @@ INFORMATION, EXPRESSION_INFORMATION = "information", "expression-information"
 TWIN_INFORMATION, TWIN_CHOICE = "twin-information", "twin-choice"
 CHOICE, CHOICE_PROBABILITY = "choice", "choice-probability"
 EXACT_MATCH, EXPRESSION, IN_LANGUAGE = "exact-match", "expression", "in-language"
+# Said wherever such likelihoods are shown themselves; in their differences it hardly shows.
+TRIMMED = "Likelihoods of our own problems are over the trimmed vocabulary, a little lower than over the whole."
 
 
 @dataclass(frozen=True)

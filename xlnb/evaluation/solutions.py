@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from math import exp, prod
 from typing import TYPE_CHECKING
 
@@ -266,12 +267,18 @@ def calculation_variants(calculation: str) -> list[str]:
     ['12 - 5', '12 + 5', '12 * 5', '12 / 5', '5 - 12', '5 / 12']
     >>> calculation_variants("2 / 2")
     ['2 / 2', '2 + 2', '2 - 2', '2 * 2']
+    >>> calculation_variants("2.0 - $2")
+    ['2.0 - $2', '2.0 + $2', '2.0 * $2', '2.0 / $2']
     """
     a, before, sign, after, b = _PARTS.fullmatch(calculation).groups()  # type: ignore[union-attr]
     same = {"x": "*", "×": "*", "÷": "/", "−": "-"}
     others = [f"{a}{before}{op}{after}{b}" for op in OPERATIONS if op != same.get(sign, sign)]
     turned = [f"{b}{before}{op}{after}{a}" for op in "-/"]
-    return list(dict.fromkeys((calculation, *others, *(turned if a != b else ()))))
+    return list(dict.fromkeys((calculation, *others, *(turned if _value(a) != _value(b) else ()))))
+
+
+def _value(number: str) -> Decimal:
+    return Decimal(re.sub(r"[^\d.]", "", number))
 
 
 def _branch(base: Base, completion: str, ids: list[int], span: tuple[int, int], text: str) -> Branch:

@@ -28,6 +28,7 @@ BASE, ALL = "base", "all"
 MGSM_PROBLEMS = 250
 _DIFFERENCES = ["model", "metric", "difference", "low", "high", "n"]
 _CHOSEN = ("belebele", "global-mmlu")  # answered by likelihood of the options
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt", "*.tiktoken")
 
 
@@ -69,7 +70,11 @@ def evaluate_models(
     chosen = named_profile(profile)
     evaluation = _evaluation(chosen, problems, generated, changes)
     evaluation.asked(language)  # a wrong request is refused before anything is loaded
+    if twice := [name for name in dict.fromkeys(models) if models.count(name) > 1]:
+        raise RequestError(f"{twice[0]} is named twice: name each model once.")
     opened = [own_model(name, chosen, base) for name in models or (BASE,)]
+    for checkpoint in dict.fromkeys(model.checkpoint for model in opened):
+        _check_tokenizer(checkpoint)
     trimmed = chosen.trimmed and evaluation.benchmark in OWN_BENCHMARKS and all(model.of_profile for model in opened)
     outcomes: dict[str, pd.DataFrame] = {}
     vocabularies: dict[str, dict[str, int]] = {}
@@ -106,8 +111,16 @@ def own_model(name: str, profile: Profile, base: str = "") -> OwnModel:
     return OwnModel(name, folder)
 
 
+def _check_tokenizer(checkpoint: Path) -> None:
+    """Refuse a checkpoint without a tokenizer: transformers would make an empty one, which reads every text alike."""
+    if not any(file for pattern in _VOCABULARIES for file in checkpoint.glob(pattern)):
+        raise RequestError(
+            f"{checkpoint} holds no tokenizer ({', '.join(_VOCABULARIES)}): copy the tokenizer's files of its base there."
+        )
+
+
 def _folder(name: str) -> Path:
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise RequestError(f"No model {name!r}: give a folder, a name on the hub (OWNER/NAME), or {BASE!r}.")
