@@ -81,7 +81,7 @@ def by_trl(base, batches, training):
             return SequentialSampler(self.train_dataset)
 
     rows = [row for batch in batches for row in batch]
-    dataset = Dataset.from_list([{"input_ids": p + c, "completion_mask": [0] * len(p) + [1] * len(c)} for p, c in rows])
+    dataset = Dataset.from_list([{"input_ids": p + c, "labels": [-100] * len(p) + c} for p, c in rows])
     with PARADIGMS["lora"].attached(base, training, 0, None) as trainee, tempfile.TemporaryDirectory() as folder:
         for parameter in trainee.weights.values():
             parameter.requires_grad_(True)

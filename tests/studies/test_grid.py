@@ -141,32 +141,28 @@ def times(home):
 
 
 def test_a_grid_that_is_killed_ten_times_goes_on_to_the_same(own_home, tmp_path):
-    whole = {**os.environ, "XLNB_HOME": str(tmp_path / "whole"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "xlnb", *ASKED]
-    subprocess.run(command, env=whole, check=True, capture_output=True, timeout=600)
-    killed, home = {**whole, "XLNB_HOME": str(own_home)}, own_home / "runs"
-    rng, before, deaths = random.Random(0), {}, 0
-    while deaths < 10:
-        process = subprocess.Popen(command, env=killed, start_new_session=True, stdout=subprocess.DEVNULL)
-        time.sleep(rng.uniform(4, 16))
-        done = process.poll() is not None
-        if not done:
-            os.killpg(process.pid, signal.SIGKILL)
+    command, home = [sys.executable, "-m", "xlnb", *ASKED], own_home / "runs"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    rng, before = random.Random(0), {}
+    for _ in range(10):
+        process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(3, 12))
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         after = times(home)
         assert before.items() <= after.items(), "what was made stays as it was made"
-        before, deaths = after, deaths + 1
-        if done:
-            break
-    last = subprocess.run(command, env=killed, check=True, capture_output=True, text=True, timeout=600)
+        before = after
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=600)
     assert before.items() <= times(home).items()
-    found, expected = outcomes(home), outcomes(tmp_path / "whole" / "runs")
+    again = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=600)
+    assert again.stdout.strip() == "Nothing is missing."
+    (killed,) = studies()
+    undisturbed = replace(killed, folder=tmp_path / "undisturbed")
+    undisturbed.outcomes(*named_experiment("first-swap").asks)
+    found, expected = outcomes(home), outcomes(undisturbed.folder)
     assert list(found) == list(expected)
     for name, table in found.items():
         pd.testing.assert_frame_equal(table, expected[name])
-    assert not list(home.rglob("*.partial-*")) or "missing" in last.stdout
-    again = subprocess.run(command, env=killed, check=True, capture_output=True, text=True, timeout=600)
-    assert again.stdout.strip() == "Nothing is missing."
 
 
 def test_a_process_that_fails_is_told_with_its_log_and_the_others_go_on(own_home):

@@ -186,15 +186,15 @@ def run(found: Sequence[Job], experiment: str, folder: Path, at_once: int = 1, m
         except OSError:
             raise WorkError(f"Another grid is running in {folder}: wait for it, or stop it.") from None
         artifacts.write_json(folder / "jobs.json", everything)
-        threads = max(1, (os.cpu_count() or 1) // at_once)
         asked = [
             *("--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(at_once)),
             # Files are whole or not there, and what is there was not asked for: nothing is to be made again or removed.
             *("--rerun-triggers", "mtime", "--keep-going", "--keep-incomplete", "--ignore-incomplete", "--nolock"),
             *("--scheduler", "greedy", "--quiet", "all", *more),
         ]
-        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        subprocess.run([sys.executable, "-m", "snakemake", *asked], env=environment, check=False)
+        # Here they share the cores; elsewhere (``more``) each has what it is given.
+        threads = {} if more else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
+        subprocess.run([sys.executable, "-m", "snakemake", *asked], env=threads | os.environ, check=False)
     return [_told(one) for one in everything if not all(Path(path).exists() for path in one["makes"])]
 
 
