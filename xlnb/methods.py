@@ -25,7 +25,7 @@ EXPERTS: dict[str, Expert] = {
     MATH: Expert("math"),
     LANGUAGE: Expert("language"),
     "data-mixing": Expert("math", "language"),
-    "data-mixing-half": Expert("math", "language", budget=0.5, title="Data mixing, as many steps as one expert"),
+    "data-mixing-half": Expert("math", "language", budget=0.5, title="Data mixing, half the steps"),
     "math-last": Expert("math", start=LANGUAGE),
     "language-last": Expert("language", start=MATH),
     "simultaneous": Expert(Stream("math", "math"), Stream("language", "language"), title="Simultaneous fine-tuning"),

@@ -83,7 +83,7 @@ def forest(
     ``own`` are contrasts of one training, drawn as diamonds in the rows of the same arms; ``against`` is what all are compared
     with, where the rows' names do not say it.
     """
-    names = [[_row_name(row, naming, against) for row in part.itertuples()] for _, part in parts]
+    names = [_row_names(part, naming, against) for _, part in parts]
 
     def draw(narrow: bool) -> Figure:
         beside = len(parts) > 1 and not narrow
@@ -98,7 +98,7 @@ def forest(
                     axis.plot(value, place, marker="D", markersize=7, color=GREY, markerfacecolor="none")
             axis.axvline(0, color="#010203", linewidth=1)
             label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "prose")
-            axis.set(title=title, xlabel=wrapped(label, 26 if narrow else 60))
+            axis.set(title=title, xlabel=wrapped(label, 26 if narrow or len(parts) > 2 else 60))
             axis.set_yticks(range(len(some)), some)
             axis.set_ylim(len(some) - 0.5, -0.5)
             axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 5 if beside else 8))
@@ -118,17 +118,19 @@ def _own_values(own: pd.DataFrame | None, row: Any) -> list[float]:
     return [improvement(mine)[0] for mine in own[same].itertuples()]
 
 
-def _row_name(row: Any, naming: Naming, against: str) -> str:
+def _row_names(part: pd.DataFrame, naming: Naming, against: str) -> list[str]:
+    """Return what each contrast's row is called: by its first arm, by its second, or by both where both differ."""
+    firsts = [naming(row.method_a, row.partition_a).removeprefix("the ") for row in part.itertuples()]
     if against:
-        return naming(row.method_a, row.partition_a).removeprefix("the ")
-    return f"against {naming(row.method_b, row.partition_b)}"
+        return firsts
+    rivals = [f"against {naming(row.method_b, row.partition_b)}" for row in part.itertuples()]
+    return rivals if len(set(firsts)) < 2 else [f"{a} {b}" for a, b in zip(firsts, rivals, strict=True)]
 
 
 def _seen(part: pd.DataFrame, naming: Naming, against: str) -> str:
     told = []
-    for row in part.itertuples():
-        value = improvement(row)[0]
-        told.append(f"{_row_name(row, naming, against)} {digits(value, '+.2f')} {getattr(row, 'verdict', '')}".strip())
+    for name, row in zip(_row_names(part, naming, against), part.itertuples(), strict=True):
+        told.append(f"{name} {digits(improvement(row)[0], '+.2f')} {getattr(row, 'verdict', '')}".strip())
     return listed(told)
 
 

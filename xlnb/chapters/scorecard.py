@@ -1,0 +1,289 @@
+"""The scorecard: every method by language, what the plan's contrasts say, how often a method wins, and what it costs."""
+
+from __future__ import annotations
+
+from html import escape
+from itertools import product
+
+import pandas as pd
+
+from xlnb.chapters import figures, home
+from xlnb.chapters.figures import how_to_read
+from xlnb.chapters.layer_swapping import NOT_YET, with_pooled_random
+from xlnb.chapters.pictures import Shown, box, table, to_come
+from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, trainings
+from xlnb.chapters.words import number as digits
+from xlnb.errors import RequestError
+from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, NLL, PRIMARY, READINGS, TWINS
+from xlnb.languages import LANGUAGE_NAMES
+from xlnb.methods import EXPERTS, FORMAT_CONTROL, METHODS, ORACLE
+from xlnb.stats import crossed_interval, outcome_table
+from xlnb.studies import claims
+from xlnb.studies.comparisons import (
+    BASE,
+    BETTER,
+    EVERY_LANGUAGE,
+    NOT_SHOWN,
+    UNJUDGED,
+    WORSE,
+    Arm,
+    arms_of,
+    by_pairs,
+    contrasts,
+    judged,
+    over_languages,
+    verdicts_of,
+)
+from xlnb.studies.experiments import ANSWERS, COMPARISON, COMPARISON_CONTROLS, EVERY_METHOD, RANDOM_CONTROLS
+from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
+from xlnb.studies.study import Study
+
+_MATH = claims.MATH_EXPERT
+_REFERENCES = ("base", FORMAT_CONTROL, ORACLE)  # no methods: what they are held against
+_VERDICTS = {BETTER: "better than", WORSE: "worse than", NOT_SHOWN: "not significantly different from"}
+
+
+def outcomes(study: Study) -> pd.DataFrame:
+    """Return the comparison's outcomes: all committed ones of the study's paradigm, or, live, those of this study."""
+    if study.live:
+        found = study.outcomes(COMPARISON, COMPARISON_CONTROLS, ANSWERS)
+    else:
+        try:
+            found = load_outcomes(experiment="methods", profile=study.profile.name, paradigm=study.paradigm)
+        except RequestError:  # nothing is committed yet
+            return pd.DataFrame(columns=COLUMNS)
+    pooled = with_pooled_random(found)
+    return pooled[~pooled["partition"].isin(RANDOM_CONTROLS)]
+
+
+def planned(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the plan's six contrasts, judged; no rows where a method, a language or a training of one is missing."""
+    asked = {arm for pair in claims.PLAN.pairs for arm in pair}
+    mine = _of(select(found, metric=PRIMARY), *asked)
+    if mine.empty:
+        return pd.DataFrame()
+    mine = _everywhere(mine)
+    counts = mine[mine["test_language"] == mine["language"]].groupby(["method", "partition"])["outcome"].size()
+    whole = set(counts.index) == asked and counts.nunique() == 1
+    return judged(claims.PLAN, mine) if whole else pd.DataFrame()
+
+
+def _everywhere(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the outcomes of the trainings that every language has: results are committed as they come."""
+    trained = found[found["method"] != "base"]
+    seeds = set.intersection(*(set(some) for _, some in trained.groupby("language")["seed"]))
+    return found[found["seed"].isin(seeds) | (found["method"] == "base")]
+
+
+def _of(found: pd.DataFrame, *arms: Arm) -> pd.DataFrame:
+    return found[[arm in arms for arm in zip(found["method"], found["partition"], strict=True)]]
+
+
+def decisions(table: pd.DataFrame) -> list[str]:
+    """Return what the plan's contrasts say of each claim, a sentence a claim."""
+    if table.empty:
+        return [f"{claim.id}: not tested yet." for claim in claims.PLANNED.values()]
+    return [home.decided(claim, table) for claim in claims.PLANNED.values()]
+
+
+def plan_figure(table: pd.DataFrame, number: int | None = None) -> Shown:
+    """Draw the plan's contrasts: each method against its rival, over all languages."""
+    if table.empty:
+        return to_come(number, NOT_YET)
+    caption = f"The plan's six contrasts, averaged over the languages; right of zero the first is better. {how_to_read(table)}"
+    return figures.forest([("All languages", table)], number=number, caption=caption)
+
+
+def against(found: pd.DataFrame, rival: Arm = _MATH, code: str = EVERY_LANGUAGE) -> pd.DataFrame:
+    """Return every arm against one, in a test language (the target where it is a study's, or English) or over all languages.
+
+    Exploratory: the intervals are not corrected, and there are no verdicts.
+    """
+    mine = select(found, metric=PRIMARY)
+    if code == EVERY_LANGUAGE:
+        mine = over_languages(_everywhere(mine))
+    elif code == "en":  # what saw but English, and the base, stand once a language there, and are one
+        mine = by_pairs(select(mine, test_language="en")).assign(language="en")
+        mine = mine.groupby([c for c in mine if c != "outcome"], as_index=False, sort=False)["outcome"].mean()
+    else:
+        mine = by_pairs(select(mine, language=code, test_language=code))
+    pairs = [(arm, rival) for arm in arms_of(mine) if arm != rival]
+    order = {slug: place for place, slug in enumerate(EVERY_METHOD)}
+    pairs.sort(key=lambda pair: (order.get(pair[0][0], len(order)), pair[0][1] != "C", pair[0][1]))
+    return contrasts(mine, pairs, code, (PRIMARY,))
+
+
+def figure(found: pd.DataFrame, rival: Arm = _MATH, number: int | None = None) -> Shown:
+    """Draw the scorecard: methods as rows, languages as columns, differences to one of them with intervals."""
+    if found.empty:
+        return to_come(number, NOT_YET)
+    codes = [code for code in found["language"].unique() if (found["test_language"] == code).any()]
+    parts = [(LANGUAGE_NAMES[code], against(found, rival, code)) for code in codes]
+    seeds = max(int(part["seeds"].max()) for _, part in parts)
+    caption = (
+        f"Every method against {in_prose(*rival)}, language by language: dots are means over {parts[0][1]['n'].max()} pairs of "
+        f"twins and {trainings(seeds)}, lines their 95 % intervals, not corrected for their number. Grey: exploratory, without "
+        "verdict."
+    )
+    return figures.forest(parts, number=number, caption=caption, against=in_prose(*rival))
+
+
+def wins(found: pd.DataFrame) -> pd.DataFrame:
+    """Return for every arm over trainings and languages how often it is above the base and the math expert, and its ranks.
+
+    Columns: method, partition, cells (trainings by languages), over_base, over_math (shares), rank (mean; 1 is the best), best,
+    worst. Controls have no rank among the methods.
+    """
+    mine = select(found, metric=PRIMARY)
+    mine = mine[mine["test_language"] == mine["language"]]
+    means = mine.groupby(["language", "seed", "method", "partition"])["outcome"].mean().reset_index()
+    base = select(means, method="base").set_index("language")["outcome"]
+    trained = means[means["method"] != "base"]
+    wide = trained.pivot(index=["language", "seed"], columns=["method", "partition"], values="outcome")
+    floor = base.reindex(wide.index.get_level_values("language")).to_numpy()
+    ranked = [arm for arm in wide if arm[1] in ("", "C") and arm[0] not in _REFERENCES]
+    ranks = wide[ranked].rank(axis=1, ascending=False)
+    rows = []
+    for arm in wide:
+        own = wide[arm].dropna()
+        math = wide.loc[own.index, [_MATH]].iloc[:, 0]
+        rank = ranks[arm].dropna() if arm in ranked else pd.Series(dtype=float)
+        ends = (rank.mean(), rank.min(), rank.max()) if len(rank) else (float("nan"),) * 3
+        above = (own.to_numpy() > floor[wide.index.isin(own.index)]).mean()
+        rows.append((*arm, len(own), above, (own > math).mean() if arm != _MATH else float("nan"), *ends))
+    columns = ["method", "partition", "cells", "over_base", "over_math", "rank", "best", "worst"]
+    return pd.DataFrame(rows, columns=columns).sort_values("rank", ignore_index=True)
+
+
+def wins_table(found: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return :func:`wins` for a reader."""
+    if found.empty:
+        return to_come(number, NOT_YET)
+    rows = [
+        {
+            "method": in_prose(row.method, row.partition),
+            "above the base": digits(row.over_base, ".0%"),
+            "above the math expert": digits(row.over_math, ".0%"),
+            "mean rank": digits(row.rank, ".1f"),
+            "from, to": "–" if row.rank != row.rank else f"{row.best:.0f}, {row.worst:.0f}",
+        }
+        for row in wins(found).itertuples()
+    ]
+    most = int(wins(found)["cells"].max())
+    caption = (
+        f"How often each method's mean is above the base's and the math expert's, of {most} trainings by languages at most, and "
+        "its rank among the methods by partition C (1 is the best). Counts of wins, whatever their size: no verdict."
+    )
+    return table(rows, number=number, caption=caption)
+
+
+def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return every method's gain over the base by the readings of twins and by plain likelihood, over all languages."""
+    if found.empty:
+        return to_come(number, NOT_YET)
+    rows: dict[Arm, dict[str, str]] = {}
+    for metric in (*TWINS, NLL):
+        mine = over_languages(_everywhere(select(found, metric=metric)))
+        for row in contrasts(
+            mine, [(arm, BASE) for arm in arms_of(mine) if arm != BASE], EVERY_LANGUAGE, (metric,)
+        ).itertuples():
+            line = rows.setdefault((row.method_a, row.partition_a), {"method": in_prose(row.method_a, row.partition_a)})
+            unit = "points" if READINGS[metric].unit == "%" else "nats"
+            line[f"{READINGS[metric].title} ({unit})"] = improved(row, with_unit=False)
+    caption = (
+        "Gains over the base by what numbers alone cannot give, and by plain likelihood; more is better. Exploratory."
+    )
+    return table(list(rows.values()), number=number, caption=caption)
+
+
+def english_table(found: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return what every method costs in English, against the math expert."""
+    if found.empty:
+        return to_come(number, NOT_YET)
+    rows = [
+        (in_prose(row.method_a, row.partition_a), improved(row, with_unit=False))
+        for row in against(found, _MATH, "en").itertuples()
+    ]
+    caption = "The same in English, against the math expert (nats per token; below zero is lost). Exploratory."
+    return table(rows, ["method", "difference"], number=number, caption=caption)
+
+
+def answers_table(found: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return how many problems the main methods answer right in words, by language."""
+    told = found[found["metric"].isin([EXPRESSION, EXACT_MATCH])]
+    if told.empty:
+        return to_come(number, NOT_YET)
+    rows = []
+    for arm, code in product(arms_of(told), told["test_language"].unique()):
+        mine = _of(select(told, test_language=code), arm)
+        line = {"method": in_prose(*arm), "language": LANGUAGE_NAMES[code]}
+        for metric in (EXPRESSION, EXACT_MATCH):
+            some = select(mine, metric=metric)
+            if len(some):
+                i = crossed_interval(outcome_table(some))
+                line[f"{READINGS[metric].title} (%)"] = amount(i.value, i.low, i.high, metric, with_unit=False)
+        rows.append(line)
+    return table(rows, number=number, caption="What is answered in words, with 95 % intervals. Exploratory.")
+
+
+def budgets_table(study: Study, number: int | None = None) -> Shown:
+    """Return what each method is trained on: trainings, optimizer steps, examples."""
+    rows = []
+    for slug in EVERY_METHOD:
+        steps = [_steps(study, expert) for expert in METHODS[slug].experts]
+        batch = study.profile.training.batch_size
+        rows.append(
+            (
+                in_prose(slug, "C" if METHODS[slug].uses_partition else ""),
+                METHODS[slug].formula,
+                len(steps),
+                sum(steps),
+                batch * sum(steps),
+            )
+        )
+    caption = "What each method costs: a merge both its experts, an expert that goes on from another one that, too."
+    return table(rows, ["method", "formula", "trainings", "steps", "examples"], number=number, caption=caption)
+
+
+def _steps(study: Study, slug: str) -> int:
+    expert = EXPERTS[slug]
+    before = _steps(study, expert.start) if expert.start else 0
+    return before + len(expert.streams) * study.training(slug).steps
+
+
+def reading(table: pd.DataFrame) -> str:
+    """Return the plan's contrasts in words."""
+    if table.empty:
+        return NOT_YET
+    if UNJUDGED in set(table["verdict"]):
+        return "Fewer than three trainings: no verdict."
+    told = [
+        f"{capital(in_prose(row.method_a, row.partition_a))} is {_VERDICTS[row.verdict]} "
+        f"{in_prose(row.method_b, row.partition_b)} ({improved(row)})"
+        for row in table.itertuples()
+    ]
+    return f"{'. '.join(told)}."
+
+
+def answer() -> Shown:
+    """Return the chapter's answer in a box, from the committed results: what became of the plan's claims."""
+    made = planned(outcomes(home.committed_study()))
+    sentences = decisions(made)
+    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), verdicts_of(made) if len(made) else {})
+
+
+def summary(study: Study) -> str:
+    """Return the chapter's summary as Markdown bullets."""
+    found = outcomes(study)
+    lines = decisions(planned(found))
+    if len(found):
+        often = wins(found)
+        first = often.iloc[0]
+        always = [
+            in_prose(row.method, row.partition)
+            for row in often.itertuples()
+            if row.over_base == 1 and row.partition in ("", "C")
+        ]
+        lines.append(f"The best mean rank has {in_prose(first['method'], first['partition'])} ({first['rank']:.1f}).")
+        lines.append(f"Above the base in every training and language: {listed(always) if always else 'no method'}.")
+    return bullets(lines)
