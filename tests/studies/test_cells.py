@@ -22,7 +22,7 @@ from xlnb.studies import vocabulary
 from xlnb.studies.committing import publish
 from xlnb.studies.experiments import BASE, FIRST_SWAP, SWAP, Ask
 from xlnb.studies.outcomes import distinct, load_outcomes, scores, select
-from xlnb.studies.profiles import PROFILES, named_profile
+from xlnb.studies.profiles import PROFILES, STRENGTHS, named_profile
 from xlnb.studies.study import Study
 from xlnb.training import sft
 from xlnb.weights.partitions import Partition
@@ -52,6 +52,18 @@ def no_training(monkeypatch):
         raise AssertionError("something was trained")
 
     return lambda: monkeypatch.setattr(sft, "fit", fail)
+
+
+def test_strengths_differ_from_the_pocket_profile_in_training_alone():
+    pocket = PROFILES["pocket"]
+    assert (pocket.training.steps, pocket.training.learning_rate) == STRENGTHS["pocket"]
+    for name in STRENGTHS:
+        mine = PROFILES[name]
+        assert replace(mine, name="pocket", training=pocket.training) == pocket
+        assert replace(mine.training, steps=90, learning_rate=1.5e-4) == pocket.training
+        assert mine.name == name
+    moved = [steps * rate for steps, rate in STRENGTHS.values()]
+    assert moved == sorted(moved)
 
 
 # --- without a model -------------------------------------------------------------------------------------
@@ -116,7 +128,7 @@ def test_the_depth_needs_no_weights_where_nothing_is_computed(tmp_path):
     reader = Study(smaller, live=False, results=tmp_path / "results")
     assert reader.depth == study.depth == 8
     assert len(reader.outcomes(FIRST_SWAP)) == len(study.outcomes(FIRST_SWAP))
-    assert {name: p.depth for name, p in PROFILES.items()} == {"smoke": 8, "pocket": 18}
+    assert {name: p.depth for name, p in PROFILES.items()} == {"smoke": 8, **dict.fromkeys(STRENGTHS, 18)}
 
 
 # --- what is shared --------------------------------------------------------------------------------------

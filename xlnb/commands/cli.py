@@ -179,7 +179,9 @@ def study(
     profile: ProfileName = "pocket",
     experiment: Annotated[
         str,
-        typer.Option(help="What is compared: first-swap (methods), layer-swapping (partitions), measuring (readings)."),
+        typer.Option(
+            help="What is compared: first-swap, layer-swapping (layers), measuring (readings), methods (all), ..."
+        ),
     ] = "first-swap",
     publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
     dry_run: Annotated[
@@ -229,7 +231,7 @@ def study(
 def grid(
     context: typer.Context,
     experiment: Annotated[
-        str, typer.Option(help="What is compared: methods (all), main-methods, partitions, first-swap, ...")
+        str, typer.Option(help="What is compared: methods (all), main-methods, partitions, strength, first-swap, ...")
     ] = "methods",
     languages: Annotated[str, typer.Option(help="The target languages, with commas between.")] = "sw,bn,te",
     seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0,1,2,3,4",

@@ -141,6 +141,8 @@ ANSWERS = Ask(
     changes={**_DRAWN, "problems": "told", "generated": "told", "readings": (EXPRESSION, EXACT_MATCH)},
 )
 MAIN_COMPARISON = Ask((*MAIN_METHODS, "train-then-revert", "freeze-then-train"), ("C",), (TARGET,), _COMPARED)
+# Where a merge's losses and gains come from: the same by experts of every strength (xlnb.studies.profiles).
+BY_STRENGTH = Ask((*SINGLE_EXPERTS, "soup", "task-arithmetic", SWAP, "train-then-revert"), ("C",), (TARGET,), _COMPARED)
 OTHER_PARTITIONS = Ask(MODULAR, ("A", "B", "half and half"), (TARGET,), _COMPARED)
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -149,6 +151,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     MEASURING: Experiment((VALIDATION,), (PLACEBO, *ORACLE_BUDGETS), costs=True),
     "methods": Experiment((COMPARISON, COMPARISON_CONTROLS, ANSWERS), experts_of(COMPARISON)),
     "main-methods": Experiment((MAIN_COMPARISON,), experts_of(MAIN_COMPARISON)),
+    "strength": Experiment((BY_STRENGTH,), (MATH, LANGUAGE)),
     "partitions": Experiment((OTHER_PARTITIONS,), (MATH, LANGUAGE)),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlnb.errors import known
@@ -53,6 +53,17 @@ PROFILES = {
         compared=250, told=100,
     ),
 }  # fmt: skip
+# How far experts move, by steps and peak rate: from hardly at all to learning 720 examples by heart; the second is the usual.
+STRENGTHS = {
+    "pocket-barely": (45, 5e-5),
+    "pocket": (90, 1.5e-4),
+    "pocket-far": (180, 3e-4),
+    "pocket-by-heart": (240, 1e-3),
+}
+PROFILES |= {
+    name: replace(PROFILES["pocket"], name=name, training=replace(Training(), steps=steps, learning_rate=learning_rate))
+    for name, (steps, learning_rate) in STRENGTHS.items()
+}
 
 
 def named_profile(name: str) -> Profile:
