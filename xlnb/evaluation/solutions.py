@@ -164,12 +164,16 @@ def _question(texts: _Texts, item: Item, wanted: set[str]) -> _Question:
     closes = bool(item.closing) and CLOSING_NLL in wanted
     if not (completion or choices or closes):
         return _Question()
+    inside = expression_tokens(base, item.completion) if completion else []
+    if any(inside) and not wanted & {NLL, INFORMATION, *CHOICES}:  # then nothing is read of what stands after them
+        inside = _up_to_the_last(inside)
+        completion = completion[: len(inside)]
     text = texts.add(item.prompt, completion)
     asked = _Question(choices=[(texts.beside(text, offered), gold) for offered, gold in choices])
     if closes:
         (asked.closing,) = texts.beside(text, [Branch(0, base.encode(item.closing))])
     if completion:
-        asked.own, asked.inside = text, expression_tokens(base, item.completion)
+        asked.own, asked.inside = text, inside
     return asked
 
 
