@@ -21,7 +21,7 @@ from xlnb.errors import RequestError
 from xlnb.evaluation.readings import CALIBRATED, WITHOUT_ANSWERS
 from xlnb.studies import committing
 from xlnb.studies import study as study_module
-from xlnb.studies.experiments import BASE, BY_SHOTS, EVERY_READING, EXPERIMENTS, FIRST_SWAP, KNOWLEDGE, Ask
+from xlnb.studies.experiments import BASE, BY_SHOTS, EVERY_READING, EXPERIMENTS, FIRST_SWAP, KNOWLEDGE, ON_MGSM, Ask
 from xlnb.studies.outcomes import COLUMNS, KEYS, load_outcomes, load_scores, select
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study, open_study
@@ -458,6 +458,19 @@ def mgsm_files(tmp_path):
     rows = [{"question": "?", "answer": f"He has <<{a}=9>>9 fruits.\n#### 9"} for a in ("5+4", "12-3")]
     (folder / "gsm8k.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+def test_problems_that_people_wrote_are_a_setting_of_their_own(own_home, mgsm_files):
+    changes = {**ON_MGSM.changes, "problems": 2, "generated": 2, "max_new_tokens": 4}
+    ask = replace(ON_MGSM, methods=("base", "soup"), languages=("te",), changes=changes)
+    study = Study(SMOKE, "te", mgsm=str(mgsm_files), reference=str(mgsm_files / "gsm8k.jsonl"))
+    rows = study.outcomes(ask)
+    assert set(rows["setting"]) == {"real"}
+    assert {"nll", "information", "closing-nll", "exact-match"} <= set(rows["metric"])
+    assert set(rows["problem"]) == {"mgsm-000", "mgsm-001"}
+    elsewhere = shutil.copytree(mgsm_files, mgsm_files.with_name("elsewhere"))
+    moved = replace(study, mgsm=str(elsewhere), reference=str(elsewhere / "gsm8k.jsonl"))
+    assert [moved.state(cell) for cell in moved.cells(ask)] == ["made"] * 2, "where the files lie changes nothing"
 
 
 def test_mgsm_by_the_command_line(own_home, mgsm_files, capsys):

@@ -40,6 +40,12 @@ Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
 Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
 MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
 LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
+Mgsm = Annotated[
+    str, typer.Option(metavar="FOLDER", help="Of the experiment real: a copy of MGSM; the hub's by default.")
+]
+Reference = Annotated[
+    str, typer.Option(metavar="FILE", help="... and a test file of GSM8K, whose solutions are scored.")
+]
 Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
 
 
@@ -193,6 +199,8 @@ def study(
     vocabulary: Annotated[
         str, typer.Option(help="The languages of a trimmed vocabulary, with commas between. [default: the profile's]")
     ] = "",
+    mgsm: Mgsm = "",
+    reference: Reference = "",
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -204,7 +212,7 @@ def study(
     chosen, what = named_profile(profile), named_experiment(experiment)
     studies = [
         Study(chosen, code, seed, math_data=math_data, language_data=language_data, paradigm=paradigm, device=device,
-              dtype=dtype, vocabulary=tuple(filter(None, vocabulary.split(","))))
+              dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))))
         for code in language.split(",") for seed in _numbers(seeds)
     ]  # fmt: skip
     if dry_run:
@@ -244,6 +252,8 @@ def grid(
     ] = False,
     math_data: MathData = MATH_DATA,
     language_data: LanguageData = LANGUAGE_DATA,
+    mgsm: Mgsm = "",
+    reference: Reference = "",
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -260,7 +270,7 @@ def grid(
     chosen, what = named_profile(profile), named_experiment(experiment)
     studies = [
         Study(chosen, code, seed, math_data=math_data, language_data=language_data, paradigm=paradigm, device=device,
-              dtype=dtype)
+              dtype=dtype, mgsm=mgsm, reference=reference)
         for seed in _numbers(seeds) for paradigm in paradigms.split(",") for code in languages.split(",")
     ]  # fmt: skip
     found = processes.jobs(studies, what)

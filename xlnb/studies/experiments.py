@@ -10,9 +10,11 @@ from xlnb.errors import known
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import (
     CALIBRATED,
+    CLOSING_NLL,
     EXACT_MATCH,
     EXPRESSION,
     EXPRESSION_NLL,
+    INFORMATION,
     LIKELIHOODS,
     NLL,
     PRIMARY,
@@ -143,6 +145,14 @@ ANSWERS = Ask(
 MAIN_COMPARISON = Ask((*MAIN_METHODS, "train-then-revert", "freeze-then-train"), ("C",), (TARGET,), _COMPARED)
 # Where a merge's losses and gains come from: the same by experts of every strength (xlnb.studies.profiles).
 BY_STRENGTH = Ask((*SINGLE_EXPERTS, "soup", "task-arithmetic", SWAP, "train-then-revert"), ("C",), (TARGET,), _COMPARED)
+# The same by experts of other data on problems that people wrote: MGSM, solved in English by the worked examples.
+ON_MGSM = Ask(
+    MAIN_METHODS,
+    changes={
+        "benchmark": "mgsm", "exemplars": "cross", "problems": "compared", "generated": "told", "max_new_tokens": 200,
+        "readings": (PRIMARY, NLL, INFORMATION, CLOSING_NLL, EXPRESSION, EXACT_MATCH),
+    },
+)  # fmt: skip
 OTHER_PARTITIONS = Ask(MODULAR, ("A", "B", "half and half"), (TARGET,), _COMPARED)
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -152,6 +162,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "methods": Experiment((COMPARISON, COMPARISON_CONTROLS, ANSWERS), experts_of(COMPARISON)),
     "main-methods": Experiment((MAIN_COMPARISON,), experts_of(MAIN_COMPARISON)),
     "strength": Experiment((BY_STRENGTH,), (MATH, LANGUAGE)),
+    "real": Experiment((ON_MGSM,), experts_of(ON_MGSM)),
     "partitions": Experiment((OTHER_PARTITIONS,), (MATH, LANGUAGE)),
 }
 

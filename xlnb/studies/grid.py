@@ -140,7 +140,18 @@ def work(job: Job, told: Any = None) -> None:
         raise WorkError(f"{len(failed)} of {len(job.cells)} cells failed: {', '.join(failed)}.")
 
 
-_OF_STUDY = ("language", "seed", "math_data", "language_data", "paradigm", "vocabulary", "device", "dtype")
+_OF_STUDY = (
+    "language",
+    "seed",
+    "math_data",
+    "language_data",
+    "paradigm",
+    "vocabulary",
+    "device",
+    "dtype",
+    "mgsm",
+    "reference",
+)
 
 
 def listed(found: Sequence[Job], experiment: str, logs: Path) -> list[dict[str, Any]]:

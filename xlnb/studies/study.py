@@ -58,7 +58,8 @@ class Study:
     """Experts and merges of one profile, language, paradigm and seed, evaluated in English and that language.
 
     ``seed`` decides the initialisation, the training examples and their order. ``math_data`` and ``language_data`` are corpora
-    by name, or NAME:PATH for a local copy (see :mod:`xlnb.corpora.sources`). ``vocabulary`` lists the languages whose tokens a
+    by name, or NAME:PATH for a local copy (see :mod:`xlnb.corpora.sources`); ``mgsm`` is a folder of MGSM and ``reference`` a
+    test file of GSM8K where those are asked, the hub's where nothing is said. ``vocabulary`` lists the languages whose tokens a
     trimmed model keeps: the profile's where nothing is said, so that one math expert serves all its languages. ``committed`` and
     ``live`` say whether committed results count as made, and whether what is missing is computed.
     """
@@ -73,6 +74,8 @@ class Study:
     vocabulary: tuple[str, ...] = ()
     device: str = "auto"
     dtype: str = "float32"
+    mgsm: str = ""
+    reference: str = ""
     live: bool = True
     committed: bool = True
     results: Path = field(default_factory=results_folder)
@@ -253,6 +256,8 @@ class Study:
         """Return the cells of what is asked."""
         names = [name for name in ask.partitions if not ask.fitting or _fits(name, self.depth)]
         evaluation = ask.evaluation(self.profile)
+        if evaluation.benchmark == "mgsm":
+            evaluation = replace(evaluation, path=self.mgsm or None, reference=self.reference or "hub")
         return [
             Cell(self, slug, partition, self.language if language == TARGET else language, evaluation)
             for slug in ask.methods
