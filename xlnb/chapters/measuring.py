@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from xlnb import stats
+from xlnb.chapters import scorecard
 from xlnb.chapters.budgets import reading_sentence
 from xlnb.chapters.figures import BETTER_COLOUR, GREY, VERDICT_COLOURS, WORSE_COLOUR, dot, wrapped
 from xlnb.chapters.interactive import Explorer, explorer
@@ -805,15 +806,19 @@ ASKED = {
 
 
 def judged_families() -> dict[str, pd.DataFrame]:
-    """Return the judged contrasts of each declared family whose outcomes are committed, of the pocket model in Swahili."""
+    """Return the judged contrasts of each declared family whose outcomes are committed: of the pocket model, in Swahili but for
+    the plan's.
+    """
     study, found = open_study("pocket", "sw", 0, live=False), {}
-    for name, family in claims.FAMILIES.items():
+    for name, asked in ASKED.items():
         try:
-            outcomes = study.repeated(*ASKED[name])
+            outcomes = study.repeated(*asked)
         except RequestError:  # not committed
             continue
+        family = claims.FAMILIES[name]
         found[name] = judged(family, with_pooled_random(outcomes) if family is claims.LAYERS else outcomes)
-    return found
+    plan = scorecard.planned(scorecard.outcomes(study))
+    return found | ({claims.PLAN.id: plan} if len(plan) else {})
 
 
 def _counts(found: pd.DataFrame) -> tuple[int, int]:
