@@ -73,7 +73,7 @@ class Setting:
 MANY, PARALLEL = "many frames", "parallel frames"
 CALCULATION = "many frames, first calculation"  # of each solution nothing else is learned
 PROSE, NTREX, HELD_OUT = "prose", "NTREX", "held-out prose"
-LANGUAGE_DATA = (PROSE, "grammar", "prose without translations", "grammar and prose", NTREX)
+LANGUAGE_DATA = (PROSE, "grammar", NTREX, "prose without translations", "grammar and prose")
 
 
 def settings() -> tuple[Setting, ...]:
@@ -82,26 +82,16 @@ def settings() -> tuple[Setting, ...]:
     >>> len({setting.name for setting in settings()}) == len(settings())
     True
     """
-    short, long, longest = (90, 1.5e-4), (240, 3e-4), (600, 3e-4)
-    others = [(90, rate) for rate in (3e-4, 7e-5, 6e-4)] + [(60, 1.5e-4), (240, 1.5e-4), longest]
-    first, *rest = TARGETS
-    found = [Setting(BASE, "en"), Setting(BASE, first)]
-    found += [Setting("math", "en", CALCULATION, *longest), Setting("language", first, PROSE, *short)]
-    found += [Setting(BASE, language) for language in rest]
-    found += [Setting("language", language, PROSE, *short) for language in rest]
-    found += [Setting("math", "en", MANY, *short), Setting("math", "en", CALCULATION, *long)]
-    found += [Setting("math", "en", MANY, *long), Setting("language", first, PROSE, *long)]
-    found += [Setting("oracle", first, PARALLEL, *long)]
-    found += [Setting("language", language, PROSE, *long) for language in rest]
-    found += [Setting("math", "en", MANY, *budget) for budget in others]
-    found += [Setting("math", "en", PARALLEL, *short), Setting("oracle", first, PARALLEL, *short)]
-    found += [Setting("language", first, data, *short) for data in LANGUAGE_DATA if data != PROSE]
-    found += [Setting("language", first, PROSE, *budget) for budget in others]
-    found += [Setting("oracle", language, PARALLEL, *budget) for language in rest for budget in (long, short)]
-    found += [
-        Setting("language", language, data, *short) for language in rest for data in LANGUAGE_DATA if data != PROSE
-    ]
-    found += [Setting("language", first, data, *long) for data in LANGUAGE_DATA if data != PROSE]
+    used, longer = (90, 1.5e-4), (240, 3e-4)
+    first = TARGETS[0]
+    found = [Setting(BASE, language) for language in ("en", *TARGETS)]
+    found += [Setting("math", "en", MANY, *used), Setting("math", "en", CALCULATION, 600, 3e-4)]
+    found += [Setting("language", language, PROSE, *used) for language in TARGETS]
+    found += [Setting("language", first, data, *used) for data in LANGUAGE_DATA if data != PROSE]
+    for steps, rate in ((90, 3e-4), (90, 7e-5), longer):
+        found += [Setting("math", "en", MANY, steps, rate), Setting("language", first, PROSE, steps, rate)]
+    found += [Setting("math", "en", PARALLEL, *used)]
+    found += [Setting("oracle", language, PARALLEL, *used) for language in TARGETS]
     return tuple(found)
 
 
