@@ -366,8 +366,8 @@ def test_every_expert_is_trained_by_the_command_line(own_home, capsys, slug):
     folder = study_module.Path(capsys.readouterr().out.strip())
     assert folder.name.startswith(f"{slug}-") and folder == Study(SMOKE).expert_folder(slug)
     history = artifacts.read_json(folder / "history.json")
-    steps = SMOKE.training.steps * len(EXPERTS[slug].streams)
-    assert len(history) == max(1, round(EXPERTS[slug].budget * steps))
+    steps = max(1, round(EXPERTS[slug].budget * SMOKE.training.steps))
+    assert len(history) == len(EXPERTS[slug].streams) * steps
     assert artifacts.read_json(folder / "provenance.json")["device"]
 
 

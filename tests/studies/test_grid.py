@@ -146,7 +146,7 @@ def test_a_grid_that_is_killed_ten_times_goes_on_to_the_same(own_home, tmp_path)
     rng, before = random.Random(0), {}
     for _ in range(10):
         process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-        time.sleep(rng.uniform(3, 12))
+        time.sleep(rng.uniform(2, 9))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         after = times(home)
@@ -227,6 +227,7 @@ def test_a_dry_run_counts_and_makes_nothing(own_home, capsys):
 @pytest.mark.pocket
 def test_hours_are_those_of_what_was_measured(pocket_folder, monkeypatch, tmp_path):
     monkeypatch.delenv("XLNB_HOME")
+    monkeypatch.delenv("XLNB_CACHE")
     study = replace(Study(named_profile("pocket"), "sw", 0), folder=tmp_path)
     paces = grid.Paces(study)
     math, mixing = (grid.Job(study, (), (slug, "C")) for slug in ("math-only", "data-mixing"))
