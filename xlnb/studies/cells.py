@@ -42,22 +42,25 @@ class Cell:
     @cached_property
     def spec(self) -> dict[str, Any]:
         """What determines the outcomes: everything that made the model, and everything that is asked but for the readings."""
+        return {"model": self._model, "asked": _asked(self.evaluation, self.test_language)[0]}
+
+    @property
+    def _model(self) -> dict[str, Any]:
         method, study = METHODS[self.method], self.study
-        shares = study.partition(self.partition).shares if "M" in method.needs else None
         return {
-            "model": {
-                "base": study.base_spec,
-                "method": self.method,
-                "partition": shares,
-                "experts": {slug: study.expert_spec(slug, self.partition) for slug in method.experts},
-            },
-            "asked": _asked(self.evaluation, self.test_language)[0],
+            "base": study.base_spec,
+            "method": self.method,
+            "partition": study.partition(self.partition).shares if "M" in method.needs else None,
+            "experts": {slug: study.expert_spec(slug, self.partition) for slug in method.experts},
         }
 
     @cached_property
     def trained(self) -> str:
-        """A digest of everything that made the model."""
-        return artifacts.digest(self.spec["model"])[:16]
+        """A digest of everything that made the model, which many cells ask."""
+        key = "model", self.method, self.partition
+        if key not in self.study.digests:
+            self.study.digests[key] = artifacts.digest(self._model)[:16]
+        return self.study.digests[key]
 
     @property
     def asked(self) -> str:

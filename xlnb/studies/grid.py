@@ -248,9 +248,12 @@ class Paces:
             raise RequestError(f"No committed training in {study.results}.")
         trained = select(pd.concat(tables), profile=profile)
         self._tokens = trained.groupby(["expert", "language"])["tokens"].mean()
-        self._costs = load_costs(study.results, profile=profile).groupby("readings")[["seconds", "problems"]].mean()
+        costs = load_costs(study.results, profile=profile)
+        self._costs = dict(
+            zip(costs["readings"], costs["seconds"] / costs["problems"], strict=True)
+        )  # seconds a problem
         tried = committed_search(study.results).drop_duplicates(["expert", "language", "data", "steps", "rate", "seed"])
-        if trained.empty or self._costs.empty:
+        if trained.empty or not self._costs:
             raise RequestError(f"Nothing was measured of the profile {profile}.")
         self._pace = float(tried["seconds_of_training"].sum() / tried["tokens"].sum())
         self._made: dict[str, float] = {}
@@ -285,9 +288,8 @@ class Paces:
         """Return the sum over both kinds of readings: by likelihood, which share their texts, those that cost most."""
         kinds: dict[bool, list[float]] = {False: [0.0], True: [0.0]}
         for group, readings in COST_GROUPS.items():
-            if set(readings) & set(cell.readings) and group in self._costs.index:
+            if set(readings) & set(cell.readings) and group in self._costs:
                 generates = READINGS[readings[0]].generates
-                cost = self._costs.loc[group]
                 n = cell.evaluation.generated if generates else cell.evaluation.problems
-                kinds[generates].append(float(cost["seconds"] / cost["problems"] * n))
+                kinds[generates].append(float(self._costs[group] * n))
         return sum(map(max, kinds.values()))

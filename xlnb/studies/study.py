@@ -80,6 +80,9 @@ class Study:
     committed: bool = True
     results: Path = field(default_factory=results_folder)
     _specs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+    digests: dict[tuple[str, ...], str] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # found once, of any kind
 
     def __post_init__(self) -> None:
         known("study of language", self.language, [code for code in templates.LANGUAGES if code != "en"])
@@ -202,8 +205,10 @@ class Study:
 
     def expert_folder(self, slug: str, partition: str = "C") -> Path:
         """Return where an expert lies, or will."""
-        digest = artifacts.digest(self.expert_spec(slug, partition))[:8]
-        return self.place((slug,)) / "experts" / f"{slug}-{digest}"
+        key = "expert", slug, partition
+        if key not in self.digests:
+            self.digests[key] = artifacts.digest(self.expert_spec(slug, partition))[:8]
+        return self.place((slug,)) / "experts" / f"{slug}-{self.digests[key]}"
 
     def partition(self, name: str = "C") -> Partition:
         """Return a partition, by name, of the base's layers."""
