@@ -19,7 +19,7 @@ from xlnb.errors import WorkError
 from xlnb.methods import EXPERTS, METHODS
 from xlnb.paths import snakefile
 from xlnb.studies import grid
-from xlnb.studies.experiments import Ask, Experiment, named_experiment
+from xlnb.studies.experiments import FIRST_SWAP, Ask, Experiment, named_experiment
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study
 
@@ -178,6 +178,18 @@ def test_a_process_that_fails_is_told_with_its_log_and_the_others_go_on(own_home
     assert "checkpoint.pt" in failed[0]
     for job in found[1:]:
         assert all(path.exists() for path in job.makes)
+
+
+def test_a_cell_that_gets_more_readings_keeps_those_that_it_has(own_home):
+    (study,) = studies()
+    few = replace(FIRST_SWAP, methods=("base",), languages=("sw",), changes={"readings": ("nll", "choice")})
+    study.outcomes(few)
+    (cell,) = study.cells(few)
+    found = grid.jobs([study], Experiment((replace(FIRST_SWAP, methods=("base",), languages=("sw",)),), ()))
+    assert [job.makes for job in found] == [[cell.path]], "the file is there, and more is asked of it"
+    assert grid.run(found, "first-swap", own_home / "runs" / "grid") == []
+    assert {"nll", "choice", *cell.readings} <= set(pd.read_parquet(cell.path)["metric"])
+    assert "exact-match" in set(pd.read_parquet(cell.path)["metric"])
 
 
 def test_two_grids_in_one_folder(own_home):

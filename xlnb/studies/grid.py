@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -154,20 +155,27 @@ _OF_STUDY = (
 )
 
 
-def listed(found: Sequence[Job], experiment: str, logs: Path) -> list[dict[str, Any]]:
-    """Return jobs as JSON has them: what Snakemake and the process that does one must know."""
+def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str, Any]]:
+    """Return jobs as JSON has them: what Snakemake and the process that does one must know.
+
+    ``after`` are the places of the jobs that make what a job needs. The files themselves are hidden from Snakemake, which removes
+    what a job is going to make: a cell that is to get more readings keeps those that it has.
+    """
+    makers = {path: place for place, job in enumerate(found) for path in job.makes}
     return [
         {
             "name": job.name,
+            "after": sorted(makers[path] for path in job.needs if path in makers),
+            "done": str(folder / "done" / str(place)),
             "profile": job.study.profile.name,
             "study": {name: getattr(job.study, name) for name in _OF_STUDY},
             "experiment": experiment,
             "expert": job.expert,
             "needs": [str(path) for path in job.needs],
             "makes": [str(path) for path in job.makes],
-            "log": str(logs / f"{job.name}.log"),
+            "log": str(folder / "logs" / f"{job.name}.log"),
         }
-        for job in found
+        for place, job in enumerate(found)
     ]
 
 
@@ -190,23 +198,20 @@ def run(found: Sequence[Job], experiment: str, folder: Path, at_once: int = 1, m
     except ImportError:
         raise RequestError("The grid runs by Snakemake: install it with `pip install 'xlnb[grid]'`.") from None
     folder.mkdir(parents=True, exist_ok=True)
-    everything = listed(found, experiment, folder / "logs")
+    everything = listed(found, experiment, folder)
     with open(folder / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
         except OSError:
             raise WorkError(f"Another grid is running in {folder}: wait for it, or stop it.") from None
+        shutil.rmtree(folder / "done", ignore_errors=True)  # of an earlier run: what is missing was found anew
         artifacts.write_json(folder / "jobs.json", everything)
-        asked = [
-            *("--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(at_once)),
-            # Files are whole or not there, and what is there was not asked for: nothing is to be made again or removed.
-            *("--rerun-triggers", "mtime", "--keep-going", "--keep-incomplete", "--ignore-incomplete", "--nolock"),
-            *("--scheduler", "greedy", "--quiet", "all", *more),
-        ]
+        asked = ["--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(at_once), "--keep-going"]
+        asked += ["--nolock", "--ignore-incomplete", "--scheduler", "greedy", "--quiet", "all", *more]
         # Here they share the cores; elsewhere (``more``) each has what it is given.
         threads = {} if more else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
         subprocess.run([sys.executable, "-m", "snakemake", *asked], env=threads | os.environ, check=False)
-    return [_told(one) for one in everything if not all(Path(path).exists() for path in one["makes"])]
+    return [_told(one) for one in everything if not Path(one["done"]).exists()]
 
 
 def _told(job: Mapping[str, Any], lines: int = 12) -> str:
