@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from xlnb.checkpoints.verbs import merge, revert
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import load_base
-from xlnb.models.miniatures import MINIATURES, miniature
+from xlnb.models.miniatures import MINIATURES
 from xlnb.weights import merging
 from xlnb.weights.merging import applied
 from xlnb.weights.partitions import Partition, named_partition
@@ -50,10 +50,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(miniature):
     """A function from a family to a miniature; nobody may write there."""
-    root = tmp_path_factory.mktemp("bases")
-    return lambda family="llama": miniature(root / family, family)
+    return lambda family="llama": miniature(family)
 
 
 @pytest.fixture(scope="module")

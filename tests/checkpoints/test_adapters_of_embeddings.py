@@ -10,7 +10,6 @@ from xlnb.artifacts import read_json
 from xlnb.checkpoints.differences import diff
 from xlnb.checkpoints.verbs import merge, revert
 from xlnb.errors import RequestError
-from xlnb.models.miniatures import miniature
 from xlnb.weights.partitions import named_partition
 from xlnb.weights.sites import locate_all
 from xlnb.weights.task_vectors import TaskVector
@@ -23,9 +22,8 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    root = tmp_path_factory.mktemp("bases")
-    return lambda family="llama": miniature(root / family, family)
+def base(miniature):
+    return lambda family="llama": miniature(family)
 
 
 @pytest.fixture(scope="module")

@@ -504,6 +504,12 @@ def test_what_lies_about_for_a_day_goes(tmp_path):
     assert not old.exists() and new.is_dir()
 
 
+def by_a_program(program, *arguments, **environment):
+    """Run a program of its own around the command line, and return how it ended."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
 @pytest.mark.parametrize("told", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_merge_that_is_told_to_end_leaves_nothing(three, tmp_path, told):
     found = three()
@@ -515,9 +521,7 @@ def test_a_merge_that_is_told_to_end_leaves_nothing(three, tmp_path, told):
         "main(['merge', 'layer-swapping', *sys.argv[1:]])"
     )
     arguments = ["--math", found.math, "--language", found.language, "--base", found.base, "--out", tmp_path / "out"]
-    ended = subprocess.run(
-        [sys.executable, "-c", program.replace("TOLD", told), *map(str, arguments)], capture_output=True, text=True
-    )
+    ended = by_a_program(program.replace("TOLD", told), *arguments)
     assert ended.returncode == 130 and "interrupted" in ended.stderr, ended.stderr
     assert not leftovers(tmp_path) and not (tmp_path / "out").exists()
 
@@ -532,17 +536,14 @@ def test_a_merge_whose_terminal_may_close_goes_on(three, tmp_path):
         "main(['merge', 'layer-swapping', *sys.argv[1:]])"
     )
     arguments = ["--math", found.math, "--language", found.language, "--base", found.base, "--out", tmp_path / "out"]
-    ended = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
+    ended = by_a_program(program, *arguments)
     assert ended.returncode == 0 and (tmp_path / "out" / "provenance.json").is_file(), ended.stderr
 
 
 def test_a_terminal_that_shows_ascii_alone(three):
     found = three()
     program = "import sys\nfrom xlnb.commands.cli import main\nmain(sys.argv[1:])"
-    ended = subprocess.run(
-        [sys.executable, "-c", program, "diff", found.base, found.math], capture_output=True, text=True,
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
-    )  # fmt: skip
+    ended = by_a_program(program, "diff", found.base, found.math, PYTHONIOENCODING="ascii")
     assert (ended.returncode, ended.stderr) == (0, "") and "?" in ended.stdout and ended.stdout.isascii()
 
 

@@ -54,6 +54,18 @@ def padded(folder, rows=PADDED):
     shutil.rmtree(kept)
 
 
+def merged_all_the_same(method, found, out, roles, change):
+    """Merge before and after a change of some folders into ``out``, where nothing may differ; return what the second one told."""
+    run(method, found, out / "wanted")
+    for role in roles:
+        change(getattr(found, role))
+    before = digests(found.base, *found.experts)
+    done = run(method, found, out / "out")
+    assert same(tensors(out / "out"), tensors(out / "wanted"))
+    assert digests(found.base, *found.experts) == before
+    return done
+
+
 # --- tied heads ------------------------------------------------------------------------------------------
 
 
@@ -61,13 +73,7 @@ def padded(folder, rows=PADDED):
 @pytest.mark.parametrize("stored_in", [["math"], ["base"], ["language"], ["base", "math", "language"]], ids=" ".join)
 def test_a_stored_copy_of_a_tied_head_changes_nothing(three, tmp_path, method, stored_in):
     found = three("gemma3")
-    run(method, found, tmp_path / "wanted")
-    for role in stored_in:
-        with_copy(getattr(found, role))
-    before = digests(found.base, *found.experts)
-    done = run(method, found, tmp_path / "out")
-    assert same(tensors(tmp_path / "out"), tensors(tmp_path / "wanted"))
-    assert digests(found.base, *found.experts) == before
+    done = merged_all_the_same(method, found, tmp_path, stored_in, with_copy)
     model = model_of(tmp_path / "out")
     assert torch.equal(model.lm_head.weight, model.get_input_embeddings().weight)
     notes = read_json(tmp_path / "out" / "provenance.json")["spec"]["left_out"]
@@ -119,13 +125,7 @@ def test_an_index_does_not_list_a_head_that_is_left_out(three, tmp_path):
 @pytest.mark.parametrize("wide", [["math"], ["math", "language"], ["base"]], ids=" ".join)
 def test_rows_that_pad_a_vocabulary_are_cut_off(three, tmp_path, family, method, wide):
     found = three(family)
-    run(method, found, tmp_path / "wanted")
-    for role in wide:
-        padded(getattr(found, role))
-    before = digests(found.base, *found.experts)
-    done = run(method, found, tmp_path / "out")
-    assert same(tensors(tmp_path / "out"), tensors(tmp_path / "wanted"))
-    assert digests(found.base, *found.experts) == before
+    done = merged_all_the_same(method, found, tmp_path, wide, padded)
     assert AutoConfig.from_pretrained(tmp_path / "out").vocab_size == ROWS
     model_of(tmp_path / "out")
     notes = read_json(tmp_path / "out" / "provenance.json")["spec"]["left_out"]

@@ -100,11 +100,8 @@ def against(found: pd.DataFrame, rival: Arm = _MATH, code: str = EVERY_LANGUAGE)
     Exploratory: the intervals are not corrected, and there are no verdicts.
     """
     mine = select(found, metric=PRIMARY)
-    if code == EVERY_LANGUAGE:
-        mine = over_languages(_everywhere(mine))
-    elif code == "en":  # what saw but English, and the base, stand once a language there, and are one
-        mine = by_pairs(select(mine, test_language="en")).assign(language="en")
-        mine = mine.groupby([c for c in mine if c != "outcome"], as_index=False, sort=False)["outcome"].mean()
+    if code in (EVERY_LANGUAGE, "en"):
+        mine = over_languages(_everywhere(mine), in_english=code == "en")
     else:
         mine = by_pairs(select(mine, language=code, test_language=code))
     pairs = [(arm, rival) for arm in arms_of(mine) if arm != rival]
@@ -159,6 +156,7 @@ def wins_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return :func:`wins` for a reader."""
     if found.empty:
         return to_come(number, NOT_YET)
+    counted = wins(found)
     rows = [
         {
             "method": in_prose(row.method, row.partition),
@@ -167,9 +165,9 @@ def wins_table(found: pd.DataFrame, number: int | None = None) -> Shown:
             "mean rank": digits(row.rank, ".1f"),
             "from, to": "–" if row.rank != row.rank else f"{row.best:.0f}, {row.worst:.0f}",
         }
-        for row in wins(found).itertuples()
+        for row in counted.itertuples()
     ]
-    most = int(wins(found)["cells"].max())
+    most = int(counted["cells"].max())
     caption = (
         f"How often each method's mean is above the base's and the math expert's, of {most} trainings by languages at most, and "
         "its rank among the methods by partition C (1 is the best). Counts of wins, whatever their size: no verdict."

@@ -202,13 +202,10 @@ def templates_benchmark(
     """
     _check_counts(shots, n)
     prefix = templates.few_shot_prefix(language, shots, exemplar_seed)
-    asked_of: Sequence[tuple[templates.Problem, templates.Problem | None]]
+    asked_of = _with_twins(language, split, (n + 1) // 2 if twins else n, problem_seed)
     if twins:
-        drawn = language, split, (n + 1) // 2, problem_seed
-        both = zip(templates.problems(*drawn), templates.twins(*drawn), strict=True)
-        asked_of = [pair for one, other in both for pair in ((one, other), (other, one))][:n]
-    else:
-        asked_of = _with_twins(language, split, n, problem_seed)
+        known("split with twins", split, templates.WITH_TWINS)
+        asked_of = [pair for one, other in asked_of if other for pair in ((one, other), (other, one))][:n]
     items = tuple(itertools.starmap(_template_item, asked_of))
     # Of the development split under a seed of their own: none of them is among the items or their twins, whatever the split.
     others = _with_twins(language, "development", 2 * CALIBRATION, problem_seed + 1_000_000)
@@ -226,7 +223,7 @@ CALIBRATION = 48  # development problems on which a model's temperature is fitte
 
 def _with_twins(
     language: str, split: str, n: int, seed: int
-) -> list[tuple[templates.Problem, templates.Problem | None]]:
+) -> Sequence[tuple[templates.Problem, templates.Problem | None]]:
     asked = templates.problems(language, split, n, seed)
     twins = templates.twins(language, split, n, seed) if split in templates.WITH_TWINS else [None] * n
     return list(zip(asked, twins, strict=True))

@@ -63,14 +63,15 @@ def by_pairs(outcomes: pd.DataFrame) -> pd.DataFrame:
     return _averaged(outcomes, "problem", outcomes["problem"].str.removesuffix(TWIN))
 
 
-def over_languages(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the outcomes of pairs of twins in the target languages, averaged over these; their language is ``EVERY_LANGUAGE``.
+def over_languages(outcomes: pd.DataFrame, in_english: bool = False) -> pd.DataFrame:
+    """Return the outcomes of pairs of twins in the target languages, or in English, averaged over the studies' languages; their
+    language is ``EVERY_LANGUAGE``.
 
     Problems are the same in every language, and a seed's math expert, too: neither is counted thrice.
     """
-    mine = outcomes[outcomes["test_language"] == outcomes["language"]]
+    mine = outcomes[outcomes["test_language"] == ("en" if in_english else outcomes["language"])]
     one = _averaged(by_pairs(mine), "language", EVERY_LANGUAGE)
-    return one.assign(test_language=EVERY_LANGUAGE)
+    return one.assign(test_language="en" if in_english else EVERY_LANGUAGE)
 
 
 def _averaged(outcomes: pd.DataFrame, column: str, named: Any) -> pd.DataFrame:

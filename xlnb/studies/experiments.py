@@ -144,7 +144,7 @@ ANSWERS = Ask(
 )
 MAIN_COMPARISON = Ask((*MAIN_METHODS, "train-then-revert", "freeze-then-train"), ("C",), (TARGET,), _COMPARED)
 # Where a merge's losses and gains come from: the same by experts of every strength (xlnb.studies.profiles).
-BY_STRENGTH = Ask((*SINGLE_EXPERTS, "soup", "task-arithmetic", SWAP, "train-then-revert"), ("C",), (TARGET,), _COMPARED)
+BY_STRENGTH = Ask((*_MERGED, "train-then-revert"), ("C",), (TARGET,), _COMPARED)
 # The same by experts of other data on problems that people wrote: MGSM, solved in English by the worked examples.
 ON_MGSM = Ask(
     MAIN_METHODS,

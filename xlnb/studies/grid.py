@@ -126,9 +126,9 @@ def _train(training: dict[Path, Job], study: Study, slug: str, partition: str) -
     training[folder] = Job(study, needs, (slug, partition))
 
 
-def work(job: Job, told: Any = None) -> None:
+def work(job: Job) -> None:
     """Do a job: what fails is told with its traceback and does not keep the other cells from being made."""
-    told, failed = told or sys.stderr, []
+    failed = []
     if job.expert:
         job.study.expert(*job.expert)
     for cell in job.cells:
@@ -136,7 +136,7 @@ def work(job: Job, told: Any = None) -> None:
             job.study.make(cell)
         except Exception:  # whatever it is, it is this cell's alone
             failed.append(cell.path.stem)
-            print(f"{cell.path.stem} failed:\n{traceback.format_exc()}", file=told, flush=True)
+            print(f"{cell.path.stem} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
     if failed:
         raise WorkError(f"{len(failed)} of {len(job.cells)} cells failed: {', '.join(failed)}.")
 
