@@ -54,7 +54,7 @@ class Cell:
             "experts": {slug: study.expert_spec(slug, self.partition) for slug in method.experts},
         }
 
-    @property
+    @cached_property
     def trained(self) -> str:
         """A digest of everything that made the model, which many cells ask."""
         key = "model", self.method, self.partition
