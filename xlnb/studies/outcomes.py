@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from xlnb.studies.experiments import MEASURING
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy import ndarray
+    from pyarrow import Table
 
 
 # ``corpora`` names what was learned from; ``trained`` and ``asked`` are digests of all that made the model and of all that it was
@@ -32,17 +34,15 @@ def load_outcomes(folder: str | Path | None = None, experiment: str | None = Non
     any). ``filters`` keep the rows whose column equals a value or is in a list of them. Raises RequestError for an unknown column
     and where there are no results.
     """
-    import pandas as pd
-
     home = Path(folder or results_folder())
-    files = sorted(home.glob("*/outcomes.parquet"))
+    files = _result_files(home)
     if not files:
         raise RequestError(f"No results in {home}: it holds no folder with an outcomes.parquet.")
     if experiment is not None:
-        files = [file for file in files if _is_of(file.parent.name, experiment)]
+        files = tuple(file for file in files if _is_of(file[0].parent.name, experiment))
     if not files:
         raise RequestError(f"No committed result of the experiment {experiment!r} in {home}.")
-    return select(distinct(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)), **filters)
+    return distinct(_frame(files, _where(files, filters)))
 
 
 def load_scores(folder: str | Path | None = None, experiment: str | None = None, **filters: Any) -> pd.DataFrame:
@@ -80,11 +80,88 @@ def _result_files(folder: Path) -> Files:
 
 
 @lru_cache(maxsize=8)
-def _groups(files: Files, columns: tuple[str, ...]) -> dict[tuple[Any, ...], pd.DataFrame]:
-    import pandas as pd
+def _table(file: tuple[Path, int]) -> Table:
+    """Return a file's rows; all but outcomes and answers as places in a dictionary, since a million rows have few values."""
+    from pyarrow.parquet import ParquetFile
 
-    table = pd.concat([pd.read_parquet(path) for path, _ in files], ignore_index=True)
-    return dict(list(table.groupby(list(columns), sort=False))) if set(columns) <= set(table) else {}
+    table = ParquetFile(file[0], read_dictionary=[*KEYS, "problem"]).read().unify_dictionaries().combine_chunks()
+    for name in ("seed", "shots"):
+        if name in table.column_names:
+            table = table.set_column(
+                table.column_names.index(name), name, table[name].combine_chunks().dictionary_encode()
+            )
+    return table
+
+
+def _where(files: Files, wanted: Mapping[str, Any]) -> list[ndarray]:
+    """Return for each file the places of its rows whose columns have these values, or one of a list of them.
+
+    Raises RequestError for a column that there is not.
+    """
+    import numpy as np
+
+    found = []
+    for file in files:
+        table, keep = _table(file), None
+        for column, value in wanted.items():
+            if column not in COLUMNS:
+                raise RequestError(f"Outcomes have no column {column!r}: choose among {', '.join(COLUMNS)}.")
+            allowed = list(value) if isinstance(value, list | tuple | set) else [value]
+            codes, values = _codes(table, column)
+            here = np.isin(codes, [i for i, one in enumerate(values) if one in allowed])
+            keep = here if keep is None else keep & here
+        found.append(np.arange(len(table)) if keep is None else np.flatnonzero(keep))
+    return found
+
+
+def _codes(table: Table, column: str) -> tuple[ndarray, list[Any]]:
+    """Return a column as places in the list of its values."""
+    import numpy as np
+    from pyarrow import types
+
+    if column not in table.column_names:
+        return np.zeros(len(table), dtype=int), [None]
+    whole = table[column].combine_chunks()
+    whole = whole if types.is_dictionary(whole.type) else whole.dictionary_encode()
+    return whole.indices.fill_null(-1).to_numpy(), whole.dictionary.to_pylist()
+
+
+def _frame(files: Files, places: Sequence[ndarray]) -> pd.DataFrame:
+    import pandas as pd
+    from pyarrow import types
+
+    parts = []
+    for file, rows in zip(files, places, strict=True):
+        some = _table(file).take(rows)
+        plain = [
+            column.cast(column.type.value_type) if types.is_dictionary(column.type) else column
+            for column in some.columns
+        ]
+        parts.append(some.from_arrays(plain, some.column_names).to_pandas())
+    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+
+
+@lru_cache(maxsize=32)
+def _index(files: Files, columns: tuple[str, ...]) -> dict[tuple[Any, ...], list[tuple[int, ndarray]]]:
+    """Return where the rows with each combination of values are: of which file, at which places."""
+    import numpy as np
+
+    found: dict[tuple[Any, ...], list[tuple[int, ndarray]]] = {}
+    for number, file in enumerate(files):
+        table = _table(file)
+        if not set(columns) <= set(table.column_names):
+            continue
+        key, values = np.zeros(len(table), dtype=np.int64), []
+        for column in columns:
+            codes, dictionary = _codes(table, column)
+            # Numbered anew: the product of all dictionaries' lengths might not fit an integer.
+            key = np.unique(key * len(dictionary) + codes, return_inverse=True)[1]
+            values.append((codes, dictionary))
+        order = np.argsort(key, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(key[order])) + 1) if len(order) else ():
+            name = tuple(dictionary[codes[rows[0]]] for codes, dictionary in values)
+            found.setdefault(name, []).append((number, rows))
+    return found
 
 
 def committed_rows(folder: Path, wanted: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -93,9 +170,10 @@ def committed_rows(folder: Path, wanted: Mapping[str, Any]) -> dict[str, pd.Data
     Raises RequestError where they are of models that were not made alike.
     """
     files = _result_files(folder)
-    rows = _groups(files, tuple(wanted)).get(tuple(wanted.values())) if files else None
-    if rows is None:
+    there = _index(files, tuple(wanted)).get(tuple(wanted.values()), [])
+    if not there:
         return {}
+    rows = _frame(tuple(files[number] for number, _ in there), [places for _, places in there])
     found = {}
     for metric, part in rows.groupby("metric", sort=False):
         if "method" in wanted and part["trained"].nunique() > 1:
@@ -107,24 +185,17 @@ def committed_rows(folder: Path, wanted: Mapping[str, Any]) -> dict[str, pd.Data
     return found
 
 
-@lru_cache(maxsize=8)
-def _readings(files: Files, columns: tuple[str, ...]) -> dict[tuple[Any, ...], set[str]]:
-    from pyarrow.parquet import ParquetFile
-
-    found: dict[tuple[Any, ...], set[str]] = {}
-    for path, _ in files:
-        file = ParquetFile(path)
-        if {*columns, "metric"} <= set(file.schema.names):
-            told = file.read(columns=[*columns, "metric"])
-            # As lists: pyarrow's own grouping imports pandas, which takes longer than all cells together.
-            for *values, metric in set(zip(*(told[name].to_pylist() for name in (*columns, "metric")), strict=True)):
-                found.setdefault(tuple(values), set()).add(metric)
-    return found
-
-
 def committed_readings(folder: Path, wanted: Mapping[str, Any]) -> set[str]:
     """Return the metrics of :func:`committed_rows`, from the columns that say it alone; thousands of cells in a second."""
     return _readings(_result_files(folder), tuple(wanted)).get(tuple(wanted.values()), set())
+
+
+@lru_cache(maxsize=8)
+def _readings(files: Files, columns: tuple[str, ...]) -> dict[tuple[Any, ...], set[str]]:
+    found: dict[tuple[Any, ...], set[str]] = {}
+    for *values, metric in _index(files, (*columns, "metric")):
+        found.setdefault(tuple(values), set()).add(metric)
+    return found
 
 
 def made_readings(path: Path) -> set[str]:
