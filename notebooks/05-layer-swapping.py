@@ -239,4 +239,5 @@ display(Markdown(told))
 # larger model with the paper's depth, where the partition need not be scaled. **Not run:** the paper's four models. Merges from disk
 # to disk were tested on small models of each architecture and timed on a made-up model of 0.7 billion parameters, never on 7 billion.
 #
-# Before: [Measuring](02-measuring.ipynb). The chapters between, on importance and on experts, are not written yet.
+# Before: [Measuring](02-measuring.ipynb). Next: [Freezing or reverting](06-freezing-or-reverting.ipynb), the same layers given up before
+# training.

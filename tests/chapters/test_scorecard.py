@@ -3,38 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import ARMS, CONTROLS, made
 
 from xlnb.chapters import scorecard
-from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, NLL, PRIMARY, TWIN_CHOICE, TWINS
-from xlnb.methods import METHODS
 from xlnb.studies import claims
 from xlnb.studies.comparisons import BASE, BETTER
-from xlnb.studies.experiments import EVERY_METHOD, MAIN_METHODS, RANDOM_CONTROLS
-from xlnb.studies.outcomes import COLUMNS
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study
-
-ARMS = [(slug, "C" if METHODS[slug].uses_partition else "") for slug in EVERY_METHOD]
-CONTROLS = [("layer-swapping", name) for name in ("complement of C", "half and half", *RANDOM_CONTROLS)]
-
-
-def made(level, languages=("sw", "bn", "te"), seeds=3, pairs=6, spread=0.01):
-    """Outcomes of every method, each with its level in every language, as the experiment has them."""
-    rng, rows = np.random.default_rng(0), []
-    for method, partition in (*ARMS, *CONTROLS):
-        for seed in range(1 if method == "base" else seeds):
-            for language in languages:
-                asked = [(code, metric) for code in (language, "en") for metric in (PRIMARY, *TWINS, NLL)]
-                told = [(language, metric) for metric in (EXPRESSION, EXACT_MATCH) if method in MAIN_METHODS]
-                for code, metric in asked + told:
-                    for problem in (f"scored-{i:06d}{twin}" for i in range(pairs) for twin in ("", "-twin")):
-                        value = level(method, partition) + rng.normal(0, spread)
-                        value = float(value > 0.5) if metric in (TWIN_CHOICE, EXPRESSION, EXACT_MATCH) else value
-                        value = -value if metric == NLL else value
-                        rows.append((method, partition, seed, language, code, metric, problem, value))
-    names = ["method", "partition", "seed", "language", "test_language", "metric", "problem", "outcome"]
-    same = {"benchmark": "templates", "split": "scored", "shots": 2, "profile": "pocket", "paradigm": "lora"}
-    return pd.DataFrame(rows, columns=names).assign(**same).reindex(columns=COLUMNS, fill_value="")
 
 
 def swap_first(method, partition):
@@ -47,7 +22,7 @@ def found():
 
 
 def test_a_swap_that_is_the_best_is_called_so(found):
-    table = scorecard.planned(found)
+    table = claims.planned(found)
     word = {(row.method_a, row.method_b): row.verdict for row in table.itertuples()}
     rivals = [b for a, (b, _) in claims.PLAN.pairs if a == claims.SWAPPED]
     assert [word["layer-swapping", rival] for rival in rivals] == [BETTER] * 5
@@ -57,20 +32,20 @@ def test_a_swap_that_is_the_best_is_called_so(found):
 
 def test_languages_and_trainings_that_are_not_there_yet(found):
     early = found[(found["language"] == "sw") | (found["seed"] == 0)]  # one training in two languages, three in one
-    table = scorecard.planned(early)
+    table = claims.planned(early)
     assert set(table["seeds"]) == {1}, "only trainings that every language has"
     assert scorecard.reading(table) == "Fewer than three trainings: no verdict."
     assert scorecard.figure(early).html
     assert set(scorecard.against(early, code="sw")["seeds"]) == {3}
     lacking = found[found["method"] != "simultaneous"]
-    assert scorecard.planned(lacking).empty
-    assert scorecard.decisions(scorecard.planned(lacking))[0] == "F2: not tested yet."
+    assert claims.planned(lacking).empty
+    assert scorecard.decisions(claims.planned(lacking))[0] == "F2: not tested yet."
 
 
 def test_nothing_is_there(found):
     nothing = found.iloc[:0]
     shown = [
-        scorecard.plan_figure(scorecard.planned(nothing), 1),
+        scorecard.plan_figure(claims.planned(nothing), 1),
         *(draw(nothing, number=1) for draw in (scorecard.figure, scorecard.wins_table, scorecard.other_readings)),
         *(draw(nothing, number=1) for draw in (scorecard.english_table, scorecard.answers_table)),
     ]
@@ -105,6 +80,36 @@ def test_every_arm_is_against_the_rival_that_is_asked_for(found):
     assert set(table["n"]) == {6}, "a pair counts once"
 
 
+def test_the_figure_has_the_best_first_and_leaves_out_what_is_far_off(found):
+    seen = scorecard.figure(found, number=2).html
+    alt = seen[seen.index("Swahili: ") :].split(".")[0]
+    assert alt.startswith("Swahili: swap ")
+    assert "oracle" not in alt and "format control" not in alt
+    assert scorecard.far_off(found).startswith("Left out, since they are far off: the format control at ")
+
+
+def test_who_tells_twins_apart_and_what_likelihood_says(found):
+    told = scorecard.likelihood_reading(found)
+    assert told.count("tell") == 1 and "than the base" in told
+    assert "the swap +0.40 nats per token" in told
+    assert "By that metric all three are above it" not in told, "the soup is not"
+    higher = made(lambda method, partition: {"base": 0.0, "math-only": 0.1}.get(method, 0.4))
+    assert "By that metric all three are above it" in scorecard.likelihood_reading(higher)
+    none = found[found["metric"] != "twin-choice"]
+    flat = found[found["metric"] == "twin-choice"].assign(outcome=0.5)
+    assert scorecard.likelihood_reading(pd.concat([none, flat])).startswith("None tells more twins apart")
+
+
+def test_a_share_s_interval_stays_a_share():
+    rare = made(lambda method, partition: 0.49, spread=0.02)
+    ends = [
+        float(end)
+        for row in scorecard.answers_table(rare, 5).html.split("[")[1:]
+        for end in row.split("]")[0].split(", ")
+    ]
+    assert min(ends) >= 0 and max(ends) <= 100
+
+
 def test_in_english_a_model_of_no_language_counts_once(found):
     table = scorecard.against(found, code="en")
     assert set(table["n"]) == {6}
@@ -127,7 +132,7 @@ def test_what_methods_cost(own_home):
         ("the math expert", 1, steps),
         ("the swap", 2, 2 * steps),
         ("data mixing", 1, 2 * steps),
-        ("Math last", 1, 2 * steps),
+        ("math last", 1, 2 * steps),
         ("simultaneous fine-tuning", 1, 2 * steps),
     ):
         told = [part.split("</td>")[0].split(">")[-1] for part in cells[name].split("<td")[2:]]

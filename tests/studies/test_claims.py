@@ -214,7 +214,8 @@ def test_no_title_is_a_key(monkeypatch):
     after = judged(RIVALS, outcomes(gains))
     pd.testing.assert_frame_equal(before, after)
     assert len(verdicts_of(after)) == len(after) == len(after.drop_duplicates(ARMS))
-    assert decide(claims.SWAP_IS_BEST, after) == decide(claims.SWAP_IS_BEST, before)
+    claim = claims.Claim("best", "Is the swap better than other merges?", SWAP, (claims.ADDITION, claims.SOUP), RIVALS)
+    assert decide(claim, after) == decide(claim, before)
 
 
 # --- over pairs of twins, and over languages --------------------------------------------------------------
@@ -282,5 +283,5 @@ def test_the_plan_in_the_book_is_the_one_that_is_judged():
     assert f"problem seed {compares.changes['problem_seed']}" in text
     asked = {slug for pair in claims.PLAN.pairs for slug, _ in pair}
     assert asked <= set(compares.methods)
-    for claim in claims.PLANNED.values():
+    for claim in claims.CLAIMS.values():
         assert {(claim.arm, rival) for rival in claim.rivals} <= set(claims.PLAN.pairs)

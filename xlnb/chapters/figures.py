@@ -77,11 +77,12 @@ def forest(
     caption: str,
     own: pd.DataFrame | None = None,
     against: str = "",
+    one_scale: bool = False,
 ) -> Shown:
     """Draw judged contrasts as improvements, a panel a part (title, contrasts), a row a contrast, coloured by its verdict.
 
     ``own`` are contrasts of one training, drawn as diamonds in the rows of the same arms; ``against`` is what all are compared
-    with, where the rows' names do not say it.
+    with, where the rows' names do not say it. With ``one_scale`` all panels have the same axis.
     """
     names = [_row_names(part, naming, against) for _, part in parts]
 
@@ -90,7 +91,7 @@ def forest(
         told = [[wrapped(name, 16 if narrow else 40) for name in some] for some in names]
         lines = max(name.count("\n") for some in told for name in some)
         height = 0.95 + (0.3 + 0.12 * lines) * max(map(len, told))
-        figure, axes = panels(len(parts), height, narrow, **({"sharey": True} if beside else {}))
+        figure, axes = panels(len(parts), height, narrow, sharey=beside, sharex=beside and one_scale)
         for axis, some, (title, part) in zip(axes, told, parts, strict=True):
             for place, row in enumerate(part.itertuples()):
                 dot(axis, place, improvement(row), VERDICT_COLOURS[getattr(row, "verdict", UNJUDGED)])
@@ -98,10 +99,10 @@ def forest(
                     axis.plot(value, place, marker="D", markersize=7, color=GREY, markerfacecolor="none")
             axis.axvline(0, color="#010203", linewidth=1)
             label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "prose")
-            axis.set(title=title, xlabel=wrapped(label, 26 if narrow or len(parts) > 2 else 60))
+            axis.set(title=title, xlabel=wrapped(label, 24 if narrow or len(parts) > 2 else 60))
             axis.set_yticks(range(len(some)), some)
             axis.set_ylim(len(some) - 0.5, -0.5)
-            axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 5 if beside else 8))
+            axis.xaxis.set_major_locator(MaxNLocator(4 if narrow or len(parts) > 2 else 5 if beside else 8))
         return figure
 
     verdicts = {name: word for _, part in parts if "verdict" in part for name, word in verdicts_of(part).items()}

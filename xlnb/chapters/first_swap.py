@@ -234,5 +234,5 @@ def summary(study: Study) -> str:
         f"Math learned in English {carried} {name} by itself: {improved(math)} over the base.",
         f"In {name} {lowered(standing(rivals))}",
         f"In English {lowered(standing(cost, numbers=False))}",
-        f"{home.decided(claims.MERGING_HELPS, rivals)} {home.decided(claims.SWAP_IS_BEST, rivals)}",
+        home.by_the_plan("F2"),
     ])  # fmt: skip

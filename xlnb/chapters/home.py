@@ -14,17 +14,20 @@ import pandas as pd
 from xlnb.artifacts import whole_file
 from xlnb.chapters import figures
 from xlnb.chapters.pictures import Shown, box
-from xlnb.chapters.words import capital, improved, in_prose, listed, standing
+from xlnb.chapters.words import capital, in_prose, listed, standing
+from xlnb.errors import RequestError
+from xlnb.evaluation.readings import PRIMARY
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import LANGUAGE, MATH
 from xlnb.paths import project_root
 from xlnb.studies import claims, experiments
-from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Claim, decide
-from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, judged, verdicts_of
+from xlnb.studies.claims import CLAIMS, NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Claim, decide
+from xlnb.studies.comparisons import BETTER, UNJUDGED, WORSE, judged, verdicts_of
+from xlnb.studies.outcomes import load_outcomes
 from xlnb.studies.study import Study, open_study
 
 _CHAPTERS = "notebooks"
-FIRST, SWAPPING = "00-a-first-swap", "05-layer-swapping"
+FREEZING, SCORECARD = "06-freezing-or-reverting", "09-scorecard"
 
 
 @lru_cache(maxsize=1)
@@ -40,6 +43,26 @@ def tables() -> dict[str, pd.DataFrame]:
     outcomes = study.repeated(experiments.FIRST_SWAP)
     found = {family.id: judged(family, outcomes) for family in (claims.GAINS, claims.RIVALS, claims.COST)}
     return found | {claims.KNOWLEDGE.id: judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE))}
+
+
+@lru_cache(maxsize=1)
+def planned() -> pd.DataFrame:
+    """Return the plan's judged contrasts from the committed results; no rows where they are not whole."""
+    study = committed_study()
+    try:
+        found = load_outcomes(
+            study.results, "methods", profile=study.profile.name, paradigm=study.paradigm, metric=PRIMARY
+        )
+    except RequestError:  # nothing is committed yet
+        return pd.DataFrame()
+    return claims.planned(found)
+
+
+def by_the_plan(*names: str) -> str:
+    """Return in sentences what the plan's contrasts say of some of its claims, by the committed results of all languages."""
+    made = planned()
+    told = " ".join(decided(CLAIMS[name], made) if len(made) else f"{name}: not tested yet." for name in names)
+    return f"By the plan, over three languages ([The scorecard]({SCORECARD}.ipynb)): {told}"
 
 
 def finding() -> list[str]:
@@ -102,7 +125,8 @@ def decided(claim: Claim, table: pd.DataFrame) -> str:
     return {
         REPRODUCED: f"{name}: reproduced with these experts.",
         NOT_REPRODUCED: f"{name}: not reproduced with these experts.",
-        UNCLEAR: f"{name}: unclear, since not every difference is significant.",
+        UNCLEAR: f"{name}: unclear, since {'not every' if len(claim.rivals) > 1 else 'the'} difference is "
+        f"{'' if len(claim.rivals) > 1 else 'not '}significant.",
         UNTESTED: f"{name}: not tested.",
     }[outcome]
 
@@ -118,26 +142,21 @@ CLAIMED = {
 
 def found() -> dict[str, tuple[str, str]]:
     """Return for each of the paper's findings what this book found, and the chapter that tells it; "" where none does yet."""
-    rivals = tables()[claims.RIVALS.id].set_index("method_b")
-    math, addition, soup = (rivals.loc[name] for name in ("math-only", "task-arithmetic", "soup"))
-    told = {BETTER: "beats", WORSE: "loses to", NOT_SHOWN: "does not differ significantly from"}
-    outcome = {
-        claim.id: decide(claim, tables()[claims.RIVALS.id]).outcome
-        for claim in (claims.MERGING_HELPS, claims.SWAP_IS_BEST)
+    made = planned()
+    if made.empty:
+        return dict.fromkeys(CLAIMED, ("Not tested yet.", ""))
+    told = {
+        name: (decide(claim, made).outcome, standing(claims.evidence(claim, made))) for name, claim in CLAIMS.items()
     }
+    swap, revert = told["F4 swap"], told["F4 revert"]
     return {
         "F1": ("Not tested yet.", ""),
-        "F2": (
-            f"{capital(outcome['F2'])} with these experts: the swap {told[math['verdict']]} the math expert "
-            f"({improved(math)}).",
-            FIRST,
+        "F2": (f"{capital(told['F2'][0])} with these experts. {told['F2'][1]}", SCORECARD),
+        "F3": (f"{capital(told['F3'][0])} with these experts. {told['F3'][1]}", SCORECARD),
+        "F4": (
+            f"For both experts {swap[0]}, for the math expert alone {revert[0]}. {swap[1]} {revert[1]}",
+            FREEZING,
         ),
-        "F3": (
-            f"{capital(outcome['F3'])} with these experts: the swap {told[soup['verdict']]} the soup ({improved(soup)}) and "
-            f"{told[addition['verdict']]} task arithmetic ({improved(addition)}).",
-            SWAPPING,
-        ),
-        "F4": ("Not tested yet.", ""),
         "F5": ("Not tested yet.", ""),
     }
 

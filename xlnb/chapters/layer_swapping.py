@@ -248,7 +248,7 @@ def summary_of(tables: pd.DataFrame, cells: pd.DataFrame, cost: pd.DataFrame) ->
         )
     if not (len(layers) and len(cells)):
         lines.append(f"Other layers, and how many: {lowered(NOT_YET)}")
-    return bullets([*lines, home.decided(claims.SWAP_IS_BEST, rivals)])
+    return bullets([*lines, home.by_the_plan("F3")])
 
 
 def summary(study: Study) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from xlnb import stats
-from xlnb.chapters import scorecard
+from xlnb.chapters import home
 from xlnb.chapters.budgets import reading_sentence
 from xlnb.chapters.figures import BETTER_COLOUR, GREY, VERDICT_COLOURS, WORSE_COLOUR, dot, wrapped
 from xlnb.chapters.interactive import Explorer, explorer
@@ -817,7 +817,7 @@ def judged_families() -> dict[str, pd.DataFrame]:
             continue
         family = claims.FAMILIES[name]
         found[name] = judged(family, with_pooled_random(outcomes) if family is claims.LAYERS else outcomes)
-    plan = scorecard.planned(scorecard.outcomes(study))
+    plan = home.planned()
     return found | ({claims.PLAN.id: plan} if len(plan) else {})
 
 

@@ -11,10 +11,10 @@ from xlnb.chapters import figures, home
 from xlnb.chapters.figures import how_to_read
 from xlnb.chapters.layer_swapping import NOT_YET, with_pooled_random
 from xlnb.chapters.pictures import Shown, box, table, to_come
-from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, trainings
+from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, lowered, standing, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, NLL, PRIMARY, READINGS, TWINS
+from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, NLL, PRIMARY, READINGS, TWIN_CHOICE, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import EXPERTS, FORMAT_CONTROL, METHODS, ORACLE
 from xlnb.stats import crossed_interval, outcome_table
@@ -30,7 +30,9 @@ from xlnb.studies.comparisons import (
     arms_of,
     by_pairs,
     contrasts,
-    judged,
+    everywhere,
+    improvement,
+    of_arms,
     over_languages,
     verdicts_of,
 )
@@ -40,6 +42,7 @@ from xlnb.studies.study import Study
 
 _MATH = claims.MATH_EXPERT
 _REFERENCES = ("base", FORMAT_CONTROL, ORACLE)  # no methods: what they are held against
+_FAR = (FORMAT_CONTROL, ORACLE)
 _VERDICTS = {BETTER: "better than", WORSE: "worse than", NOT_SHOWN: "not significantly different from"}
 
 
@@ -56,34 +59,16 @@ def outcomes(study: Study) -> pd.DataFrame:
     return pooled[~pooled["partition"].isin(RANDOM_CONTROLS)]
 
 
-def planned(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the plan's six contrasts, judged; no rows where a method, a language or a training of one is missing."""
-    asked = {arm for pair in claims.PLAN.pairs for arm in pair}
-    mine = _of(select(found, metric=PRIMARY), *asked)
-    if mine.empty:
-        return pd.DataFrame()
-    mine = _everywhere(mine)
-    counts = mine[mine["test_language"] == mine["language"]].groupby(["method", "partition"])["outcome"].size()
-    whole = set(counts.index) == asked and counts.nunique() == 1
-    return judged(claims.PLAN, mine) if whole else pd.DataFrame()
-
-
-def _everywhere(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the outcomes of the trainings that every language has: results are committed as they come."""
-    trained = found[found["method"] != "base"]
-    seeds = set.intersection(*(set(some) for _, some in trained.groupby("language")["seed"]))
-    return found[found["seed"].isin(seeds) | (found["method"] == "base")]
-
-
-def _of(found: pd.DataFrame, *arms: Arm) -> pd.DataFrame:
-    return found[[arm in arms for arm in zip(found["method"], found["partition"], strict=True)]]
+def of_the_swap(table: pd.DataFrame) -> pd.DataFrame:
+    """Return those of the plan's contrasts that the swap is in."""
+    return table[(table[["method_a", "partition_a"]] == list(claims.SWAPPED)).all(axis=1)]
 
 
 def decisions(table: pd.DataFrame) -> list[str]:
     """Return what the plan's contrasts say of each claim, a sentence a claim."""
     if table.empty:
-        return [f"{claim.id}: not tested yet." for claim in claims.PLANNED.values()]
-    return [home.decided(claim, table) for claim in claims.PLANNED.values()]
+        return [f"{claim.id}: not tested yet." for claim in claims.CLAIMS.values()]
+    return [home.decided(claim, table) for claim in claims.CLAIMS.values()]
 
 
 def plan_figure(table: pd.DataFrame, number: int | None = None) -> Shown:
@@ -101,7 +86,7 @@ def against(found: pd.DataFrame, rival: Arm = _MATH, code: str = EVERY_LANGUAGE)
     """
     mine = select(found, metric=PRIMARY)
     if code in (EVERY_LANGUAGE, "en"):
-        mine = over_languages(_everywhere(mine), in_english=code == "en")
+        mine = over_languages(everywhere(mine), in_english=code == "en")
     else:
         mine = by_pairs(select(mine, language=code, test_language=code))
     pairs = [(arm, rival) for arm in arms_of(mine) if arm != rival]
@@ -111,18 +96,34 @@ def against(found: pd.DataFrame, rival: Arm = _MATH, code: str = EVERY_LANGUAGE)
 
 
 def figure(found: pd.DataFrame, rival: Arm = _MATH, number: int | None = None) -> Shown:
-    """Draw the scorecard: methods as rows, languages as columns, differences to one of them with intervals."""
+    """Draw the scorecard: methods as rows, the best first, languages as columns, differences to one of them with intervals.
+
+    What learned the language's own problems or the wrong solutions is left out: it is no method, and far from all of them.
+    """
     if found.empty:
         return to_come(number, NOT_YET)
-    codes = [code for code in found["language"].unique() if (found["test_language"] == code).any()]
-    parts = [(LANGUAGE_NAMES[code], against(found, rival, code)) for code in codes]
+    mine = found[~found["method"].isin(_FAR)]
+    codes = [code for code in mine["language"].unique() if (mine["test_language"] == code).any()]
+    parts = [(LANGUAGE_NAMES[code], against(mine, rival, code)) for code in codes]
+    arms = ["method_a", "partition_a"]
+    order = pd.concat([part for _, part in parts]).groupby(arms)["difference"].mean().sort_values(ascending=False).index
+    parts = [(name, part.set_index(arms).reindex(order).dropna(how="all").reset_index()) for name, part in parts]
     seeds = max(int(part["seeds"].max()) for _, part in parts)
     caption = (
-        f"Every method against {in_prose(*rival)}, language by language: dots are means over {parts[0][1]['n'].max()} pairs of "
-        f"twins and {trainings(seeds)}, lines their 95 % intervals, not corrected for their number. Grey: exploratory, without "
-        "verdict."
+        f"Every method against {in_prose(*rival)}, language by language, the best first: dots are means over "
+        f"{parts[0][1]['n'].max()} pairs of twins and {trainings(seeds)}, lines their 95 % intervals, not corrected for their "
+        "number. Grey: exploratory, without verdict."
     )
-    return figures.forest(parts, number=number, caption=caption, against=in_prose(*rival))
+    return figures.forest(parts, number=number, caption=caption, against=in_prose(*rival), one_scale=True)
+
+
+def far_off(found: pd.DataFrame) -> str:
+    """Return in a sentence how far the references that the figure leaves out are from the math expert, over all languages."""
+    if found.empty:
+        return ""
+    table = against(found)
+    told = [f"{in_prose(row.method_a)} at {improved(row)}" for row in table.itertuples() if row.method_a in _FAR]
+    return f"Left out, since they are far off: {listed(told)}." if told else ""
 
 
 def wins(found: pd.DataFrame) -> pd.DataFrame:
@@ -175,23 +176,51 @@ def wins_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     return table(rows, number=number, caption=caption)
 
 
+def _over_base(found: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return what every arm gains over the base by a metric, over all languages."""
+    mine = over_languages(everywhere(select(found, metric=metric)))
+    return contrasts(mine, [(arm, BASE) for arm in arms_of(mine) if arm != BASE], EVERY_LANGUAGE, (metric,))
+
+
 def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return every method's gain over the base by the readings of twins and by plain likelihood, over all languages."""
     if found.empty:
         return to_come(number, NOT_YET)
     rows: dict[Arm, dict[str, str]] = {}
     for metric in (*TWINS, NLL):
-        mine = over_languages(_everywhere(select(found, metric=metric)))
-        for row in contrasts(
-            mine, [(arm, BASE) for arm in arms_of(mine) if arm != BASE], EVERY_LANGUAGE, (metric,)
-        ).itertuples():
+        unit = "points" if READINGS[metric].unit == "%" else "nats"
+        for row in _over_base(found, metric).itertuples():
             line = rows.setdefault((row.method_a, row.partition_a), {"method": in_prose(row.method_a, row.partition_a)})
-            unit = "points" if READINGS[metric].unit == "%" else "nats"
             line[f"{READINGS[metric].title} ({unit})"] = improved(row, with_unit=False)
     caption = (
         "Gains over the base by what numbers alone cannot give, and by plain likelihood; more is better. Exploratory."
     )
     return table(list(rows.values()), number=number, caption=caption)
+
+
+def likelihood_reading(found: pd.DataFrame) -> str:
+    """Return in words what the other metrics say: who tells twins apart, and whom the math expert loses to by likelihood."""
+    if found.empty:
+        return NOT_YET
+    apart = _over_base(found, TWIN_CHOICE)
+    able = [in_prose(row.method_a, row.partition_a) for row in apart.itertuples() if improvement(row)[1] > 0]
+    who = f"Only {listed(able)} tells" if len(able) == 1 else f"{capital(listed(able))} tell" if able else "None tells"
+    likely = contrasts(
+        over_languages(everywhere(select(found, metric=NLL))),
+        [(arm, _MATH) for arm in (claims.SWAPPED, claims.SOUP, claims.DATA_MIXING)],
+        EVERY_LANGUAGE,
+        (NLL,),
+    )
+    told = [
+        f"{in_prose(row.method_a, row.partition_a)} {improved(row, place == 0)}"
+        for place, row in enumerate(likely.itertuples())
+    ]
+    above = all(improvement(row)[1] > 0 for row in likely.itertuples())
+    return (
+        f"{who} more twins apart than the base with an interval that excludes zero. By plain likelihood of the whole solution, "
+        f"words included, the differences to the math expert are: {listed(told)}."
+        + (" By that metric all three are above it: their training had the language's words, too." if above else "")
+    )
 
 
 def english_table(found: pd.DataFrame, number: int | None = None) -> Shown:
@@ -213,13 +242,14 @@ def answers_table(found: pd.DataFrame, number: int | None = None) -> Shown:
         return to_come(number, NOT_YET)
     rows = []
     for arm, code in product(arms_of(told), told["test_language"].unique()):
-        mine = _of(select(told, test_language=code), arm)
+        mine = of_arms(select(told, test_language=code), arm)
         line = {"method": in_prose(*arm), "language": LANGUAGE_NAMES[code]}
         for metric in (EXPRESSION, EXACT_MATCH):
             some = select(mine, metric=metric)
             if len(some):
                 i = crossed_interval(outcome_table(some))
-                line[f"{READINGS[metric].title} (%)"] = amount(i.value, i.low, i.high, metric, with_unit=False)
+                low, high = max(i.low, 0.0), min(i.high, 1.0)  # it is a share
+                line[f"{READINGS[metric].title} (%)"] = amount(i.value, low, high, metric, with_unit=False)
         rows.append(line)
     return table(rows, number=number, caption="What is answered in words, with 95 % intervals. Exploratory.")
 
@@ -265,22 +295,27 @@ def reading(table: pd.DataFrame) -> str:
 
 def answer() -> Shown:
     """Return the chapter's answer in a box, from the committed results: what became of the plan's claims."""
-    made = planned(outcomes(home.committed_study()))
-    sentences = decisions(made)
-    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), verdicts_of(made) if len(made) else {})
+    made = home.planned()
+    told = [escape(sentence) for sentence in decisions(made)]
+    if len(made):
+        swaps = of_the_swap(made)
+        words = set(swaps["verdict"])
+        opening = "Yes" if words == {BETTER} else "No verdict yet" if UNJUDGED in words else "Not with these experts"
+        told.insert(0, f"<strong>{opening}:</strong> {escape(lowered(standing(swaps, numbers=False)))}")
+    return box("".join(f"<p>{sentence}</p>" for sentence in told), verdicts_of(made) if len(made) else {})
 
 
 def summary(study: Study) -> str:
     """Return the chapter's summary as Markdown bullets."""
     found = outcomes(study)
-    lines = decisions(planned(found))
+    lines = decisions(claims.planned(found))
     if len(found):
         often = wins(found)
         first = often.iloc[0]
         always = [
             in_prose(row.method, row.partition)
             for row in often.itertuples()
-            if row.over_base == 1 and row.partition in ("", "C")
+            if row.over_base == 1 and row.rank == row.rank  # controls have none
         ]
         lines.append(f"The best mean rank has {in_prose(first['method'], first['partition'])} ({first['rank']:.1f}).")
         lines.append(f"Above the base in every training and language: {listed(always) if always else 'no method'}.")

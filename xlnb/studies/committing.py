@@ -55,11 +55,18 @@ def publish(
         if whole.empty and table != "outcomes":
             continue
         with artifacts.whole_file(out / f"{table}.parquet") as partial:
-            whole.to_parquet(partial, index=False, compression="zstd")
+            _write(whole, partial)
     artifacts.write_json(
         out / "provenance.json", artifacts.provenance({"experiment": experiment, "studies": specs}, started)
     )
     return out
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    # Numbers that differ in their last bits are a fifth smaller byte by byte; text has few values.
+    numbers = [name for name, kind in table.dtypes.items() if kind.kind == "f"]
+    packed = {"compression": "zstd", "compression_level": 12, "use_byte_stream_split": numbers}
+    table.to_parquet(path, index=False, use_dictionary=[name for name in table if name not in numbers], **packed)
 
 
 _ALIKE = {
@@ -128,7 +135,7 @@ def reread(name: str, folder: str | Path | None = None) -> int:
     changed = int((outcomes != table["outcome"]).sum())
     if changed:
         with artifacts.whole_file(home / "outcomes.parquet") as partial:
-            table.assign(outcome=outcomes).to_parquet(partial, index=False, compression="zstd")
+            _write(table.assign(outcome=outcomes), partial)
         made = artifacts.read_json(home / "provenance.json")
         again = {"outcomes changed": changed, **artifacts.provenance({}, time.time())}
         artifacts.write_json(home / "provenance.json", made | {"reread": [*made.get("reread", []), again]})

@@ -53,6 +53,18 @@ def arms_of(outcomes: pd.DataFrame) -> list[Arm]:
     return list(dict.fromkeys(zip(outcomes["method"], outcomes["partition"], strict=True)))
 
 
+def of_arms(outcomes: pd.DataFrame, *arms: Arm) -> pd.DataFrame:
+    """Return the outcomes of some arms."""
+    return outcomes[[arm in arms for arm in zip(outcomes["method"], outcomes["partition"], strict=True)]]
+
+
+def everywhere(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the outcomes of the trainings that every language has: results are committed as they come."""
+    trained = outcomes[outcomes["method"] != BASE[0]]
+    seeds = set.intersection(*(set(some) for _, some in trained.groupby("language")["seed"]))
+    return outcomes[outcomes["seed"].isin(seeds) | (outcomes["method"] == BASE[0])]
+
+
 def target_first(languages: pd.Series) -> list[str]:
     """Return the test languages of a column, English last."""
     return sorted(languages.unique(), key=lambda code: code == "en")

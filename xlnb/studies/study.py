@@ -293,8 +293,10 @@ class Study:
         kept = {(cell.method, cell.partition, cell.asked, metric) for cell in cells for metric in cell.readings}
         if committed_rows(self.results, alike):
             keys = ["method", "partition", "asked", "metric"]
-            some = {"asked": {asked for _, _, asked, _ in kept}, "metric": {metric for *_, metric in kept}}
-            rows = load_outcomes(self.results, **alike, **some).merge(pd.DataFrame(kept, columns=keys))
+            asked, metrics = {asked for _, _, asked, _ in kept}, {metric for *_, metric in kept}
+            rows = load_outcomes(self.results, **alike, asked=asked, metric=metrics).merge(
+                pd.DataFrame(kept, columns=keys)
+            )
             if len(rows[keys].drop_duplicates()) == len(kept):
                 return rows
         return self.outcomes(*asks)

@@ -1,0 +1,168 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The scorecard
+#
+# Every method, three languages, one table. Before: [Layer-Swapping](05-layer-swapping.ipynb).
+
+# %% tags=["remove-input"]
+from xlnb.chapters import scorecard
+
+scorecard.answer()
+
+# %% [markdown]
+# **The question.** With no math data in the language, do modular methods beat their baselines, and which of them is the best? That is
+# the paper's comparison ([Bandarkar and Peng 2025](https://arxiv.org/abs/2505.18356)), on a model twenty-five to thirty times smaller.
+# Six contrasts were written down before anything here was scored, with what would count as which answer: [the plan](../book/plan.md).
+# Only they get verdicts. All else on this page is exploratory.
+
+# %% tags=["hide-input"]
+from IPython.display import Markdown, display
+
+from xlnb import artifacts
+from xlnb.chapters import words
+from xlnb.studies import claims
+from xlnb.studies.study import open_study
+
+display(Markdown(words.versions_line(artifacts.versions())))
+
+# %% tags=["parameters"]
+profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
+live: bool = False  # True computes what is missing: 100 min on two cores
+language: str = "sw"  # the target language of a live run
+seed: int = 0  # of the live training; committed results have several
+device: str = "auto"  # auto, cpu, cuda, cuda:1
+dtype: str = "float32"  # or bfloat16: autocast
+
+# %% [markdown]
+# ## What is compared, and what it costs
+#
+# A merge costs two trainings, one expert each. *Data mixing* is one training on both experts' examples, as long as both together, or
+# half as long. *Simultaneous fine-tuning* alternates: math batches move the middle layers only, language batches the outer ones. *Math
+# last* goes on from the language expert, *language last* the other way round (Table 1).
+
+# %%
+study = open_study(profile, language, seed, live, device, dtype)
+scorecard.budgets_table(study, number=1)
+
+# %% [markdown]
+# ## The plan's six contrasts
+#
+# Each is a difference averaged over the languages, over the same pairs of twins and the same trainings (Figure 1).
+
+# %%
+found = scorecard.outcomes(study)
+plan = claims.planned(found)
+scorecard.plan_figure(plan, number=1)
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + scorecard.reading(plan)
+display(Markdown(told))
+
+# %% [markdown]
+# ## Every method in every language
+#
+# Held against the math expert alone, which needs no merge at all (Figure 2). The *oracle* learned word problems in the language, the
+# data that the question says nobody has; the *format control* learned English solutions of the wrong problems.
+
+# %%
+scorecard.figure(found, number=2)
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + scorecard.far_off(found)
+display(Markdown(told))
+
+# %% [markdown]
+# A mean may hide that a method wins now and then. Table 2 counts.
+
+# %%
+scorecard.wins_table(found, number=2)
+
+# %% [markdown]
+# ## Other ways to look
+#
+# The metric of the figures is had by taking a problem's numbers, to a large part ([Measuring](02-measuring.ipynb)). Table 3 has those
+# that numbers alone cannot give, and plain likelihood; Table 4 what a merge costs in English; Table 5 what is answered in words.
+
+# %% tags=["hide-cell"]
+display(scorecard.other_readings(found, number=3))
+display(scorecard.english_table(found, number=4))
+display(scorecard.answers_table(found, number=5))
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + scorecard.likelihood_reading(found)
+display(Markdown(told))
+
+# %% [markdown]
+# **Change this:** hold every method against another one, `scorecard.figure(found, ("soup", ""))` for instance.
+#
+# ## Exercises
+#
+# 1. How often would a method be above the math expert in all of fifteen trainings by languages, if it were no better?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# 0.5**15
+# ```
+#
+# Very seldom, if the fifteen were independent. They are not: the math expert of a seed serves three languages, and all of them are
+# scored on the same problems. So counts of wins get no verdict here.
+#
+# </details>
+#
+# 2. Add a method of your own and see it in the scorecard. Live, with both experts at hand, that takes minutes.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from dataclasses import replace
+#
+# from xlnb.methods import method
+# from xlnb.studies.experiments import COMPARISON
+#
+#
+# @method("Mostly math", "t0 + m + l/4")
+# def mostly_math(math_only, language_only):
+#     return math_only + 0.25 * language_only
+#
+#
+# asked = replace(
+#     COMPARISON,
+#     methods=("base", "math-only", "mostly-math"),
+#     languages=(language,),
+# )
+# if live:
+#     display(scorecard.figure(study.outcomes(asked)))
+# ```
+#
+# A method is a function of experts' task vectors, named by their slugs; `M` would be the partition.
+#
+# </details>
+#
+# ## Summary
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + scorecard.summary(study)
+display(Markdown(told))
+
+# %% [markdown]
+# **What would change our mind:** the paper's models and data; experts that move further, for which linear sums may fail; a metric that
+# tells whether a problem was understood. A published machine summary of the paper has Layer-Swapping at 21.5 % against 19.0 % for a
+# baseline, on average and with full fine-tuning; which baseline, and which average, we do not know. **Not run:** the paper's four models.
+#
+# Before: [Layer-Swapping](05-layer-swapping.ipynb). Next: [Reproducing](../book/reproducing.md), how to run all this yourself.

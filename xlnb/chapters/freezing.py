@@ -1,0 +1,199 @@
+"""Freezing or reverting: the same parameters given up before training or after it, of one expert and of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from xlnb.chapters import figures, home, scorecard
+from xlnb.chapters.layer_swapping import NOT_YET
+from xlnb.chapters.pictures import Shown, box, table, to_come
+from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, trainings
+from xlnb.errors import RequestError
+from xlnb.evaluation.readings import EXPRESSION_NLL, NLL, PRIMARY, READINGS, TWIN_INFORMATION
+from xlnb.languages import LANGUAGE_NAMES
+from xlnb.studies import claims, experiments
+from xlnb.studies.comparisons import (
+    EVERY_LANGUAGE,
+    Arm,
+    by_pairs,
+    contrasts,
+    everywhere,
+    improvement,
+    over_languages,
+    verdicts_of,
+)
+from xlnb.studies.outcomes import load_outcomes, select
+from xlnb.studies.study import Study
+
+_F4 = tuple(claim for claim in claims.CLAIMS.values() if claim.id == "F4")
+# After training against before it: of both experts, and of the math expert alone.
+PAIRS: tuple[tuple[Arm, Arm], ...] = tuple((claim.arm, rival) for claim in _F4 for rival in claim.rivals)
+# What giving parameters up costs, and what the other expert's add in their place.
+_STEPS: tuple[tuple[str, Arm, Arm], ...] = (
+    ("given up by reverting", claims.REVERTED, claims.MATH_EXPERT),
+    ("given up by freezing", claims.FROZEN_MATH, claims.MATH_EXPERT),
+    ("filled by the language expert, trained whole", claims.SWAPPED, claims.REVERTED),
+    ("filled by the language expert, trained frozen", claims.FROZEN, claims.FROZEN_MATH),
+)
+_BY_GRID = "xlnb grid --experiment partitions and xlnb grid --experiment main-methods --paradigms full compute it."
+
+
+def of_freezing(planned: pd.DataFrame) -> pd.DataFrame:
+    """Return those two of the plan's contrasts that F4 is about, corrected with the other four."""
+    arms = [((row.method_a, row.partition_a), (row.method_b, row.partition_b)) for row in planned.itertuples()]
+    return planned[[pair in PAIRS for pair in arms]].reset_index(drop=True)
+
+
+def plan_figure(made: pd.DataFrame, number: int | None = None) -> Shown:
+    """Draw both contrasts over all languages: right of zero reverting is better."""
+    if made.empty:
+        return to_come(number, NOT_YET)
+    caption = f"Reverting against freezing, over all languages: right of zero reverting is better. {figures.how_to_read(made)}"
+    return figures.forest([("All languages", made)], number=number, caption=caption)
+
+
+def by_language(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the same two differences language by language. Exploratory."""
+    mine = select(found, metric=PRIMARY)
+    codes = [code for code in mine["language"].unique() if (mine["test_language"] == code).any()]
+    pairs = {code: by_pairs(select(mine, language=code, test_language=code)) for code in codes}
+    return {code: contrasts(some, PAIRS, code, (PRIMARY,)) for code, some in pairs.items()}
+
+
+def languages_figure(found: pd.DataFrame, number: int | None = None) -> Shown:
+    """Draw :func:`by_language`."""
+    if found.empty:
+        return to_come(number, NOT_YET)
+    parts = [(LANGUAGE_NAMES[code], part) for code, part in by_language(found).items()]
+    caption = (
+        f"The same language by language, by {trainings(int(parts[0][1]['seeds'].max()))}; lines are 95 % intervals. Grey: "
+        "exploratory, without verdict."
+    )
+    return figures.forest(parts, number=number, caption=caption, one_scale=True)
+
+
+def languages_reading(found: pd.DataFrame) -> str:
+    """Return in words in which languages an interval excludes zero, and on which side."""
+    if found.empty:
+        return NOT_YET
+    rows = [
+        (_ahead(row), LANGUAGE_NAMES[code], _of_whom(row))
+        for code, part in by_language(found).items()
+        for row in part.itertuples()
+    ]
+    return _sides([(side, f"in {language} ({whom})") for side, language, whom in rows])
+
+
+def _ahead(row: Any) -> str:
+    """Return which side an interval is on, or nothing."""
+    _, low, high = improvement(row)
+    return "reverting" if low > 0 else "freezing" if high < 0 else ""
+
+
+def _of_whom(row: Any) -> str:
+    return "both experts" if (row.method_a, row.partition_a[:1]) == claims.SWAPPED else "the math expert alone"
+
+
+def _sides(told: Sequence[tuple[str, str]]) -> str:
+    sides = {side: [what for ahead, what in told if ahead == side] for side in ("reverting", "freezing")}
+    parts = [f"{side} is ahead {listed(what)}" for side, what in sides.items() if what]
+    if not parts:
+        return "No interval excludes zero."
+    return f"With intervals that exclude zero, {listed(parts)}; all others include it."
+
+
+def steps_table(found: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return what giving parameters up costs and what the language expert adds there, over all languages and in English."""
+    if found.empty:
+        return to_come(number, NOT_YET)
+    rows = []
+    for what, a, b in _STEPS:
+        line = {"the outer layers are": what, "difference": f"{in_prose(*a)} − {in_prose(*b)}"}
+        for in_english, code in ((False, EVERY_LANGUAGE), (True, "en")):
+            some = over_languages(everywhere(select(found, metric=PRIMARY)), in_english)
+            (row,) = contrasts(some, [(a, b)], code, (PRIMARY,)).itertuples()
+            line["in English" if in_english else EVERY_LANGUAGE] = improved(row, with_unit=False)
+        rows.append(line)
+    caption = f"Step by step, {READINGS[PRIMARY].title} in nats per token with 95 % intervals; below zero is lost. Exploratory."
+    return table(rows, number=number, caption=caption)
+
+
+def other_metrics(found: pd.DataFrame) -> pd.DataFrame:
+    """Return both differences by the other metrics, over all languages."""
+    some = [
+        contrasts(over_languages(everywhere(select(found, metric=metric))), PAIRS, EVERY_LANGUAGE, (metric,))
+        for metric in (EXPRESSION_NLL, NLL, TWIN_INFORMATION)
+    ]
+    return pd.concat(some, ignore_index=True)
+
+
+def metrics_table(found: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return :func:`other_metrics` for a reader."""
+    if found.empty:
+        return to_come(number, NOT_YET)
+    rows: dict[str, dict[str, str]] = {}
+    for row in other_metrics(found).itertuples():
+        who = f"{in_prose(row.method_a, row.partition_a)} − {in_prose(row.method_b, row.partition_b)}"
+        title = READINGS[row.metric].title + ("" if READINGS[row.metric].higher_is_better else " saved")
+        rows.setdefault(who, {"difference": who})[title] = improved(row, with_unit=False)
+    caption = (
+        "Reverting against freezing by other metrics, in nats per token; above zero reverting is better. Exploratory."
+    )
+    return table(list(rows.values()), number=number, caption=caption)
+
+
+def metrics_reading(found: pd.DataFrame) -> str:
+    """Return in words by which other metrics an interval excludes zero, and on which side."""
+    if found.empty:
+        return NOT_YET
+    rows = other_metrics(found).itertuples()
+    return _sides([(_ahead(row), f"by the {READINGS[row.metric].title} ({_of_whom(row)})") for row in rows])
+
+
+def elsewhere(study: Study, number: int | None = None) -> Shown:
+    """Draw both differences under other partitions and with full fine-tuning, as far as they are committed. Exploratory."""
+    asked = [
+        (f"Partition {name}, LoRA" if len(name) == 1 else f"{capital(name)}, LoRA", "partitions", "lora", name)
+        for name in experiments.OTHER_PARTITIONS.partitions
+    ]
+    parts = []
+    for title, experiment, paradigm, name in [*asked, ("Partition C, full fine-tuning", "main-methods", "full", "C")]:
+        with suppress(RequestError):  # results are committed as they come
+            some = load_outcomes(
+                study.results, experiment, profile=study.profile.name, metric=PRIMARY, paradigm=paradigm
+            )
+            pairs = [((a[0], name), (b[0], name)) for a, b in PAIRS]
+            mine = over_languages(everywhere(some))
+            parts.append((title, contrasts(mine, pairs, EVERY_LANGUAGE, (PRIMARY,))))
+    if not parts:
+        return to_come(number, f"Not computed yet. {_BY_GRID}")
+    caption = "Reverting against freezing elsewhere; right of zero reverting is better. Exploratory."
+    return figures.forest(parts, number=number, caption=caption)
+
+
+def answer() -> Shown:
+    """Return the chapter's answer in a box, from the committed results."""
+    made = of_freezing(home.planned())
+    if made.empty:
+        return box(f"<p>{NOT_YET}</p>")
+    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in decisions(made))
+    return box(told, verdicts_of(made))
+
+
+def decisions(made: pd.DataFrame) -> list[str]:
+    """Return what the plan says of F4, a sentence a claim, with the difference."""
+    if made.empty:
+        return ["F4: not tested yet."]
+    sizes = [improved(row) for row in made.itertuples()]
+    return [f"{home.decided(claim, made).removesuffix('.')} ({size})." for claim, size in zip(_F4, sizes, strict=True)]
+
+
+def summary(study: Study) -> str:
+    """Return the chapter's summary as Markdown bullets."""
+    found = scorecard.outcomes(study)
+    return bullets([*decisions(of_freezing(claims.planned(found))), metrics_reading(found)])
