@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from xlnb.chapters import home, layer_swapping
+from xlnb.chapters import layer_swapping
+from xlnb.chapters.home import by_the_plan
 from xlnb.chapters.words import lowered, standing
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import LIKELIHOODS, PRIMARY
@@ -204,7 +205,7 @@ def test_the_summary_says_what_the_verdicts_say(math_only):
 
     controls = pd.concat([table(claims.RIVALS), table(claims.LAYERS)], ignore_index=True)
     summary = layer_swapping.summary_of(controls, CELLS, table(claims.COST))
-    assert home.by_the_plan("F3") in summary, "the claim is the plan's"
+    assert by_the_plan("F3") in summary, "the claim is the plan's"
     assert (
         "of 3 pairs of counts 1 are better than the math expert on development problems, 1 worse, 1 not significant"
         in summary
