@@ -77,11 +77,12 @@ def forest(
     caption: str,
     own: pd.DataFrame | None = None,
     against: str = "",
+    one_scale: bool = False,
 ) -> Shown:
     """Draw judged contrasts as improvements, a panel a part (title, contrasts), a row a contrast, coloured by its verdict.
 
     ``own`` are contrasts of one training, drawn as diamonds in the rows of the same arms; ``against`` is what all are compared
-    with, where the rows' names do not say it.
+    with, where the rows' names do not say it; ``one_scale`` gives all panels the same axis.
     """
     names = [_row_names(part, naming, against) for _, part in parts]
 
@@ -98,10 +99,17 @@ def forest(
                     axis.plot(value, place, marker="D", markersize=7, color=GREY, markerfacecolor="none")
             axis.axvline(0, color="#010203", linewidth=1)
             label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "prose")
-            axis.set(title=title, xlabel=wrapped(label, 26 if narrow or len(parts) > 2 else 60))
+            axis.set(
+                title=title,
+                xlabel=wrapped(label, 60 if len(parts) < 3 and not narrow else 26 if len(parts) < 4 else 18),
+            )
             axis.set_yticks(range(len(some)), some)
             axis.set_ylim(len(some) - 0.5, -0.5)
             axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 5 if beside else 8))
+        if one_scale:
+            ends = [end for axis in axes for end in axis.get_xlim()]
+            for axis in axes:
+                axis.set_xlim(min(ends), max(ends))
         return figure
 
     verdicts = {name: word for _, part in parts if "verdict" in part for name, word in verdicts_of(part).items()}
