@@ -71,7 +71,8 @@ display(Markdown(words.caveat(profile) + told))
 #
 # A loss here is the negative log-likelihood, per token, of what the expert is to write: the completions of its own training text, the
 # prompts left out. Word problems repeat themselves and prose does not, so a lower curve in Figure 1 is an easier text, not a better
-# expert. Only the shape of a curve can be read, and how far its trainings lie apart.
+# expert. Only the shape of a curve can be read, and how far its trainings lie apart. That of data mixing goes up and down with the share
+# of prose in a batch.
 
 # %%
 experts.curve_figure(trained, number=1)

@@ -1,4 +1,4 @@
-"""The experts: how they were trained, what each gained and forgot, what an expert of both costs, and which training decides."""
+"""The experts: how they were trained, what each gained and forgot, what an expert of both costs, and what the order does."""
 
 from __future__ import annotations
 
@@ -379,9 +379,8 @@ def search_sentence() -> str:
         rows = select(mine, metric=metric)
         top = rows.loc[rows["gain"].map(lambda gain: gain.value).idxmax()]
         gain = top["gain"]
-        best.append(
-            f"{name} likeliest by {top['data']} ({bracketed(gain.value, gain.low, gain.high, '+.2f')} nats per token)"
-        )
+        value = bracketed(gain.value, gain.low, gain.high, "+.2f")
+        best.append(f"{top['data']} makes {name} likeliest ({value} nats per token)")
     return (
         f"{told} Of {mine['data'].nunique()} kinds of data for a {LANGUAGE_NAMES[TARGETS[0]]} expert, all for as many steps, "
         f"{listed(best)}."
@@ -429,8 +428,7 @@ def order_sentence(found: pd.DataFrame) -> str:
     first, last = (row_of(found, slug, MATH) for slug in (MATH_LAST, LANGUAGE_LAST))
     between, likelihood = row_of(found, MATH_LAST, LANGUAGE_LAST), row_of(found, MATH_LAST, MATH, metric=NLL)
     return (
-        f"Math last is {_stands(first)}, with {kept(found, MATH_LAST):.0%} of its gain over the base; language last is "
-        f"{_stands(last)}, with {kept(found, LANGUAGE_LAST):.0%}. Math last is {_stands(between)}. By the likelihood of whole "
+        f"Math last is {_stands(first)}, and {_stands(between)}; language last is {_stands(last)}. By the likelihood of whole "
         f"solutions math last is {_stands(likelihood)}."
     )
 
@@ -461,24 +459,18 @@ def order_table(told: pd.DataFrame, number: int | None = None) -> Shown:
     """Return :func:`inherited` for a reader."""
     if told.empty:
         return to_come(number, NOT_YET)
-    rows = [
-        {
-            "trained last on": "word problems in English"
-            if row.expert == MATH_LAST
-            else f"prose, {LANGUAGE_NAMES[row.language]}",
-            "after": f"prose, {LANGUAGE_NAMES[row.language]}"
-            if row.expert == MATH_LAST
-            else "word problems in English",
-            "first batch (nats)": bracketed(row.first, row.first_low, row.first_high, "+.2f"),
-            f"last {_STEPS} steps (nats)": bracketed(row.last, row.last_low, row.last_high, "+.2f"),
-        }
-        for row in inherited(told).itertuples()
-    ]
+    rows = []
+    for row in inherited(told).itertuples():
+        both = [_LEARNED["math"], f"prose, {LANGUAGE_NAMES[row.language]}"]
+        last, first = both if row.expert == MATH_LAST else both[::-1]
+        at_first = bracketed(row.first, row.first_low, row.first_high, "+.2f")
+        rows.append((last, first, at_first, bracketed(row.last, row.last_low, row.last_high, "+.3f")))
     caption = (
         "How much higher the training loss is where another training came before, against the same training from the base, on "
         f"the same batches: mean of {trainings(told['seed'].nunique())} [lowest, highest]. The first batch comes before any step."
     )
-    return table(rows, number=number, caption=caption)
+    columns = ["trained last on", "after", "first batch (nats)", f"last {_STEPS} steps (nats)"]
+    return table(rows, columns, number=number, caption=caption)
 
 
 def losses_sentence(told: pd.DataFrame) -> str:
@@ -491,7 +483,7 @@ def losses_sentence(told: pd.DataFrame) -> str:
         first = [f"{digits(row.first, '+.2f')} ({LANGUAGE_NAMES[row.language]})" for row in mine.itertuples()]
         sentences.append(
             f"Before its first step {_called(slug)} finds {text} harder by {listed(first)}; over its last {_STEPS} steps the "
-            f"means differ by at most {mine['last'].abs().max():.2f}."
+            f"means differ by at most {mine['last'].abs().max():.3f}."
         )
     return f"In nats per token, against the same training from the base: {lowered(' '.join(sentences))}"
 
@@ -509,15 +501,18 @@ def lines(found: pd.DataFrame, study: Study) -> list[str]:
     which = {
         1: "What is learned last weighs more",
         -1: "What is learned first weighs more",
-        0: "The order matters little",
+        0: "The order makes no clear difference",
     }
+    last = f"{which[side(order)]} on problems"
+    if side(math) > 0:  # or there is nothing of which to have a share
+        shares = kept(found, MATH_LAST), kept(found, LANGUAGE_LAST)
+        last += f": of the math expert's gain {shares[0]:.0%} is there where math came last, {shares[1]:.0%} where prose did"
     return [
         f"The math expert is {_stands(math)} on problems in the languages, of which its training had none; in English it is "
         f"{_stands(english)}.",
         f"{knowledge_sentence(study)} On problems the language expert is {_stands(language)}.",
         f"At equal steps an expert of both is {_stands(half)}; by the likelihood of whole solutions it is {_stands(likelihood)}.",
-        f"{which[side(order)]} on problems: of the math expert's gain {kept(found, MATH_LAST):.0%} is there where math came "
-        f"last, {kept(found, LANGUAGE_LAST):.0%} where the language did.",
+        f"{last}.",
     ]
 
 

@@ -101,7 +101,7 @@ def forest(
             label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "prose")
             axis.set(
                 title=title,
-                xlabel=wrapped(label, 60 if len(parts) < 3 and not narrow else 26 if len(parts) < 4 else 18),
+                xlabel=wrapped(label, 26 if narrow or len(parts) == 3 else 60 if len(parts) < 3 else 18),
             )
             axis.set_yticks(range(len(some)), some)
             axis.set_ylim(len(some) - 0.5, -0.5)
