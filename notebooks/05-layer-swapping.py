@@ -17,7 +17,7 @@
 # %% [markdown]
 # # Layer-Swapping
 #
-# Which layers are swapped, how many, and would any other layers do as well? Before: [Measuring](02-measuring.ipynb).
+# Which layers are swapped, how many, and would any other layers do as well? Before: [The experts](04-experts.ipynb).
 
 # %% tags=["remove-input"]
 from xlnb.chapters import layer_swapping
@@ -239,5 +239,5 @@ display(Markdown(told))
 # larger model with the paper's depth, where the partition need not be scaled. **Not run:** the paper's four models. Merges from disk
 # to disk were tested on small models of each architecture and timed on a made-up model of 0.7 billion parameters, never on 7 billion.
 #
-# Before: [Measuring](02-measuring.ipynb). Next: [Freezing or reverting](06-freezing-or-reverting.ipynb), the same layers given up before
+# Before: [The experts](04-experts.ipynb). Next: [Freezing or reverting](06-freezing-or-reverting.ipynb), the same layers given up before
 # training.

@@ -268,7 +268,5 @@ def test_answer_and_summary_say_what_is_still_to_be_computed(first_chapter_alone
     assert "other layers, and other numbers of layers, are still to be computed on them" in words_of(shown)
     assert len(shown.verdicts) == len(rivals)
     *_, missing, claim = layer_swapping.summary(first_chapter_alone).split("\n")
-    assert (
-        missing == f"- Other layers, and how many: {lowered(layer_swapping.NOT_YET)}"
-        and claim == f"- {home.by_the_plan('F3')}"
-    )
+    assert missing == f"- Other layers, and how many: {lowered(layer_swapping.NOT_YET)}"
+    assert claim == f"- {by_the_plan('F3')}"

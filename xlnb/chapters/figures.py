@@ -99,7 +99,10 @@ def forest(
                     axis.plot(value, place, marker="D", markersize=7, color=GREY, markerfacecolor="none")
             axis.axvline(0, color="#010203", linewidth=1)
             label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "prose")
-            axis.set(title=title, xlabel=wrapped(label, 24 if narrow or len(parts) > 2 else 60))
+            axis.set(
+                title=title,
+                xlabel=wrapped(label, 60 if len(parts) < 3 and not narrow else 24 if len(parts) < 4 else 18),
+            )
             axis.set_yticks(range(len(some)), some)
             axis.set_ylim(len(some) - 0.5, -0.5)
             axis.xaxis.set_major_locator(MaxNLocator(4 if narrow or len(parts) > 2 else 5 if beside else 8))
