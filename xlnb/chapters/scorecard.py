@@ -94,12 +94,12 @@ def plan_figure(table: pd.DataFrame, number: int | None = None) -> Shown:
     return figures.forest([("All languages", table)], number=number, caption=caption)
 
 
-def against(found: pd.DataFrame, rival: Arm = _MATH, code: str = EVERY_LANGUAGE) -> pd.DataFrame:
+def against(found: pd.DataFrame, rival: Arm = _MATH, code: str = EVERY_LANGUAGE, metric: str = PRIMARY) -> pd.DataFrame:
     """Return every arm against one, in a test language (the target where it is a study's, or English) or over all languages.
 
     Exploratory: the intervals are not corrected, and there are no verdicts.
     """
-    mine = select(found, metric=PRIMARY)
+    mine = select(found, metric=metric)
     if code in (EVERY_LANGUAGE, "en"):
         mine = over_languages(_everywhere(mine), in_english=code == "en")
     else:
@@ -107,7 +107,7 @@ def against(found: pd.DataFrame, rival: Arm = _MATH, code: str = EVERY_LANGUAGE)
     pairs = [(arm, rival) for arm in arms_of(mine) if arm != rival]
     order = {slug: place for place, slug in enumerate(EVERY_METHOD)}
     pairs.sort(key=lambda pair: (order.get(pair[0][0], len(order)), pair[0][1] != "C", pair[0][1]))
-    return contrasts(mine, pairs, code, (PRIMARY,))
+    return contrasts(mine, pairs, code, (metric,))
 
 
 def figure(found: pd.DataFrame, rival: Arm = _MATH, number: int | None = None) -> Shown:
