@@ -127,6 +127,8 @@ def test_a_lane_is_held_against_its_experts_batch_by_batch():
     assert set(ends["cells"]) == {6}
     told = simultaneous.gaps_told(trained())
     assert "+0.010 (from +0.010 to +0.010) nats per token on math batches and +0.100" in told
+    assert told.startswith("Over the last 30 steps of a lane") and told.endswith("over 6 trainings in 2 languages.")
+    assert simultaneous.gaps_told(trained(("sw",), 1)).endswith("over one training.")
 
 
 def test_other_batches_or_rates_are_not_compared():
@@ -215,6 +217,9 @@ def test_other_metrics_are_gains_too(found):
     assert len(cells) == 8
     gains = [cell.split(" ")[0] for cell in cells["frozen experts", "in the languages"]]
     assert gains == ["−0.40", "−100.0", "+0.30"], "a likelihood that falls is a gain"
+    told = simultaneous.by_other_metrics(found)
+    assert "Twins told apart: over all languages, clearly below it: frozen experts;" in told
+    assert "NLL of the solution: over all languages, clearly above it: the swap and frozen experts;" in told
 
 
 def test_exploratory_parts_have_no_verdict(committed, losses):
@@ -251,10 +256,12 @@ def test_nothing_is_there(tmp_path, study, found):
 
 
 def test_the_summary_says_whether_budgets_are_alike(study, found):
-    assert "saw the same number of steps" in simultaneous.summary(study, found, trained())
+    assert "saw the same number of steps, examples and tokens;" in simultaneous.summary(study, found, trained())
     made = trained()
     short = made[(made["expert"] != "data-mixing") | (made["step"] < STEPS)]
-    assert "saw different numbers of steps" in simultaneous.summary(study, found, short)
+    assert "saw different numbers of steps, examples and tokens;" in simultaneous.summary(study, found, short)
+    made.loc[(made["expert"] == "data-mixing") & (made["step"] == 0), "tokens"] += 1
+    assert "saw the same number of steps and examples, but not of tokens;" in simultaneous.summary(study, found, made)
 
 
 # ------------------------------------------------------------------------------------------------ frozen

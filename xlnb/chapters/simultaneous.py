@@ -21,7 +21,7 @@ from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
 from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, lowered, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import NLL, PRIMARY, READINGS, TWINS
+from xlnb.evaluation.readings import NLL, PRIMARY, READINGS, TWIN_CHOICE, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
 from xlnb.studies.claims import DATA_MIXING, FROZEN, MATH_EXPERT, SIMULTANEOUS, SWAPPED
@@ -260,16 +260,19 @@ def gaps_told(found: pd.DataFrame) -> str:
     if found.empty or any(_without(found, code) for code in found["language"].unique()):
         return NOT_YET
     ends = gaps(found).set_index(["moves", "against"])
+    steps = select(found, expert=SIMULTANEOUS[0])["turn"].nunique()
+    languages = found["language"].nunique()
+    in_all = f" in {languages} languages" if languages > 1 else ""
 
     def told(lane: str, column: str) -> str:
         mean, low, high = (digits(ends.loc[(lane, column), name], "+.3f") for name in ("mean", "low", "high"))
         return f"{mean} (from {low} to {high})"
 
     return (
-        f"Over the last {min(_LAST, int(found['turn'].max()) + 1)} steps of a lane, its loss minus the frozen expert's is "
+        f"Over the last {min(_LAST, steps)} steps of a lane, its loss minus the frozen expert's is "
         f"{told('math', 'frozen')} nats per token on math batches and {told('language', 'frozen')} on language batches; minus "
         f"that of the expert trained whole, {told('math', 'whole')} and {told('language', 'whole')}: means, and the range, over "
-        f"{int(ends['cells'].max())} trainings by languages."
+        f"{trainings(int(ends['cells'].max()))}{in_all}."
     )
 
 
@@ -355,20 +358,32 @@ def other_metrics(found: pd.DataFrame, number: int | None = None) -> Shown:
     return table(list(rows.values()), number=number, caption=caption)
 
 
-def reading(found: pd.DataFrame, codes: Sequence[str] = (EVERY_LANGUAGE, "en"), numbers: bool = True) -> str:
+def reading(
+    found: pd.DataFrame,
+    codes: Sequence[str] = (EVERY_LANGUAGE, "en"),
+    numbers: bool = True,
+    metric: str = PRIMARY,
+) -> str:
     """Return in words which rivals are clearly above or below simultaneous fine-tuning: where intervals leave out zero."""
     told = []
     for code in codes:
-        part = against(found, code)
+        part = against(found, code, metric)
         if part.empty:
             return NOT_YET
         ways: dict[str, list[str]] = {"clearly above it": [], "clearly below it": [], "not clearly apart from it": []}
         for row in part.itertuples():
-            way = list(ways)[0 if row.low > 0 else 1 if row.high < 0 else 2]
+            _, low, high = improvement(row)
+            way = list(ways)[0 if low > 0 else 1 if high < 0 else 2]
             ways[way].append(in_prose(row.method_a, row.partition_a) + (f" ({improved(row)})" if numbers else ""))
         where = "Over all languages" if code == EVERY_LANGUAGE else f"In {LANGUAGE_NAMES[code]}"
         told.append(f"{where}, {'; '.join(f'{way}: {listed(names)}' for way, names in ways.items() if names)}.")
     return " ".join(told) or NOT_YET
+
+
+def by_other_metrics(found: pd.DataFrame) -> str:
+    """Return in words where the rivals stand by twins told apart and by plain likelihood."""
+    told = [(READINGS[metric].title, reading(found, (EVERY_LANGUAGE,), False, metric)) for metric in (TWIN_CHOICE, NLL)]
+    return " ".join(f"{capital(title)}: {lowered(one)}" for title, one in told)
 
 
 def together(found: pd.DataFrame) -> str:
@@ -387,7 +402,9 @@ def together(found: pd.DataFrame) -> str:
         _, low, high = improvement(row)
         did = "costs something" if low > 0 else "gains something" if high < 0 else "makes no clear difference"
         told.append(f"{did} {where} ({improved(row)})")
-    return f"Held against frozen experts, training both shares in one model {listed(told)}; numbers are apart minus together."
+    return (
+        f"Held against frozen experts, training both shares in one model {listed(told)}; above zero, apart is better."
+    )
 
 
 # --- frozen means no step --------------------------------------------------------------------------------
@@ -470,12 +487,17 @@ def summary(study: Study, found: pd.DataFrame, losses: pd.DataFrame) -> str:
     lines = _sentences(found)
     if not _without(losses, study.language):
         spent = budgets(losses, study.language, study.profile.training.batch_size).set_index("method")
-        alike = spent[["steps", "examples", "tokens"]].nunique().eq(1).all()
+        alike = spent[["steps", "examples", "tokens"]].nunique().eq(1)
+        same, other = (listed([name for name in alike.index if alike[name] == word]) for word in (True, False))
+        saw = (
+            f"the same number of {same}{f', but not of {other}' if other else ''}"
+            if same
+            else f"different numbers of {other}"
+        )
         lines.insert(
             0,
-            f"{capital(in_prose(*SIMULTANEOUS))}, data mixing, the swap and frozen experts saw "
-            f"{'the same number' if alike else 'different numbers'} of steps, examples and tokens; data mixing moved each layer "
-            f"in {spent.loc['data-mixing', 'middle']} steps, simultaneous fine-tuning in {spent.loc['simultaneous', 'middle']}.",
+            f"{capital(in_prose(*SIMULTANEOUS))}, data mixing, the swap and frozen experts saw {saw}; data mixing moved each "
+            f"layer in {spent.loc['data-mixing', 'middle']} steps, simultaneous fine-tuning in {spent.loc['simultaneous', 'middle']}.",
         )
     if not against(found).empty:
         lines.append(f"Held against simultaneous fine-tuning, {lowered(reading(found, (EVERY_LANGUAGE,)))}")
