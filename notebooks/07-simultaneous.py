@@ -27,7 +27,7 @@ simultaneous.answer()
 # %% [markdown]
 # **The question.** A swap trains two experts and throws a part of each away. Why not train the parts in one model from the start? Math
 # batches move the layers that math owns, language batches the others, in alternation. The paper tries that
-# ([Bandarkar and Peng 2025](https://arxiv.org/abs/2505.18356)), under the name of simultaneous partition fine-tuning. Each part then
+# ([Bandarkar and Peng 2025](https://arxiv.org/abs/2505.18356)) and calls it simultaneous partition SFT. Each part then
 # learns beside the other as it will be in the end, which no merge can offer. Is that worth anything?
 
 # %% tags=["hide-input"]

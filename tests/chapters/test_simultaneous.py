@@ -256,12 +256,12 @@ def test_nothing_is_there(tmp_path, study, found):
 
 
 def test_the_summary_says_whether_budgets_are_alike(study, found):
-    assert "saw the same number of steps, examples and tokens;" in simultaneous.summary(study, found, trained())
+    assert "saw the same number of steps, examples and tokens." in simultaneous.summary(study, found, trained())
     made = trained()
     short = made[(made["expert"] != "data-mixing") | (made["step"] < STEPS)]
-    assert "saw different numbers of steps, examples and tokens;" in simultaneous.summary(study, found, short)
+    assert "saw different numbers of steps, examples and tokens." in simultaneous.summary(study, found, short)
     made.loc[(made["expert"] == "data-mixing") & (made["step"] == 0), "tokens"] += 1
-    assert "saw the same number of steps and examples, but not of tokens;" in simultaneous.summary(study, found, made)
+    assert "saw the same number of steps and examples, but not of tokens." in simultaneous.summary(study, found, made)
 
 
 # ------------------------------------------------------------------------------------------------ frozen

@@ -476,9 +476,8 @@ def answer() -> Shown:
     """Return the chapter's answer in a box, from the committed results."""
     found = outcomes(home.committed_study())
     contrast = planned(found)
-    told = "".join(
-        f"<p>{escape(sentence)}</p>" for sentence in [*_sentences(found), "Only the first sentence is a verdict."]
-    )
+    sentences = [*_sentences(found), *(["Only the first sentence is a verdict."] if len(contrast) else [])]
+    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     return box(told, verdicts_of(contrast) if len(contrast) else {})
 
 
@@ -494,10 +493,11 @@ def summary(study: Study, found: pd.DataFrame, losses: pd.DataFrame) -> str:
             if same
             else f"different numbers of {other}"
         )
+        all_steps, own = (spent.loc[slug, "middle"] for slug in (DATA_MIXING[0], SIMULTANEOUS[0]))
         lines.insert(
             0,
-            f"{capital(in_prose(*SIMULTANEOUS))}, data mixing, the swap and frozen experts saw {saw}; data mixing moved each "
-            f"layer in {spent.loc['data-mixing', 'middle']} steps, simultaneous fine-tuning in {spent.loc['simultaneous', 'middle']}.",
+            f"{capital(in_prose(*SIMULTANEOUS))}, data mixing, the swap and frozen experts saw {saw}. Data mixing moved each "
+            f"layer in {all_steps} steps, simultaneous fine-tuning in {own}.",
         )
     if not against(found).empty:
         lines.append(f"Held against simultaneous fine-tuning, {lowered(reading(found, (EVERY_LANGUAGE,)))}")
