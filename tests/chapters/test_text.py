@@ -11,7 +11,7 @@ from xlnb.publishing.book import chapters
 from xlnb.publishing.notebooks import run_notebook
 
 CHAPTERS = chapters(project_root())
-NUMBERS = ("01", "02")
+NUMBERS = ("01", "02", "04", "06", "07", "09")
 NAMED = re.compile(r"\b(Figure|Table) (\d+)")
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -84,19 +84,16 @@ def test_a_chapter_s_shape(chapter):
     assert "{cite" not in text and "Next: [" in text
 
 
-def test_the_solutions_run_and_show_something(chapter):
+def test_the_solutions_run(chapter):
     solutions = [cell for cell in chapter.cells if "solution" in cell.metadata.get("tags", [])]
-    assert len(solutions) == 2
-    for cell in solutions:
-        assert cell.execution_count
-    shown = ["".join(output.data["text/plain"] for output in cell.outputs) for cell in solutions]
-    assert shown in (["True", "(0, set())"], [shown[0], ""])
-    if shown[1] == "":
-        assert max(float(share) for share in re.findall(r"0\.\d+", shown[0])) < 0.5, "no number of trainings is enough"
+    assert 1 <= len(solutions) <= 2, "an exercise may be answered in words"
+    assert all(cell.execution_count for cell in solutions)
+    assert any(output.data["text/plain"] for cell in solutions for output in cell.outputs)
 
 
 @pytest.mark.parametrize(
-    ("number", "right"), [("00", ["0.0", "0.0"]), ("05", ["[0, 1, 2, 3, 4, 5, 6, 7, 28, 29, 30, 31]"])]
+    ("number", "right"),
+    [("00", ["0.0", "0.0"]), ("05", ["[0, 1, 2, 3, 4, 5, 6, 7, 28, 29, 30, 31]"]), ("06", ["True"])],
 )
 def test_the_solutions_about_merging_are_right(number, right, tmp_path):
     cells = executed(number, tmp_path).cells
