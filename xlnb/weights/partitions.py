@@ -24,6 +24,12 @@ _STATED_DEPTHS = range(28, 33)  # on the paper's own depths the counts stand as 
 _FFN_NORM = re.compile(r"ffn|mlp|feed_?forward")  # how the norms around the FFN are called, in known and other decoders
 
 
+def block_of(site: Site) -> str:
+    """Return the block that a site inside the layers goes with: a norm, with the block that it is called after."""
+    with_ffn = site.block == FFN or (site.block == NORM and _FFN_NORM.search(site.projection) is not None)
+    return FFN if with_ffn else ATTENTION
+
+
 @dataclass(frozen=True)
 class Partition:
     """Shares by layer: math owns ``attention[i]`` of layer i's attention and ``ffn[i]`` of its FFN (the same if not given).
@@ -82,8 +88,7 @@ class Partition:
             )
         if site.layer >= self.depth:
             raise RequestError(f"Partition {self.name} has {self.depth} layers, but layer {site.layer} was asked for.")
-        with_ffn = site.block == FFN or (site.block == NORM and _FFN_NORM.search(site.projection) is not None)
-        share = (self.ffn if with_ffn else self.attention)[site.layer]
+        share = (self.ffn if block_of(site) == FFN else self.attention)[site.layer]
         return share if side == "math" else 1 - share
 
     def complement(self) -> Partition:

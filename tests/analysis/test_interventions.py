@@ -1,0 +1,98 @@
+"""One site exchanged at a time, against a plain loop that merges and computes everything anew."""
+
+import pytest
+import torch
+
+from xlnb.analysis.interventions import ablated, exchanged, patched
+from xlnb.analysis.sensitivity import _linear
+from xlnb.errors import RequestError
+from xlnb.models.base import load_base
+from xlnb.models.engine import completion_nll, right_aligned
+from xlnb.models.miniatures import MINIATURES
+from xlnb.weights.merging import applied, layer_swapping
+from xlnb.weights.partitions import Partition
+from xlnb.weights.task_vectors import TaskVector
+
+TEXTS = [("2 + 3 = ", "5."), ("Mama ana maembe ", "kumi na mbili sokoni."), ("a", "b c d e f g h i j k")]
+
+
+@pytest.fixture(params=MINIATURES)
+def base(request, miniature):
+    return load_base(miniature(request.param))
+
+
+def rows_of(base):
+    return [(base.start + base.encode(prompt), base.encode(completion)) for prompt, completion in TEXTS]
+
+
+def expert_of(base, seed=0, norms=True):
+    """A task vector over linear modules, and over the norms inside the layers."""
+    generator = torch.Generator().manual_seed(seed)
+    parameters = dict(base.model.named_parameters())
+    names = [name for name in parameters if name in _linear(base.model) or (norms and ".layers." in name)]
+    return TaskVector.of({name: 0.05 * torch.randn(parameters[name].shape, generator=generator) for name in names})
+
+
+def losses(base, vector):
+    with torch.no_grad(), applied(base.model, vector):
+        found = []
+        for row in rows_of(base):
+            batch = right_aligned([row], base.pad_id, device=base.device)
+            found.append(float(completion_nll(base.model, batch).sum()) / len(row[1]))
+    return found
+
+
+def only(depth, layer, block):
+    """A partition that gives one site to math and all else to the language."""
+    shares = {name: [float(name == block and i == layer) for i in range(depth)] for name in ("attention", "ffn")}
+    return Partition("only", tuple(shares["attention"]), tuple(shares["ffn"]))
+
+
+def test_the_same_as_a_swap_of_one_site(base):
+    now, then = expert_of(base), expert_of(base, seed=1)
+    found = exchanged(base, now, then, rows_of(base))
+    assert len(found) == 3 * (1 + 2 * base.depth)
+    whole = found[found["layer"].isna()]
+    assert list(whole["loss"]) == pytest.approx(losses(base, now), rel=1e-5)
+    for (layer, block), part in found.dropna(subset=["layer"]).groupby(["layer", "block"]):
+        expected = losses(base, layer_swapping(then, now, only(base.depth, layer, block)))
+        assert list(part["loss"]) == pytest.approx(expected, rel=1e-5), (layer, block)
+
+
+def test_reverting_and_giving_are_its_two_ends(miniature):
+    base = load_base(miniature())
+    expert = expert_of(base)
+    reverted, given = ablated(base, expert, rows_of(base)), patched(base, expert, rows_of(base))
+    assert list(reverted[reverted["layer"].isna()]["loss"]) == pytest.approx(losses(base, expert), rel=1e-5)
+    assert list(given[given["layer"].isna()]["loss"]) == pytest.approx(losses(base, TaskVector({})), rel=1e-5)
+    one = layer_swapping(expert, TaskVector({}), only(base.depth, 3, "ffn"))
+    alone = given[(given["layer"] == 3) & (given["block"] == "ffn")]
+    assert list(alone["loss"]) == pytest.approx(losses(base, one), rel=1e-5)
+
+
+def test_a_site_that_did_not_change_changes_nothing(miniature):
+    base = load_base(miniature("llama"))
+    expert = TaskVector.of({"model.layers.2.mlp.up_proj.weight": torch.ones(64, 32)})
+    found = ablated(base, expert, rows_of(base))
+    assert set(found.dropna()["layer"]) == {2} and set(found.dropna()["block"]) == {"ffn"}, "no site without a change"
+    assert list(found.dropna()["loss"]) == pytest.approx(losses(base, TaskVector({})), rel=1e-5)
+
+
+def test_the_model_is_left_as_it_was(miniature):
+    base = load_base(miniature("qwen2"))
+    before = {name: parameter.detach().clone() for name, parameter in base.model.named_parameters()}
+    ablated(base, expert_of(base), rows_of(base))
+    assert all(torch.equal(before[name], parameter) for name, parameter in base.model.named_parameters())
+    for layer in base.model.get_decoder().layers:
+        assert "forward" not in vars(layer) and not layer._forward_pre_hooks
+
+
+def test_what_cannot_be_exchanged(miniature):
+    base = load_base(miniature())
+    with pytest.raises(RequestError, match="No texts to look at"):
+        ablated(base, expert_of(base), [])
+    outside = TaskVector.of(
+        {"model.norm.weight": torch.zeros(32), "model.layers.0.mlp.up_proj.weight": torch.zeros(64, 32)}
+    )
+    with pytest.raises(RequestError, match=r"model\.norm\.weight lies outside the layers"):
+        patched(base, outside, rows_of(base))

@@ -1,0 +1,138 @@
+"""What a model loses or gains where one of its sites is another model's: an expert's reverted, or the base's taken from one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from xlnb import progress
+from xlnb.analysis.sensitivity import like_lengths, mean_losses
+from xlnb.errors import RequestError
+from xlnb.models.engine import Row, completion_logits, right_aligned
+from xlnb.weights.merging import applied
+from xlnb.weights.partitions import block_of
+from xlnb.weights.sites import locate_all
+from xlnb.weights.task_vectors import TaskVector
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+    from torch.nn import Module, Parameter
+
+    from xlnb.models.base import Base
+
+NOTHING = TaskVector({})
+
+
+def ablated(base: Base, expert: TaskVector, rows: Sequence[Row], title: str = "ablation") -> pd.DataFrame:
+    """Return the losses of an expert, whole and with one site reverted to the base at a time; see :func:`exchanged`.
+
+    It says what the expert cannot do without, the rest of it being there: sites that stand in for each other look unimportant.
+    """
+    return exchanged(base, expert, NOTHING, rows, title)
+
+
+def patched(base: Base, expert: TaskVector, rows: Sequence[Row], title: str = "patching") -> pd.DataFrame:
+    """Return the losses of the base, and of the base with one site of an expert at a time; see :func:`exchanged`.
+
+    It says what a site of the expert does alone: one that needs another to be of use looks unimportant.
+    """
+    return exchanged(base, NOTHING, expert, rows, title)
+
+
+def exchanged(
+    base: Base, now: TaskVector, then: TaskVector, rows: Sequence[Row], title: str = "sites exchanged"
+) -> pd.DataFrame:
+    """Return each row's loss by base + ``now``, and by it with one site at a time as in base + ``then``.
+
+    Columns: row (its place), layer, block (attention or ffn, norms with the block that they belong to; None and "" where nothing
+    is exchanged), loss (mean over the completion's tokens, in nats). What lies before an exchanged layer stays as it is and is
+    not computed again. Raises RequestError where a task vector moves anything outside the layers. Source: activation patching as
+    TransformerLens has it, of weights; reverting to the base and not to zero is ours.
+    """
+    import pandas as pd
+    import torch
+
+    if not rows:
+        raise RequestError("No texts to look at: give at least one row.")
+    places = {id(row): place for place, row in enumerate(rows)}
+    names = [name for name in dict(base.model.named_parameters()) if name in now or name in then]
+    by_site = _by_site(names)
+    others = {name: _value(base, name, then) for name in names}
+    found: list[tuple[int, int | None, str, float]] = []
+    with torch.inference_mode(), base.autocast(), applied(base.model, now):
+        parameters = dict(base.model.named_parameters())
+        layers = list(base.model.get_decoder().layers)
+        for part in progress.bar(like_lengths(rows), desc=title, unit="batch"):
+            batch = right_aligned(part, base.pad_id, device=base.device)
+
+            def losses(batch: Any = batch) -> list[float]:
+                logits = completion_logits(base.model, batch, use_cache=False)
+                return mean_losses(logits, batch.labels).tolist()
+
+            with _inputs_kept(layers) as inputs:
+                found += [(places[id(row)], None, "", loss) for row, loss in zip(part, losses(), strict=True)]
+            for (layer, block), inside in by_site.items():
+                with (
+                    _replaced(parameters, {name: others[name] for name in inside}),
+                    _begun(layers, layer, inputs[layer]),
+                ):
+                    some = losses()
+                found += [(places[id(row)], layer, block, loss) for row, loss in zip(part, some, strict=True)]
+    table = pd.DataFrame(found, columns=["row", "layer", "block", "loss"]).astype({"layer": "Int64"})
+    return table.sort_values(["layer", "block", "row"], ignore_index=True, na_position="first")
+
+
+def _by_site(names: Sequence[str]) -> dict[tuple[int, str], list[str]]:
+    """Return the parameters of each layer's blocks, in the order of the layers."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for name, site in locate_all(names).of.items() if names else ():
+        if site.layer is None:
+            raise RequestError(
+                f"{name} lies outside the layers, where no site is exchanged: leave it out of the task vector."
+            )
+        found.setdefault((site.layer, block_of(site)), []).append(name)
+    return dict(sorted(found.items()))
+
+
+def _value(base: Base, name: str, vector: Mapping[str, Tensor]) -> Tensor:
+    """Return a parameter as it is in base + vector, as :func:`xlnb.applied` makes it."""
+    own = dict(base.model.named_parameters())[name].detach()
+    return (own.float() + vector[name].to(own.device)).to(own.dtype) if name in vector else own.clone()
+
+
+@contextmanager
+def _replaced(parameters: Mapping[str, Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
+    kept = {name: parameters[name].data for name in values}
+    try:
+        for name, value in values.items():
+            parameters[name].data = value
+        yield
+    finally:
+        for name, value in kept.items():
+            parameters[name].data = value
+
+
+@contextmanager
+def _inputs_kept(layers: Sequence[Module]) -> Iterator[list[Tensor]]:
+    """Hold what each layer is given."""
+    inputs: list[Tensor] = []
+    hooks = [layer.register_forward_pre_hook(lambda module, given: inputs.append(given[0])) for layer in layers]
+    try:
+        yield inputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _begun(layers: Sequence[Module], first: int, given: Tensor) -> Iterator[None]:
+    """Begin at a layer: those before it compute nothing and hand on what it is given."""
+    try:
+        for layer in layers[:first]:
+            layer.forward = lambda *args, **kwargs: given
+        yield
+    finally:
+        for layer in layers[:first]:
+            del layer.forward

@@ -1,0 +1,226 @@
+"""How sensitive a model's loss is to each of its weights, to first order: per-sample gradients, without forming any.
+
+A linear module's gradient for one sample is the sum over positions of its output's gradient times its input. Taylor scores and
+the trace of the Fisher matrix need inner products with it and its norm alone, which follow from the activations: no gradient of a
+weight is ever formed, and a whole batch takes one backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xlnb import progress
+from xlnb.errors import RequestError, known
+from xlnb.models.engine import IGNORED, Row, completion_logits, right_aligned
+from xlnb.weights.sites import locate_all
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+    from torch.nn import Linear
+
+    from xlnb.models.base import Base
+
+GOLD, SAMPLED = LABELS = "gold", "sampled"
+TAYLOR, FISHER = "taylor", "fisher"
+_POSITIONS = 2048  # in a batch, padding included: what bounds the memory
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one linear module saw of a batch: its weight, inputs and outputs' gradients, of shape (rows, length, features)."""
+
+    weight: Tensor
+    inputs: Tensor
+    gradients: Tensor
+
+
+def taylor(seen: _Seen) -> Tensor:
+    """Return for each sample how much the loss would change to first order if the module's weight were zero, signed.
+
+    The inner product of weight and gradient: positions' output gradients times what the weight makes of their inputs.
+    """
+    return along(seen.weight, seen).neg()
+
+
+def along(update: Tensor, seen: _Seen) -> Tensor:
+    """Return for each sample how much the loss changes to first order if an update is added to the module's weight."""
+    import torch
+
+    return (torch.nn.functional.linear(seen.inputs, update) * seen.gradients).sum(dim=(1, 2))
+
+
+def squared_norm(seen: _Seen) -> Tensor:
+    """Return for each sample the squared norm of the weight's gradient, by the smaller of two products.
+
+    That over pairs of positions (the kernel trick) forms no gradient; where a text is long the gradient itself is smaller.
+    """
+    import torch
+
+    x, g = seen.inputs, seen.gradients
+    if x.shape[1] * (x.shape[2] + g.shape[2]) < x.shape[2] * g.shape[2]:
+        return (torch.bmm(x, x.transpose(1, 2)) * torch.bmm(g, g.transpose(1, 2))).sum(dim=(1, 2))
+    return torch.bmm(g.transpose(1, 2), x).square().sum(dim=(1, 2))
+
+
+def sensitivity(
+    base: Base, rows: Sequence[Row], labels: str = GOLD, seed: int = 0, title: str = "sensitivity"
+) -> pd.DataFrame:
+    """Return the Taylor score and the Fisher trace of every linear module inside the layers of ``base.model`` as it stands.
+
+    Columns: parameter, layer, block, projection, measure (taylor or fisher), elements, score. A sample's loss is its mean over
+    the completion's tokens, in nats. ``taylor`` is the mean over samples of the absolute first-order change of the loss if the
+    weight were zero; where a norm follows, as after q and k of Gemma 3 and Qwen3, the scale of a weight does not matter and it is
+    zero. ``fisher`` is the mean over samples of the squared norm of the gradient. ``labels`` are the completion's own tokens
+    (``gold``: the empirical Fisher), or drawn from the model's prediction at each of them (``sampled``: an unbiased estimate of
+    the true Fisher). Norms and biases are left out. Memory is bounded by one batch's activations.
+    Source: Molchanov et al. 2019 (Taylor); Martens 2020 (the true Fisher); Goodfellow 2015 (norms of per-sample gradients).
+    """
+    import pandas as pd
+
+    weights = _linear(base.model)
+    sites = locate_all(list(weights)).of
+    sums: dict[tuple[str, str], float] = dict.fromkeys(
+        ((name, measure) for name in weights for measure in (TAYLOR, FISHER)), 0.0
+    )
+
+    def add(name: str, seen: _Seen) -> None:
+        sums[name, TAYLOR] += float(taylor(seen).abs().sum())
+        sums[name, FISHER] += float(squared_norm(seen).sum())
+
+    _backward(base, rows, weights, add, labels, seed, title)
+    table = [
+        (
+            name,
+            sites[name].layer,
+            sites[name].block,
+            sites[name].projection,
+            measure,
+            weights[name].weight.numel(),
+            total / len(rows),
+        )
+        for (name, measure), total in sums.items()
+    ]
+    return pd.DataFrame(table, columns=["parameter", "layer", "block", "projection", "measure", "elements", "score"])
+
+
+def slopes(base: Base, rows: Sequence[Row], vector: Mapping[str, Tensor], title: str = "slope") -> pd.Series:
+    """Return by parameter how much the mean loss of rows changes to first order along a task vector, in nats per unit of it.
+
+    Its sum is the derivative of the loss at the base along the whole vector. A vector that moves anything but linear modules
+    inside the layers is refused.
+    """
+    import pandas as pd
+
+    weights = _linear(base.model)
+    if others := [name for name in vector if name not in weights]:
+        raise RequestError(
+            f"The slope along {others[0]} isn't known: only linear modules inside the layers are looked at."
+        )
+    updates = {name: vector[name].to(base.device) for name in vector}
+    sums = dict.fromkeys(updates, 0.0)
+
+    def add(name: str, seen: _Seen) -> None:
+        sums[name] += float(along(updates[name], seen).sum())
+
+    _backward(base, rows, {name: weights[name] for name in updates}, add, GOLD, 0, title)
+    return pd.Series(sums, dtype=float) / len(rows)
+
+
+def _linear(model: Any) -> dict[str, Linear]:
+    """Return the linear modules inside a model's layers by their weights' names."""
+    from torch.nn import Linear
+
+    found = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear)}
+    sites = locate_all(list(dict(model.named_parameters()))).of
+    return {name: module for name, module in found.items() if name in sites and sites[name].layer is not None}
+
+
+def _backward(
+    base: Base,
+    rows: Sequence[Row],
+    weights: Mapping[str, Linear],
+    each: Callable[[str, _Seen], None],
+    labels: str,
+    seed: int,
+    title: str,
+) -> None:
+    """Call ``each`` with what every linear module saw of every batch, as the gradient comes by: nothing is held for later."""
+    import torch
+
+    known("labels", labels, LABELS)
+    if not rows:
+        raise RequestError("No texts to look at: give at least one row.")
+    generator = torch.Generator().manual_seed(seed)
+    with _watched(base.model, weights, each):
+        for part in progress.bar(like_lengths(rows), desc=title, unit="batch"):
+            batch = right_aligned(part, base.pad_id, device=base.device)
+            with torch.enable_grad(), base.autocast():
+                logits = completion_logits(base.model, batch, use_cache=False)
+                loss = mean_losses(logits, _targets(logits, batch.labels, labels, generator)).sum()
+            loss.backward()
+
+
+def like_lengths(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return rows in batches of like lengths, the longest first, of so many positions at most."""
+    parts: list[list[Row]] = []
+    for row in sorted(rows, key=lambda row: len(row[0]) + len(row[1]), reverse=True):
+        longest = len(parts[-1][0][0]) + len(parts[-1][0][1]) if parts else 0
+        if parts and longest * (len(parts[-1]) + 1) <= _POSITIONS:
+            parts[-1].append(row)
+        else:
+            parts.append([row])
+    return parts
+
+
+def _targets(logits: Tensor, gold: Tensor, labels: str, generator: Any) -> Tensor:
+    import torch
+
+    if labels == GOLD:
+        return gold
+    shares = logits.detach().float().softmax(-1).flatten(0, 1).cpu()
+    drawn = torch.multinomial(shares, 1, generator=generator).view_as(gold).to(gold.device)
+    return torch.where(gold == IGNORED, gold, drawn)
+
+
+def mean_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return each row's loss: the mean over its completion's tokens."""
+    from torch.nn.functional import cross_entropy
+
+    each = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none").view_as(
+        targets
+    )
+    return each.sum(dim=1) / (targets != IGNORED).sum(dim=1)
+
+
+@contextmanager
+def _watched(model: Any, weights: Mapping[str, Linear], each: Callable[[str, _Seen], None]) -> Iterator[None]:
+    """Tell ``each`` what the modules see; no weight requires a gradient meanwhile, only the embeddings' output does."""
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+
+    def watch(name: str) -> Callable[..., None]:
+        def forward(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            def backward(gradient: Tensor) -> None:
+                each(name, _Seen(module.weight.detach().float(), inputs[0].detach().float(), gradient.detach().float()))
+
+            output.register_hook(backward)
+
+        return forward
+
+    def start(module: Any, inputs: Any, output: Tensor) -> Tensor:
+        return output.detach().requires_grad_()
+
+    hooks = [module.register_forward_hook(watch(name)) for name, module in weights.items()]
+    hooks.append(model.get_input_embeddings().register_forward_hook(start))
+    try:
+        for parameter in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
