@@ -543,3 +543,54 @@ def test_ownership_of_a_and_c_by_block():
     }
     assert counted(partition_c(DEPTH))["ffn"] == {"math": 5 * 70, "language": 3 * 70, "neither": 0}
     assert counted(outer_layers(1, 1, DEPTH, transition=1))["ffn"] == {"math": 5 * 70, "language": 3 * 70, "neither": 0}
+
+
+# --- from scores --------------------------------------------------------------------------------------------
+
+SCORES = st.lists(st.floats(0.01, 100), min_size=DEPTH, max_size=DEPTH)
+
+
+def by_block(attention, ffn):
+    return {"attention": attention, "ffn": ffn}
+
+
+@given(SCORES, SCORES, SCORES, SCORES, st.floats(0.01, 100), st.floats(0, 0.9))
+@quick
+def test_only_shares_of_a_side_s_own_scores_count(a, b, c, d, scale, blend):
+    """Losses of different texts have no common scale; and who is asked for first does not matter."""
+    math, language = by_block(a, b), by_block(c, d)
+    found = Partition.from_scores(math, language, blend=blend)
+    turned = Partition.from_scores(language, math, blend=blend).complement()
+    assert (found.attention, found.ffn) == (turned.attention, turned.ffn)
+    leans = sorted(
+        abs(x / sum(a + b) - y / sum(c + d)) / (x / sum(a + b) + y / sum(c + d))
+        for x, y in zip(a + b, c + d, strict=True)
+    )
+    assume(all(abs(lean - blend) > 1e-6 for lean in leans))
+    scaled = Partition.from_scores(
+        {block: [scale * x for x in row] for block, row in math.items()}, language, blend=blend
+    )
+    assert found.shares == scaled.shares
+
+
+@given(SCORES, SCORES, st.integers(0, DEPTH))
+@quick
+def test_a_budget_is_kept_and_given_to_whom_it_matters_most(a, b, count):
+    found = Partition.from_scores({"layers": a}, {"layers": b}, budget=count / DEPTH)
+    assert found.is_by_layer and sum(share == 0 for share in found.attention) == count
+    ratio = [x / y for x, y in zip(a, b, strict=True)]
+    given_away = [ratio[i] for i, share in enumerate(found.attention) if share == 0]
+    kept = [ratio[i] for i, share in enumerate(found.attention) if share == 1]
+    assert not given_away or not kept or max(given_away) <= min(kept) * (1 + 1e-9)
+
+
+def test_scores_that_say_nothing():
+    with pytest.raises(RequestError, match="scores of the language must be finite, zero or above, and not all zero"):
+        Partition.from_scores({"layers": [1, 2]}, {"layers": [0, 0]})
+    with pytest.raises(RequestError, match="differ in length"):
+        Partition.from_scores(by_block([1, 2], [1]), by_block([1, 2], [1]))
+    with pytest.raises(RequestError, match="under 'layers', or under 'attention' and 'ffn'"):
+        Partition.from_scores({"layers": [1, 2]}, by_block([1], [1]))
+    for wrong in ({"blend": 1}, {"blend": -0.1}, {"budget": 1.5}, {"budget": 0.5, "blend": 0.1}):
+        with pytest.raises(RequestError, match=r"blend is|budget is"):
+            Partition.from_scores({"layers": [1, 2]}, {"layers": [2, 1]}, **wrong)

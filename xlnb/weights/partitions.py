@@ -91,6 +91,48 @@ class Partition:
         share = (self.ffn if block_of(site) == FFN else self.attention)[site.layer]
         return share if side == "math" else 1 - share
 
+    @classmethod
+    @typed
+    def from_scores(
+        cls,
+        math: Mapping[str, Sequence[float]],
+        language: Mapping[str, Sequence[float]],
+        name: str = "measured",
+        blend: float = 0.0,
+        budget: float | None = None,
+    ) -> Partition:
+        """Return the partition that gives each block of each layer to whom it matters more.
+
+        ``math`` and ``language`` have a score, zero or above, for each layer under ``"attention"`` and ``"ffn"``, or under
+        ``"layers"`` for whole layers. Each is counted as a share of its own sum, since losses of different texts have no common
+        scale. A site whose two shares differ by at most ``blend`` of their sum is shared by half. With a ``budget``, the share of
+        sites that the language gets, those go to it that matter most to it beside math. Source: ours.
+
+        >>> print(Partition.from_scores({"layers": [1, 2, 5]}, {"layers": [4, 2, 2]}))
+        measured: LtM
+        >>> print(Partition.from_scores({"layers": [1, 2, 5]}, {"layers": [4, 2, 2]}, blend=0.5))
+        measured: Ltt
+        >>> print(Partition.from_scores({"layers": [1, 2, 5]}, {"layers": [4, 2, 2]}, budget=1 / 3))
+        measured: LMM
+        """
+        leans = _leanings(math, language)
+        sites = [(block, layer) for block, row in leans.items() for layer in range(len(row))]
+        if budget is None:
+            if not 0 <= blend < 1:
+                raise RequestError(f"blend is {blend}: it is a share, from 0 to below 1.")
+            by_lean = {site: leans[site[0]][site[1]] for site in sites}
+            shares = {site: 0.5 if abs(lean) <= blend else float(lean > 0) for site, lean in by_lean.items()}
+        else:
+            if blend or not 0 <= budget <= 1:
+                raise RequestError(
+                    f"budget is {budget}, blend {blend}: give a budget from 0 to 1 alone, or a blend alone."
+                )
+            order = sorted(sites, key=lambda site: leans[site[0]][site[1]])
+            given = set(order[: round(budget * len(sites))])
+            shares = {site: float(site not in given) for site in sites}
+        rows = {block: tuple(shares[block, layer] for layer in range(len(row))) for block, row in leans.items()}
+        return cls(name, rows.get("layers", rows.get(ATTENTION, ())), rows.get(FFN, ()))
+
     def complement(self) -> Partition:
         """Return the partition with the two sides exchanged (a control)."""
         rows = (tuple(1 - share for share in row) for row in (self.attention, self.ffn))
@@ -247,6 +289,25 @@ def named_partition(name: str, depth: int) -> Partition:
     if match := _RANDOM.fullmatch(name):
         return named_partition(match[2], depth).shuffled(int(match[1]))
     raise RequestError(f"No partition {name!r}: choose one of {', '.join(NAMES)}.")
+
+
+def _leanings(math: Mapping[str, Sequence[float]], language: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Return for each site how much more it matters to math, from -1 (to the language alone) to 1; 0 where to neither."""
+    if set(math) != set(language) or set(math) not in ({"layers"}, {ATTENTION, FFN}):
+        raise RequestError("Scores are given under 'layers', or under 'attention' and 'ffn', the same for both sides.")
+    if len({len(row) for scores in (math, language) for row in scores.values()}) != 1:
+        raise RequestError("Scores need a number for each layer: some of the lists differ in length.")
+    totals = []
+    for side, scores in zip(SIDES, (math, language), strict=True):
+        values = [value for row in scores.values() for value in row]
+        if not all(0 <= value < float("inf") for value in values) or not sum(values):
+            raise RequestError(f"The scores of the {side} must be finite, zero or above, and not all zero.")
+        totals.append(sum(values))
+    found = {}
+    for block in math:
+        shares = [(a / totals[0], b / totals[1]) for a, b in zip(math[block], language[block], strict=True)]
+        found[block] = [(a - b) / (a + b) if a + b else 0.0 for a, b in shares]
+    return found
 
 
 @dataclass(frozen=True)

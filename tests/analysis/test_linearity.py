@@ -1,0 +1,106 @@
+"""Planes, cross terms and activations on models where they are known: linear ones, and random ones against a plain loop."""
+
+import pandas as pd
+import pytest
+import torch
+
+from xlnb.analysis.linearity import by_layer, cross_task, cross_term, grid, losses, surface
+from xlnb.analysis.sensitivity import _linear, slopes
+from xlnb.errors import RequestError
+from xlnb.models.base import load_base
+from xlnb.models.engine import completion_nll, right_aligned
+from xlnb.weights.merging import applied
+from xlnb.weights.task_vectors import TaskVector
+
+TEXTS = [("2 + 3 = ", "5."), ("Mama ana maembe ", "kumi na mbili sokoni."), ("a", "b c d e f g h i j k")]
+
+
+@pytest.fixture
+def base(miniature):
+    return load_base(miniature())
+
+
+def rows_of(base, texts=TEXTS):
+    return [(base.start + base.encode(prompt), base.encode(completion)) for prompt, completion in texts]
+
+
+def vector_of(base, seed, size=0.05):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {name: module.weight.shape for name, module in _linear(base.model).items()}
+    return TaskVector.of({name: size * torch.randn(shape, generator=generator) for name, shape in shapes.items()})
+
+
+def plain(base, vector, rows):
+    with torch.no_grad(), applied(base.model, vector):
+        batches = [right_aligned([row], base.pad_id, device=base.device) for row in rows]
+        return [
+            completion_nll(base.model, batch).sum().item() / len(row[1])
+            for batch, row in zip(batches, rows, strict=True)
+        ]
+
+
+def test_a_point_of_the_plane_is_the_merge_there(base):
+    math, language, rows = vector_of(base, 0), vector_of(base, 1), rows_of(base)
+    found = surface(base, math, language, [(0, 0), (1, 0.5), (-0.5, 1.5)], {"math": rows, "sw": rows[:1]})
+    assert len(found) == 3 * (3 + 1)
+    for (a, b), part in found.groupby(["a", "b"]):
+        mine = part[part["asked"] == "math"].sort_values("row")["loss"]
+        assert list(mine) == pytest.approx(plain(base, a * math + b * language, rows), rel=1e-5)
+    assert losses(base, rows) == pytest.approx(plain(base, TaskVector({}), rows), rel=1e-5), "the base is itself again"
+
+
+def test_the_cross_term_of_known_surfaces():
+    points = grid(0, 1, 2)
+    made = [(a, b, "math", row, 2 - a - 3 * b + 0.25 * a * b) for a, b in points for row in range(2)]
+    table = pd.DataFrame(made, columns=["a", "b", "asked", "row", "loss"])
+    assert cross_term(table, "math") == pytest.approx(0.25)
+    assert cross_term(table.assign(loss=2 - table["a"] - 3 * table["b"]), "math") == pytest.approx(0)
+    with pytest.raises(RequestError, match=r"needs the point \(1, 0\)"):
+        cross_term(table[table["a"] * (1 - table["b"]) == 0], "math")
+
+
+def test_small_updates_are_linear(base):
+    """Far enough down, the plane is what the first order says, and activations of the soup are the experts' mean."""
+    rows = rows_of(base)
+    math, language = vector_of(base, 0, 2e-4), vector_of(base, 1, 2e-4)
+    large = cross_task(base, vector_of(base, 0, 0.2), vector_of(base, 1, 0.2), rows)
+    small = cross_task(base, math, language, rows)
+    assert (small["cosine"] > 0.99).all() and small["coefficient"].between(0.97, 1.03).all()
+    assert (large["error"] > 3 * small["error"]).all()
+    assert small["error"].lt(0.15).all()
+
+
+def test_the_first_order_is_the_tangent_of_the_line(base):
+    rows, math = rows_of(base), vector_of(base, 0)
+    slope = slopes(base, rows, math).sum()
+    found = (
+        surface(base, math, TaskVector({}), [(0, 0), (0.004, 0), (-0.004, 0)], {"math": rows})
+        .groupby("a")["loss"]
+        .mean()
+    )
+    assert slope == pytest.approx((found[0.004] - found[-0.004]) / 0.008, rel=0.05)
+
+
+def test_lengths_and_angles_by_hand():
+    name = "model.layers.{}.mlp.up_proj.weight"
+    math = {name.format(0): torch.tensor([[3.0, 0.0]]), name.format(1): torch.tensor([[1.0, 1.0]])}
+    language = {name.format(0): torch.tensor([[0.0, 4.0]]), name.format(1): torch.tensor([[2.0, 2.0]])}
+    found = by_layer(math, language).set_index("layer")
+    assert tuple(found.loc[0, ["math", "language", "cosine"]]) == (3, 4, 0)
+    assert found.loc[1, "cosine"] == pytest.approx(1)
+    with pytest.raises(RequestError, match="no parameter in common"):
+        by_layer(math, {"model.layers.0.mlp.down_proj.weight": torch.ones(1)})
+
+
+def test_equal_experts_have_their_own_activations(base):
+    """Halfway between an expert and itself lies the expert."""
+    math = vector_of(base, 0)
+    found = cross_task(base, math, math, rows_of(base))
+    assert found["cosine"].min() == pytest.approx(1, abs=1e-6) and found["error"].max() < 1e-3
+
+
+def test_a_plane_has_corners():
+    assert grid(-0.5, 1.5, 9)[0] == (-0.5, -0.5) and len(grid()) == 81 and (0.0, 1.0) in grid() and (1.0, 1.0) in grid()
+    for wrong in ((0, 1, 1), (1, 0, 3)):
+        with pytest.raises(RequestError, match="has no points"):
+            grid(*wrong)
