@@ -48,7 +48,7 @@ def exchanged(
 
     Columns: row (its place), layer, block (attention or ffn, norms with the block that they belong to; None and "" where nothing
     is exchanged), loss (mean over the completion's tokens, in nats). What lies before an exchanged layer stays as it is and is
-    not computed again. Raises RequestError where a task vector moves anything outside the layers. Source: activation patching as
+    not computed again; what lies outside the layers is as in base + ``now`` throughout. Source: activation patching as
     TransformerLens has it, of weights; reverting to the base and not to zero is ours.
     """
     import pandas as pd
@@ -59,7 +59,7 @@ def exchanged(
     places = {id(row): place for place, row in enumerate(rows)}
     names = [name for name in dict(base.model.named_parameters()) if name in now or name in then]
     by_site = _by_site(names)
-    others = {name: _value(base, name, then) for name in names}
+    others = {name: _value(base, name, then) for inside in by_site.values() for name in inside}
     found: list[tuple[int, int | None, str, float]] = []
     with torch.inference_mode(), base.autocast(), applied(base.model, now):
         parameters = dict(base.model.named_parameters())
@@ -88,11 +88,8 @@ def _by_site(names: Sequence[str]) -> dict[tuple[int, str], list[str]]:
     """Return the parameters of each layer's blocks, in the order of the layers."""
     found: dict[tuple[int, str], list[str]] = {}
     for name, site in locate_all(names).of.items() if names else ():
-        if site.layer is None:
-            raise RequestError(
-                f"{name} lies outside the layers, where no site is exchanged: leave it out of the task vector."
-            )
-        found.setdefault((site.layer, block_of(site)), []).append(name)
+        if site.layer is not None:
+            found.setdefault((site.layer, block_of(site)), []).append(name)
     return dict(sorted(found.items()))
 
 

@@ -177,6 +177,40 @@ def _show(
         print(f"\nWritten to {found.partition.to_yaml(save)}")
 
 
+@partition_app.command("fit")
+def _fit(
+    base: Annotated[Path, Option(help="The base model's folder.")],
+    out: Annotated[Path, Option(help="The YAML file to write, for `xlnb merge --partition`.")],
+    measure: Annotated[
+        str, Option(help="fisher or taylor, of the base; change or ablation, of two experts.")
+    ] = "fisher",
+    code: Annotated[str, Option("--target", help="The target language.")] = "sw",
+    math: Annotated[
+        str, Option("--math-data", metavar="NAME[:PATH]", help="Math in English: see `xlnb corpus`.")
+    ] = "templates-english",
+    language: Annotated[
+        str, Option("--language-data", metavar="NAME[:PATH]", help="Generic text of the language.")
+    ] = "prose",
+    math_expert: Annotated[Path | None, Option("--math", help=f"The math expert: {_FOLDER}")] = None,
+    language_expert: Annotated[Path | None, Option("--language", help=f"The language expert: {_FOLDER}")] = None,
+    samples: Annotated[int, Option(min=1, help="Texts of each side.")] = 256,
+    seed: Annotated[int, Option(min=0, help="Decides which texts.")] = 1000,
+    by_block: Annotated[bool, Option(help="Attention and FFN of a layer each for itself.")] = False,
+    blend: Annotated[float, Option(help="Share by half what differs by less than this share of its sum.")] = 0.0,
+    budget: Annotated[float | None, Option(help="The share of layers (or blocks) that the language gets.")] = None,
+    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Fit a partition to a model: each layer goes to whom it matters more, by English math and generic text alone."""
+    from xlnb.analysis.fitting import Fit, fit_partition
+
+    _check_new_file("--out", out, ".yaml", ".yml")
+    asked = Fit(measure, code, math, language, samples, seed, by_block, blend, budget)
+    found, scores = fit_partition(base, asked, math_expert, language_expert, device)
+    wide = scores.pivot_table(index=["layer", "block"], columns="side", values="score")
+    print(wide.to_string(float_format=lambda value: f"{value:.3g}"))
+    print(f"\n{found}\nWritten to {found.to_yaml(out)}")
+
+
 @partition_app.command("list")
 def _list() -> None:
     """List the partitions that have names."""

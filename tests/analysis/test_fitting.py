@@ -1,0 +1,89 @@
+"""Partitions from measurement: planted answers are found, on every measure, and written where merges read them."""
+
+import pytest
+import torch
+
+from xlnb.analysis.fitting import MEASURES, Fit, changed, fit_partition
+from xlnb.commands.cli import exit_code
+from xlnb.errors import RequestError
+from xlnb.models.base import load_base
+from xlnb.weights.partitions import read_partition
+
+FEW = {"samples": 6}
+
+
+def planted(folder, base, layers, seed):
+    """An expert's checkpoint in which a few layers moved far and all others a little."""
+    generator = torch.Generator().manual_seed(seed)
+    loaded = load_base(base)
+    with torch.no_grad():
+        for name, parameter in loaded.model.named_parameters():
+            if "_proj" in name:
+                far = int(name.split("layers.")[1].split(".")[0]) in layers
+                parameter += (0.02 if far else 0.0005) * torch.randn(parameter.shape, generator=generator)
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def experts(miniature, tmp_path_factory):
+    home = tmp_path_factory.mktemp("experts")
+    base = miniature("llama")
+    return base, planted(home / "math", base, {2, 3, 4, 5}, 1), planted(home / "language", base, {0, 1, 6, 7}, 2)
+
+
+def test_the_layers_that_moved_are_given_to_whom_they_moved_for(experts):
+    found, scores = fit_partition(experts[0], Fit("change"), *experts[1:])
+    assert str(found) == "by change: LLMMMMLL"
+    assert len(scores) == 2 * 8 * 2 and set(scores["side"]) == {"math", "language"}
+
+
+def test_change_is_a_share_of_what_is_there():
+    weight = {"model.layers.0.mlp.up_proj.weight": torch.full((2, 2), 2.0)}
+    norm = "model.layers.0.pre_feedforward_layernorm.weight"
+    moved = changed({name: 0.5 * value for name, value in weight.items()}, weight)
+    assert moved["score"].tolist() == pytest.approx([0.5])
+    assert changed({norm: torch.ones(3)}, {norm: torch.zeros(3)})["score"].tolist() == [1], (
+        "Gemma's norms multiply by 1 + w"
+    )
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_every_measure_makes_a_partition_that_a_merge_takes(measure, experts, tmp_path):
+    base, math, language = experts
+    out, merged = tmp_path / "mine.yaml", tmp_path / "merged"
+    of_experts = ["--math", str(math), "--language", str(language)] if measure in ("change", "ablation") else []
+    asked = ["--measure", measure, "--base", str(base), "--out", str(out), "--samples", "4", "--budget", "0.5"]
+    assert exit_code(["partition", "fit", *asked, *of_experts]) == 0
+    partition = read_partition(out)
+    assert partition.depth == 8 and sorted(partition.attention) == [0.0] * 4 + [1.0] * 4
+    both = ["--math", str(math), "--language", str(language), "--base", str(base), "--partition", str(out)]
+    assert exit_code(["merge", "layer-swapping", *both, "--out", str(merged)]) == 0
+    middle = next(layer for layer, share in enumerate(partition.attention) if share == 1)
+    name = f"model.layers.{middle}.mlp.up_proj.weight"
+    assert torch.equal(load_base(merged).model.state_dict()[name], load_base(math).model.state_dict()[name])
+
+
+def test_blocks_apart_and_the_same_again(experts):
+    base = experts[0]
+    first, second = (fit_partition(base, Fit(by_block=True, blend=0.02, **FEW))[0] for _ in range(2))
+    assert first == second and first.depth == 8
+
+
+def test_what_cannot_be_fitted(experts, tmp_path, capsys):
+    base, math, _ = experts
+    with pytest.raises(RequestError, match="change looks at experts"):
+        fit_partition(base, Fit("change"), math)
+    with pytest.raises(RequestError, match="fisher looks at the base alone"):
+        fit_partition(base, Fit(), math, math)
+    with pytest.raises(RequestError, match="prose has no 'en'"):
+        Fit(math="prose")
+    with pytest.raises(RequestError, match="choose language data"):
+        Fit(language="templates")
+    with pytest.raises(RequestError, match="measure"):
+        Fit("magnitude")
+    taken = tmp_path / "taken.yaml"
+    taken.write_text("x")
+    assert exit_code(["partition", "fit", "--base", str(base), "--out", str(taken)]) == 2
+    assert "taken.yaml" in capsys.readouterr().err

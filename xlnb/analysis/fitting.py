@@ -1,0 +1,158 @@
+"""Partitions from measurement: which block of which layer matters more to math, by English math and generic text alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xlnb.analysis.interventions import ablated
+from xlnb.analysis.sensitivity import FISHER, SAMPLED, TAYLOR, sensitivity
+from xlnb.corpora.sources import check_source, formatted, load_corpus, name_and_path
+from xlnb.errors import RequestError, known, whole_number
+from xlnb.models.base import load_base
+from xlnb.models.engine import Row
+from xlnb.weights.partitions import Partition, block_of
+from xlnb.weights.sites import ATTENTION, FFN, NORM, locate_all
+from xlnb.weights.task_vectors import TaskVector
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from xlnb.models.base import Base
+
+CHANGE, ABLATION = "change", "ablation"
+OF_EXPERTS = (CHANGE, ABLATION)  # the others look at the base
+MEASURES = (FISHER, TAYLOR, *OF_EXPERTS)
+_LONGEST = 512  # characters of a text, which bounds time and memory: prompts and completions beyond it are left out
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a partition is fitted: by which ``measure``, on how many ``samples`` of which ``math`` and ``language`` data.
+
+    Data are corpora by name, or NAME:PATH. ``code`` is the target language. Whole layers, or attention and FFN apart where
+    ``by_block``; ``blend`` and ``budget`` as in :meth:`xlnb.weights.partitions.Partition.from_scores`.
+    """
+
+    measure: str = FISHER
+    code: str = "sw"
+    math: str = "templates-english"
+    language: str = "prose"
+    samples: int = 256
+    seed: int = 1000  # no training's: what is fitted is not scored on what it saw
+    by_block: bool = False
+    blend: float = 0.0
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        known("measure", self.measure, MEASURES)
+        whole_number("samples", self.samples, 1)
+        check_source(self.math, "en", "math")
+        check_source(self.language, self.code, "language")
+
+
+def fit_partition(
+    base: str | Path,
+    fit: Fit,
+    math_expert: str | Path | None = None,
+    language_expert: str | Path | None = None,
+    device: str = "auto",
+) -> tuple[Partition, pd.DataFrame]:
+    """Return the partition that a measure gives a model, and the scores behind it by side, layer and block.
+
+    ``fisher`` and ``taylor`` look at the base; ``change`` (how far the experts moved from it) and ``ablation`` (what they lose
+    where a site is reverted) at the two experts, which must be given then. Raises RequestError where they are not.
+    """
+    import pandas as pd
+
+    experts = {"math": math_expert, "language": language_expert}
+    if fit.measure in OF_EXPERTS and None in experts.values():
+        raise RequestError(f"The measure {fit.measure} looks at experts: give the math expert and the language expert.")
+    if fit.measure not in OF_EXPERTS and set(experts.values()) != {None}:
+        raise RequestError(
+            f"The measure {fit.measure} looks at the base alone: give no experts, or choose {' or '.join(OF_EXPERTS)}."
+        )
+    loaded = load_base(base, device=device)
+    texts = {"math": (fit.math, "en"), "language": (fit.language, fit.code)}
+    parts = []
+    for side, (data, code) in texts.items():
+        rows = [] if fit.measure == CHANGE else _rows(loaded, data, code, fit)
+        vector = TaskVector.of_expert(folder, base) if (folder := experts[side]) is not None else None
+        parts.append(SCORES[fit.measure](loaded, rows, vector).assign(side=side))
+    found = pd.concat(parts, ignore_index=True)
+    math, language = (_by_layer(found[found["side"] == side], loaded.depth, fit.by_block) for side in texts)
+    made = Partition.from_scores(math, language, f"by {fit.measure}", blend=fit.blend, budget=fit.budget)
+    return made, found
+
+
+def changed(vector: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> pd.DataFrame:
+    """Return how far a task vector moves each block of each layer, as a share of what is there: columns layer, block, score.
+
+    Frobenius norms of all its parameters together; a norm's weight of a model that multiplies by 1 + w (Gemma) counts as 1 + w.
+    Parameters that the vector does not have are not counted. Source: as the layer-wise merges of 2601.22620 have it.
+    """
+    import pandas as pd
+
+    sites = locate_all(list(vector)).of
+    rows = []
+    for name, update in vector.items():
+        site, own = sites[name], base[name].detach().float()
+        if site.layer is not None:
+            own = own + 1 if site.block == NORM and _adds_one(base) else own
+            rows.append((site.layer, block_of(site), float(update.float().square().sum()), float(own.square().sum())))
+    sums = pd.DataFrame(rows, columns=["layer", "block", "moved", "there"]).groupby(["layer", "block"]).sum()
+    return (sums["moved"] / sums["there"]).pow(0.5).rename("score").reset_index()
+
+
+def _adds_one(base: Mapping[str, Tensor]) -> bool:
+    """Say whether a model's norms multiply by 1 + w, which only Gemma's do: it alone has a norm before its FFN and one after."""
+    return any(name.endswith("pre_feedforward_layernorm.weight") for name in base)
+
+
+def _by_change(base: Base, rows: Sequence[Row], vector: TaskVector | None) -> pd.DataFrame:
+    assert vector is not None
+    return changed(vector, dict(base.model.named_parameters()))
+
+
+def _by_ablation(base: Base, rows: Sequence[Row], vector: TaskVector | None) -> pd.DataFrame:
+    """Return how much higher the expert's loss is where a block of a layer is reverted; what gains by it counts as zero."""
+    assert vector is not None
+    losses = ablated(base, vector, rows)
+    means = losses.groupby(["layer", "block"], dropna=False)["loss"].mean().reset_index()
+    whole = means[means["layer"].isna()]["loss"].item()
+    lost = means.dropna(subset=["layer"])
+    return lost.assign(score=(lost["loss"] - whole).clip(lower=0))[["layer", "block", "score"]]
+
+
+def _of_the_base(measure: str) -> Callable[[Base, Sequence[Row], TaskVector | None], pd.DataFrame]:
+    def scores(base: Base, rows: Sequence[Row], vector: TaskVector | None) -> pd.DataFrame:
+        found = sensitivity(base, rows, labels=SAMPLED if measure == FISHER else "gold")
+        mine = found[found["measure"] == measure]
+        return mine.groupby(["layer", "block"])["score"].sum().reset_index()
+
+    return scores
+
+
+SCORES: dict[str, Callable[[Base, Sequence[Row], TaskVector | None], pd.DataFrame]] = {
+    FISHER: _of_the_base(FISHER),
+    TAYLOR: _of_the_base(TAYLOR),
+    CHANGE: _by_change,
+    ABLATION: _by_ablation,
+}
+
+
+def _by_layer(scores: pd.DataFrame, depth: int, by_block: bool) -> dict[str, list[float]]:
+    wide = scores.pivot_table(index="layer", columns="block", values="score", aggfunc="sum", fill_value=0)
+    wide = wide.reindex(index=range(depth), columns=[ATTENTION, FFN], fill_value=0)
+    if by_block:
+        return {block: [float(value) for value in wide[block]] for block in (ATTENTION, FFN)}
+    return {"layers": [float(value) for value in wide.sum(axis=1)]}
+
+
+def _rows(base: Base, data: str, code: str, fit: Fit) -> list[Row]:
+    name, path = name_and_path(data)
+    corpus = load_corpus(name, code, fit.samples, fit.seed, path, max_characters=_LONGEST)
+    return [(base.start + base.encode(e.prompt), base.encode(e.completion)) for e in formatted(corpus, base.tokenizer)]
