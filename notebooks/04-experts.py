@@ -148,7 +148,7 @@ told = words.caveat(profile) + experts.both_sentence(found)
 display(Markdown(told))
 
 # %% [markdown]
-# Data mixing for half the steps costs what the math expert costs, and has half as much math. With all the steps all the math is there,
+# Data mixing for half the steps costs what the math expert costs, and has half as much math. With twice the steps all the math is there,
 # and what remains is what the prose does to it while both are learned.
 #
 # The losses tell of the order from the other side. Each training that comes last reads the same batches in the same order as the expert

@@ -201,8 +201,8 @@ def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
             line = rows.setdefault((row.method_a, row.partition_a), {"method": in_prose(row.method_a, row.partition_a)})
             line[f"{READINGS[metric].title} ({unit})"] = improved(row, with_unit=False)
     caption = (
-        "Gains over the base, over all languages, by what numbers alone cannot give and by plain likelihood: 95 % intervals, more "
-        "is better. Exploratory."
+        "Gains over the base, over all languages, by what numbers alone cannot give and by plain likelihood: 95 % intervals, "
+        "more is better. Exploratory."
     )
     return table(list(rows.values()), number=number, caption=caption)
 
