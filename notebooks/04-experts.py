@@ -34,7 +34,7 @@ experts.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import words
+from xlnb.chapters import budgets, home, scorecard, words
 from xlnb.studies.study import open_study
 
 display(Markdown(words.versions_line(artifacts.versions())))
@@ -59,27 +59,20 @@ study = open_study(profile, language, seed, live, device, dtype)
 trained = experts.histories(study)
 experts.trainings_table(study, trained, number=1)
 
-# %% tags=["remove-input"]
-told = experts.recipe(study.profile.training, study.profile.examples)
-display(Markdown(words.caveat(profile) + told))
-
 # %% [markdown]
 # The same steps are not the same number of tokens: prose is longer than word problems, and each language has prose of its own.
-# [Base and data](01-base-and-data.ipynb) shows what the sets look like.
+# [Base and data](01-base-and-data.ipynb) shows what the sets look like, and the search for steps, rate and data of single experts:
+# few others were tried.
 #
 # ## Learning curves
 #
 # A loss here is the negative log-likelihood, per token, of what the expert is to write: the completions of its own training text, the
 # prompts left out. Word problems repeat themselves and prose does not, so a lower curve in Figure 1 is an easier text, not a better
-# expert. Only the shape of a curve can be read, and how far its trainings lie apart. That of data mixing goes up and down with the share
-# of prose in a batch.
+# expert. Only the shape of a curve can be read, and how far its trainings lie apart. Data mixing goes up and down with the share of
+# prose in a batch.
 
 # %%
 experts.curve_figure(trained, number=1)
-
-# %% tags=["remove-input"]
-told = experts.curves_sentence(trained)
-display(Markdown(words.caveat(profile) + told))
 
 # %% [markdown]
 # No example comes twice in these trainings (Exercise 1), so a curve that falls is not a text learned by heart. Word problems are learned
@@ -106,8 +99,8 @@ display(Markdown(told))
 # Table 2 has three other metrics: two that numbers alone cannot give ([Measuring](02-measuring.ipynb)), and the likelihood of the
 # whole solution.
 
-# %% tags=["hide-cell"]
-experts.metrics_table(found, number=2)
+# %% tags=["hide-input"]
+scorecard.other_readings(found, number=2)
 
 # %% tags=["remove-input"]
 told = words.caveat(profile) + experts.metrics_sentence(found)
@@ -120,77 +113,56 @@ display(Markdown(told))
 #
 # ## Does the language expert know its language?
 #
-# An expert that gains nothing on problems may still know more of its language. For Swahili three trainings were asked with prose that was
-# held out for measuring, and these two contrasts have verdicts, from [the first chapter](00-a-first-swap.ipynb):
+# An expert that gains nothing on problems may still know more of its language. Two contrasts of
+# [the first chapter](00-a-first-swap.ipynb) ask that, by Swahili prose that was held out for measuring, and they have verdicts:
 
 # %% tags=["remove-input"]
-told = words.caveat(profile) + experts.knowledge_sentence(study)
-display(Markdown(told))
+display(Markdown(experts.knowledge_sentence()))
 
 # %% [markdown]
-# Table 3 has all three languages, by the prose that was held out for choosing budgets, and by lines of news from NTREX-128, which have
-# nothing in common with the training's prose but the language. These are single trainings.
-
-# %%
-experts.knowledge_table(number=3)
+# For all three languages there are the single experts of the search: by prose that was held out for choosing budgets, by lines of news
+# from NTREX-128, and on development problems, which are asked without worked examples there. This is exploratory:
 
 # %% tags=["remove-input"]
-display(Markdown(experts.texts_sentence()))
+display(
+    Markdown(
+        budgets.language_sentences(home.committed_study().profile.training)
+    )
+)
 
 # %% [markdown]
-# Held-out prose is of the same hand and the same world as the training's. Where it is likelier and news is not, the expert has learned a
-# kind of text rather than a language.
-#
-# ## How much training, on what?
-#
-# [Base and data](01-base-and-data.ipynb) has the tables of the search, on development problems and by single experts. In short:
-
-# %% tags=["remove-input"]
-display(Markdown(experts.search_sentence()))
-
-# %% [markdown]
-# That is no surprise: each is text of its own kind. The book keeps prose, whose prompts do not look like problems, for all languages.
+# Held-out prose is of the same hand and the same world as the training's; news has nothing in common with it but the language. Where
+# prose is likelier and news is not, the expert has learned a kind of text rather than a language. The problems of Figure 2 come after two
+# worked examples, and a language expert may stand on the other side of the base there.
 #
 # ## An expert of both
 #
-# Why merge at all, if one training can have both sets? Figure 3 holds the experts that saw both against the math expert, which saw one.
+# Why merge at all, if one training can have both sets, at once or one after the other? Figure 3 holds the experts that saw both against
+# the math expert, which saw one.
 
 # %%
-experts.both_figure(found, number=3)
+experts.gains_figure(found, "math-only", experts.OF_BOTH, number=3)
 
 # %% tags=["remove-input"]
 told = words.caveat(profile) + experts.both_sentence(found)
 display(Markdown(told))
 
 # %% [markdown]
-# At equal steps the price is that of sharing them. With twice the steps all the math is there, and what remains is what the prose does
-# to it while both are learned.
+# Data mixing for half the steps costs what the math expert costs, and has half as much math. With twice the steps all the math is there,
+# and what remains is what the prose does to it while both are learned.
 #
-# ## One after the other
-#
-# Two trainings in a row see the same data as data mixing, the second set when the first is done. What is left of the first?
-
-# %% tags=["remove-input"]
-told = words.caveat(profile) + experts.order_sentence(found)
-display(Markdown(told))
-
-# %% [markdown]
-# The losses tell the same from the other side. Both trainings of a pair read the same batches in the same order, one from the base, one
-# from the other expert. So the first batch says what the earlier training did to the text of the later one, and the last ten steps
-# whether that is still there (Table 4).
-
-# %%
-experts.order_table(trained, number=4)
+# The losses tell of the order from the other side. Each training that comes last reads the same batches in the same order as the expert
+# that had no other training before:
 
 # %% tags=["remove-input"]
 told = words.caveat(profile) + experts.losses_sentence(trained)
 display(Markdown(told))
 
 # %% [markdown]
-# Where the last columns are near zero, what comes last is learned as well as if nothing had been before. What was *not* measured is how
-# much of the prose is left where math came last.
+# A difference near zero at the end says that what comes last is learned as well as if nothing had been before. What was *not* measured
+# is how much of the prose is left where math came last.
 #
-# **Change this:** hold every expert against another one, `experts.gains_figure(found, ("data-mixing", ""))` for instance.
+# **Change this:** hold every expert against another one, `experts.gains_figure(found, "data-mixing")` for instance.
 #
 # ## Exercises
 #
@@ -223,7 +195,7 @@ display(Markdown(told))
 # experts.curve_figure(trained, ("math-last", "language-last"))
 # ```
 #
-# Math last begins where the math expert does, language last a little above the language expert: Table 4 has the difference.
+# Math last begins where the math expert does, language last a little above the language expert.
 #
 # </details>
 #

@@ -144,6 +144,7 @@ def test_without_a_committed_search_a_box_says_so(own_home):
     assert "xlnb-answer" in shown.html and "There is no committed search" in shown.html
     told = budgets.search_reading(Training(steps=60, learning_rate=1.5e-4))
     assert "has not been run" in told and "first guess" in told and "xlnb search" in told
+    assert "There is no committed search" in budgets.language_sentences(Training(steps=60, learning_rate=1.5e-4))
 
 
 def test_a_committed_search_is_told_in_two_tables(own_home, found, monkeypatch):
@@ -159,6 +160,8 @@ def test_a_committed_search_is_told_in_two_tables(own_home, found, monkeypatch):
         f"Of the {len(settings())} settings of the search 7 are computed. So the budget in use (60 steps at "
     )
     assert told.endswith(budgets.sentences(found, 60, 1.5e-4)) and "first guess" in told
+    _, swahili, telugu = budgets.sentences(found, 60, 1.5e-4).split("\n")
+    assert budgets.language_sentences(training) == f"{swahili}\n{telugu}"
     monkeypatch.setattr(budgets, "settings", lambda: range(7))
     assert "first guess" not in budgets.search_reading(training), "all are computed"
 

@@ -160,11 +160,20 @@ def sentences(found: pd.DataFrame, steps: int, rate: float) -> str:
     if len(math):
         told = [f"{_told(_gain(math, m), m)} {_unit(m)} by {READINGS[m].title}" for m in (PRIMARY, EXPRESSION)]
         lines.append(f"The math expert gains {listed(told)} on English problems of situations that it never saw.")
-    for language in TARGETS:
-        mine = select(gains, expert="language", language=language, data=PROSE)
-        if len(mine):
-            lines.append(_language_line(mine, language))
-    return bullets(lines)
+    return bullets([*lines, *_language_lines(gains)])
+
+
+def language_sentences(training: Training) -> str:
+    """Return in words what each language's expert of the committed search learned of its language and lost, as Markdown."""
+    if (found := _committed()) is None:
+        return _MISSING
+    mine = select(found, expert=[BASE, "language"])
+    return bullets(_language_lines(select(against_base(mine), steps=training.steps, rate=training.learning_rate)))
+
+
+def _language_lines(gains: pd.DataFrame) -> list[str]:
+    of = {language: select(gains, expert="language", language=language, data=PROSE) for language in TARGETS}
+    return [_language_line(mine, language) for language, mine in of.items() if len(mine)]
 
 
 def _language_line(gains: pd.DataFrame, language: str) -> str:

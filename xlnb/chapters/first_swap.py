@@ -67,14 +67,19 @@ def knowledge(study: Study, number: int | None = 1) -> Shown:
 
 def knowledge_sentence(study: Study) -> str:
     """Return in words whether the language expert knows its language better than the base, and what the math expert lost."""
-    knows = judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE))
+    return knowledge_in_words(judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE)))
+
+
+def knowledge_in_words(knows: pd.DataFrame) -> str:
+    """Return the same from the judged contrasts."""
+    name = LANGUAGE_NAMES[str(knows["test_language"].iloc[0])]
     said = {
         BETTER: "makes {name} text likelier than the base does ({value})",
         WORSE: "makes {name} text less likely than the base does ({value})",
         NOT_SHOWN: "does not differ significantly from the base on {name} text ({value})",
     }
     told = [
-        f"{in_prose(row.method_a)} {said[row.verdict].format(name=LANGUAGE_NAMES[study.language], value=improved(row))}"
+        f"{in_prose(row.method_a)} {said[row.verdict].format(name=name, value=improved(row))}"
         for row in knows.itertuples()
         if row.verdict in said
     ]

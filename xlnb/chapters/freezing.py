@@ -60,8 +60,7 @@ def plan_figure(made: pd.DataFrame, number: int | None = None) -> Shown:
 def by_language(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the same two differences language by language. Exploratory."""
     mine = select(found, metric=PRIMARY)
-    codes = [code for code in mine["language"].unique() if (mine["test_language"] == code).any()]
-    pairs = {code: by_pairs(select(mine, language=code, test_language=code)) for code in codes}
+    pairs = {code: by_pairs(select(mine, language=code, test_language=code)) for code in scorecard.targets(mine)}
     return {code: contrasts(some, PAIRS, code, (PRIMARY,)) for code, some in pairs.items()}
 
 

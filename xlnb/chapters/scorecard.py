@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from itertools import product
 
@@ -36,7 +37,7 @@ from xlnb.studies.comparisons import (
     over_languages,
     verdicts_of,
 )
-from xlnb.studies.experiments import ANSWERS, COMPARISON, COMPARISON_CONTROLS, EVERY_METHOD, RANDOM_CONTROLS
+from xlnb.studies.experiments import ANSWERS, COMPARISON, COMPARISON_CONTROLS, EVERY_METHOD, RANDOM_CONTROLS, Ask
 from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
 from xlnb.studies.study import Study
 
@@ -46,10 +47,13 @@ _FAR = (FORMAT_CONTROL, ORACLE)
 _VERDICTS = {BETTER: "better than", WORSE: "worse than", NOT_SHOWN: "not significantly different from"}
 
 
-def outcomes(study: Study) -> pd.DataFrame:
-    """Return the comparison's outcomes: all committed ones of the study's paradigm, or, live, those of this study."""
+def outcomes(study: Study, *asked: Ask) -> pd.DataFrame:
+    """Return the comparison's outcomes: all committed ones of the study's paradigm, or, live, those of this study.
+
+    A live study computes what is ``asked`` (all of the comparison, its controls and answers).
+    """
     if study.live:
-        found = study.outcomes(COMPARISON, COMPARISON_CONTROLS, ANSWERS)
+        found = study.outcomes(*(asked or (COMPARISON, COMPARISON_CONTROLS, ANSWERS)))
     else:
         try:
             found = load_outcomes(experiment="methods", profile=study.profile.name, paradigm=study.paradigm)
@@ -95,6 +99,11 @@ def against(found: pd.DataFrame, rival: Arm = _MATH, code: str = EVERY_LANGUAGE,
     return contrasts(mine, pairs, code, (metric,))
 
 
+def targets(found: pd.DataFrame) -> list[str]:
+    """Return the target languages that outcomes are in."""
+    return [code for code in found["language"].unique() if (found["test_language"] == code).any()]
+
+
 def figure(found: pd.DataFrame, rival: Arm = _MATH, number: int | None = None) -> Shown:
     """Draw the scorecard: methods as rows, the best first, languages as columns, differences to one of them with intervals.
 
@@ -103,18 +112,23 @@ def figure(found: pd.DataFrame, rival: Arm = _MATH, number: int | None = None) -
     if found.empty:
         return to_come(number, NOT_YET)
     mine = found[~found["method"].isin(_FAR)]
-    codes = [code for code in mine["language"].unique() if (mine["test_language"] == code).any()]
-    parts = [(LANGUAGE_NAMES[code], against(mine, rival, code)) for code in codes]
+    parts = [(LANGUAGE_NAMES[code], against(mine, rival, code)) for code in targets(mine)]
     arms = ["method_a", "partition_a"]
     order = pd.concat([part for _, part in parts]).groupby(arms)["difference"].mean().sort_values(ascending=False).index
     parts = [(name, part.set_index(arms).reindex(order).dropna(how="all").reset_index()) for name, part in parts]
+    return exploratory(parts, f"Every method against {in_prose(*rival)}, language by language, the best first", number)
+
+
+def exploratory(parts: Sequence[tuple[str, pd.DataFrame]], what: str, number: int | None = None) -> Shown:
+    """Draw contrasts of arms with one arm, a panel a part (title, contrasts), without verdicts; ``what`` opens the caption."""
     seeds = max(int(part["seeds"].max()) for _, part in parts)
+    first = parts[0][1].iloc[0]
     caption = (
-        f"Every method against {in_prose(*rival)}, language by language, the best first: dots are means over "
-        f"{parts[0][1]['n'].max()} pairs of twins and {trainings(seeds)}, lines their 95 % intervals, not corrected for their "
-        "number. Grey: exploratory, without verdict."
+        f"{what}: dots are means over {parts[0][1]['n'].max()} pairs of twins and {trainings(seeds)}, lines their 95 % "
+        "intervals, not corrected for their number. Grey: exploratory, without verdict."
     )
-    return figures.forest(parts, number=number, caption=caption, against=in_prose(*rival), one_scale=True)
+    rival = in_prose(first["method_b"], first["partition_b"])
+    return figures.forest(parts, number=number, caption=caption, against=rival, one_scale=True)
 
 
 def far_off(found: pd.DataFrame) -> str:
@@ -176,12 +190,6 @@ def wins_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     return table(rows, number=number, caption=caption)
 
 
-def _over_base(found: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return what every arm gains over the base by a metric, over all languages."""
-    mine = over_languages(everywhere(select(found, metric=metric)))
-    return contrasts(mine, [(arm, BASE) for arm in arms_of(mine) if arm != BASE], EVERY_LANGUAGE, (metric,))
-
-
 def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return every method's gain over the base by the readings of twins and by plain likelihood, over all languages."""
     if found.empty:
@@ -189,22 +197,28 @@ def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
     rows: dict[Arm, dict[str, str]] = {}
     for metric in (*TWINS, NLL):
         unit = "points" if READINGS[metric].unit == "%" else "nats"
-        for row in _over_base(found, metric).itertuples():
+        for row in against(found, BASE, metric=metric).itertuples():
             line = rows.setdefault((row.method_a, row.partition_a), {"method": in_prose(row.method_a, row.partition_a)})
             line[f"{READINGS[metric].title} ({unit})"] = improved(row, with_unit=False)
     caption = (
-        "Gains over the base by what numbers alone cannot give, and by plain likelihood; more is better. Exploratory."
+        "Gains over the base, over all languages, by what numbers alone cannot give and by plain likelihood: 95 % intervals, "
+        "more is better. Exploratory."
     )
     return table(list(rows.values()), number=number, caption=caption)
+
+
+def apart(found: pd.DataFrame, code: str = EVERY_LANGUAGE) -> str:
+    """Return in words who tells more twins apart than the base, by intervals that exclude zero."""
+    gains = against(found, BASE, code, TWIN_CHOICE)
+    able = [in_prose(row.method_a, row.partition_a) for row in gains.itertuples() if improvement(row)[1] > 0]
+    who = f"only {listed(able)} tells" if len(able) == 1 else f"{listed(able)} tell" if able else "none tells"
+    return f"{who} more twins apart than the base"
 
 
 def likelihood_reading(found: pd.DataFrame) -> str:
     """Return in words what the other metrics say: who tells twins apart, and whom the math expert loses to by likelihood."""
     if found.empty:
         return NOT_YET
-    apart = _over_base(found, TWIN_CHOICE)
-    able = [in_prose(row.method_a, row.partition_a) for row in apart.itertuples() if improvement(row)[1] > 0]
-    who = f"Only {listed(able)} tells" if len(able) == 1 else f"{capital(listed(able))} tell" if able else "None tells"
     likely = contrasts(
         over_languages(everywhere(select(found, metric=NLL))),
         [(arm, _MATH) for arm in (claims.SWAPPED, claims.SOUP, claims.DATA_MIXING)],
@@ -217,8 +231,8 @@ def likelihood_reading(found: pd.DataFrame) -> str:
     ]
     above = all(improvement(row)[1] > 0 for row in likely.itertuples())
     return (
-        f"{who} more twins apart than the base with an interval that excludes zero. By plain likelihood of the whole solution, "
-        f"words included, the differences to the math expert are: {listed(told)}."
+        f"{capital(apart(found))} with an interval that excludes zero. By plain likelihood of the whole solution, words "
+        f"included, the differences to the math expert are: {listed(told)}."
         + (" By that metric all three are above it: their training had the language's words, too." if above else "")
     )
 
