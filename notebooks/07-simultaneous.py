@@ -34,7 +34,9 @@ simultaneous.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import words
+from xlnb.chapters import experts, scorecard, words
+from xlnb.studies import claims
+from xlnb.studies.comparisons import BASE
 from xlnb.studies.study import open_study
 
 display(Markdown(words.versions_line(artifacts.versions())))
@@ -52,7 +54,9 @@ dtype: str = "float32"  # or bfloat16: autocast
 #
 # The partition is C, scaled to this model: the outer layers belong to the language, the middle to math. Batches take turns, and a
 # turn moves the layers of its side alone (Figure 1). Each side is a *lane*, with its own optimizer and its own schedule of the learning
-# rate. The loss goes through the whole model all the same: a language batch is read through the middle layers that math has moved.
+# rate. One optimizer for both would not do: resting layers would go on by their old momentum
+# ([Freezing or reverting](06-freezing-or-reverting.ipynb), and Exercise 1). The loss goes through the whole model all the same: a
+# language batch is read through the middle layers that math has moved.
 
 # %%
 study = open_study(profile, language, seed, live, device, dtype)
@@ -68,7 +72,7 @@ simultaneous.turns_figure(study, number=1)
 # from the records of the trainings.
 
 # %%
-losses = simultaneous.histories(study)
+losses = experts.histories(study, simultaneous.TRAINED)
 simultaneous.budgets_table(study, losses, number=1)
 
 # %% [markdown]
@@ -77,21 +81,13 @@ simultaneous.budgets_table(study, losses, number=1)
 # ## Does it learn as well?
 #
 # The seed draws the same batches in the same order for a lane and for the expert that was trained alone. So losses can be compared step by
-# step, without the noise of batches. Figure 2 has both lanes beside the expert trained whole and the frozen expert, with data mixing at
-# the right.
+# step, without the noise of batches: Figure 2 has the loss of the expert minus that of the lane, on one and the same batch.
 
 # %%
-simultaneous.loss_figure(losses, language, number=2)
-
-# %% [markdown]
-# What differs is drawn apart in Figure 3: the loss of the expert minus that of the lane, on
-# one and the same batch.
-
-# %%
-simultaneous.gap_figure(losses, language, number=3)
+simultaneous.gap_figure(losses, language, number=2)
 
 # %% tags=["remove-input"]
-told = words.caveat(profile) + simultaneous.gaps_told(losses)
+told = words.caveat(profile) + simultaneous.gaps(losses)
 display(Markdown(told))
 
 # %% [markdown]
@@ -105,14 +101,15 @@ display(Markdown(told))
 # ## Is it as good as a swap?
 #
 # One of the plan's six contrasts ([the plan](../book/plan.md)): are two trainings better than one that alternates? The verdict is
-# corrected together with the other five (Figure 4).
+# corrected together with the other five.
 
 # %%
 found = simultaneous.outcomes(study)
-simultaneous.plan_figure(found, number=4)
+planned = claims.planned(found)
 
 # %% tags=["remove-input"]
-told = words.caveat(profile) + simultaneous.verdict(found)
+contrast = simultaneous.of_simultaneous(planned)
+told = words.caveat(profile) + scorecard.reading(contrast)
 display(Markdown(told))
 
 # %% [markdown]
@@ -120,22 +117,14 @@ display(Markdown(told))
 #
 # ## The other rivals
 #
-# Figure 5 holds four rivals against simultaneous fine-tuning ("it" in what follows), averaged over the languages and in English; the
-# swap is there again, now beside the others. Figure 6 has the languages one by one.
+# Figure 3 holds four rivals against simultaneous fine-tuning ("it" in what follows), language by language and in English. The swap is
+# there again, now beside the others.
 
 # %%
-simultaneous.figure(found, number=5)
+simultaneous.figure(found, number=3)
 
 # %% tags=["remove-input"]
 told = words.caveat(profile) + simultaneous.reading(found)
-display(Markdown(told))
-
-# %%
-simultaneous.figure(found, simultaneous.codes_of(found), number=6)
-
-# %% tags=["remove-input"]
-each = simultaneous.codes_of(found)
-told = words.caveat(profile) + simultaneous.reading(found, each, False)
 display(Markdown(told))
 
 # %% [markdown]
@@ -148,34 +137,18 @@ display(Markdown(told))
 
 # %% [markdown]
 # Why that is so, this experiment does not tell. One guess, not tested: outer layers may spend steps on undoing what the middle does to
-# the language's text, which would be seen in Figure 3 as a loss on language batches. Table 2 has the other metrics: those of twins, which
+# the language's text, which would be seen in Figure 2 as a loss on language batches. Table 2 has the other metrics: those of twins, which
 # numbers alone cannot give, and plain likelihood, which also pays for wording.
 
 # %%
-simultaneous.other_metrics(found, number=2)
-
-# %% tags=["remove-input"]
-told = words.caveat(profile) + simultaneous.by_other_metrics(found)
-display(Markdown(told))
+scorecard.other_readings(simultaneous.rivals(found, BASE), number=2)
 
 # %% [markdown]
-# ## Frozen means no step at all
-#
-# There is a trap in this method. It is natural to keep one optimizer and to multiply the gradients of the resting layers by zero. But
-# AdamW remembers: a parameter with a zero gradient goes on by its momentum, and decays. Table 3 tries that with two parameters that take
-# turns.
-
-# %%
-simultaneous.drift_table(number=3)
-
-# %% [markdown]
-# A gradient of zero is no freeze. After a turn of the other lane the parameter has gone almost as far again as in a step of its own. No
-# gradient at all (`None`) is one, since PyTorch's AdamW skips such parameters. We don't rely on that: each lane has its own AdamW, which
-# holds nothing but what the lane moves, and its own clipping of gradients. Where experts are at hand, the next cell looks at the real
-# thing.
+# Against simultaneous fine-tuning again, by plain likelihood:
 
 # %% tags=["remove-input"]
-display(Markdown(simultaneous.frozen_check(study)))
+likely = simultaneous.reading(found, "nll")
+display(Markdown(words.caveat(profile) + likely))
 
 # %% [markdown]
 # ## Exercises
@@ -185,14 +158,21 @@ display(Markdown(simultaneous.frozen_check(study)))
 # <details><summary>Solution</summary>
 #
 # ```python
-# [
-#     round(simultaneous.drift(simultaneous.ZERO, turns), 2)
-#     for turns in (1, 5, 20, 80)
-# ]
+# import torch
+#
+# parameter = torch.nn.Parameter(torch.ones(()))
+# optimizer = torch.optim.AdamW([parameter], lr=0.01, weight_decay=0)
+# path = []
+# for turn in range(83):
+#     own = turn < 3  # then the other lane's
+#     parameter.grad = torch.tensor(1.0 if own else 0.0)
+#     optimizer.step()
+#     path.append(parameter.item())
+# [round((path[2] - path[2 + turns]) / 0.01, 2) for turns in (1, 5, 20, 80)]
 # ```
 #
 # In steps of full size. It coasts on for several steps and then stops: each turn keeps nine tenths of the momentum. With weight decay
-# it would never stop; `simultaneous.drift(simultaneous.ZERO, 80, weight_decay=0.1)` says how far it gets.
+# it would never stop. Set to `None`, the gradient would have kept it where it was; so does an optimizer that does not hold it.
 #
 # </details>
 #
@@ -214,7 +194,7 @@ display(Markdown(simultaneous.frozen_check(study)))
 # ## Summary
 
 # %% tags=["remove-input"]
-told = words.caveat(profile) + simultaneous.summary(study, found, losses)
+told = words.caveat(profile) + simultaneous.summary(found, planned)
 display(Markdown(told))
 
 # %% [markdown]
