@@ -71,7 +71,7 @@ def test_both_ways_to_the_norm_agree():
     for length in (3, 200):  # shorter and longer than where the ways part
         x, g = (torch.randn(2, length, n, generator=generator) for n in (20, 30))
         expected = torch.einsum("bto,bti->boi", g, x).square().sum(dim=(1, 2))
-        assert torch.allclose(squared_norm(_Seen(torch.zeros(30, 20), x, g)), expected, rtol=1e-4)
+        assert torch.allclose(squared_norm(_Seen(x, torch.zeros_like(g), g)), expected, rtol=1e-4)
 
 
 def test_a_slope_is_the_derivative(miniature):

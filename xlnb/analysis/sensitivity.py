@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 GOLD, SAMPLED = LABELS = "gold", "sampled"
 TAYLOR, FISHER = "taylor", "fisher"
-_POSITIONS = 2048  # in a batch, padding included: what bounds the memory
+_POSITIONS = 512  # in a batch, padding included: what bounds the memory
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one linear module saw of a batch: its weight, inputs and outputs' gradients, of shape (rows, length, features)."""
+    """What one linear module saw of a batch: inputs, outputs (without bias) and their gradients, (rows, length, features)."""
 
-    weight: Tensor
     inputs: Tensor
+    outputs: Tensor
     gradients: Tensor
 
 
@@ -43,7 +43,7 @@ def taylor(seen: _Seen) -> Tensor:
 
     The inner product of weight and gradient: positions' output gradients times what the weight makes of their inputs.
     """
-    return along(seen.weight, seen).neg()
+    return (seen.outputs * seen.gradients).sum(dim=(1, 2)).neg()
 
 
 def along(update: Tensor, seen: _Seen) -> Tensor:
@@ -203,8 +203,12 @@ def _watched(model: Any, weights: Mapping[str, Linear], each: Callable[[str, _Se
 
     def watch(name: str) -> Callable[..., None]:
         def forward(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            # Detached here: a hook that held its own tensor would keep the whole graph until the garbage is collected.
+            given, plain, bias = inputs[0].detach(), output.detach(), module.bias
+
             def backward(gradient: Tensor) -> None:
-                each(name, _Seen(module.weight.detach().float(), inputs[0].detach().float(), gradient.detach().float()))
+                made = plain if bias is None else plain - bias.detach()
+                each(name, _Seen(given.float(), made.float(), gradient.detach().float()))
 
             output.register_hook(backward)
 
