@@ -141,7 +141,7 @@ def test_committed_lanes_begin_where_their_experts_begin(losses):
     first = simultaneous.saved(losses).query("step == 0")  # refuses other batches
     math = first[first["expert"].isin(["math-only", "frozen-math"])]
     assert len(math) == 30
-    assert (math["loss"] == 0).all(), "nothing has moved yet"
+    assert math["loss"].abs().max() < 1e-6, "nothing has moved yet, and some were trained in another run"
     whole, frozen = (first[first["expert"] == slug]["loss"].to_numpy() for slug in ("language-only", "frozen-language"))
     assert len(frozen) == 15 and (frozen != 0).all(), "math has had a turn"
     assert (whole == frozen).all()
@@ -210,7 +210,7 @@ def test_exploratory_parts_have_no_verdict(committed, losses):
 def test_nothing_is_there(tmp_path, study, found):
     (tmp_path / "first-swap").symlink_to(study.results / "first-swap")  # which trained none of the six together
     none = experts.histories(replace(study, results=tmp_path), simultaneous.TRAINED)
-    assert none.empty
+    assert set(none["expert"]) == {"math-only", "language-only"}
     nothing = found.iloc[:0]
     part = trained()
     part = part[part["expert"] != "frozen-math"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -21,7 +22,7 @@ from xlnb.methods import EXPERTS, FORMAT_CONTROL, LANGUAGE, MATH, ORACLE, all_st
 from xlnb.studies import claims
 from xlnb.studies.comparisons import EVERY_LANGUAGE, improvement, verdicts_of
 from xlnb.studies.experiments import COMPARISON
-from xlnb.studies.outcomes import select
+from xlnb.studies.outcomes import load_training, select
 from xlnb.studies.study import Study
 
 BASE, MIXED, HALF, MATH_LAST, LANGUAGE_LAST = "base", "data-mixing", "data-mixing-half", "math-last", "language-last"
@@ -46,18 +47,19 @@ def outcomes(study: Study) -> pd.DataFrame:
     return select(scorecard.outcomes(study, _ASKED), method=_ASKED.methods, metric=(PRIMARY, *TWINS, NLL))
 
 
-def histories(study: Study) -> pd.DataFrame:
+def histories(study: Study, slugs: Sequence[str] = TRAINED) -> pd.DataFrame:
     """Return loss, rate and tokens by step of experts: of all committed trainings, or, live, of this study's.
 
     Columns also expert, seed, and language: the target, or English for what is trained on nothing else and serves every target.
     """
     if study.live:
-        parts = [study.history(slug).assign(language=study.language, seed=study.seed, expert=slug) for slug in TRAINED]
+        parts = [study.history(slug).assign(**study.trained_as(slug)) for slug in slugs]
+        found = pd.concat(parts, ignore_index=True)
     else:
-        files = sorted(study.results.glob("methods*/training.parquet"))
-        parts = [select(pd.read_parquet(file), profile=study.profile.name, expert=TRAINED) for file in files]
-    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*_TRAINING, "loss", "tokens"])
-    english = [slug for slug in TRAINED if all(stream.is_english for stream in all_streams(slug))]
+        corpora = [study.corpora((slug,)) for slug in slugs]
+        alike = {"profile": study.profile.name, "paradigm": study.paradigm}
+        found = load_training(study.results, **alike, expert=list(slugs), corpora=corpora)
+    english = [slug for slug in slugs if all(stream.is_english for stream in all_streams(slug))]
     found.loc[found["expert"].isin(english), "language"] = "en"
     return found.drop_duplicates(_TRAINING, ignore_index=True)
 

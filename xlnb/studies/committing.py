@@ -11,7 +11,7 @@ from xlnb import artifacts
 from xlnb.errors import RequestError
 from xlnb.paths import results_folder
 from xlnb.studies.experiments import Experiment, named_experiment
-from xlnb.studies.outcomes import _is_of, distinct
+from xlnb.studies.outcomes import TRAINING_KEYS, _is_of, distinct
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +41,7 @@ def publish(
     specs = []
     for study in studies:
         parts["outcomes"].append(study.outcomes(*chosen.asks))
-        keys = {"profile": study.profile.name, "language": study.language, "seed": study.seed}
-        parts["training"] += [study.history(slug).assign(**keys, expert=slug) for slug in chosen.experts]
+        parts["training"] += [study.history(slug).assign(**study.trained_as(slug)) for slug in chosen.experts]
         if chosen.costs and not _measured_elsewhere(study.profile.name, out):
             parts["costs"].append(study.costs())
         specs.append(study.spec(chosen.experts) | {"cells": _made(study, chosen)})
@@ -71,7 +70,7 @@ def _write(table: pd.DataFrame, path: Path) -> None:
 
 _ALIKE = {
     "outcomes": ["trained", "asked", "metric", "language"],
-    "training": ["profile", "language", "seed", "expert"],
+    "training": TRAINING_KEYS,
     "costs": ["profile", "language", "readings"],
 }
 

@@ -27,7 +27,7 @@ from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, ORACLE
 from xlnb.paths import snakefile
 from xlnb.studies.cells import Cell
 from xlnb.studies.experiments import Experiment, named_experiment
-from xlnb.studies.outcomes import load_costs, select
+from xlnb.studies.outcomes import load_costs, load_training
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study
 
@@ -243,15 +243,12 @@ class Paces:
     """
 
     def __init__(self, study: Study):
-        import pandas as pd
-
         from xlnb.studies.search import committed_search
 
         profile = study.profile.name
-        tables = [pd.read_parquet(file) for file in sorted(study.results.glob("*/training.parquet"))]
-        if not tables:
-            raise RequestError(f"No committed training in {study.results}.")
-        trained = select(pd.concat(tables), profile=profile)
+        trained = load_training(study.results, profile=profile, paradigm="lora")
+        if trained.empty:
+            raise RequestError(f"No committed training of the profile {profile} in {study.results}.")
         self._tokens = trained.groupby(["expert", "language"])["tokens"].mean()
         costs = load_costs(study.results, profile=profile)
         self._costs = dict(

@@ -207,15 +207,25 @@ def made_readings(path: Path) -> set[str]:
     return set(ParquetFile(path).read(columns=["metric"])["metric"].to_pylist())
 
 
-def committed_training(folder: Path, profile: str, language: str, seed: int, expert: str) -> pd.DataFrame:
-    """Return the committed loss by step of an expert; that of one result, where several experiments trained it alike."""
+# What tells one training from another.
+TRAINING_KEYS = ["profile", "language", "paradigm", "corpora", "seed", "expert"]
+
+
+def load_training(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
+    """Return the committed losses by step of experts: ``TRAINING_KEYS``, step, loss, rate, tokens, moves (of lanes).
+
+    Each training once, where several experiments have it. ``filters`` are as in :func:`load_outcomes`. No rows where there are
+    none.
+    """
     import pandas as pd
 
-    for path in sorted(folder.glob("*/training.parquet")):
-        table = select(pd.read_parquet(path), profile=profile, language=language, seed=seed, expert=expert)
-        if len(table):
-            return table
-    raise RequestError(f"No committed training of {expert} (profile {profile}, language {language}, seed {seed}).")
+    files = sorted(Path(folder or results_folder()).glob("*/training.parquet"))
+    tables = [select(pd.read_parquet(file), **filters) for file in files]
+    if not any(map(len, tables)):
+        return pd.DataFrame(columns=[*TRAINING_KEYS, "step", "loss", "rate", "tokens", "moves"])
+    return pd.concat([table for table in tables if len(table)]).drop_duplicates(
+        [*TRAINING_KEYS, "step"], ignore_index=True
+    )
 
 
 def _is_of(name: str, experiment: str) -> bool:

@@ -24,10 +24,10 @@ from xlnb.studies.outcomes import (
     COLUMNS,
     committed_readings,
     committed_rows,
-    committed_training,
     costs_for,
     load_costs,
     load_outcomes,
+    load_training,
     made_readings,
 )
 from xlnb.studies.profiles import Profile, named_profile
@@ -237,12 +237,22 @@ class Study:
             title=slug,
         )
 
+    def trained_as(self, slug: str) -> dict[str, Any]:
+        """Return what tells the training of an expert from others in committed results."""
+        alike = {"profile": self.profile.name, "language": self.language, "paradigm": self.paradigm, "seed": self.seed}
+        return alike | {"corpora": self.corpora((slug,)), "expert": slug}
+
     def history(self, slug: str, partition: str = "C") -> pd.DataFrame:
         """Return loss, learning rate and tokens of each training step of an expert."""
         import pandas as pd
 
         if not self.live:
-            return committed_training(self.results, self.profile.name, self.language, self.seed, slug)
+            found = load_training(self.results, **self.trained_as(slug))
+            if found.empty:
+                raise RequestError(
+                    f"No committed training of {slug} (profile {self.profile.name}, language {self.language}, seed {self.seed})."
+                )
+            return found
         return pd.DataFrame(artifacts.read_json(self.expert(slug, partition) / "history.json"))
 
     def task_vector(self, slug: str, partition: str = "C") -> TaskVector:
