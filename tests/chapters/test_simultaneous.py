@@ -144,7 +144,7 @@ def test_committed_lanes_begin_where_their_experts_begin(losses):
     assert math["loss"].abs().max() < 1e-6, "nothing has moved yet, and some were trained in another run"
     whole, frozen = (first[first["expert"] == slug]["loss"].to_numpy() for slug in ("language-only", "frozen-language"))
     assert len(frozen) == 15 and (frozen != 0).all(), "math has had a turn"
-    assert (whole == frozen).all()
+    assert abs(whole - frozen).max() < 1e-6
 
 
 @pytest.mark.parametrize("language", ["sw", "bn", "te"])
