@@ -95,7 +95,7 @@ def _ahead(row: Any) -> str:
 
 
 def _of_whom(row: Any) -> str:
-    return "both experts" if (row.method_a, row.partition_a[:1]) == claims.SWAPPED else "the math expert alone"
+    return "both experts" if row.method_a == claims.SWAPPED[0] else "the math expert alone"
 
 
 def _sides(told: Sequence[tuple[str, str]]) -> str:
