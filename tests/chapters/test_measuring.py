@@ -1052,6 +1052,7 @@ def other_training(study, seed):
         cells=lambda ask: [],
         costs=study.costs,
         history=study.history,
+        trained_as=lambda slug: study.trained_as(slug) | {"seed": seed},
         spec=lambda experts: {**study.spec(experts), "seed": seed},
     )
 

@@ -45,14 +45,16 @@ def tables() -> dict[str, pd.DataFrame]:
     return found | {claims.KNOWLEDGE.id: judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE))}
 
 
-@lru_cache(maxsize=1)
 def planned() -> pd.DataFrame:
     """Return the plan's judged contrasts from the committed results; no rows where they are not whole."""
     study = committed_study()
+    return _planned(study.results, study.profile.name, study.paradigm)
+
+
+@lru_cache(maxsize=2)
+def _planned(results: Path, profile: str, paradigm: str) -> pd.DataFrame:
     try:
-        found = load_outcomes(
-            study.results, "methods", profile=study.profile.name, paradigm=study.paradigm, metric=PRIMARY
-        )
+        found = load_outcomes(results, "methods", profile=profile, paradigm=paradigm, metric=PRIMARY)
     except RequestError:  # nothing is committed yet
         return pd.DataFrame()
     return claims.planned(found)
@@ -62,7 +64,7 @@ def by_the_plan(*names: str) -> str:
     """Return in sentences what the plan's contrasts say of some of its claims, by the committed results of all languages."""
     made = planned()
     told = " ".join(decided(CLAIMS[name], made) if len(made) else f"{name}: not tested yet." for name in names)
-    return f"By the plan, over three languages ([The scorecard]({SCORECARD}.ipynb)): {told}"
+    return f"By the plan, over three languages (chapter 09): {told}"
 
 
 def finding() -> list[str]:
