@@ -83,6 +83,10 @@ def test_what_cannot_be_fitted(experts, tmp_path, capsys):
         Fit(language="templates")
     with pytest.raises(RequestError, match="measure"):
         Fit("magnitude")
+    with pytest.raises(RequestError, match="blend is 2"):
+        Fit(blend=2)
+    with pytest.raises(RequestError, match=r"budget is 1\.5"):
+        Fit(budget=1.5)
     taken = tmp_path / "taken.yaml"
     taken.write_text("x")
     assert exit_code(["partition", "fit", "--base", str(base), "--out", str(taken)]) == 2

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from xlnb.analysis.interventions import ablated, exchanged, patched
-from xlnb.analysis.sensitivity import _linear
+from xlnb.analysis.sensitivity import linear_modules
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
 from xlnb.models.engine import completion_nll, right_aligned
@@ -29,7 +29,7 @@ def expert_of(base, seed=0, norms=True):
     """A task vector over linear modules, and over the norms inside the layers."""
     generator = torch.Generator().manual_seed(seed)
     parameters = dict(base.model.named_parameters())
-    names = [name for name in parameters if name in _linear(base.model) or (norms and ".layers." in name)]
+    names = [name for name in parameters if name in linear_modules(base.model) or (norms and ".layers." in name)]
     return TaskVector.of({name: 0.05 * torch.randn(parameters[name].shape, generator=generator) for name in names})
 
 
@@ -76,6 +76,13 @@ def test_a_site_that_did_not_change_changes_nothing(miniature):
     found = ablated(base, expert, rows_of(base))
     assert set(found.dropna()["layer"]) == {2} and set(found.dropna()["block"]) == {"ffn"}, "no site without a change"
     assert list(found.dropna()["loss"]) == pytest.approx(losses(base, TaskVector({})), rel=1e-5)
+
+
+def test_the_same_text_twice_is_two_rows(miniature):
+    base = load_base(miniature("llama"))
+    row = rows_of(base)[0]
+    found = ablated(base, expert_of(base), [row, row])
+    assert found.groupby("row").size().tolist() == [1 + 2 * base.depth] * 2
 
 
 def test_the_model_is_left_as_it_was(miniature):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from xlnb.analysis.linearity import by_layer, cross_task, cross_term, grid, losses, surface
-from xlnb.analysis.sensitivity import _linear, slopes
+from xlnb.analysis.sensitivity import linear_modules, slopes
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
 from xlnb.models.engine import completion_nll, right_aligned
@@ -26,7 +26,7 @@ def rows_of(base, texts=TEXTS):
 
 def vector_of(base, seed, size=0.05):
     generator = torch.Generator().manual_seed(seed)
-    shapes = {name: module.weight.shape for name, module in _linear(base.model).items()}
+    shapes = {name: module.weight.shape for name, module in linear_modules(base.model).items()}
     return TaskVector.of({name: size * torch.randn(shape, generator=generator) for name, shape in shapes.items()})
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xlnb.analysis.sensitivity import FISHER, SAMPLED, TAYLOR, _linear, sensitivity, slopes
+from xlnb.analysis.sensitivity import FISHER, SAMPLED, TAYLOR, linear_modules, sensitivity, slopes
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
 from xlnb.models.engine import completion_nll, right_aligned
@@ -35,7 +35,7 @@ def loss_of(base, row):
 
 def plain_loop(base):
     """One sample after the other, gradients of whole weights: the definition."""
-    weights = {name: module.weight for name, module in _linear(base.model).items()}
+    weights = {name: module.weight for name, module in linear_modules(base.model).items()}
     taylor, fisher = dict.fromkeys(weights, 0.0), dict.fromkeys(weights, 0.0)
     rows = rows_of(base)
     for row in rows:
@@ -49,7 +49,7 @@ def plain_loop(base):
 def test_the_same_as_one_backward_pass_a_sample(base):
     found = sensitivity(base, rows_of(base))
     expected = plain_loop(base)
-    assert len(found) == 2 * len(_linear(base.model)) == 2 * 8 * 7
+    assert len(found) == 2 * len(linear_modules(base.model)) == 2 * 8 * 7
     for row in found.itertuples():
         # Of q and k that a norm follows the loss does not depend on the scale: there a Taylor score is rounding alone.
         assert row.score == pytest.approx(expected[row.measure][row.parameter], rel=1e-5, abs=1e-8), row
@@ -80,7 +80,10 @@ def test_a_slope_is_the_derivative(miniature):
     rows = rows_of(base)
     generator = torch.Generator().manual_seed(0)
     vector = TaskVector.of(
-        {name: 0.02 * torch.randn(m.weight.shape, generator=generator) for name, m in _linear(base.model).items()}
+        {
+            name: 0.02 * torch.randn(m.weight.shape, generator=generator)
+            for name, m in linear_modules(base.model).items()
+        }
     )
     told = slopes(base, rows, vector)
     assert set(told.index) == set(vector)
@@ -98,7 +101,7 @@ def test_sampled_labels_estimate_the_true_fisher(miniature):
     """The mean over all labels, weighted by what the model predicts, is what draws come near to."""
     base = load_base(miniature("llama"))
     prompt, name = base.start + base.encode("7 x 8"), "model.layers.3.mlp.down_proj.weight"
-    weight = _linear(base.model)[name].weight
+    weight = linear_modules(base.model)[name].weight
     with torch.no_grad():
         shares = base.model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
     true = sum(

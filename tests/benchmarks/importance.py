@@ -26,10 +26,10 @@ def by_loop(base, rows):
     """Taylor and Fisher by one backward pass a text, gradients of whole weights."""
     import torch
 
-    from xlnb.analysis.sensitivity import _linear
+    from xlnb.analysis.sensitivity import linear_modules
     from xlnb.models.engine import completion_nll, right_aligned
 
-    weights = {name: module.weight.requires_grad_() for name, module in _linear(base.model).items()}
+    weights = {name: module.weight.requires_grad_() for name, module in linear_modules(base.model).items()}
     sums = {name: [0.0, 0.0] for name in weights}
     for prompt, completion in rows:
         batch = right_aligned([(prompt, completion)], base.pad_id, device=base.device)
@@ -55,7 +55,7 @@ def main():
 
     from xlnb.analysis.interventions import ablated
     from xlnb.analysis.linearity import losses
-    from xlnb.analysis.sensitivity import _linear, sensitivity
+    from xlnb.analysis.sensitivity import linear_modules, sensitivity
     from xlnb.studies.profiles import named_profile
     from xlnb.studies.study import Study
     from xlnb.weights.merging import applied
@@ -79,7 +79,7 @@ def main():
         gaps = [abs(mine[name] - sums[place]) / (scale or sums[place]) for name, sums in theirs.items()]
         worst[measure] = max(gaps)
     generator = torch.Generator().manual_seed(0)
-    shapes = {name: module.weight.shape for name, module in _linear(base.model).items()}
+    shapes = {name: module.weight.shape for name, module in linear_modules(base.model).items()}
     expert = TaskVector.of({name: 1e-3 * torch.randn(shape, generator=generator) for name, shape in shapes.items()})
     texts = rows[: asked.texts]
     found, ablation = timed(lambda: ablated(base, expert, texts))

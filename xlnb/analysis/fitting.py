@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xlnb.analysis.interventions import ablated
-from xlnb.analysis.sensitivity import FISHER, SAMPLED, TAYLOR, sensitivity
+from xlnb.analysis.sensitivity import FISHER, GOLD, SAMPLED, TAYLOR, sensitivity
 from xlnb.corpora.sources import check_source, formatted, load_corpus, name_and_path
 from xlnb.errors import RequestError, known, whole_number
 from xlnb.models.base import load_base
 from xlnb.models.engine import Row
-from xlnb.weights.partitions import Partition, block_of
+from xlnb.weights.partitions import Partition, block_of, check_fit
 from xlnb.weights.sites import ATTENTION, FFN, NORM, locate_all
 from xlnb.weights.task_vectors import TaskVector
 
@@ -52,6 +52,7 @@ class Fit:
         whole_number("samples", self.samples, 1)
         check_source(self.math, "en", "math")
         check_source(self.language, self.code, "language")
+        check_fit(self.blend, self.budget)
 
 
 def fit_partition(
@@ -75,13 +76,13 @@ def fit_partition(
         raise RequestError(
             f"The measure {fit.measure} looks at the base alone: give no experts, or choose {' or '.join(OF_EXPERTS)}."
         )
+    vectors = {side: None if folder is None else TaskVector.of_expert(folder, base) for side, folder in experts.items()}
     loaded = load_base(base, device=device)
     texts = {"math": (fit.math, "en"), "language": (fit.language, fit.code)}
     parts = []
     for side, (data, code) in texts.items():
         rows = [] if fit.measure == CHANGE else _rows(loaded, data, code, fit)
-        vector = TaskVector.of_expert(folder, base) if (folder := experts[side]) is not None else None
-        parts.append(SCORES[fit.measure](loaded, rows, vector).assign(side=side))
+        parts.append(SCORES[fit.measure](loaded, rows, vectors[side]).assign(side=side))
     found = pd.concat(parts, ignore_index=True)
     math, language = (_by_layer(found[found["side"] == side], loaded.depth, fit.by_block) for side in texts)
     made = Partition.from_scores(math, language, f"by {fit.measure}", blend=fit.blend, budget=fit.budget)
@@ -129,7 +130,7 @@ def _by_ablation(base: Base, rows: Sequence[Row], vector: TaskVector | None) -> 
 
 def _of_the_base(measure: str) -> Callable[[Base, Sequence[Row], TaskVector | None], pd.DataFrame]:
     def scores(base: Base, rows: Sequence[Row], vector: TaskVector | None) -> pd.DataFrame:
-        found = sensitivity(base, rows, labels=SAMPLED if measure == FISHER else "gold")
+        found = sensitivity(base, rows, labels=SAMPLED if measure == FISHER else GOLD)
         mine = found[found["measure"] == measure]
         return mine.groupby(["layer", "block"])["score"].sum().reset_index()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xlnb import progress
-from xlnb.analysis.sensitivity import like_lengths, mean_losses
+from xlnb.analysis.sensitivity import like_lengths, row_losses
 from xlnb.errors import RequestError
-from xlnb.models.engine import Row, completion_logits, right_aligned
+from xlnb.models.engine import Row
 from xlnb.weights.merging import applied
 from xlnb.weights.partitions import block_of
 from xlnb.weights.sites import locate_all
@@ -56,30 +56,21 @@ def exchanged(
 
     if not rows:
         raise RequestError("No texts to look at: give at least one row.")
-    places = {id(row): place for place, row in enumerate(rows)}
-    names = [name for name in dict(base.model.named_parameters()) if name in now or name in then]
-    by_site = _by_site(names)
-    others = {name: _value(base, name, then) for inside in by_site.values() for name in inside}
+    parameters = dict(base.model.named_parameters())
+    by_site = _by_site([name for name in parameters if name in now or name in then])
+    others = {name: _value(parameters[name], then.get(name)) for inside in by_site.values() for name in inside}
     found: list[tuple[int, int | None, str, float]] = []
     with torch.inference_mode(), base.autocast(), applied(base.model, now):
-        parameters = dict(base.model.named_parameters())
         layers = list(base.model.get_decoder().layers)
-        for part in progress.bar(like_lengths(rows), desc=title, unit="batch"):
-            batch = right_aligned(part, base.pad_id, device=base.device)
-
-            def losses(batch: Any = batch) -> list[float]:
-                logits = completion_logits(base.model, batch, use_cache=False)
-                return mean_losses(logits, batch.labels).tolist()
-
+        for places in progress.bar(like_lengths(rows), desc=title, unit="batch"):
+            part = [rows[place] for place in places]
             with _inputs_kept(layers) as inputs:
-                found += [(places[id(row)], None, "", loss) for row, loss in zip(part, losses(), strict=True)]
+                found += [(place, None, "", loss) for place, loss in zip(places, row_losses(base, part), strict=True)]
             for (layer, block), inside in by_site.items():
-                with (
-                    _replaced(parameters, {name: others[name] for name in inside}),
-                    _begun(layers, layer, inputs[layer]),
-                ):
-                    some = losses()
-                found += [(places[id(row)], layer, block, loss) for row, loss in zip(part, some, strict=True)]
+                changed = {name: others[name] for name in inside}
+                with _replaced(parameters, changed), _begun(layers, layer, inputs[layer]):
+                    some = row_losses(base, part)
+                found += [(place, layer, block, loss) for place, loss in zip(places, some, strict=True)]
     table = pd.DataFrame(found, columns=["row", "layer", "block", "loss"]).astype({"layer": "Int64"})
     return table.sort_values(["layer", "block", "row"], ignore_index=True, na_position="first")
 
@@ -93,10 +84,10 @@ def _by_site(names: Sequence[str]) -> dict[tuple[int, str], list[str]]:
     return dict(sorted(found.items()))
 
 
-def _value(base: Base, name: str, vector: Mapping[str, Tensor]) -> Tensor:
-    """Return a parameter as it is in base + vector, as :func:`xlnb.applied` makes it."""
-    own = dict(base.model.named_parameters())[name].detach()
-    return (own.float() + vector[name].to(own.device)).to(own.dtype) if name in vector else own.clone()
+def _value(parameter: Parameter, update: Tensor | None) -> Tensor:
+    """Return a parameter with an update, as :func:`xlnb.applied` makes it."""
+    own = parameter.detach()
+    return own.clone() if update is None else (own.float() + update.to(own.device)).to(own.dtype)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from xlnb import progress
-from xlnb.analysis.sensitivity import like_lengths, mean_losses
+from xlnb.analysis.sensitivity import like_lengths, row_losses
 from xlnb.errors import RequestError
 from xlnb.models.engine import Row, completion_logits, right_aligned
 from xlnb.weights.merging import applied, task_arithmetic
@@ -28,11 +28,9 @@ def losses(base: Base, rows: Sequence[Row]) -> list[float]:
 
     found: dict[int, float] = {}
     with torch.inference_mode(), base.autocast():
-        for part in like_lengths(rows):
-            batch = right_aligned(part, base.pad_id, device=base.device)
-            some = mean_losses(completion_logits(base.model, batch, use_cache=False), batch.labels).tolist()
-            found |= {id(row): loss for row, loss in zip(part, some, strict=True)}
-    return [found[id(row)] for row in rows]
+        for places in like_lengths(rows):
+            found |= zip(places, row_losses(base, [rows[place] for place in places]), strict=True)
+    return [found[place] for place in range(len(rows))]
 
 
 def surface(
@@ -112,7 +110,8 @@ def cross_task(base: Base, math: TaskVector, language: TaskVector, rows: Sequenc
 
     half = task_arithmetic([math, language], [0.5, 0.5])
     sums = torch.zeros(base.depth, 3, dtype=torch.float64)
-    for part in progress.bar(like_lengths(rows), desc="activations", unit="batch"):
+    for places in progress.bar(like_lengths(rows), desc="activations", unit="batch"):
+        part = [rows[place] for place in places]
         origin, m, l, soup = (_activations(base, part, vector) for vector in (None, math, language, half))  # noqa: E741
         for layer, (zero, one, two, mid) in enumerate(zip(origin, m, l, soup, strict=True)):
             mean, change = ((one + two) / 2 - zero).double(), (mid - zero).double()

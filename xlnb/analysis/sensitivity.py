@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import progress
 from xlnb.errors import RequestError, known
-from xlnb.models.engine import IGNORED, Row, completion_logits, right_aligned
+from xlnb.models.engine import IGNORED, Row, completion_logits, right_aligned, token_nll
 from xlnb.weights.sites import locate_all
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def sensitivity(
     """
     import pandas as pd
 
-    weights = _linear(base.model)
+    weights = linear_modules(base.model)
     sites = locate_all(list(weights)).of
     sums: dict[tuple[str, str], float] = dict.fromkeys(
         ((name, measure) for name in weights for measure in (TAYLOR, FISHER)), 0.0
@@ -115,7 +115,7 @@ def slopes(base: Base, rows: Sequence[Row], vector: Mapping[str, Tensor], title:
     """
     import pandas as pd
 
-    weights = _linear(base.model)
+    weights = linear_modules(base.model)
     if others := [name for name in vector if name not in weights]:
         raise RequestError(
             f"The slope along {others[0]} isn't known: only linear modules inside the layers are looked at."
@@ -130,7 +130,7 @@ def slopes(base: Base, rows: Sequence[Row], vector: Mapping[str, Tensor], title:
     return pd.Series(sums, dtype=float) / len(rows)
 
 
-def _linear(model: Any) -> dict[str, Linear]:
+def linear_modules(model: Any) -> dict[str, Linear]:
     """Return the linear modules inside a model's layers by their weights' names."""
     from torch.nn import Linear
 
@@ -156,23 +156,23 @@ def _backward(
         raise RequestError("No texts to look at: give at least one row.")
     generator = torch.Generator().manual_seed(seed)
     with _watched(base.model, weights, each):
-        for part in progress.bar(like_lengths(rows), desc=title, unit="batch"):
-            batch = right_aligned(part, base.pad_id, device=base.device)
+        for places in progress.bar(like_lengths(rows), desc=title, unit="batch"):
+            batch = right_aligned([rows[place] for place in places], base.pad_id, device=base.device)
             with torch.enable_grad(), base.autocast():
                 logits = completion_logits(base.model, batch, use_cache=False)
                 loss = mean_losses(logits, _targets(logits, batch.labels, labels, generator)).sum()
             loss.backward()
 
 
-def like_lengths(rows: Sequence[Row]) -> list[list[Row]]:
-    """Return rows in batches of like lengths, the longest first, of so many positions at most."""
-    parts: list[list[Row]] = []
-    for row in sorted(rows, key=lambda row: len(row[0]) + len(row[1]), reverse=True):
-        longest = len(parts[-1][0][0]) + len(parts[-1][0][1]) if parts else 0
-        if parts and longest * (len(parts[-1]) + 1) <= _POSITIONS:
-            parts[-1].append(row)
+def like_lengths(rows: Sequence[Row]) -> list[list[int]]:
+    """Return the places of rows in batches of like lengths, the longest first, of so many positions at most."""
+    lengths = [len(prompt) + len(completion) for prompt, completion in rows]
+    parts: list[list[int]] = []
+    for place in sorted(range(len(rows)), key=lambda place: lengths[place], reverse=True):
+        if parts and lengths[parts[-1][0]] * (len(parts[-1]) + 1) <= _POSITIONS:
+            parts[-1].append(place)
         else:
-            parts.append([row])
+            parts.append([place])
     return parts
 
 
@@ -186,14 +186,15 @@ def _targets(logits: Tensor, gold: Tensor, labels: str, generator: Any) -> Tenso
     return torch.where(gold == IGNORED, gold, drawn)
 
 
-def mean_losses(logits: Tensor, targets: Tensor) -> Tensor:
+def mean_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Return each row's loss: the mean over its completion's tokens."""
-    from torch.nn.functional import cross_entropy
+    return token_nll(logits, labels).sum(dim=1) / (labels != IGNORED).sum(dim=1)
 
-    each = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none").view_as(
-        targets
-    )
-    return each.sum(dim=1) / (targets != IGNORED).sum(dim=1)
+
+def row_losses(base: Base, rows: Sequence[Row]) -> list[float]:
+    """Return each row's loss by ``base.model`` as it stands, the rows in one batch."""
+    batch = right_aligned(rows, base.pad_id, device=base.device)
+    return mean_losses(completion_logits(base.model, batch, use_cache=False), batch.labels).tolist()
 
 
 @contextmanager

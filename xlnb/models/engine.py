@@ -85,11 +85,15 @@ def completion_logits(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
 
 def completion_nll(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
     """Return the negative log-likelihood in nats of each completion token, shape (rows, width), 0 where there is none."""
+    return token_nll(completion_logits(model, batch, **kwargs), batch.labels)
+
+
+def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the negative log-likelihood in nats of each label, shape (rows, width), 0 where it is ``IGNORED``."""
     from torch.nn.functional import cross_entropy
 
-    logits = completion_logits(model, batch, **kwargs)
-    flat = cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="none")
-    return flat.view_as(batch.labels)
+    flat = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    return flat.view_as(labels)
 
 
 @dataclass(frozen=True)

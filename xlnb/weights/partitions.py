@@ -115,21 +115,14 @@ class Partition:
         >>> print(Partition.from_scores({"layers": [1, 2, 5]}, {"layers": [4, 2, 2]}, budget=1 / 3))
         measured: LMM
         """
+        check_fit(blend, budget)
         leans = _leanings(math, language)
-        sites = [(block, layer) for block, row in leans.items() for layer in range(len(row))]
+        by_site = {(block, layer): lean for block, row in leans.items() for layer, lean in enumerate(row)}
         if budget is None:
-            if not 0 <= blend < 1:
-                raise RequestError(f"blend is {blend}: it is a share, from 0 to below 1.")
-            by_lean = {site: leans[site[0]][site[1]] for site in sites}
-            shares = {site: 0.5 if abs(lean) <= blend else float(lean > 0) for site, lean in by_lean.items()}
+            shares = {site: 0.5 if abs(lean) <= blend else float(lean > 0) for site, lean in by_site.items()}
         else:
-            if blend or not 0 <= budget <= 1:
-                raise RequestError(
-                    f"budget is {budget}, blend {blend}: give a budget from 0 to 1 alone, or a blend alone."
-                )
-            order = sorted(sites, key=lambda site: leans[site[0]][site[1]])
-            given = set(order[: round(budget * len(sites))])
-            shares = {site: float(site not in given) for site in sites}
+            given = set(sorted(by_site, key=lambda site: by_site[site])[: round(budget * len(by_site))])
+            shares = {site: float(site not in given) for site in by_site}
         rows = {block: tuple(shares[block, layer] for layer in range(len(row))) for block, row in leans.items()}
         return cls(name, rows.get("layers", rows.get(ATTENTION, ())), rows.get(FFN, ()))
 
@@ -289,6 +282,14 @@ def named_partition(name: str, depth: int) -> Partition:
     if match := _RANDOM.fullmatch(name):
         return named_partition(match[2], depth).shuffled(int(match[1]))
     raise RequestError(f"No partition {name!r}: choose one of {', '.join(NAMES)}.")
+
+
+def check_fit(blend: float, budget: float | None) -> None:
+    """Raise RequestError where a blend or a budget of :meth:`Partition.from_scores` is none."""
+    if budget is None and not 0 <= blend < 1:
+        raise RequestError(f"blend is {blend}: it is a share, from 0 to below 1.")
+    if budget is not None and (blend or not 0 <= budget <= 1):
+        raise RequestError(f"budget is {budget}, blend {blend}: give a budget from 0 to 1 alone, or a blend alone.")
 
 
 def _leanings(math: Mapping[str, Sequence[float]], language: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
