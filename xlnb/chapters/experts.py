@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,7 +19,7 @@ from xlnb.evaluation.readings import NLL, PRIMARY, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import EXPERTS, FORMAT_CONTROL, LANGUAGE, MATH, ORACLE, all_streams
 from xlnb.studies import claims
-from xlnb.studies.comparisons import EVERY_LANGUAGE, improvement, verdicts_of
+from xlnb.studies.comparisons import ABOVE, BELOW, EVERY_LANGUAGE, side, verdicts_of
 from xlnb.studies.experiments import COMPARISON
 from xlnb.studies.outcomes import load_training, select
 from xlnb.studies.study import Study
@@ -147,12 +146,6 @@ def gains_figure(
     return scorecard.exploratory(parts, f"Experts against {in_prose(rival)}", number)
 
 
-def side(row: Any) -> str:
-    """Return on which side of its rival an arm is by the whole interval: above, which is better, below, or neither."""
-    _, low, high = improvement(row)
-    return "above" if low > 0 else "below" if high < 0 else "neither above nor below"
-
-
 def stands(found: pd.DataFrame, *pairs: tuple[str, str], code: str = EVERY_LANGUAGE, metric: str = PRIMARY) -> str:
     """Return in words on which side of its rival each expert is, for pairs of both, over all languages or in English."""
     groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
@@ -160,7 +153,7 @@ def stands(found: pd.DataFrame, *pairs: tuple[str, str], code: str = EVERY_LANGU
         both = select(found, method=(slug, rival))
         row = next(scorecard.against(both, (rival, ""), code, metric).itertuples())
         named = in_prose(slug), improved(row, with_unit=place == 0)
-        groups.setdefault((side(row), in_prose(rival)), []).append(named)
+        groups.setdefault((side(row) or "neither above nor below", in_prose(rival)), []).append(named)
     told = []
     for (where, rival), arms in groups.items():
         names, sizes = zip(*arms, strict=True)
@@ -176,7 +169,7 @@ def gains_sentence(found: pd.DataFrame) -> str:
     for code in scorecard.targets(found):
         for row in scorecard.against(found, (BASE, ""), code).itertuples():
             sides.setdefault(row.method_a, set()).add(side(row))
-    above, below = ([in_prose(slug) for slug, some in sides.items() if some == {one}] for one in ("above", "below"))
+    above, below = ([in_prose(slug) for slug, some in sides.items() if some == {one}] for one in (ABOVE, BELOW))
     names = listed([LANGUAGE_NAMES[code] for code in scorecard.targets(found)])
     return (
         f"With the whole interval above the base in {names}: {listed(above) or 'none'}. Below it: "

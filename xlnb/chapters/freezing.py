@@ -17,16 +17,7 @@ from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXPRESSION_NLL, NLL, PRIMARY, READINGS, TWIN_INFORMATION
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import claims, experiments
-from xlnb.studies.comparisons import (
-    EVERY_LANGUAGE,
-    Arm,
-    by_pairs,
-    contrasts,
-    everywhere,
-    improvement,
-    over_languages,
-    verdicts_of,
-)
+from xlnb.studies.comparisons import ABOVE, BELOW, EVERY_LANGUAGE, Arm, by_pairs, contrasts, of_pairs, side, verdicts_of
 from xlnb.studies.outcomes import load_outcomes, select
 from xlnb.studies.study import Study
 
@@ -40,13 +31,13 @@ _STEPS: tuple[tuple[str, Arm, Arm], ...] = (
     ("filled by the language expert, trained whole", claims.SWAPPED, claims.REVERTED),
     ("filled by the language expert, trained frozen", claims.FROZEN, claims.FROZEN_MATH),
 )
+_WHO = {ABOVE: "reverting", BELOW: "freezing"}
 _BY_GRID = "xlnb grid --experiment partitions and xlnb grid --experiment main-methods --paradigms full compute it."
 
 
 def of_freezing(planned: pd.DataFrame) -> pd.DataFrame:
     """Return those two of the plan's contrasts that F4 is about, corrected with the other four."""
-    arms = [((row.method_a, row.partition_a), (row.method_b, row.partition_b)) for row in planned.itertuples()]
-    return planned[[pair in PAIRS for pair in arms]].reset_index(drop=True)
+    return of_pairs(planned, PAIRS)
 
 
 def plan_figure(made: pd.DataFrame, number: int | None = None) -> Shown:
@@ -81,17 +72,11 @@ def languages_reading(found: pd.DataFrame) -> str:
     if found.empty:
         return NOT_YET
     rows = [
-        (_ahead(row), LANGUAGE_NAMES[code], _of_whom(row))
+        (side(row), LANGUAGE_NAMES[code], _of_whom(row))
         for code, part in by_language(found).items()
         for row in part.itertuples()
     ]
-    return _sides([(side, f"in {language} ({whom})") for side, language, whom in rows])
-
-
-def _ahead(row: Any) -> str:
-    """Return which side an interval is on, or nothing."""
-    _, low, high = improvement(row)
-    return "reverting" if low > 0 else "freezing" if high < 0 else ""
+    return _sides([(where, f"in {language} ({whom})") for where, language, whom in rows])
 
 
 def _of_whom(row: Any) -> str:
@@ -99,8 +84,8 @@ def _of_whom(row: Any) -> str:
 
 
 def _sides(told: Sequence[tuple[str, str]]) -> str:
-    sides = {side: [what for ahead, what in told if ahead == side] for side in ("reverting", "freezing")}
-    parts = [f"{side} is ahead {listed(what)}" for side, what in sides.items() if what]
+    sides = {who: [what for found, what in told if found == where] for where, who in _WHO.items()}
+    parts = [f"{who} is ahead {listed(what)}" for who, what in sides.items() if what]
     if not parts:
         return "No interval excludes zero."
     return f"With intervals that exclude zero, {listed(parts)}; all others include it."
@@ -114,7 +99,7 @@ def steps_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     for what, a, b in _STEPS:
         line = {"the outer layers are": what, "difference": f"{in_prose(*a)} − {in_prose(*b)}"}
         for in_english, code in ((False, EVERY_LANGUAGE), (True, "en")):
-            some = over_languages(everywhere(select(found, metric=PRIMARY)), in_english)
+            some = scorecard.overall(found, in_english=in_english)
             (row,) = contrasts(some, [(a, b)], code, (PRIMARY,)).itertuples()
             line["in English" if in_english else EVERY_LANGUAGE] = improved(row, with_unit=False)
         rows.append(line)
@@ -125,7 +110,7 @@ def steps_table(found: pd.DataFrame, number: int | None = None) -> Shown:
 def other_metrics(found: pd.DataFrame) -> pd.DataFrame:
     """Return both differences by the other metrics, over all languages."""
     some = [
-        contrasts(over_languages(everywhere(select(found, metric=metric))), PAIRS, EVERY_LANGUAGE, (metric,))
+        contrasts(scorecard.overall(found, metric), PAIRS, EVERY_LANGUAGE, (metric,))
         for metric in (EXPRESSION_NLL, NLL, TWIN_INFORMATION)
     ]
     return pd.concat(some, ignore_index=True)
@@ -151,7 +136,7 @@ def metrics_reading(found: pd.DataFrame) -> str:
     if found.empty:
         return NOT_YET
     rows = other_metrics(found).itertuples()
-    return _sides([(_ahead(row), f"by the {READINGS[row.metric].title} ({_of_whom(row)})") for row in rows])
+    return _sides([(side(row), f"by the {READINGS[row.metric].title} ({_of_whom(row)})") for row in rows])
 
 
 def elsewhere(study: Study, number: int | None = None) -> Shown:
@@ -163,12 +148,9 @@ def elsewhere(study: Study, number: int | None = None) -> Shown:
     parts = []
     for title, experiment, paradigm, name in [*asked, ("Partition C, full fine-tuning", "main-methods", "full", "C")]:
         with suppress(RequestError):  # results are committed as they come
-            some = load_outcomes(
-                study.results, experiment, profile=study.profile.name, metric=PRIMARY, paradigm=paradigm
-            )
+            some = load_outcomes(study.results, experiment, profile=study.profile.name, paradigm=paradigm)
             pairs = [((a[0], name), (b[0], name)) for a, b in PAIRS]
-            mine = over_languages(everywhere(some))
-            parts.append((title, contrasts(mine, pairs, EVERY_LANGUAGE, (PRIMARY,))))
+            parts.append((title, contrasts(scorecard.overall(some), pairs, EVERY_LANGUAGE, (PRIMARY,))))
     if not parts:
         return to_come(number, f"Not computed yet. {_BY_GRID}")
     caption = "Reverting against freezing elsewhere; right of zero reverting is better. Exploratory."
@@ -187,7 +169,7 @@ def answer() -> Shown:
 def decisions(made: pd.DataFrame) -> list[str]:
     """Return what the plan says of F4, a sentence a claim, with the difference."""
     if made.empty:
-        return ["F4: not tested yet."]
+        return [home.decided(_F4[0], made)]
     sizes = [improved(row) for row in made.itertuples()]
     return [f"{home.decided(claim, made).removesuffix('.')} ({size})." for claim, size in zip(_F4, sizes, strict=True)]
 

@@ -21,6 +21,7 @@ from xlnb.methods import EXPERTS, FORMAT_CONTROL, METHODS, ORACLE
 from xlnb.stats import crossed_interval, outcome_table
 from xlnb.studies import claims
 from xlnb.studies.comparisons import (
+    ABOVE,
     BASE,
     BETTER,
     EVERY_LANGUAGE,
@@ -32,9 +33,10 @@ from xlnb.studies.comparisons import (
     by_pairs,
     contrasts,
     everywhere,
-    improvement,
     of_arms,
+    of_pairs,
     over_languages,
+    side,
     verdicts_of,
 )
 from xlnb.studies.experiments import ANSWERS, COMPARISON, COMPARISON_CONTROLS, EVERY_METHOD, RANDOM_CONTROLS, Ask
@@ -42,8 +44,9 @@ from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
 from xlnb.studies.study import Study
 
 _MATH = claims.MATH_EXPERT
-_REFERENCES = ("base", FORMAT_CONTROL, ORACLE)  # no methods: what they are held against
 _FAR = (FORMAT_CONTROL, ORACLE)
+_REFERENCES = ("base", *_FAR)  # no methods: what they are held against
+_OF_THE_SWAP = tuple(pair for pair in claims.PLAN.pairs if pair[0] == claims.SWAPPED)
 _VERDICTS = {BETTER: "better than", WORSE: "worse than", NOT_SHOWN: "not significantly different from"}
 
 
@@ -63,15 +66,8 @@ def outcomes(study: Study, *asked: Ask) -> pd.DataFrame:
     return pooled[~pooled["partition"].isin(RANDOM_CONTROLS)]
 
 
-def of_the_swap(table: pd.DataFrame) -> pd.DataFrame:
-    """Return those of the plan's contrasts that the swap is in."""
-    return table[(table[["method_a", "partition_a"]] == list(claims.SWAPPED)).all(axis=1)]
-
-
 def decisions(table: pd.DataFrame) -> list[str]:
     """Return what the plan's contrasts say of each claim, a sentence a claim."""
-    if table.empty:
-        return [f"{claim.id}: not tested yet." for claim in claims.CLAIMS.values()]
     return [home.decided(claim, table) for claim in claims.CLAIMS.values()]
 
 
@@ -83,16 +79,20 @@ def plan_figure(table: pd.DataFrame, number: int | None = None) -> Shown:
     return figures.forest([("All languages", table)], number=number, caption=caption)
 
 
+def overall(found: pd.DataFrame, metric: str = PRIMARY, in_english: bool = False) -> pd.DataFrame:
+    """Return outcomes by a metric averaged over the languages (or in English), of the trainings that all languages have."""
+    return over_languages(everywhere(select(found, metric=metric)), in_english)
+
+
 def against(found: pd.DataFrame, rival: Arm = _MATH, code: str = EVERY_LANGUAGE, metric: str = PRIMARY) -> pd.DataFrame:
     """Return every arm against one, in a test language (the target where it is a study's, or English) or over all languages.
 
     Exploratory: the intervals are not corrected, and there are no verdicts.
     """
-    mine = select(found, metric=metric)
     if code in (EVERY_LANGUAGE, "en"):
-        mine = over_languages(everywhere(mine), in_english=code == "en")
+        mine = overall(found, metric, in_english=code == "en")
     else:
-        mine = by_pairs(select(mine, language=code, test_language=code))
+        mine = by_pairs(select(found, metric=metric, language=code, test_language=code))
     pairs = [(arm, rival) for arm in arms_of(mine) if arm != rival]
     order = {slug: place for place, slug in enumerate(EVERY_METHOD)}
     pairs.sort(key=lambda pair: (order.get(pair[0][0], len(order)), pair[0][1] != "C", pair[0][1]))
@@ -210,7 +210,7 @@ def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
 def apart(found: pd.DataFrame, code: str = EVERY_LANGUAGE) -> str:
     """Return in words who tells more twins apart than the base, by intervals that exclude zero."""
     gains = against(found, BASE, code, TWIN_CHOICE)
-    able = [in_prose(row.method_a, row.partition_a) for row in gains.itertuples() if improvement(row)[1] > 0]
+    able = [in_prose(row.method_a, row.partition_a) for row in gains.itertuples() if side(row) == ABOVE]
     who = f"only {listed(able)} tells" if len(able) == 1 else f"{listed(able)} tell" if able else "none tells"
     return f"{who} more twins apart than the base"
 
@@ -220,7 +220,7 @@ def likelihood_reading(found: pd.DataFrame) -> str:
     if found.empty:
         return NOT_YET
     likely = contrasts(
-        over_languages(everywhere(select(found, metric=NLL))),
+        overall(found, NLL),
         [(arm, _MATH) for arm in (claims.SWAPPED, claims.SOUP, claims.DATA_MIXING)],
         EVERY_LANGUAGE,
         (NLL,),
@@ -229,7 +229,7 @@ def likelihood_reading(found: pd.DataFrame) -> str:
         f"{in_prose(row.method_a, row.partition_a)} {improved(row, place == 0)}"
         for place, row in enumerate(likely.itertuples())
     ]
-    above = all(improvement(row)[1] > 0 for row in likely.itertuples())
+    above = all(side(row) == ABOVE for row in likely.itertuples())
     return (
         f"{capital(apart(found))} with an interval that excludes zero. By plain likelihood of the whole solution, words "
         f"included, the differences to the math expert are: {listed(told)}."
@@ -312,7 +312,7 @@ def answer() -> Shown:
     made = home.planned()
     told = [escape(sentence) for sentence in decisions(made)]
     if len(made):
-        swaps = of_the_swap(made)
+        swaps = of_pairs(made, _OF_THE_SWAP)
         words = set(swaps["verdict"])
         opening = "Yes" if words == {BETTER} else "No verdict yet" if UNJUDGED in words else "Not with these experts"
         told.insert(0, f"<strong>{opening}:</strong> {escape(lowered(standing(swaps, numbers=False)))}")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from xlnb.chapters import experts, figures, home, scorecard
+from xlnb.chapters import experts, home, scorecard
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, SHARED_COLOUR
 from xlnb.chapters.layer_swapping import NOT_YET
 from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
@@ -25,7 +25,7 @@ from xlnb.evaluation.readings import NLL, PRIMARY
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import METHODS
 from xlnb.studies.claims import DATA_MIXING, FROZEN, MATH_EXPERT, SIMULTANEOUS, SWAPPED
-from xlnb.studies.comparisons import EVERY_LANGUAGE, Arm, improvement, of_arms, verdicts_of
+from xlnb.studies.comparisons import ABOVE, BELOW, EVERY_LANGUAGE, Arm, of_arms, of_pairs, side, verdicts_of
 from xlnb.studies.experiments import MAIN_COMPARISON, TARGET
 from xlnb.studies.outcomes import select
 from xlnb.studies.study import Study
@@ -36,6 +36,12 @@ _LANES = {"math": ("frozen-math", "math-only"), "language": ("frozen-language", 
 _ALONE: dict[str, Any] = {"against the frozen expert": ":", "against the expert trained whole": "--"}
 _COLOURS = {"math": MATH_COLOUR, "language": LANGUAGE_COLOUR}
 TRAINED = (SIMULTANEOUS[0], DATA_MIXING[0], *_LANES["math"], *_LANES["language"])
+_WAYS = {ABOVE: "clearly above it", BELOW: "clearly below it", "": "not clearly apart from it"}
+_DID = {
+    ABOVE: "costs something",
+    BELOW: "gains something",
+    "": "makes no clear difference",
+}  # by where frozen experts are
 _LAST = 30  # steps of a lane that the sentence on losses is about
 
 
@@ -164,7 +170,7 @@ def outcomes(study: Study) -> pd.DataFrame:
 
 def of_simultaneous(planned: pd.DataFrame) -> pd.DataFrame:
     """Return that of the plan's contrasts which is about simultaneous fine-tuning, corrected with the other five."""
-    return planned[planned["method_b"] == SIMULTANEOUS[0]] if len(planned) else planned
+    return of_pairs(planned, [(SWAPPED, SIMULTANEOUS)])
 
 
 def rivals(found: pd.DataFrame, *more: Arm) -> pd.DataFrame:
@@ -179,13 +185,10 @@ def figure(found: pd.DataFrame, number: int | None = None) -> Shown:
         return to_come(number, NOT_YET)
     codes = [*mine["language"].unique(), "en"]
     parts = [(LANGUAGE_NAMES[code], scorecard.against(mine, SIMULTANEOUS, code)) for code in codes]
-    name, seeds = in_prose(*SIMULTANEOUS), max(int(part["seeds"].max()) for _, part in parts)
-    caption = (
-        f"Four rivals against {name}, right of zero the rival is better: means over {parts[0][1]['n'].max()} pairs of twins and "
-        f"{trainings(seeds)}, with 95 % intervals. English is the mean over the languages' models. Grey: exploratory, without "
-        "verdict."
+    what = (
+        f"Four rivals against {in_prose(*SIMULTANEOUS)}, right of zero the rival is better, English the languages' mean"
     )
-    return figures.forest(parts, number=number, caption=caption, against=name, one_scale=True)
+    return scorecard.exploratory(parts, what, number)
 
 
 def reading(found: pd.DataFrame, metric: str = PRIMARY) -> str:
@@ -194,11 +197,9 @@ def reading(found: pd.DataFrame, metric: str = PRIMARY) -> str:
     if mine.empty:
         return NOT_YET
     for code, where in ((EVERY_LANGUAGE, "Over all languages"), ("en", "In English")):
-        ways: dict[str, list[str]] = {"clearly above it": [], "clearly below it": [], "not clearly apart from it": []}
+        ways: dict[str, list[str]] = {way: [] for way in _WAYS.values()}
         for row in scorecard.against(mine, SIMULTANEOUS, code, metric).itertuples():
-            _, low, high = improvement(row)
-            way = list(ways)[0 if low > 0 else 1 if high < 0 else 2]
-            ways[way].append(f"{in_prose(row.method_a, row.partition_a)} ({improved(row)})")
+            ways[_WAYS[side(row)]].append(f"{in_prose(row.method_a, row.partition_a)} ({improved(row)})")
         told.append(f"{where}, {'; '.join(f'{way}: {listed(names)}' for way, names in ways.items() if names)}.")
     return " ".join(told)
 
@@ -214,9 +215,7 @@ def together(found: pd.DataFrame) -> str:
         ("by the plain likelihood of the languages' solutions", EVERY_LANGUAGE, NLL),
     ):
         (row,) = scorecard.against(mine, SIMULTANEOUS, code, metric).itertuples()
-        _, low, high = improvement(row)
-        did = "costs something" if low > 0 else "gains something" if high < 0 else "makes no clear difference"
-        told.append(f"{did} {where} ({improved(row)})")
+        told.append(f"{_DID[side(row)]} {where} ({improved(row)})")
     return f"Held against frozen experts, training in one model {listed(told)}; above zero, apart is better."
 
 

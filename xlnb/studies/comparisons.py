@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Arm = tuple[str, str]  # method and partition ("" where the method uses none)
 BASE: Arm = ("base", "")
 BETTER, WORSE, NOT_SHOWN = VERDICTS = ("better", "worse", "not significant")
+ABOVE, BELOW = "above", "below"
 UNJUDGED = "no verdict"  # of too few trainings
 TRAININGS = 3  # of each expert, at least, or nothing is said of how trainings differ
 ARMS = ["method_a", "partition_a", "method_b", "partition_b"]
@@ -181,6 +182,18 @@ def improvement(row: Any) -> tuple[float, float, float]:
     reading = READINGS[row.metric]
     value, low, high = (reading.scale * end for end in (row.difference, row.low, row.high))
     return (value, low, high) if reading.higher_is_better else (-value, -high, -low)
+
+
+def side(row: Any) -> str:
+    """Return on which side of its rival an arm is by the whole interval: ``above``, which is better, ``below``, or nothing."""
+    _, low, high = improvement(row)
+    return ABOVE if low > 0 else BELOW if high < 0 else ""
+
+
+def of_pairs(table: pd.DataFrame, pairs: Sequence[tuple[Arm, Arm]]) -> pd.DataFrame:
+    """Return the contrasts of some pairs of arms."""
+    mine = [((row.method_a, row.partition_a), (row.method_b, row.partition_b)) in pairs for row in table.itertuples()]
+    return table[mine]
 
 
 def verdicts_of(table: pd.DataFrame) -> dict[str, str]:

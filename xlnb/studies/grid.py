@@ -255,7 +255,7 @@ class Paces:
             zip(costs["readings"], costs["seconds"] / costs["problems"], strict=True)
         )  # seconds a problem
         tried = committed_search(study.results).drop_duplicates(["expert", "language", "data", "steps", "rate", "seed"])
-        if trained.empty or not self._costs:
+        if not self._costs:
             raise RequestError(f"Nothing was measured of the profile {profile}.")
         self._pace = float(tried["seconds_of_training"].sum() / tried["tokens"].sum())
         self._made: dict[str, float] = {}
