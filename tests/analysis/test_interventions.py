@@ -2,18 +2,15 @@
 
 import pytest
 import torch
+from plain_loops import losses_by_loop, rows_of, vector_of
 
 from xlnb.analysis.interventions import ablated, exchanged, patched
-from xlnb.analysis.sensitivity import linear_modules
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
-from xlnb.models.engine import completion_nll, right_aligned
 from xlnb.models.miniatures import MINIATURES
-from xlnb.weights.merging import applied, layer_swapping
+from xlnb.weights.merging import layer_swapping
 from xlnb.weights.partitions import Partition
 from xlnb.weights.task_vectors import TaskVector
-
-TEXTS = [("2 + 3 = ", "5."), ("Mama ana maembe ", "kumi na mbili sokoni."), ("a", "b c d e f g h i j k")]
 
 
 @pytest.fixture(params=MINIATURES)
@@ -21,25 +18,13 @@ def base(request, miniature):
     return load_base(miniature(request.param))
 
 
-def rows_of(base):
-    return [(base.start + base.encode(prompt), base.encode(completion)) for prompt, completion in TEXTS]
-
-
-def expert_of(base, seed=0, norms=True):
+def expert_of(base, seed=0):
     """A task vector over linear modules, and over the norms inside the layers."""
-    generator = torch.Generator().manual_seed(seed)
-    parameters = dict(base.model.named_parameters())
-    names = [name for name in parameters if name in linear_modules(base.model) or (norms and ".layers." in name)]
-    return TaskVector.of({name: 0.05 * torch.randn(parameters[name].shape, generator=generator) for name in names})
+    return vector_of(base, [name for name, _ in base.model.named_parameters() if ".layers." in name], seed)
 
 
 def losses(base, vector):
-    with torch.no_grad(), applied(base.model, vector):
-        found = []
-        for row in rows_of(base):
-            batch = right_aligned([row], base.pad_id, device=base.device)
-            found.append(float(completion_nll(base.model, batch).sum()) / len(row[1]))
-    return found
+    return losses_by_loop(base, vector, rows_of(base))
 
 
 def only(depth, layer, block):

@@ -1,18 +1,16 @@
 """Planes, cross terms and activations on models where they are known: linear ones, and random ones against a plain loop."""
 
 import pandas as pd
+import plain_loops
 import pytest
 import torch
+from plain_loops import losses_by_loop, rows_of
 
 from xlnb.analysis.linearity import by_layer, cross_task, cross_term, grid, losses, surface
 from xlnb.analysis.sensitivity import linear_modules, slopes
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
-from xlnb.models.engine import completion_nll, right_aligned
-from xlnb.weights.merging import applied
 from xlnb.weights.task_vectors import TaskVector
-
-TEXTS = [("2 + 3 = ", "5."), ("Mama ana maembe ", "kumi na mbili sokoni."), ("a", "b c d e f g h i j k")]
 
 
 @pytest.fixture
@@ -20,23 +18,8 @@ def base(miniature):
     return load_base(miniature())
 
 
-def rows_of(base, texts=TEXTS):
-    return [(base.start + base.encode(prompt), base.encode(completion)) for prompt, completion in texts]
-
-
 def vector_of(base, seed, size=0.05):
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {name: module.weight.shape for name, module in linear_modules(base.model).items()}
-    return TaskVector.of({name: size * torch.randn(shape, generator=generator) for name, shape in shapes.items()})
-
-
-def plain(base, vector, rows):
-    with torch.no_grad(), applied(base.model, vector):
-        batches = [right_aligned([row], base.pad_id, device=base.device) for row in rows]
-        return [
-            completion_nll(base.model, batch).sum().item() / len(row[1])
-            for batch, row in zip(batches, rows, strict=True)
-        ]
+    return plain_loops.vector_of(base, linear_modules(base.model), seed, size)
 
 
 def test_a_point_of_the_plane_is_the_merge_there(base):
@@ -45,8 +28,10 @@ def test_a_point_of_the_plane_is_the_merge_there(base):
     assert len(found) == 3 * (3 + 1)
     for (a, b), part in found.groupby(["a", "b"]):
         mine = part[part["asked"] == "math"].sort_values("row")["loss"]
-        assert list(mine) == pytest.approx(plain(base, a * math + b * language, rows), rel=1e-5)
-    assert losses(base, rows) == pytest.approx(plain(base, TaskVector({}), rows), rel=1e-5), "the base is itself again"
+        assert list(mine) == pytest.approx(losses_by_loop(base, a * math + b * language, rows), rel=1e-5)
+    assert losses(base, rows) == pytest.approx(losses_by_loop(base, TaskVector({}), rows), rel=1e-5), (
+        "the base is itself again"
+    )
 
 
 def test_the_cross_term_of_known_surfaces():

@@ -1,22 +1,16 @@
 """Taylor scores, Fisher traces and slopes against a plain loop of single backward passes, and against finite differences."""
 
+import plain_loops
 import pytest
 import torch
+from plain_loops import loss_of
 
 from xlnb.analysis.sensitivity import FISHER, SAMPLED, TAYLOR, linear_modules, sensitivity, slopes
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
-from xlnb.models.engine import completion_nll, right_aligned
 from xlnb.models.miniatures import MINIATURES
 from xlnb.weights.merging import applied
 from xlnb.weights.task_vectors import TaskVector
-
-TEXTS = [
-    ("2 + 3 = ", "5."),
-    ("Mama ana maembe ", "kumi na mbili sokoni."),
-    ("a", "b c d e f g h i j k"),
-    ("x y z ", "w"),
-]
 
 
 @pytest.fixture(params=MINIATURES)
@@ -25,12 +19,7 @@ def base(request, miniature):
 
 
 def rows_of(base):
-    return [(base.start + base.encode(prompt), base.encode(completion)) for prompt, completion in TEXTS]
-
-
-def loss_of(base, row):
-    batch = right_aligned([row], base.pad_id, device=base.device)
-    return completion_nll(base.model, batch, use_cache=False).sum() / len(row[1])
+    return plain_loops.rows_of(base, 4)
 
 
 def plain_loop(base):
@@ -78,13 +67,7 @@ def test_a_slope_is_the_derivative(miniature):
     """Against central differences of the loss along a vector, in double precision: the loss is far from straight."""
     base = load_base(miniature())
     rows = rows_of(base)
-    generator = torch.Generator().manual_seed(0)
-    vector = TaskVector.of(
-        {
-            name: 0.02 * torch.randn(m.weight.shape, generator=generator)
-            for name, m in linear_modules(base.model).items()
-        }
-    )
+    vector = plain_loops.vector_of(base, linear_modules(base.model), size=0.02)
     told = slopes(base, rows, vector)
     assert set(told.index) == set(vector)
     base.model.double()
