@@ -122,7 +122,7 @@ display(Markdown(told))
 freezing.elsewhere(study, number=3)
 
 # %% [markdown]
-# **Change this:** `freezing.languages_figure(found[found["seed"] == 0])` draws Figure 2 from one training.
+# **Change this:** with `found[found["seed"] == 0]` in the place of `found` Figure 2 is drawn from one training.
 #
 # ## Exercises
 #

@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 from texts import text_faults
 
-from xlnb.chapters import base_and_data, measuring, pictures
+from xlnb.chapters import (
+    base_and_data,
+    experts,
+    figures,
+    freezing,
+    home,
+    measuring,
+    pictures,
+    scorecard,
+    simultaneous,
+)
 from xlnb.evaluation.readings import READINGS, VALIDATED
 from xlnb.methods import ORACLE_BUDGETS, PLACEBO
 from xlnb.stats import Components
@@ -28,7 +38,7 @@ def looked_at(monkeypatch):
 
         return make(looked, **options)
 
-    for module in (base_and_data, measuring):
+    for module in (base_and_data, measuring, experts, figures, simultaneous):
         monkeypatch.setattr(module, "picture", looking)
     return found
 
@@ -57,6 +67,31 @@ def test_the_committed_figures(looked_at):
         mine = select(everywhere, language=language)
         measuring.validation_figure(mine, own=select(mine, seed=0))
     no_faults(looked_at)
+
+
+def test_the_committed_figures_of_the_comparison(looked_at):
+    study = home.committed_study()
+    found, losses = scorecard.outcomes(study), experts.histories(study)
+    scorecard.plan_figure(home.planned())
+    scorecard.figure(found)
+    freezing.languages_figure(found)
+    experts.curve_figure(losses)
+    experts.gains_figure(experts.outcomes(study))
+    simultaneous.turns_figure(study)
+    simultaneous.gap_figure(experts.histories(study, simultaneous.TRAINED), "sw")
+    simultaneous.figure(found)
+    no_faults(looked_at)
+
+
+def test_one_scale_is_one_however_the_panels_stand(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "picture", lambda draw, **_: drawn.extend(draw(narrow) for narrow in (False, True)))
+    table = measuring.judged_families()["gains"]
+    parts = [(code, part) for code, part in table.groupby("test_language")]
+    figures.forest(parts, caption="", one_scale=True)
+    for figure in drawn:
+        limits = {axis.get_xlim() for axis in figure.axes}
+        assert len(figure.axes) == 2 and len(limits) == 1
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-4, 1.0, 12345.678])

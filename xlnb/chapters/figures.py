@@ -89,23 +89,29 @@ def forest(
     def draw(narrow: bool) -> Figure:
         beside = len(parts) > 1 and not narrow
         told = [[wrapped(name, 16 if narrow else 40) for name in some] for some in names]
+        width = 18 if beside and len(parts) > 3 else 24 if narrow or len(parts) > 2 else 60
+        labels = [
+            wrapped(axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "prose"), width)
+            for _, part in parts
+        ]
         lines = max(name.count("\n") for some in told for name in some)
-        height = 0.95 + (0.3 + 0.12 * lines) * max(map(len, told))
-        figure, axes = panels(len(parts), height, narrow, sharey=beside, sharex=beside and one_scale)
-        for axis, some, (title, part) in zip(axes, told, parts, strict=True):
+        below = max(label.count("\n") for label in labels)
+        height = 0.95 + 0.14 * (below - 1) + (0.3 + 0.12 * lines) * max(map(len, told))
+        figure, axes = panels(len(parts), height, narrow, sharey=beside)
+        for axis, some, label, (title, part) in zip(axes, told, labels, parts, strict=True):
             for place, row in enumerate(part.itertuples()):
                 dot(axis, place, improvement(row), VERDICT_COLOURS[getattr(row, "verdict", UNJUDGED)])
                 for value in _own_values(own, row):
                     axis.plot(value, place, marker="D", markersize=7, color=GREY, markerfacecolor="none")
             axis.axvline(0, color="#010203", linewidth=1)
-            label = axis_label(part["metric"].iloc[0], text=part["benchmark"].iloc[0] == "prose")
-            axis.set(
-                title=title,
-                xlabel=wrapped(label, 60 if len(parts) < 3 and not narrow else 24 if len(parts) < 4 else 18),
-            )
+            axis.set(title=title, xlabel=label)
             axis.set_yticks(range(len(some)), some)
             axis.set_ylim(len(some) - 0.5, -0.5)
             axis.xaxis.set_major_locator(MaxNLocator(4 if narrow or len(parts) > 2 else 5 if beside else 8))
+        if one_scale:  # however the panels stand
+            ends = [end for axis in axes for end in axis.get_xlim()]
+            for axis in axes:
+                axis.set_xlim(min(ends), max(ends))
         return figure
 
     verdicts = {name: word for _, part in parts if "verdict" in part for name, word in verdicts_of(part).items()}
