@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xlnb.analysis.fitting import MEASURES, Fit, changed, fit_partition
+from xlnb.analysis.fitting import MEASURES, Fit, fit_partition
 from xlnb.commands.cli import exit_code
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
@@ -37,16 +37,6 @@ def test_the_layers_that_moved_are_given_to_whom_they_moved_for(experts):
     found, scores = fit_partition(experts[0], Fit("change"), *experts[1:])
     assert str(found) == "by change: LLMMMMLL"
     assert len(scores) == 2 * 8 * 2 and set(scores["side"]) == {"math", "language"}
-
-
-def test_change_is_a_share_of_what_is_there():
-    weight = {"model.layers.0.mlp.up_proj.weight": torch.full((2, 2), 2.0)}
-    norm = "model.layers.0.pre_feedforward_layernorm.weight"
-    moved = changed({name: 0.5 * value for name, value in weight.items()}, weight)
-    assert moved["score"].tolist() == pytest.approx([0.5])
-    assert changed({norm: torch.ones(3)}, {norm: torch.zeros(3)})["score"].tolist() == [1], (
-        "Gemma's norms multiply by 1 + w"
-    )
 
 
 @pytest.mark.parametrize("measure", MEASURES)

@@ -3,10 +3,9 @@
 import pandas as pd
 import plain_loops
 import pytest
-import torch
 from plain_loops import losses_by_loop, rows_of
 
-from xlnb.analysis.linearity import by_layer, cross_task, cross_term, grid, losses, surface
+from xlnb.analysis.linearity import cross_task, cross_term, grid, losses, projected, surface
 from xlnb.analysis.sensitivity import linear_modules, slopes
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
@@ -66,15 +65,17 @@ def test_the_first_order_is_the_tangent_of_the_line(base):
     assert slope == pytest.approx((found[0.004] - found[-0.004]) / 0.008, rel=0.05)
 
 
-def test_lengths_and_angles_by_hand():
-    name = "model.layers.{}.mlp.up_proj.weight"
-    math = {name.format(0): torch.tensor([[3.0, 0.0]]), name.format(1): torch.tensor([[1.0, 1.0]])}
-    language = {name.format(0): torch.tensor([[0.0, 4.0]]), name.format(1): torch.tensor([[2.0, 2.0]])}
-    found = by_layer(math, language).set_index("layer")
-    assert tuple(found.loc[0, ["math", "language", "cosine"]]) == (3, 4, 0)
-    assert found.loc[1, "cosine"] == pytest.approx(1)
-    with pytest.raises(RequestError, match="no parameter in common"):
-        by_layer(math, {"model.layers.0.mlp.down_proj.weight": torch.ones(1)})
+def test_where_a_merge_lies_on_the_plane(base):
+    math, language, other = (vector_of(base, seed) for seed in range(3))
+    assert projected(0.25 * math + -2 * language, math, language) == pytest.approx((0.25, -2, 0), abs=1e-5)
+    a, b, off = projected(math + other, math, language)
+    assert (a, b) == pytest.approx((1, 0), abs=0.05) and off == pytest.approx(0.5**0.5, abs=0.02), (
+        "random vectors are orthogonal"
+    )
+    part = TaskVector.of({name: math[name] for name in list(math)[:3]})
+    assert projected(part, math, language)[0] == pytest.approx((part.norm() / math.norm()) ** 2, rel=0.05)
+    with pytest.raises(RequestError, match="span no plane"):
+        projected(math, math, 2 * math)
 
 
 def test_equal_experts_have_their_own_activations(base):

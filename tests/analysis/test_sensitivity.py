@@ -54,13 +54,13 @@ def test_weights_are_left_as_they_were(base):
 
 
 def test_both_ways_to_the_norm_agree():
-    from xlnb.analysis.sensitivity import _Seen, squared_norm
+    from xlnb.analysis.sensitivity import Seen, squared_norm
 
     generator = torch.Generator().manual_seed(0)
     for length in (3, 200):  # shorter and longer than where the ways part
         x, g = (torch.randn(2, length, n, generator=generator) for n in (20, 30))
         expected = torch.einsum("bto,bti->boi", g, x).square().sum(dim=(1, 2))
-        assert torch.allclose(squared_norm(_Seen(x, torch.zeros_like(g), g)), expected, rtol=1e-4)
+        assert torch.allclose(squared_norm(Seen(x, torch.zeros_like(g), g)), expected, rtol=1e-4)
 
 
 def test_a_slope_is_the_derivative(miniature):

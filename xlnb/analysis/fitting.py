@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xlnb.analysis.interventions import ablated
+from xlnb.analysis.lengths import changed
 from xlnb.analysis.sensitivity import FISHER, GOLD, SAMPLED, TAYLOR, sensitivity
 from xlnb.corpora.sources import check_source, formatted, load_corpus, name_and_path
 from xlnb.errors import RequestError, known, whole_number
 from xlnb.models.base import load_base
 from xlnb.models.engine import Row
-from xlnb.weights.partitions import Partition, block_of, check_fit
-from xlnb.weights.sites import ATTENTION, FFN, NORM, locate_all
+from xlnb.weights.partitions import Partition, check_fit
+from xlnb.weights.sites import ATTENTION, FFN
 from xlnb.weights.task_vectors import TaskVector
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
     from xlnb.models.base import Base
 
 CHANGE, ABLATION = "change", "ablation"
 OF_EXPERTS = (CHANGE, ABLATION)  # the others look at the base
 MEASURES = (FISHER, TAYLOR, *OF_EXPERTS)
+# Partitions of a study by name: each block to whom it matters more, or as many whole layers to the language as C gives it.
+FITTED = tuple(f"by {measure}{how}" for how in ("", ", as many as C") for measure in MEASURES)
 _LONGEST = 512  # characters of a text, which bounds time and memory: prompts and completions beyond it are left out
 
 
@@ -84,33 +86,21 @@ def fit_partition(
         rows = [] if fit.measure == CHANGE else _rows(loaded, data, code, fit)
         parts.append(SCORES[fit.measure](loaded, rows, vectors[side]).assign(side=side))
     found = pd.concat(parts, ignore_index=True)
-    math, language = (_by_layer(found[found["side"] == side], loaded.depth, fit.by_block) for side in texts)
-    made = Partition.from_scores(math, language, f"by {fit.measure}", blend=fit.blend, budget=fit.budget)
+    made = partition_of(found, loaded.depth, f"by {fit.measure}", fit.by_block, fit.blend, fit.budget)
     return made, found
 
 
-def changed(vector: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> pd.DataFrame:
-    """Return how far a task vector moves each block of each layer, as a share of what is there: columns layer, block, score.
-
-    Frobenius norms of all its parameters together; a norm's weight of a model that multiplies by 1 + w (Gemma) counts as 1 + w.
-    Parameters that the vector does not have are not counted. Source: as the layer-wise merges of 2601.22620 have it.
-    """
-    import pandas as pd
-
-    sites = locate_all(list(vector)).of
-    rows = []
-    for name, update in vector.items():
-        site, own = sites[name], base[name].detach().float()
-        if site.layer is not None:
-            own = own + 1 if site.block == NORM and _adds_one(base) else own
-            rows.append((site.layer, block_of(site), float(update.float().square().sum()), float(own.square().sum())))
-    sums = pd.DataFrame(rows, columns=["layer", "block", "moved", "there"]).groupby(["layer", "block"]).sum()
-    return (sums["moved"] / sums["there"]).pow(0.5).rename("score").reset_index()
-
-
-def _adds_one(base: Mapping[str, Tensor]) -> bool:
-    """Say whether a model's norms multiply by 1 + w, which only Gemma's do: it alone has a norm before its FFN and one after."""
-    return any(name.endswith("pre_feedforward_layernorm.weight") for name in base)
+def partition_of(
+    scores: pd.DataFrame,
+    depth: int,
+    name: str,
+    by_block: bool = False,
+    blend: float = 0.0,
+    budget: float | None = None,
+) -> Partition:
+    """Return the partition that scores give: columns side (math, language), layer, block, score. See :class:`Fit`."""
+    math, language = (_by_layer(scores[scores["side"] == side], depth, by_block) for side in ("math", "language"))
+    return Partition.from_scores(math, language, name, blend=blend, budget=budget)
 
 
 def _by_change(base: Base, rows: Sequence[Row], vector: TaskVector | None) -> pd.DataFrame:

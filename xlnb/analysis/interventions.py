@@ -62,7 +62,7 @@ def exchanged(
     found: list[tuple[int, int | None, str, float]] = []
     with torch.inference_mode(), base.autocast(), applied(base.model, now):
         layers = list(base.model.get_decoder().layers)
-        for places in progress.bar(like_lengths(rows), desc=title, unit="batch"):
+        for places in progress.bar(like_lengths(base, rows), desc=title, unit="batch"):
             part = [rows[place] for place in places]
             with _inputs_kept(layers) as inputs:
                 found += [(place, None, "", loss) for place, loss in zip(places, row_losses(base, part), strict=True)]

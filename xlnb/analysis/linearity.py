@@ -10,7 +10,6 @@ from xlnb.analysis.sensitivity import like_lengths, row_losses
 from xlnb.errors import RequestError
 from xlnb.models.engine import Row, completion_logits, right_aligned
 from xlnb.weights.merging import applied, task_arithmetic
-from xlnb.weights.sites import locate_all
 from xlnb.weights.task_vectors import TaskVector
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def losses(base: Base, rows: Sequence[Row]) -> list[float]:
 
     found: dict[int, float] = {}
     with torch.inference_mode(), base.autocast():
-        for places in like_lengths(rows):
+        for places in like_lengths(base, rows):
             found |= zip(places, row_losses(base, [rows[place] for place in places]), strict=True)
     return [found[place] for place in range(len(rows))]
 
@@ -76,25 +75,30 @@ def cross_term(surface: pd.DataFrame, asked: str) -> float:
     return float(sum(sign * mine[corner] for corner, sign in corners.items()))
 
 
-def by_layer(math: Mapping[str, Tensor], language: Mapping[str, Tensor]) -> pd.DataFrame:
-    """Return how long two task vectors are in each block of each layer, and the cosine between them.
+def projected(vector: TaskVector, math: TaskVector, language: TaskVector) -> tuple[float, float, float]:
+    """Return where a task vector lies on the plane of two others: the nearest point (a, b), and how far it is off the plane.
 
-    Columns: layer, block, math and language (Frobenius norms), cosine (nan where one is zero).
+    The distance is a share of the vector's own length, 0 for a merge a * math + b * language. Parameters that one of the vectors
+    does not have did not change in it. Raises RequestError where the two span no plane.
     """
-    import pandas as pd
+    import numpy as np
 
-    names = [name for name in math if name in language]
-    if not names:
-        raise RequestError("The task vectors have no parameter in common: they are not of one model.")
-    sites, rows = locate_all(names).of, []
-    for name in names:
-        m, l = math[name].float(), language[name].float()  # noqa: E741
-        site = sites[name]
-        rows.append((site.layer, site.block, float((m * m).sum()), float((l * l).sum()), float((m * l).sum())))
-    table = pd.DataFrame(rows, columns=["layer", "block", "math", "language", "cosine"])
-    sums = table.groupby(["layer", "block"], dropna=False).sum()
-    lengths = sums[["math", "language"]] ** 0.5
-    return lengths.assign(cosine=sums["cosine"] / (lengths["math"] * lengths["language"])).reset_index()
+    def dot(one: TaskVector, other: TaskVector) -> float:
+        return sum(
+            float((one[name].double() * other[name].to(one[name].device).double()).sum())
+            for name in one
+            if name in other
+        )
+
+    sides = math, language
+    gram = np.array([[dot(one, other) for other in sides] for one in sides])
+    if np.linalg.det(gram) <= 1e-12 * gram[0, 0] * gram[1, 1]:
+        raise RequestError("The two task vectors span no plane: they are parallel, or one is zero.")
+    along = np.array([dot(vector, side) for side in sides])
+    a, b = np.linalg.solve(gram, along)
+    own = dot(vector, vector)
+    off = max(0.0, own - float(along @ np.array([a, b])))
+    return float(a), float(b), (off / own) ** 0.5 if own else 0.0
 
 
 def cross_task(base: Base, math: TaskVector, language: TaskVector, rows: Sequence[Row]) -> pd.DataFrame:
@@ -110,7 +114,7 @@ def cross_task(base: Base, math: TaskVector, language: TaskVector, rows: Sequenc
 
     half = task_arithmetic([math, language], [0.5, 0.5])
     sums = torch.zeros(base.depth, 3, dtype=torch.float64)
-    for places in progress.bar(like_lengths(rows), desc="activations", unit="batch"):
+    for places in progress.bar(like_lengths(base, rows), desc="activations", unit="batch"):
         part = [rows[place] for place in places]
         origin, m, l, soup = (_activations(base, part, vector) for vector in (None, math, language, half))  # noqa: E741
         for layer, (zero, one, two, mid) in enumerate(zip(origin, m, l, soup, strict=True)):

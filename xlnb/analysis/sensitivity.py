@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 GOLD, SAMPLED = LABELS = "gold", "sampled"
 TAYLOR, FISHER = "taylor", "fisher"
-_POSITIONS = 512  # in a batch, padding included: what bounds the memory
+_POSITIONS, _POSITIONS_ON_GPU = 512, 8192  # in a batch, padding included: what bounds the memory
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """What one linear module saw of a batch: inputs, outputs (without bias) and their gradients, (rows, length, features)."""
 
     inputs: Tensor
@@ -38,7 +38,7 @@ class _Seen:
     gradients: Tensor
 
 
-def taylor(seen: _Seen) -> Tensor:
+def taylor(seen: Seen) -> Tensor:
     """Return for each sample how much the loss would change to first order if the module's weight were zero, signed.
 
     The inner product of weight and gradient: positions' output gradients times what the weight makes of their inputs.
@@ -46,14 +46,14 @@ def taylor(seen: _Seen) -> Tensor:
     return (seen.outputs * seen.gradients).sum(dim=(1, 2)).neg()
 
 
-def along(update: Tensor, seen: _Seen) -> Tensor:
+def along(update: Tensor, seen: Seen) -> Tensor:
     """Return for each sample how much the loss changes to first order if an update is added to the module's weight."""
     import torch
 
     return (torch.nn.functional.linear(seen.inputs, update) * seen.gradients).sum(dim=(1, 2))
 
 
-def squared_norm(seen: _Seen) -> Tensor:
+def squared_norm(seen: Seen) -> Tensor:
     """Return for each sample the squared norm of the weight's gradient, by the smaller of two products.
 
     That over pairs of positions (the kernel trick) forms no gradient; where a text is long the gradient itself is smaller.
@@ -87,11 +87,11 @@ def sensitivity(
         ((name, measure) for name in weights for measure in (TAYLOR, FISHER)), 0.0
     )
 
-    def add(name: str, seen: _Seen) -> None:
+    def add(name: str, seen: Seen) -> None:
         sums[name, TAYLOR] += float(taylor(seen).abs().sum())
         sums[name, FISHER] += float(squared_norm(seen).sum())
 
-    _backward(base, rows, weights, add, labels, seed, title)
+    backward(base, rows, weights, add, labels, seed, title)
     table = [
         (
             name,
@@ -123,10 +123,10 @@ def slopes(base: Base, rows: Sequence[Row], vector: Mapping[str, Tensor], title:
     updates = {name: vector[name].to(base.device) for name in vector}
     sums = dict.fromkeys(updates, 0.0)
 
-    def add(name: str, seen: _Seen) -> None:
+    def add(name: str, seen: Seen) -> None:
         sums[name] += float(along(updates[name], seen).sum())
 
-    _backward(base, rows, {name: weights[name] for name in updates}, add, GOLD, 0, title)
+    backward(base, rows, {name: weights[name] for name in updates}, add, GOLD, 0, title)
     return pd.Series(sums, dtype=float) / len(rows)
 
 
@@ -139,11 +139,11 @@ def linear_modules(model: Any) -> dict[str, Linear]:
     return {name: module for name, module in found.items() if name in sites and sites[name].layer is not None}
 
 
-def _backward(
+def backward(
     base: Base,
     rows: Sequence[Row],
     weights: Mapping[str, Linear],
-    each: Callable[[str, _Seen], None],
+    each: Callable[[str, Seen], None],
     labels: str,
     seed: int,
     title: str,
@@ -156,7 +156,7 @@ def _backward(
         raise RequestError("No texts to look at: give at least one row.")
     generator = torch.Generator().manual_seed(seed)
     with _watched(base.model, weights, each):
-        for places in progress.bar(like_lengths(rows), desc=title, unit="batch"):
+        for places in progress.bar(like_lengths(base, rows), desc=title, unit="batch"):
             batch = right_aligned([rows[place] for place in places], base.pad_id, device=base.device)
             with torch.enable_grad(), base.autocast():
                 logits = completion_logits(base.model, batch, use_cache=False)
@@ -164,12 +164,13 @@ def _backward(
             loss.backward()
 
 
-def like_lengths(rows: Sequence[Row]) -> list[list[int]]:
-    """Return the places of rows in batches of like lengths, the longest first, of so many positions at most."""
+def like_lengths(base: Base, rows: Sequence[Row]) -> list[list[int]]:
+    """Return the places of rows in batches of like lengths, the longest first, of so many positions as the device allows."""
+    most = _POSITIONS if base.device.type == "cpu" else _POSITIONS_ON_GPU
     lengths = [len(prompt) + len(completion) for prompt, completion in rows]
     parts: list[list[int]] = []
     for place in sorted(range(len(rows)), key=lambda place: lengths[place], reverse=True):
-        if parts and lengths[parts[-1][0]] * (len(parts[-1]) + 1) <= _POSITIONS:
+        if parts and lengths[parts[-1][0]] * (len(parts[-1]) + 1) <= most:
             parts[-1].append(place)
         else:
             parts.append([place])
@@ -198,7 +199,7 @@ def row_losses(base: Base, rows: Sequence[Row]) -> list[float]:
 
 
 @contextmanager
-def _watched(model: Any, weights: Mapping[str, Linear], each: Callable[[str, _Seen], None]) -> Iterator[None]:
+def _watched(model: Any, weights: Mapping[str, Linear], each: Callable[[str, Seen], None]) -> Iterator[None]:
     """Tell ``each`` what the modules see; no weight requires a gradient meanwhile, only the embeddings' output does."""
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
 
@@ -209,7 +210,7 @@ def _watched(model: Any, weights: Mapping[str, Linear], each: Callable[[str, _Se
 
             def backward(gradient: Tensor) -> None:
                 made = plain if bias is None else plain - bias.detach()
-                each(name, _Seen(given.float(), made.float(), gradient.detach().float()))
+                each(name, Seen(given.float(), made.float(), gradient.detach().float()))
 
             output.register_hook(backward)
 

@@ -20,7 +20,7 @@ from xlnb.commands.corpus_commands import corpus_command
 from xlnb.commands.merge_commands import diff_command, export_app, merge_app, partition_app, revert_command
 from xlnb.commands.options import Device, Dtype, ProfileName
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
-from xlnb.errors import RequestError, WorkError
+from xlnb.errors import RequestError, WorkError, known
 
 app = typer.Typer(
     name="xlnb",
@@ -292,6 +292,40 @@ def grid_job(jobs: Path, name: str) -> None:
 
     (told,) = [job for job in artifacts.read_json(jobs) if job["name"] == name]
     processes.work(processes.job_of(told))
+
+
+@app.command()
+def maps(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[MAP]...", help="plane, sites, lengths, ... [default: all]")
+    ] = None,
+    languages: Annotated[str, typer.Option(help="The target languages, with commas between.")] = "sw,bn,te",
+    seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0,1,2,3,4",
+    paradigm: Paradigm = "lora",
+    profile: ProfileName = "pocket",
+    publish: Annotated[bool, typer.Option("--publish", help="Write them to book/results/maps.")] = False,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+) -> None:
+    """Make tables of what matters for which ability, and of how straight the ways are; goes on where it stopped."""
+    from xlnb.studies import atlas
+    from xlnb.studies.maps import MAPS
+    from xlnb.studies.profiles import named_profile
+    from xlnb.studies.study import Study
+
+    for name in names or ():
+        known("map", name, MAPS)
+    studies = [
+        Study(named_profile(profile), code, seed, paradigm=paradigm, device=device, dtype=dtype)
+        for code in languages.split(",") for seed in _numbers(seeds)
+    ]  # fmt: skip
+    if publish:
+        print(atlas.publish_maps(studies, names or ()))
+        return
+    for study in studies:
+        for name in names or MAPS:
+            made = atlas.table(study, name)
+            print(f"{name}: {study.language}, seed {study.seed}, {len(made)} rows", flush=True)
 
 
 @app.command()

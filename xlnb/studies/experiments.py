@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from xlnb.analysis.fitting import FITTED
 from xlnb.errors import known
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import (
@@ -153,6 +154,8 @@ ON_MGSM = Ask(
         "readings": (PRIMARY, NLL, INFORMATION, CLOSING_NLL, EXPRESSION, EXACT_MATCH),
     },
 )  # fmt: skip
+# Partitions from measurement, chosen without a look at what is scored here.
+FITTED_PARTITIONS = Ask((SWAP,), FITTED, (TARGET,), _COMPARED)
 OTHER_PARTITIONS = Ask(MODULAR, ("A", "B", "half and half"), (TARGET,), _COMPARED)
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -163,6 +166,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "main-methods": Experiment((MAIN_COMPARISON,), experts_of(MAIN_COMPARISON)),
     "strength": Experiment((BY_STRENGTH,), (MATH, LANGUAGE)),
     "real": Experiment((ON_MGSM,), experts_of(ON_MGSM)),
+    "fitted": Experiment((FITTED_PARTITIONS,), (MATH, LANGUAGE)),
     "partitions": Experiment((OTHER_PARTITIONS,), (MATH, LANGUAGE)),
 }
 

@@ -32,6 +32,7 @@ class Profile:
     searched: int  # development problems on which training budgets are compared
     compared: int  # scored problems, half of them the others' twins, by which all methods are compared
     told: int  # scored problems that the main methods answer in words
+    plane: int  # points along each side of the plane of both task vectors
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -45,12 +46,12 @@ PROFILES = {
         checkpoint=lambda: miniature(runs_folder() / "smoke" / "gemma3-miniature" / "checkpoint"),
         examples=8, training=Training(steps=3, batch_size=2, rank=4, max_length=2048, checkpoint_every=1),
         evaluation=Evaluation(problems=6, generated=3, max_new_tokens=8, batch_size=4), development=4, answered=2, searched=6,
-        compared=4, told=2,
+        compared=4, told=2, plane=5,
     ),
     "pocket": Profile(
         "pocket", "gemma-3-270m", depth=18, languages=("sw", "bn", "te"), trimmed=True, checkpoint=pocket_checkpoint,
         examples=720, training=Training(), evaluation=Evaluation(), development=96, answered=48, searched=96,
-        compared=250, told=100,
+        compared=250, told=100, plane=9,
     ),
 }  # fmt: skip
 # How far experts move, by steps and peak rate: from hardly at all to learning 720 examples by heart; the second is the usual.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
+from xlnb.analysis.fitting import FITTED
 from xlnb.corpora import IN_LANGUAGE_DATA, LANGUAGE_DATA, MATH_DATA, Example, templates
 from xlnb.corpora.sources import SOURCES, Corpus, check_source, formatted, load_corpus, name_and_path
 from xlnb.errors import RequestError, known, whole_number
@@ -18,6 +19,7 @@ from xlnb.evaluation.scoring import evaluate
 from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, all_streams
 from xlnb.models.base import Base, Identity, device_name, identity, load_base
 from xlnb.paths import results_folder, runs_folder
+from xlnb.studies.atlas import fitted
 from xlnb.studies.cells import Cell
 from xlnb.studies.experiments import FIRST_SWAP, TARGET, Ask
 from xlnb.studies.outcomes import (
@@ -79,9 +81,10 @@ class Study:
     live: bool = True
     committed: bool = True
     results: Path = field(default_factory=results_folder)
-    _specs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+    _specs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _fitted: dict[str, Partition] = field(default_factory=dict, init=False, repr=False, compare=False)
     digests: dict[tuple[str, ...], str] = field(
-        default_factory=dict, repr=False, compare=False
+        default_factory=dict, init=False, repr=False, compare=False
     )  # found once, of any kind
 
     def __post_init__(self) -> None:
@@ -211,7 +214,11 @@ class Study:
         return self.place((slug,)) / "experts" / f"{slug}-{self.digests[key]}"
 
     def partition(self, name: str = "C") -> Partition:
-        """Return a partition, by name, of the base's layers."""
+        """Return a partition, by name, of the base's layers; one that was fitted is of the study's language."""
+        if name in FITTED:
+            if name not in self._fitted:
+                self._fitted[name] = fitted(self, name)
+            return self._fitted[name]
         return named_partition(name or "C", self.depth)
 
     # -- the models

@@ -1,0 +1,45 @@
+"""How far experts moved: by hand."""
+
+import pytest
+import torch
+
+from xlnb.analysis.lengths import changed, lengths, squares
+from xlnb.errors import RequestError
+
+UP, DOWN = (f"model.layers.{{}}.mlp.{name}_proj.weight" for name in ("up", "down"))
+
+
+def test_lengths_and_angles_by_hand():
+    base = {
+        UP.format(0): torch.tensor([[0.0, 5.0]]),
+        UP.format(1): torch.tensor([[2.0, 0.0]]),
+        DOWN.format(1): torch.ones(1, 3),
+    }
+    math = {UP.format(0): torch.tensor([[3.0, 0.0]]), UP.format(1): torch.tensor([[1.0, 1.0]])}
+    language = {UP.format(0): torch.tensor([[0.0, 4.0]]), UP.format(1): torch.tensor([[2.0, 2.0]])}
+    table = squares(math, language, base)
+    assert len(table) == 2 and table["elements"].tolist() == [2, 2], "what neither moved is left out"
+    found = lengths(table, "layer").set_index("layer")
+    assert tuple(found.loc[0]) == pytest.approx((3 / 5, 4 / 5, 0))
+    assert tuple(found.loc[1]) == pytest.approx((2**0.5 / 2, 8**0.5 / 2, 1))
+    whole = lengths(table).iloc[0]
+    assert tuple(whole) == pytest.approx(((11 / 29) ** 0.5, (24 / 29) ** 0.5, 4 / (11 * 24) ** 0.5))
+    with pytest.raises(RequestError, match="no parameter in common"):
+        squares(math, {DOWN.format(0): torch.ones(1)}, base)
+
+
+def test_one_side_may_have_more():
+    base = {UP.format(0): torch.ones(1, 2), DOWN.format(0): torch.ones(1, 2)}
+    found = squares({UP.format(0): torch.ones(1, 2)}, base, base).set_index("projection")
+    assert found.loc["down", ["m", "l", "dot"]].tolist() == [0, 2, 0]
+    assert found.loc["up", ["m", "l", "dot"]].tolist() == [2, 2, 2]
+
+
+def test_change_is_a_share_of_what_is_there():
+    weight = {UP.format(0): torch.full((2, 2), 2.0)}
+    norm = "model.layers.0.pre_feedforward_layernorm.weight"
+    moved = changed({name: 0.5 * value for name, value in weight.items()}, weight)
+    assert moved["score"].tolist() == pytest.approx([0.5])
+    assert changed({norm: torch.ones(3)}, {norm: torch.zeros(3)})["score"].tolist() == [1], (
+        "Gemma's norms multiply by 1 + w"
+    )

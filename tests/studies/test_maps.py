@@ -1,0 +1,101 @@
+"""Maps of a study: what they say of the same model agrees, they are made once, and are read where they are committed."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from xlnb.analysis.fitting import FITTED, partition_of
+from xlnb.commands.cli import exit_code
+from xlnb.errors import RequestError
+from xlnb.studies import atlas
+from xlnb.studies.maps import MAPS
+from xlnb.studies.profiles import named_profile
+from xlnb.studies.study import Study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    home = tmp_path_factory.mktemp("maps")
+    return Study(named_profile("smoke"), "sw", 0, folder=home / "runs", results=home / "results", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def maps(study):
+    return {name: atlas.table(study, name) for name in MAPS if name not in ("elements", "sites")}
+
+
+def at(table, **where):
+    for column, value in where.items():
+        table = table[table[column] == value]
+    (row,) = table.to_dict("records")
+    return row
+
+
+def test_maps_agree_on_the_same_models(maps):
+    plane, merges, crosses = maps["plane"], maps["merges"], maps["crosses"]
+    for asked in ("math", "problems", "language"):
+        whole = at(crosses, part="whole", asked=asked)
+        corners = {(1, 1): whole["both"], (1, 0): whole["m"], (0, 1): whole["l"], (0, 0): whole["neither"]}
+        for (a, b), loss in corners.items():
+            assert at(plane, a=a, b=b, asked=asked)["loss"] == pytest.approx(loss, rel=1e-5)
+        soup = at(merges, method="soup", asked=asked)
+        assert (soup["a"], soup["b"], soup["off"]) == pytest.approx((0.5, 0.5, 0), abs=1e-3)
+        assert soup["loss"] == pytest.approx(at(plane, a=0.5, b=0.5, asked=asked)["loss"], rel=1e-5)
+        swap = at(merges, method="layer-swapping", partition="C", asked=asked)
+        assert swap["loss"] == pytest.approx(at(crosses, part="swap by C", asked=asked)["both"], rel=1e-5)
+        assert 0 < swap["off"] < 1, "a swap is no point of the plane"
+
+
+def test_slopes_are_the_tangents_of_the_plane(maps):
+    slopes = maps["slopes"].groupby(["side", "asked"])["slope"].sum()
+    for asked in ("math", "problems", "language"):
+        line = {a: at(maps["plane"], a=a, b=0, asked=asked)["loss"] for a in (-0.5, 0.5)}
+        assert slopes["math", asked] == pytest.approx(line[0.5] - line[-0.5], rel=0.2, abs=2e-4)
+
+
+def test_a_map_is_made_once_and_read_where_it_is_committed(study, maps, monkeypatch):
+    def fails(study):
+        raise AssertionError("made again")
+
+    monkeypatch.setitem(MAPS, "plane", replace(MAPS["plane"], make=fails))
+    assert atlas.table(study, "plane").equals(maps["plane"])
+    atlas.publish_maps([study], ["plane"], study.results)
+    reader = replace(study, live=True, folder=study.folder / "elsewhere")
+    assert atlas.table(reader, "plane")[list(maps["plane"])].equals(maps["plane"])
+    with pytest.raises(AssertionError, match="made again"):
+        atlas.table(replace(reader, seed=1), "plane")
+    before = atlas.load_map("plane", study.results)
+    monkeypatch.setitem(MAPS, "plane", replace(MAPS["plane"], make=lambda study: pd.DataFrame({"a": [7.0]})))
+    atlas.publish_maps([replace(study, language="bn")], ["plane"], study.results)
+    both = atlas.load_map("plane", study.results)
+    assert len(both) == len(before) + 1 and atlas.load_map("plane", study.results, language="bn")["a"].tolist() == [7]
+    assert set(atlas.artifacts.read_json(study.results / "maps" / "provenance.json")["plane"]) == {
+        "smoke/gemma3-miniature/sw/lora/0", "smoke/gemma3-miniature/bn/lora/0"
+    }  # fmt: skip
+
+
+def test_what_may_not_be_computed_is_refused(study, monkeypatch):
+    monkeypatch.setattr("xlnb.studies.study.committed_rows", lambda *a: {"nll": None})
+    with pytest.raises(RequestError, match=r"The map sites is not committed .*language bn"):
+        atlas.table(replace(study, language="bn", live=False), "sites")
+    assert exit_code(["maps", "valley", "--profile", "smoke"]) == 2
+
+
+def test_fitted_partitions_are_of_a_language_and_of_no_scored_seed(study):
+    partitions = {name: study.partition(name) for name in FITTED}
+    assert {name: replace(study, seed=3).partition(name) for name in FITTED} == partitions
+    fits = atlas.table(replace(study, seed=atlas.FITTED_SEED), "fits")
+    mine = partition_of(fits[fits["measure"] == "fisher"], study.depth, "by fisher", by_block=True)
+    assert partitions["by fisher"] == mine
+    for name in FITTED:
+        if name.endswith("as many as C"):
+            assert sum(partitions[name].attention) == sum(study.partition("C").attention)
+
+
+def test_a_study_of_another_seed_has_its_own_experts(study):
+    study.expert_spec("math-only")
+    other = replace(study, seed=1)
+    assert other.expert_spec("math-only")["seed"] == 1 and other.expert_folder("math-only") != study.expert_folder(
+        "math-only"
+    )
