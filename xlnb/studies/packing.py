@@ -64,13 +64,13 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
         work = Path(folder)
         report(f"The package, of commit {artifacts.commit()}.")
         _copy_package(work / "site")
+        if packing.wheels:
+            names = fetch_wheels(work / "wheels", packing.python, packing.there)
+            report(f"Wheels: {', '.join(names) or 'none is missing there'}.")
         if packing.results and results_folder().is_dir():
             shutil.copytree(results_folder(), work / "home" / "book" / "results")
         moved = _copy_data(packing, work / "data")
         checkpoint, environment = _copy_checkpoint(packing, work, report)
-        if packing.wheels:
-            names = fetch_wheels(work / "wheels", packing.python, packing.there)
-            report(f"Wheels: {', '.join(names) or 'none is missing there'}.")
         told = {
             "checkpoint": checkpoint,
             "environment": {"PYTHONPATH": "site", "XLNB_HOME": "home", "XLNB_CACHE": "cache", **environment},

@@ -72,8 +72,11 @@ def run_here(do: Callable[[Told], None], everything: Sequence[Told], at_once: in
                     mark.touch()
                     done.add(place)
     finally:
-        for worker in [*idle, *busy]:
+        for worker in idle:
+            worker.pipe.close()  # which ends it
+        for worker in busy:
             worker.process.kill()
+        for worker in [*idle, *busy]:
             worker.process.join()
 
 

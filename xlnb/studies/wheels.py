@@ -70,12 +70,7 @@ def fetch_wheels(folder: Path, python: str = "", there: Sequence[str] = THERE) -
     python = python or ".".join(platform.python_version_tuple()[:2])
     if len(python.split(".")) != 2 or not all(part.isdecimal() for part in python.split(".")):
         raise RequestError(f"--python {python!r}: say it as 3.12.")
-    roots = {Requirement(line).name for line in metadata.requires("xlnb") or () if "extra ==" not in line}
-    if not roots:
-        raise WorkError(
-            "Which packages are needed is not known of a copy that was unpacked: pack where xlnb is installed."
-        )
-    missing = needed(roots - _NOT_FOR_STUDIES, python) - needed(there, python)
+    missing = needed(_own() - _NOT_FOR_STUDIES, python) - needed(there, python)
     pinned = [f"{name}=={metadata.version(name)}" for name in sorted(missing)]
     folder.mkdir(parents=True, exist_ok=True)
     if pinned:
