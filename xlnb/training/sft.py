@@ -115,6 +115,10 @@ def train_expert(
     if out.is_dir():
         if artifacts.read_json(out / "provenance.json")["spec"] != spec:
             raise RequestError(f"{out} holds an expert of another specification: choose another folder or remove it.")
+        if not any(out.glob("*.safetensors")):
+            raise WorkError(
+                f"{out} has no weights: they were not kept, or not brought along. Remove it to train it again."
+            )
         checkpoint.unlink(missing_ok=True)  # left where a run was killed between the last two lines below
         return out
     known("paradigm", paradigm, PARADIGMS)

@@ -1,0 +1,328 @@
+"""Packing a study for a machine that has neither a network nor our environment, and what was made there for home.
+
+Both are one archive in parts of a chosen size; `xlnb.unpacking`, which goes along, verifies and joins them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xlnb import artifacts, unpacking
+from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
+from xlnb.corpora.sources import SOURCES, name_and_path
+from xlnb.errors import RequestError, WorkError
+from xlnb.models.base import checksum
+from xlnb.models.pocket import pocket_gguf
+from xlnb.models.quantised import store
+from xlnb.paths import project_root, results_folder, runs_folder
+from xlnb.studies.experiments import named_experiment
+from xlnb.studies.study import LIGHT, Study, without_weights
+from xlnb.studies.vocabulary import kept_of, vocabulary_file
+from xlnb.studies.wheels import THERE, fetch_wheels
+from xlnb.unpacking import OUTCOMES, STUDY
+from xlnb.weights.tensor_files import companions, open_checkpoint
+
+_PACKED_ALREADY = {".whl", ".bin", ".parquet"}  # what does not get smaller
+_MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is packed: experiments (names with commas between), their studies, the data, wheels and committed results."""
+
+    experiment: str
+    studies: Sequence[Study]
+    ntrex: Path | None = None
+    wheels: bool = True
+    python: str = ""  # for which the wheels are; the running one's where nothing is said
+    there: Sequence[str] = THERE  # packages which that machine has, with what these need
+    results: bool = True  # whether what is committed counts as made there, too
+
+
+def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: Callable[[str], None] = print) -> Path:
+    """Write a study into parts of at most so many megabytes, with contents.json and unpack.py, and return their folder.
+
+    Raises RequestError, before anything is written, for an ``out`` that is there and for data that would be the hub's.
+    """
+    out = _free(out, part_mb)
+    study = packing.studies[0]
+    for one in packing.studies:
+        _check_data(one, packing.experiment)
+    if any(one.profile.checkpoint() != study.profile.checkpoint() for one in packing.studies):
+        raise RequestError("All studies that are packed together must be of one model.")
+    started = time.time()
+    with tempfile.TemporaryDirectory(prefix="xlnb-pack-") as folder:
+        work = Path(folder)
+        report(f"The package, of commit {artifacts.commit()}.")
+        _copy_package(work / "site")
+        if packing.wheels:
+            names = fetch_wheels(work / "wheels", packing.python, packing.there)
+            report(f"Wheels: {', '.join(names) or 'none is missing there'}.")
+        if packing.results and results_folder().is_dir():
+            shutil.copytree(results_folder(), work / "home" / "book" / "results")
+        moved = _copy_data(packing, work / "data")
+        checkpoint, environment = _copy_checkpoint(packing, work, report)
+        told = {
+            "checkpoint": checkpoint,
+            "environment": {"PYTHONPATH": "site", "XLNB_HOME": "home", "XLNB_CACHE": "cache", **environment},
+            "commands": _commands(packing, moved),
+        }
+        return _write(work, out, STUDY, told, part_mb, started, report)
+
+
+def pack_outcomes(
+    out: str | Path, part_mb: float = 15, runs: Path | None = None, report: Callable[[str], None] = print
+) -> Path:
+    """Write what was made here, but no weights, into parts of at most so many megabytes, and return their folder.
+
+    That is outcomes, costs, maps and tables, each expert's history and provenance, and what searches found.
+    """
+    out, runs, started = _free(out, part_mb), runs or runs_folder(), time.time()
+    with tempfile.TemporaryDirectory(prefix="xlnb-pack-") as folder:
+        found = [file for file in sorted(runs.rglob("*")) if file.is_file() and _is_outcome(file.relative_to(runs))]
+        if not found:
+            raise RequestError(f"Nothing was made yet in {runs}: there are no outcomes to pack.")
+        for file in found:
+            _copy(file, Path(folder) / file.relative_to(runs))
+        return _write(Path(folder), out, OUTCOMES, {}, part_mb, started, report)
+
+
+def unpack(folder: str | Path, target: str | Path | None = None, report: Callable[[str], None] = print) -> list[str]:
+    """Unpack what was packed and return lines that say how to go on; outcomes go to ``target`` or this project's runs.
+
+    Raises WorkError for parts that are missing or damaged, RequestError for a study without a target.
+    """
+    try:
+        told = unpacking.contents(folder)
+        if told["kind"] == OUTCOMES:
+            return [_restored(Path(folder), told, Path(target or runs_folder()))]
+        if target is None:
+            raise RequestError("A study is unpacked into a folder of its own: xlnb unpack FOLDER TARGET.")
+        return unpacking.unpack(folder, target, report)
+    except unpacking.UnpackError as error:
+        raise WorkError(str(error)) from None
+
+
+# --- what goes in ------------------------------------------------------------------------------------------
+
+
+def _check_data(study: Study, experiment: str) -> None:
+    """Refuse data that only the hub has: give a copy by its path."""
+    for option, text in (("--math-data", study.math_data), ("--language-data", study.language_data)):
+        name, path = name_and_path(text)
+        if SOURCES[name].hub and path is None:
+            raise RequestError(f"{option} {text} is the hub's, which is not there: give a copy, {option} {name}:PATH.")
+        if path is not None and not path.exists():
+            raise RequestError(f"{option} {text}: there is no {path}.")
+    asked = [ask.evaluation(study.profile) for ask in named_experiment(experiment).asks]
+    if any(one.benchmark == "mgsm" for one in asked):
+        for option, given in (("--mgsm", study.mgsm), ("--reference", study.reference)):
+            if not (given and Path(given).exists()):
+                raise RequestError(
+                    f"{experiment} asks MGSM, and its solutions are GSM8K's: give a copy by {option} PATH."
+                )
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    else:
+        shutil.copyfile(source, target)
+
+
+def _copy_package(site: Path) -> None:
+    """Copy this package, with what tells its version and its commit."""
+    package = Path(artifacts.__file__).parent
+    _copy(package, site / package.name)
+    (site / package.name / artifacts.COMMIT).write_text(f"{artifacts.commit() or ''}\n", encoding="utf-8")
+    version = artifacts.versions(("xlnb",))["xlnb"]
+    told = site / f"xlnb-{version}.dist-info" / "METADATA"
+    told.parent.mkdir()
+    told.write_text(f"Metadata-Version: 2.1\nName: xlnb\nVersion: {version}\n", encoding="utf-8")
+
+
+def _copy_data(packing: Packing, folder: Path) -> dict[str, str]:
+    """Copy data that were given by path, and return what each option says in the unpacked copy."""
+    study, moved = packing.studies[0], {}
+    for option, text in (("math-data", study.math_data), ("language-data", study.language_data)):
+        name, path = name_and_path(text)
+        moved[option] = text
+        if path:
+            _copy(path, folder / option / path.name)
+            moved[option] = f"{name}:{{target}}/data/{option}/{path.name}"
+    for option, given in (("mgsm", study.mgsm), ("reference", study.reference), ("ntrex", str(packing.ntrex or ""))):
+        if given:
+            path = Path(given).resolve()
+            _copy(path, folder / option / path.name)
+            moved[option] = f"{{target}}/data/{option}/{path.name}"
+    return moved
+
+
+def _copy_checkpoint(packing: Packing, work: Path, report: Callable[[str], None]) -> tuple[str, dict[str, str]]:
+    """Store the base's weights, and return where the checkpoint comes to lie and by which variable it is found there."""
+    study = packing.studies[0]
+    source = study.profile.checkpoint()
+    inside = source.resolve().is_relative_to(project_root().resolve())
+    place = f"home/{source.resolve().relative_to(project_root().resolve())}" if inside else f"weights/{source.name}"
+    checkpoint, target = open_checkpoint(source), work / place
+    for file in companions(checkpoint):
+        _copy(file, target / file.relative_to(source))
+    for file in source.glob("*.index.json"):
+        _copy(file, target / file.name)
+    artifacts.write_json(target / "provenance.json", _record(source, [file.path for file in checkpoint.files]))
+    kept = _kept(packing, source, work / "cache")
+    (work / "stored").mkdir()
+    with nullcontext() if inside else pocket_gguf() as gguf:
+        plan = store(checkpoint.files, work / "stored", gguf, kept)
+    tensors = [tensor for file in plan["files"] for tensor in file["tensors"]]
+    quantised = sum(tensor["kind"] is not None for tensor in tensors)
+    rows = "whole vocabulary" if kept is None else f"{len(kept):,} tokens of the vocabulary"
+    size = (work / "stored" / "bytes.bin").stat().st_size
+    report(f"{source.name}: {rows}, {quantised} of {len(tensors)} tensors quantised, {size / _MB:.1f} MB.")
+    return place, {} if inside else {"XLNB_POCKET": place}
+
+
+def _record(source: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Return a checkpoint's provenance, which says the checksums that its weights have at home: by them it is the same base."""
+    file = source / "provenance.json"
+    told = artifacts.read_json(file) if file.is_file() else {}
+    spec = told.get("spec", {})
+    if len(files) == 1 and spec.get("weights_sha256") == checksum(files[0]) and files[0].name in spec.get("sizes", {}):
+        return told
+    known = {
+        "sizes": {one.name: one.stat().st_size for one in files},
+        "checksums": {one.name: checksum(one) for one in files},
+    }
+    return {**told, "spec": {**spec, **known}}
+
+
+def _kept(packing: Packing, checkpoint: Path, cache: Path) -> list[int] | None:
+    """Return the ids that any study (and the search) keeps, None for all; their lists are packed, too."""
+    from xlnb.studies.search import kept_in_search
+
+    found = []
+    for languages in dict.fromkeys(study.kept for study in packing.studies):
+        found.append(kept_of(checkpoint, languages))
+        if languages:
+            file = vocabulary_file(checkpoint, languages)
+            _copy(file, cache / file.name)
+    if packing.ntrex:
+        found.append(kept_in_search(checkpoint, packing.studies[0].profile, packing.ntrex))
+    return None if None in found else sorted({token for ids in found for token in ids or ()})
+
+
+def _commands(packing: Packing, moved: Mapping[str, str]) -> list[str]:
+    """Return what is to be run there, {target} standing for the folder."""
+    studies = packing.studies
+    said: dict[str, Iterable[Any]] = {
+        "experiment": [packing.experiment],
+        "languages": dict.fromkeys(study.language for study in studies),
+        "seeds": dict.fromkeys(study.seed for study in studies),
+        "paradigms": dict.fromkeys(study.paradigm for study in studies),
+        "profile": [studies[0].profile.name],
+        "dtype": [studies[0].dtype],
+    }
+    options = {name: ",".join(map(str, values)) for name, values in said.items()}
+    usual = {"math-data": MATH_DATA, "language-data": LANGUAGE_DATA, "dtype": "float32"}
+    data = {name: value for name, value in moved.items() if name != "ntrex"}
+    asked = {name: value for name, value in {**options, **data}.items() if value != usual.get(name)}
+    commands = [" ".join(["grid", "--here", *(f"--{name} {value}" for name, value in asked.items())])]
+    if "ntrex" in moved:
+        profile = studies[0].profile.name
+        commands.append(f"search {{target}}/home/runs/search --ntrex {moved['ntrex']} --profile {profile}")
+    return commands
+
+
+def _is_outcome(file: Path) -> bool:
+    """Say whether a file under runs is kept without weights, by where it lies."""
+    if any(part.startswith(".") for part in file.parts):
+        return False
+    if len(file.parts) > 2 and file.parts[-3] == "experts":
+        return file.name in LIGHT
+    return {"outcomes", "costs", "maps", "tables"} & set(file.parts[:-1]) != set() or (
+        file.parts[0].startswith("search") and file.suffix == ".json"
+    )
+
+
+# --- archives ----------------------------------------------------------------------------------------------
+
+
+def _free(out: str | Path, part_mb: float) -> Path:
+    out = Path(out)
+    if out.exists():
+        raise RequestError(f"{out} is there already: name another folder, or remove it.")
+    if not part_mb > 0:
+        raise RequestError(f"--part-mb {part_mb:g}: a part has at least some bytes.")
+    return out
+
+
+def _write(
+    work: Path,
+    out: Path,
+    kind: str,
+    told: Mapping[str, Any],
+    part_mb: float,
+    started: float,
+    report: Callable[[str], None],
+) -> Path:
+    """Write a folder's files into parts in ``out``, with contents.json and unpack.py, whole or not at all."""
+    files = sorted(file for file in work.rglob("*") if file.is_file())
+    size = int(part_mb * _MB)
+    with artifacts.whole_folder(out, fresh=True) as folder:
+        joined = folder / ".joined.zip"
+        with zipfile.ZipFile(joined, "w") as archive:
+            for file in files:
+                method = zipfile.ZIP_STORED if file.suffix in _PACKED_ALREADY else zipfile.ZIP_LZMA
+                archive.write(file, file.relative_to(work), method)
+        parts: list[dict[str, Any]] = []
+        with open(joined, "rb") as whole:
+            for data in iter(partial(whole.read, size), b""):
+                part = folder / f"part-{len(parts) + 1:03}"
+                part.write_bytes(data)
+                parts.append({"name": part.name, "size": len(data), "sha256": artifacts.file_digest(part)})
+        joined.unlink()
+        listed = [
+            {
+                "path": file.relative_to(work).as_posix(),
+                "size": file.stat().st_size,
+                "sha256": artifacts.file_digest(file),
+            }
+            for file in files
+        ]
+        made = artifacts.provenance({}, started)
+        del made["spec"]
+        artifacts.write_json(
+            folder / unpacking.CONTENTS, {"kind": kind, **told, **made, "parts": parts, "files": listed}
+        )
+        shutil.copyfile(unpacking.__file__, folder / "unpack.py")
+    report(f"{out}: {len(parts)} parts, {sum(part['size'] for part in parts) / _MB:.1f} MB, {len(files)} files.")
+    return out
+
+
+def _restored(folder: Path, told: dict[str, Any], runs: Path) -> str:
+    """Put outcomes that were packed where they would have been made here; what is there already stays."""
+    runs.mkdir(parents=True, exist_ok=True)
+    new = 0
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=runs) as work:
+        unpacking.extract(folder, told, Path(work))
+        # A cell's table comes last: its presence says that the cell is done.
+        for path in sorted((one["path"] for one in told["files"]), key=lambda path: path.endswith(".parquet")):
+            target = runs / path
+            if target.parent.parent.name == "experts" and not target.parent.is_dir():
+                target = without_weights(target.parent) / target.name
+            if target.exists():
+                continue
+            with artifacts.whole_file(target) as file:
+                shutil.copyfile(Path(work) / path, file)
+            new += 1
+    return f"{new} of {len(told['files'])} files are new in {runs}."
