@@ -14,6 +14,7 @@ from experts import Trio, trio_finder
 
 from xlnb.errors import WorkError
 from xlnb.models import miniatures, pocket
+from xlnb.models.pocket_models import POCKET_MODELS
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ def own_home(tmp_path, monkeypatch):
     home.mkdir()
     monkeypatch.setenv("XLNB_HOME", str(home))
     monkeypatch.setenv("XLNB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("XLNB_POCKET", raising=False)
+    for model in POCKET_MODELS.values():
+        monkeypatch.delenv(model.variable, raising=False)
     return home
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -21,6 +22,7 @@ from xlnb.errors import RequestError, WorkError
 from xlnb.models import miniatures, pocket
 from xlnb.models.base import Base, kept_ids, load_base, trim
 from xlnb.models.pocket import pocket_checkpoint, pocket_sources
+from xlnb.models.pocket_models import GEMMA, POCKET_MODELS
 
 pytestmark = pytest.mark.usefixtures("own_home")
 each_family = pytest.mark.parametrize("family", miniatures.MINIATURES)
@@ -137,7 +139,12 @@ def tiny_packages(packages, tiny, monkeypatch):
     """The tiny GGUF file in four packages, as if it were the pocket model."""
     whole = tiny[0].read_bytes()
     packages([whole[i * len(whole) // 4 : (i + 1) * len(whole) // 4] for i in range(4)])
-    monkeypatch.setattr(pocket, "POCKET_GGUF_SHA256", artifacts.file_digest(tiny[0]))
+    described(monkeypatch, GEMMA, sha256=artifacts.file_digest(tiny[0]))
+
+
+def described(monkeypatch, model, **changes):
+    """Describe a pocket model otherwise: its checksum, say."""
+    monkeypatch.setitem(POCKET_MODELS, model, replace(POCKET_MODELS[model], **changes))
 
 
 def no_hub(*arguments, **options):
@@ -256,7 +263,7 @@ def test_packages_are_assembled_verified_and_converted_once(tiny_packages, tiny,
 
 def test_a_converted_checkpoint_needs_no_source(tiny_packages, monkeypatch):
     folder = pocket_checkpoint(report=silent)
-    monkeypatch.setattr(pocket, "_POCKET_PACKAGES", ("no_such_package_1", "no_such_package_2"))
+    described(monkeypatch, GEMMA, packages=("no_such_package_1", "no_such_package_2"))
     assert pocket_checkpoint(report=silent) == folder
     assert "converted earlier" in pocket.found_pocket()
 
@@ -268,7 +275,7 @@ def test_a_tampered_part_is_refused_by_checksum(packages, monkeypatch):
         pocket_checkpoint(report=silent)
     told = str(failure.value)
     assert hashlib.sha256(wrong).hexdigest() in told
-    assert pocket.POCKET_GGUF_SHA256 in told
+    assert POCKET_MODELS[GEMMA].sha256 in told
     assert "Reinstall" in told
     assert cache_content() == []
 

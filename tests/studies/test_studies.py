@@ -19,6 +19,7 @@ from xlnb.commands import cli
 from xlnb.corpora import prose
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import CALIBRATED, WITHOUT_ANSWERS
+from xlnb.models.pocket_models import POCKET_MODELS
 from xlnb.studies import committing
 from xlnb.studies import study as study_module
 from xlnb.studies.experiments import BASE, BY_SHOTS, EVERY_READING, EXPERIMENTS, FIRST_SWAP, KNOWLEDGE, ON_MGSM, Ask
@@ -588,7 +589,8 @@ def no_weights(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    monkeypatch.setattr("xlnb.models.pocket._POCKET_PACKAGES", ("no_such_package_1", "no_such_package_2"))
+    for name, model in POCKET_MODELS.items():
+        monkeypatch.setitem(POCKET_MODELS, name, replace(model, packages=("no_such_package_1", "no_such_package_2")))
 
 
 def test_pocket_find_without_weights_advises(own_home, capsys, monkeypatch):

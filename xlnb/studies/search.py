@@ -30,6 +30,7 @@ from xlnb.evaluation.readings import (
 )
 from xlnb.evaluation.scoring import evaluate
 from xlnb.models.base import Base, device_name, kept_ids, load_base
+from xlnb.models.pocket_models import GEMMA
 from xlnb.paths import results_folder
 from xlnb.studies.profiles import Profile
 from xlnb.studies.vocabulary import kept_of
@@ -105,11 +106,12 @@ def search(
 ) -> None:
     """Compute the settings that are missing in a folder, a file each; of several workers each takes its share.
 
-    ``ntrex`` is a folder of NTREX-128's text files; without it what needs them is left out. Raises RequestError for a folder
-    that has no such files.
+    ``ntrex`` is a folder of NTREX-128's text files; without it what needs them is left out, and so are languages that the
+    profile does not have. Raises RequestError for a folder that has no such files.
     """
-    lines = {code: _lines(ntrex, code) if ntrex else [] for code in TARGETS}
-    chosen = [setting for setting in settings() if ntrex or setting.data != NTREX]
+    languages = [code for code in TARGETS if code in profile.languages]
+    lines = {code: _lines(ntrex, code) if ntrex else [] for code in languages}
+    chosen = [one for one in settings() if one.language in ("en", *languages) and (ntrex or one.data != NTREX)]
     files = {setting: Path(folder) / f"{setting.name}.json" for setting in chosen[worker::workers]}
     missing = {setting: file for setting, file in files.items() if not file.is_file()}
     if not missing:
@@ -119,7 +121,8 @@ def search(
     for setting, file in missing.items():
         started = time.time()
         told = _tried(base, profile, setting, file.with_suffix(""), lines)
-        spec = {"setting": asdict(setting), "vocabulary": len(base.kept) if base.kept is not None else None}
+        kept = len(base.kept) if base.kept is not None else None
+        spec = {"setting": asdict(setting), "vocabulary": kept, "model": profile.model}
         artifacts.write_json(file, artifacts.provenance(spec, started) | {"device": device_name(base), **told})
 
 
@@ -139,29 +142,39 @@ def collected(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows).explode(["problem", "outcome"], ignore_index=True).astype({"outcome": float})
 
 
-def publish_search(folder: str | Path, results: str | Path | None = None) -> Path:
-    """Write what a search found as the committed result ``search`` and return its folder."""
+def publish_search(folder: str | Path, results: str | Path | None = None, model: str = GEMMA) -> Path:
+    """Write what a search found as the committed result of a model and return its folder; refuses to replace another model's."""
     found = collected(folder)
-    out = Path(results or results_folder()) / "search"
+    out = _home(results, model)
     told = [artifacts.read_json(file) for file in sorted(Path(folder).glob("*.json"))]
+    made = {one["spec"].get("model", GEMMA) for one in told}
+    if (out / "provenance.json").is_file():
+        made.add(artifacts.read_json(out / "provenance.json").get("model", GEMMA))
+    if len(made) > 1:
+        raise RequestError(
+            f"{folder} and {out} are not of one model, but of {', '.join(sorted(made))}: name its --profile."
+        )
     with artifacts.whole_file(out / "search.parquet") as partial:
         found.to_parquet(partial, index=False, compression="zstd")
     several = {name: sorted({str(one[name]) for one in told}) for name in ("commit", "device", "when", "versions")}
     seconds = round(sum(one["seconds"] for one in told), 1)
-    artifacts.write_json(
-        out / "provenance.json", {"command": "xlnb search", "settings": len(told), "seconds": seconds, **several}
-    )
+    record = {"command": "xlnb search", "model": made.pop(), "settings": len(told), "seconds": seconds, **several}
+    artifacts.write_json(out / "provenance.json", record)
     return out
 
 
-def committed_search(results: str | Path | None = None) -> pd.DataFrame:
-    """Return the committed result ``search``, columns as :func:`collected` gives them."""
+def committed_search(results: str | Path | None = None, model: str = GEMMA) -> pd.DataFrame:
+    """Return the committed search of a model, columns as :func:`collected` gives them."""
     import pandas as pd
 
-    file = Path(results or results_folder()) / "search" / "search.parquet"
+    file = _home(results, model) / "search.parquet"
     if not file.is_file():
         raise RequestError(f"There is no committed search in {file.parent}.")
     return pd.read_parquet(file)
+
+
+def _home(results: str | Path | None, model: str) -> Path:
+    return Path(results or results_folder()) / ("search" if model == GEMMA else f"search-{model}")
 
 
 def _tried(

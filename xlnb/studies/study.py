@@ -431,7 +431,8 @@ def without_weights(expert: Path) -> Path:
 
 @lru_cache(maxsize=64)
 def _corpus(text: str, language: str, n: int, seed: int, max_length: int) -> Corpus:
-    # Two characters a token is fewer than any of our languages has: what is kept fits the training's length.
+    # Two characters a token is fewer than texts of Gemma have in our languages, and so what is kept fits the training's length. A
+    # model that spells a language in more tokens meets longer examples, which its training refuses by name.
     name, path = name_and_path(text)
     return load_corpus(name, language, n, seed, path, max_characters=2 * max_length)
 
