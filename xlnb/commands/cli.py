@@ -329,7 +329,7 @@ def maps(
         known("map", name, MAPS)
     studies = [
         Study(named_profile(profile), code, seed, paradigm=paradigm, device=device, dtype=dtype)
-        for code in languages.split(",") for seed in _numbers(seeds)
+        for code in languages.split(",") for seed in numbers(seeds)
     ]  # fmt: skip
     if publish:
         print(atlas.publish_maps(studies, names or ()))
