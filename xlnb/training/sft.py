@@ -231,14 +231,15 @@ def _optimizer(lane: Lane, weights: Mapping[str, Parameter], training: Training)
 
 @contextmanager
 def _eased(model: Any, training: Training) -> Iterator[None]:
-    """Let the layers be checkpointed or compiled, by choice, and afterwards be as they were.
+    """Let the model keep no cache and its layers be checkpointed or compiled, by choice; afterwards all is as it was.
 
     By the layers' own switch and not by transformers' method, which also asks for gradients of the embeddings' output and goes
     on asking.
     """
     from torch.utils.checkpoint import checkpoint
 
-    layers = model.get_decoder().layers
+    layers, caches = model.get_decoder().layers, model.config.use_cache
+    model.config.use_cache = False
     for layer in layers:
         if training.checkpointing:
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
@@ -248,6 +249,7 @@ def _eased(model: Any, training: Training) -> Iterator[None]:
     try:
         yield
     finally:
+        model.config.use_cache = caches
         for layer in layers:
             layer.gradient_checkpointing, layer._compiled_call_impl = False, None
 
@@ -312,7 +314,7 @@ def _backward(trainee: Trainee, rows: Sequence[Row], training: Training) -> floa
     for part in _at_most(training.micro_batch, alike(rows, a_pass)):
         batch = right_aligned(part, base.pad_id, device=base.device)
         with base.autocast():
-            share = completion_nll(trainee.model, batch, use_cache=False).sum() / counted
+            share = completion_nll(trainee.model, batch).sum() / counted
         share.backward()
         shares.append(share.detach())
     return float(sum(share.item() for share in shares))  # read once a step: each reading waits for the device
