@@ -15,6 +15,7 @@ from xlnb.corpora import Example, templates
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import Base, load_base, trim
 from xlnb.training import sft
+from xlnb.training.experts import Lesson
 from xlnb.training.sft import PROJECTIONS, Training, batch_order
 from xlnb.weights.task_vectors import TaskVector
 
@@ -106,6 +107,40 @@ def test_no_other_parts_cost_less(a_pass):
             if i == len(rows) or cuts >> (i - 1) & 1:
                 parts, at = [*parts, ordered[at:i]], i
         assert cost(found) <= cost(parts)
+
+
+@pytest.mark.parametrize(("family", "paradigm"), [("gemma3", "lora"), ("llama", "full"), ("cohere", "lora")])
+@pytest.mark.parametrize("change", [{"micro_batch": 1}, {"micro_batch": 2, "checkpointing": True}])
+def test_memory_is_saved_without_another_result(miniature, tmp_path, examples, family, paradigm, change, monkeypatch):
+    sizes, part = [], sft.right_aligned
+    monkeypatch.setattr(sft, "right_aligned", lambda rows, *a, **k: (sizes.append(len(rows)), part(rows, *a, **k))[1])
+    base = load_base(miniature(family))
+    once_more = [0]
+    base.model.get_decoder().layers[0].input_layernorm.register_forward_hook(lambda *_: once_more.append(1))
+    training = replace(SHORT, steps=3, batch_size=4)
+    lesson, histories, passes = [Lesson(tuple(examples), 3)], [], []
+    for name, settings in {"plain": training, "eased": replace(training, **change)}.items():
+        sizes.clear(), once_more.clear()
+        folder = sft.train_expert(base, lesson, settings, 0, tmp_path / name, settings.spec(), paradigm=paradigm)
+        histories.append([step["loss"] for step in artifacts.read_json(folder / "history.json")])
+        passes.append(len(once_more) / len(sizes))
+        assert max(sizes) <= (settings.micro_batch or 4)
+    assert histories[1] == pytest.approx(histories[0], abs=2e-5)
+    assert passes == [1, 2 if "checkpointing" in change else 1]
+    assert training.spec() == replace(training, **change).spec()
+    assert not any(layer.gradient_checkpointing for layer in base.model.get_decoder().layers)
+
+
+def test_compiled_layers_learn_the_same(base, tmp_path, examples, monkeypatch):
+    compiled, plain = [], torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: (compiled.append(1), plain(*a, **k, backend="eager"))[1])
+    losses = []
+    for name, training in {"plain": SHORT, "compiled": replace(SHORT, compiled=True)}.items():
+        folder = train_expert(base, examples, training, 0, tmp_path / name)
+        losses.append([step["loss"] for step in artifacts.read_json(folder / "history.json")])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert len(compiled) == base.depth
+    assert all(layer._compiled_call_impl is None for layer in base.model.get_decoder().layers)
 
 
 def test_the_prompt_is_read_but_not_learned(base, tmp_path, monkeypatch):

@@ -94,8 +94,8 @@ def _full(base: Base, training: Training, seed: int, start: Path | None) -> Iter
 
     parameters = dict(base.model.named_parameters())
     inside = [name for name, site in locate_all(parameters).of.items() if site.layer is not None]
-    _say_memory(sum(parameters[name].numel() for name in inside))
-    originals = {name: parameters[name].detach().clone() for name in inside}
+    _say_memory(sum(parameters[name].numel() for name in inside), base.device)
+    originals = {name: parameters[name].detach().to("cpu", copy=True) for name in inside}
     with _flags_kept(base.model):
         try:
             base.model.requires_grad_(False)
@@ -110,14 +110,19 @@ def _full(base: Base, training: Training, seed: int, start: Path | None) -> Iter
                     parameters[name].copy_(original)
 
 
-def _say_memory(trained: int) -> None:
-    """Say what full fine-tuning holds beside the model: a copy of the base, gradients and AdamW's two moments, in float32."""
+def _say_memory(trained: int, device: Any) -> None:
+    """Say what full fine-tuning holds beside the model, in float32: gradients and AdamW's two moments where the model lies, and
+    a copy of the base in the machine's memory."""
     import psutil
+    import torch
 
-    needed, free = 4 * 4 * trained, psutil.virtual_memory().available
+    on_gpu = device.type == "cuda"
+    needed, free = (3 if on_gpu else 4) * 4 * trained, psutil.virtual_memory().available
+    if on_gpu:
+        free = torch.cuda.mem_get_info(device)[0]
     told = (
         f"Full fine-tuning of {trained / 1e6:,.1f} million parameters needs {needed / 1e9:.2f} GB of memory beside the model "
-        f"and its activations; {free / 1e9:.1f} GB are available."
+        f"and its activations; {free / 1e9:.1f} GB are available{' on the GPU' if on_gpu else ''}."
     )
     if needed > free:
         raise WorkError(f"{told} Close other programs, take a smaller model, or train with LoRA.")

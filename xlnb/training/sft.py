@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import cos, isfinite, pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 # What a pass through the model costs besides its positions, in positions: reading all weights, starting all kernels.
 _A_PASS, _A_PASS_ON_GPU = 64, 2048
+_AT_RUN_TIME = ("checkpoint_every", "micro_batch", "checkpointing", "compiled")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -56,13 +59,21 @@ class Training:
     rank_stabilised: bool = True
     projections: tuple[str, ...] = PROJECTIONS
     max_length: int = 512  # tokens; longer examples are refused
-    checkpoint_every: int = 10  # steps between resumable checkpoints; does not change the result
+    # What follows does not change the result but for the last bits, and is no part of the specification.
+    checkpoint_every: int = 10  # steps between resumable checkpoints
+    micro_batch: int = 0  # examples that are computed together at most; 0: as many as pay
+    checkpointing: bool = False  # whether a layer's activations are computed again for its gradients: a third slower
+    compiled: bool = False  # whether the layers are compiled (torch.compile): for GPUs; the first steps take a minute
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "learning_rate", "full_learning_rate", "rank", "alpha", "max_length",
                      "checkpoint_every"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise RequestError(f"Training.{name} is {getattr(self, name)}: it must be above 0.")
+        if self.micro_batch < 0:
+            raise RequestError(
+                f"Training.micro_batch is {self.micro_batch}: give a number of examples, or 0 for no limit."
+            )
         if not 0 <= self.warmup <= 1:
             raise RequestError(f"Training.warmup is {self.warmup}: it is a share of the steps, from 0 to 1.")
 
@@ -75,7 +86,7 @@ class Training:
 
     def spec(self) -> dict[str, Any]:
         """Return the hyperparameters that may change an expert, as plain values."""
-        fields = {name: value for name, value in asdict(self).items() if name != "checkpoint_every"}
+        fields = {name: value for name, value in asdict(self).items() if name not in _AT_RUN_TIME}
         return fields | {"projections": list(self.projections)}
 
 
@@ -217,7 +228,34 @@ def _optimizer(lane: Lane, weights: Mapping[str, Parameter], training: Training)
     groups = [
         {"params": [weights[n] for n in weights if lane.rates.get(n) == share], "share": share} for share in shares
     ]
-    return AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+    # On a GPU in one kernel, which needs no room for what lies between; elsewhere as ever, to the last bit.
+    fused = True if next(iter(weights.values())).device.type == "cuda" else None
+    return AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=fused)
+
+
+@contextmanager
+def _eased(model: Any, training: Training) -> Iterator[None]:
+    """Let the model keep no cache and its layers be checkpointed or compiled, by choice; afterwards all is as it was.
+
+    By the layers' own switch and not by transformers' method, which also asks for gradients of the embeddings' output and goes
+    on asking.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    layers, caches = model.get_decoder().layers, model.config.use_cache
+    model.config.use_cache = False
+    for layer in layers:
+        if training.checkpointing:
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            layer.gradient_checkpointing = True
+        if training.compiled:
+            layer.compile()
+    try:
+        yield
+    finally:
+        model.config.use_cache = caches
+        for layer in layers:
+            layer.gradient_checkpointing, layer._compiled_call_impl = False, None
 
 
 def fit(
@@ -236,7 +274,7 @@ def fit(
     """
     import torch
 
-    weights, model, base = trainee.weights, trainee.model, trainee.base
+    weights, model = trainee.weights, trainee.model
     optimizers = [_optimizer(lane, weights, training) for lane in lanes]
     plans = [replace(training, steps=lane.steps) for lane in lanes]
     orders = [batch_order(len(lane.rows), training.batch_size, lane.steps, seed) for lane in lanes]
@@ -245,35 +283,52 @@ def fit(
     model.train()
     shown = progress.bar(total=len(turns), initial=len(history), desc=title, unit="step")
     began, tokens_done = time.time(), 0
-    for turn, (i, step) in list(enumerate(turns))[len(history) :]:
-        lane, optimizer, rate = lanes[i], optimizers[i], plans[i].rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = group["share"] * rate
-        for name, parameter in weights.items():  # said anew each time: PEFT sets it at a whim
-            parameter.requires_grad_(name in lane.rates)
-        rows = [lane.rows[j] for j in orders[i][step]]
-        counted, loss = sum(len(completion) for _, completion in rows), 0.0
-        for part in alike(rows, _A_PASS if base.device.type == "cpu" else _A_PASS_ON_GPU):
-            batch = right_aligned(part, base.pad_id, device=base.device)
-            with base.autocast():
-                share = completion_nll(model, batch).sum() / counted
-            share.backward()
-            loss += share.item()
-        if not isfinite(loss):
-            raise WorkError(f"Training of {title} failed at step {turn}: the loss is {loss}. Lower the learning rate.")
-        torch.nn.utils.clip_grad_norm_([weights[name] for name in weights if name in lane.rates], training.clip)
-        optimizer.step()
-        model.zero_grad(set_to_none=True)  # of all: what strayed must not wait for another lane's turn
-        tokens = sum(map(_length, rows))
-        tokens_done += tokens
-        told = {"step": turn, "loss": loss, "rate": rate, "tokens": tokens}
-        history.append(told | ({"moves": lane.title} if len(lanes) > 1 else {}))
-        shown.set_postfix_str(f"loss {loss:.3f}, {tokens_done / (time.time() - began):.0f} tokens/s", refresh=False)
-        shown.update()
-        if (turn + 1) % training.checkpoint_every == 0 and turn + 1 < len(turns):
-            _save(checkpoint, spec, weights, optimizers, history)
+    with _eased(trainee.base.model, training):
+        for turn, (i, step) in list(enumerate(turns))[len(history) :]:
+            lane, optimizer, rate = lanes[i], optimizers[i], plans[i].rate(step)
+            for group in optimizer.param_groups:
+                group["lr"] = group["share"] * rate
+            for name, parameter in weights.items():  # said anew each time: PEFT sets it at a whim
+                parameter.requires_grad_(name in lane.rates)
+            rows = [lane.rows[j] for j in orders[i][step]]
+            loss = _backward(trainee, rows, training)
+            if not isfinite(loss):
+                raise WorkError(
+                    f"Training of {title} failed at step {turn}: the loss is {loss}. Lower the learning rate."
+                )
+            torch.nn.utils.clip_grad_norm_([weights[name] for name in weights if name in lane.rates], training.clip)
+            optimizer.step()
+            model.zero_grad(set_to_none=True)  # of all: what strayed must not wait for another lane's turn
+            tokens = sum(map(_length, rows))
+            tokens_done += tokens
+            told = {"step": turn, "loss": loss, "rate": rate, "tokens": tokens}
+            history.append(told | ({"moves": lane.title} if len(lanes) > 1 else {}))
+            shown.set_postfix_str(f"loss {loss:.3f}, {tokens_done / (time.time() - began):.0f} tokens/s", refresh=False)
+            shown.update()
+            if (turn + 1) % training.checkpoint_every == 0 and turn + 1 < len(turns):
+                _save(checkpoint, spec, weights, optimizers, history)
     shown.close()
     return history
+
+
+def _backward(trainee: Trainee, rows: Sequence[Row], training: Training) -> float:
+    """Add the gradients of a batch, part by part, and return its loss in nats a completion token."""
+    base, a_pass = trainee.base, _A_PASS if trainee.base.device.type == "cpu" else _A_PASS_ON_GPU
+    counted, shares = sum(len(completion) for _, completion in rows), []
+    for part in _at_most(training.micro_batch, alike(rows, a_pass)):
+        batch = right_aligned(part, base.pad_id, device=base.device)
+        with base.autocast():
+            share = completion_nll(trainee.model, batch).sum() / counted
+        share.backward()
+        shares.append(share.detach())
+    return float(sum(share.item() for share in shares))  # read once a step: each reading waits for the device
+
+
+def _at_most(n: int, parts: Sequence[list[Row]]) -> Iterator[list[Row]]:
+    """Yield parts of at most ``n`` rows each (0: as they are)."""
+    for part in parts:
+        for start in range(0, len(part), n or len(part)):
+            yield part[start : start + (n or len(part))]
 
 
 def _save(path: Path, spec: Mapping[str, Any], weights: dict, optimizers: Sequence[Any], history: list) -> None:
