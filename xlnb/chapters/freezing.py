@@ -149,6 +149,8 @@ def elsewhere(study: Study, number: int | None = None) -> Shown:
     for title, experiment, paradigm, name in [*asked, ("Partition C, full fine-tuning", "main-methods", "full", "C")]:
         with suppress(RequestError):  # results are committed as they come
             some = load_outcomes(study.results, experiment, profile=study.profile.name, paradigm=paradigm)
+            if some.empty:  # of other profiles
+                continue
             pairs = [((a[0], name), (b[0], name)) for a, b in PAIRS]
             parts.append((title, contrasts(scorecard.overall(some), pairs, EVERY_LANGUAGE, (PRIMARY,))))
     if not parts:
