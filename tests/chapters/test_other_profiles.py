@@ -52,7 +52,7 @@ def told():
         "own costs": study.costs(),
         "search": budgets._committed(),
     }
-    return [*shown, budgets.reading_table().html], tables
+    return shown, tables
 
 
 @pytest.fixture

@@ -164,6 +164,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     MEASURING: Experiment((VALIDATION,), (PLACEBO, *ORACLE_BUDGETS), costs=True),
     "methods": Experiment((COMPARISON, COMPARISON_CONTROLS, ANSWERS), experts_of(COMPARISON)),
     "main-methods": Experiment((MAIN_COMPARISON,), experts_of(MAIN_COMPARISON)),
+    # The same of another model: in English, too, answered in words, and whether its language expert learned the language.
+    "second-model": Experiment(
+        (replace(MAIN_COMPARISON, languages=("en", TARGET)), ANSWERS, KNOWLEDGE), experts_of(MAIN_COMPARISON)
+    ),
     "strength": Experiment((BY_STRENGTH,), (MATH, LANGUAGE)),
     "real": Experiment((ON_MGSM,), experts_of(ON_MGSM)),
     "fitted": Experiment((FITTED_PARTITIONS,), (MATH, LANGUAGE)),
