@@ -310,3 +310,19 @@ def test_an_empty_search_is_told(tmp_path):
     for wrong in (collected, publish_search):
         with pytest.raises(RequestError, match=f"{tmp_path} holds nothing of a search"):
             wrong(tmp_path)
+
+
+def test_each_model_has_its_own_committed_search(tmp_path, own_home, monkeypatch):
+    monkeypatch.setattr(searching, "settings", lambda: (MATH, replace(ORACLE, language="bn")))
+    folder = tmp_path / "found"
+    search(replace(SMOKE, languages=("sw",)), folder)
+    assert [path.name for path in folder.glob("*.json")] == [f"{MATH.name}.json"], "a language that the profile has not"
+    out = publish_search(folder, model=SMOKE.model)
+    assert out.name == "search-gemma3-miniature" and committed_search(model=SMOKE.model).equals(collected(folder))
+    with pytest.raises(RequestError, match="no committed search"):
+        committed_search()
+    (other,) = folder.glob("*.json")
+    told = artifacts.read_json(other)
+    artifacts.write_json(other, told | {"spec": told["spec"] | {"model": "another"}})
+    with pytest.raises(RequestError, match="not of one model, but of another, gemma3-miniature"):
+        publish_search(folder, model=SMOKE.model)
