@@ -123,8 +123,10 @@ def _rebuild(partial: Path, checkpoint: str, report: Callable[[str], None]) -> N
 
 def _line(told: dict[str, Any], target: Path, command: str) -> str:
     """Return a command line, with the variables by which the unpacked copy finds what is its own."""
-    places = {name: target / place for name, place in told["environment"].items()}
-    said = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in [*places.items(), ("HF_HUB_OFFLINE", 1)])
+    places = {name: str(target / place) for name, place in told["environment"].items()}
+    # Without the working directory among the places of modules: another copy may lie there.
+    variables = {**places, "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
+    said = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return f"{said} {shlex.quote(sys.executable)} -m xlnb {command.replace('{target}', shlex.quote(str(target)))}"
 
 
