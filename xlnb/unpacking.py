@@ -113,7 +113,8 @@ def _rebuild(partial: Path, checkpoint: str, report: Callable[[str], None]) -> N
     code = "import sys; from xlnb.models.quantised import rebuild; rebuild(*sys.argv[1:])"
     environment = {**os.environ, "PYTHONPATH": str(partial / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", code, str(stored), str(partial / checkpoint)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    # There, lest a copy of the package that lies in the working directory is taken.
+    done = subprocess.run(command, env=environment, cwd=partial, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise UnpackError(f"The weights could not be rebuilt: {last}")

@@ -18,7 +18,7 @@ from xlnb import artifacts, unpacking
 from xlnb.commands import cli
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import identity
-from xlnb.studies import packing, study, wheels
+from xlnb.studies import archives, packing, study, wheels
 from xlnb.studies.committing import publish
 from xlnb.studies.experiments import named_experiment
 from xlnb.studies.profiles import named_profile
@@ -262,12 +262,12 @@ def test_what_was_made_there_is_published_here_without_weights(brought, run_ther
     history = pd.read_parquet(out / "training.parquet")
     assert set(history["expert"]) == set(named_experiment(EXPERIMENT).experts)
     before = {file: file.stat().st_mtime_ns for file in own_home.rglob("*") if file.is_file()}
-    assert packing.unpack(brought, report=lambda text: None)[0].startswith("0 of")
+    assert archives.unpack(brought, report=lambda text: None)[0].startswith("0 of")
     assert {file: file.stat().st_mtime_ns for file in own_home.rglob("*") if file.is_file()} == before
 
 
 def test_an_expert_without_weights_is_trained_where_its_weights_are_needed(brought, own_home):
-    packing.unpack(brought)
+    archives.unpack(brought)
     here = Study(SMOKE, "sw", 0)
     folder = here.expert_folder("math-only")
     assert not folder.exists(), "what lies there counts as trained"
@@ -286,7 +286,7 @@ def test_an_expert_s_folder_that_lost_its_weights_is_told(own_home):
 
 def test_nothing_made_is_nothing_to_pack(own_home, tmp_path):
     with pytest.raises(RequestError, match="Nothing was made yet"):
-        packing.pack_outcomes(tmp_path / "made")
+        archives.pack_outcomes(tmp_path / "made")
 
 
 # --- what is asked -------------------------------------------------------------------------------------------
