@@ -96,7 +96,7 @@ def test_interrupted_it_ends_its_workers(job, tmp_path):
     script = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_pool import write
+from test_worker_pool import write
 from xlnb.studies import pool
 if __name__ == "__main__":
     pool.run_here(write, [{job("long", seconds=60)!r}, {job("longer", seconds=60)!r}], 2)
