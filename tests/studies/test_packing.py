@@ -99,7 +99,7 @@ def outcomes(runs):
 
 def test_what_is_run_there_is_what_a_plain_loop_makes_at_home(run_there, studied, home):
     studied.outcomes(*named_experiment(EXPERIMENT).asks)
-    found, expected = outcomes(run_there / "home" / "runs"), outcomes(home / "runs")
+    found, expected = outcomes(run_there / "project" / "runs"), outcomes(home / "runs")
     assert list(found) == list(expected)
     for name, table in found.items():
         pd.testing.assert_frame_equal(table, expected[name])
@@ -107,7 +107,7 @@ def test_what_is_run_there_is_what_a_plain_loop_makes_at_home(run_there, studied
 
 def test_the_base_is_the_same_there(run_there, studied):
     mine = studied.profile.checkpoint()
-    there = run_there / "home" / "runs" / "smoke" / "gemma3-miniature" / "checkpoint"
+    there = run_there / "project" / "runs" / "smoke" / "gemma3-miniature" / "checkpoint"
     assert (there / "model.safetensors").read_bytes() == (mine / "model.safetensors").read_bytes()
     assert identity(there) == identity(mine)
     assert not (run_there / "stored").exists()
@@ -128,7 +128,7 @@ def test_only_kept_rows_are_packed_and_the_base_keeps_its_name(home, tmp_path):
     asked = packing.Packing(EXPERIMENT, [trimmed], wheels=False)
     unpacking.unpack(packing.pack_study(asked, tmp_path / "packed"), tmp_path / "there")
     assert artifacts.read_json(tmp_path / "there" / "cache" / file.name) == kept
-    there = tmp_path / "there" / checkpoint.relative_to(home.parent)
+    there = tmp_path / "there" / "project" / checkpoint.relative_to(home)
     found, expected = (load_file(folder / "model.safetensors") for folder in (there, checkpoint))
     others = [row for row in range(260) if row not in kept]
     for name, tensor in expected.items():
@@ -240,7 +240,7 @@ def test_unpack_needs_the_standard_library_alone(packed):
 @pytest.fixture
 def brought(run_there, tmp_path):
     """What was made there, packed by the command in the unpacked copy."""
-    names = {"PYTHONPATH": "site", "XLNB_HOME": "home", "XLNB_CACHE": "cache"}
+    names = {"PYTHONPATH": "site", "XLNB_HOME": "project", "XLNB_CACHE": "cache"}
     command = [sys.executable, "-m", "xlnb", "pack", str(tmp_path / "made"), "--outcomes", "--part-mb", "0.01"]
     subprocess.run(command, env=environment(**{k: str(run_there / v) for k, v in names.items()}), check=True)
     return tmp_path / "made"
@@ -257,7 +257,7 @@ def test_what_was_made_there_is_published_here_without_weights(brought, run_ther
     here = Study(SMOKE, "sw", 0)
     here.profile.checkpoint()  # its name comes from it
     out = publish([here], EXPERIMENT, tmp_path / "results", EXPERIMENT)
-    made = outcomes(run_there / "home" / "runs")
+    made = outcomes(run_there / "project" / "runs")
     assert len(pd.read_parquet(out / "outcomes.parquet")) == sum(map(len, made.values()))
     history = pd.read_parquet(out / "training.parquet")
     assert set(history["expert"]) == set(named_experiment(EXPERIMENT).experts)

@@ -65,12 +65,12 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
             names = fetch_wheels(work / "wheels", packing.python, packing.there)
             report(f"Wheels: {', '.join(names) or 'none is missing there'}.")
         if packing.results and results_folder().is_dir():
-            shutil.copytree(results_folder(), work / "home" / "book" / "results")
+            shutil.copytree(results_folder(), work / "project" / "book" / "results")
         moved = _copy_data(packing, work / "data")
         checkpoint, environment = _copy_checkpoint(packing, work, report)
         told = {
             "checkpoint": checkpoint,
-            "environment": {"PYTHONPATH": "site", "XLNB_HOME": "home", "XLNB_CACHE": "cache", **environment},
+            "environment": {"PYTHONPATH": "site", "XLNB_HOME": "project", "XLNB_CACHE": "cache", **environment},
             "commands": _commands(packing, moved),
         }
         return write_parts(work, out, STUDY, told, part_mb, started, report)
@@ -137,7 +137,7 @@ def _copy_checkpoint(packing: Packing, work: Path, report: Callable[[str], None]
     study = packing.studies[0]
     source = study.profile.checkpoint()
     inside = source.resolve().is_relative_to(project_root().resolve())
-    place = f"home/{source.resolve().relative_to(project_root().resolve())}" if inside else f"weights/{source.name}"
+    place = f"project/{source.resolve().relative_to(project_root().resolve())}" if inside else f"weights/{source.name}"
     checkpoint, target = open_checkpoint(source), work / place
     for file in companions(checkpoint):
         _copy(file, target / file.relative_to(source))
@@ -203,5 +203,5 @@ def _commands(packing: Packing, moved: Mapping[str, str]) -> list[str]:
     commands = [" ".join(["grid", "--here", *(f"--{name} {value}" for name, value in asked.items())])]
     if "ntrex" in moved:
         profile = studies[0].profile.name
-        commands.append(f"search {{target}}/home/runs/search --ntrex {moved['ntrex']} --profile {profile}")
+        commands.append(f"search {{target}}/project/runs/search --ntrex {moved['ntrex']} --profile {profile}")
     return commands
