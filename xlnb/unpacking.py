@@ -113,7 +113,8 @@ def _rebuild(partial: Path, checkpoint: str, report: Callable[[str], None]) -> N
     code = "import sys; from xlnb.models.quantised import rebuild; rebuild(*sys.argv[1:])"
     environment = {**os.environ, "PYTHONPATH": str(partial / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", code, str(stored), str(partial / checkpoint)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    # There, lest a copy of the package that lies in the working directory is taken.
+    done = subprocess.run(command, env=environment, cwd=partial, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise UnpackError(f"The weights could not be rebuilt: {last}")
@@ -123,8 +124,10 @@ def _rebuild(partial: Path, checkpoint: str, report: Callable[[str], None]) -> N
 
 def _line(told: dict[str, Any], target: Path, command: str) -> str:
     """Return a command line, with the variables by which the unpacked copy finds what is its own."""
-    places = {name: target / place for name, place in told["environment"].items()}
-    said = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in [*places.items(), ("HF_HUB_OFFLINE", 1)])
+    places = {name: str(target / place) for name, place in told["environment"].items()}
+    # Without the working directory among the places of modules: another copy may lie there.
+    variables = {**places, "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
+    said = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return f"{said} {shlex.quote(sys.executable)} -m xlnb {command.replace('{target}', shlex.quote(str(target)))}"
 
 

@@ -58,10 +58,10 @@ def pack_command(
 
     Takes what `xlnb grid` takes. The folder has parts, contents.json and unpack.py, which needs Python alone.
     """
-    from xlnb.studies import packing
+    from xlnb.studies import archives, packing
 
     if outcomes:
-        print(packing.pack_outcomes(out, part_mb or _OF_OUTCOMES))
+        print(archives.pack_outcomes(out, part_mb or _OF_OUTCOMES))
         return
     studies = studies_of(
         profile, languages, seeds, paradigms, math_data=math_data, language_data=language_data, mgsm=mgsm,
@@ -80,6 +80,6 @@ def unpack_command(
     ] = None,
 ) -> None:
     """Verify and unpack what `xlnb pack` wrote: a study into a folder of its own, outcomes into runs."""
-    from xlnb.studies import packing
+    from xlnb.studies import archives
 
-    print("\n".join(packing.unpack(folder, target)))
+    print("\n".join(archives.unpack(folder, target)))

@@ -1,6 +1,6 @@
-"""Packing a study for a machine that has neither a network nor our environment, and what was made there for home.
+"""Packing a study for a machine that has neither a network nor our environment: all that it needs, the base as it was quantised.
 
-Both are one archive in parts of a chosen size; `xlnb.unpacking`, which goes along, verifies and joins them.
+`xlnb.unpacking`, which goes along, unpacks it there; `xlnb.studies.archives` takes home what was made.
 """
 
 from __future__ import annotations
@@ -8,32 +8,28 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xlnb import artifacts, unpacking
+from xlnb import artifacts
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.corpora.sources import SOURCES, name_and_path
-from xlnb.errors import RequestError, WorkError
+from xlnb.errors import RequestError
 from xlnb.models.base import checksum
 from xlnb.models.pocket import pocket_gguf
 from xlnb.models.pocket_models import pocket_model
 from xlnb.models.quantised import store
-from xlnb.paths import project_root, results_folder, runs_folder
+from xlnb.paths import project_root, results_folder
+from xlnb.studies.archives import MB, free, write_parts
 from xlnb.studies.experiments import named_experiment
-from xlnb.studies.study import LIGHT, Study, without_weights
+from xlnb.studies.study import Study
 from xlnb.studies.vocabulary import kept_of, vocabulary_file
 from xlnb.studies.wheels import THERE, fetch_wheels
-from xlnb.unpacking import OUTCOMES, STUDY
+from xlnb.unpacking import STUDY
 from xlnb.weights.tensor_files import companions, open_checkpoint
-
-_PACKED_ALREADY = {".whl", ".bin", ".parquet"}  # what does not get smaller
-_MB = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
 
     Raises RequestError, before anything is written, for an ``out`` that is there and for data that would be the hub's.
     """
-    out = _free(out, part_mb)
+    out = free(out, part_mb)
     study = packing.studies[0]
     for one in packing.studies:
         _check_data(one, packing.experiment)
@@ -69,48 +65,15 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
             names = fetch_wheels(work / "wheels", packing.python, packing.there)
             report(f"Wheels: {', '.join(names) or 'none is missing there'}.")
         if packing.results and results_folder().is_dir():
-            shutil.copytree(results_folder(), work / "home" / "book" / "results")
+            shutil.copytree(results_folder(), work / "project" / "book" / "results")
         moved = _copy_data(packing, work / "data")
         checkpoint, environment = _copy_checkpoint(packing, work, report)
         told = {
             "checkpoint": checkpoint,
-            "environment": {"PYTHONPATH": "site", "XLNB_HOME": "home", "XLNB_CACHE": "cache", **environment},
+            "environment": {"PYTHONPATH": "site", "XLNB_HOME": "project", "XLNB_CACHE": "cache", **environment},
             "commands": _commands(packing, moved),
         }
-        return _write(work, out, STUDY, told, part_mb, started, report)
-
-
-def pack_outcomes(
-    out: str | Path, part_mb: float = 15, runs: Path | None = None, report: Callable[[str], None] = print
-) -> Path:
-    """Write what was made here, but no weights, into parts of at most so many megabytes, and return their folder.
-
-    That is outcomes, costs, maps and tables, each expert's history and provenance, and what searches found.
-    """
-    out, runs, started = _free(out, part_mb), runs or runs_folder(), time.time()
-    with tempfile.TemporaryDirectory(prefix="xlnb-pack-") as folder:
-        found = [file for file in sorted(runs.rglob("*")) if file.is_file() and _is_outcome(file.relative_to(runs))]
-        if not found:
-            raise RequestError(f"Nothing was made yet in {runs}: there are no outcomes to pack.")
-        for file in found:
-            _copy(file, Path(folder) / file.relative_to(runs))
-        return _write(Path(folder), out, OUTCOMES, {}, part_mb, started, report)
-
-
-def unpack(folder: str | Path, target: str | Path | None = None, report: Callable[[str], None] = print) -> list[str]:
-    """Unpack what was packed and return lines that say how to go on; outcomes go to ``target`` or this project's runs.
-
-    Raises WorkError for parts that are missing or damaged, RequestError for a study without a target.
-    """
-    try:
-        told = unpacking.contents(folder)
-        if told["kind"] == OUTCOMES:
-            return [_restored(Path(folder), told, Path(target or runs_folder()))]
-        if target is None:
-            raise RequestError("A study is unpacked into a folder of its own: xlnb unpack FOLDER TARGET.")
-        return unpacking.unpack(folder, target, report)
-    except unpacking.UnpackError as error:
-        raise WorkError(str(error)) from None
+        return write_parts(work, out, STUDY, told, part_mb, started, report)
 
 
 # --- what goes in ------------------------------------------------------------------------------------------
@@ -174,7 +137,7 @@ def _copy_checkpoint(packing: Packing, work: Path, report: Callable[[str], None]
     study = packing.studies[0]
     source = study.profile.checkpoint()
     inside = source.resolve().is_relative_to(project_root().resolve())
-    place = f"home/{source.resolve().relative_to(project_root().resolve())}" if inside else f"weights/{source.name}"
+    place = f"project/{source.resolve().relative_to(project_root().resolve())}" if inside else f"weights/{source.name}"
     checkpoint, target = open_checkpoint(source), work / place
     for file in companions(checkpoint):
         _copy(file, target / file.relative_to(source))
@@ -189,7 +152,7 @@ def _copy_checkpoint(packing: Packing, work: Path, report: Callable[[str], None]
     quantised = sum(tensor["kind"] is not None for tensor in tensors)
     rows = "whole vocabulary" if kept is None else f"{len(kept):,} tokens of the vocabulary"
     size = (work / "stored" / "bytes.bin").stat().st_size
-    report(f"{source.name}: {rows}, {quantised} of {len(tensors)} tensors quantised, {size / _MB:.1f} MB.")
+    report(f"{source.name}: {rows}, {quantised} of {len(tensors)} tensors quantised, {size / MB:.1f} MB.")
     return place, {} if inside else {pocket_model(study.profile.model).variable: place}
 
 
@@ -240,90 +203,5 @@ def _commands(packing: Packing, moved: Mapping[str, str]) -> list[str]:
     commands = [" ".join(["grid", "--here", *(f"--{name} {value}" for name, value in asked.items())])]
     if "ntrex" in moved:
         profile = studies[0].profile.name
-        commands.append(f"search {{target}}/home/runs/search --ntrex {moved['ntrex']} --profile {profile}")
+        commands.append(f"search {{target}}/project/runs/search --ntrex {moved['ntrex']} --profile {profile}")
     return commands
-
-
-def _is_outcome(file: Path) -> bool:
-    """Say whether a file under runs is kept without weights, by where it lies."""
-    if any(part.startswith(".") for part in file.parts):
-        return False
-    if len(file.parts) > 2 and file.parts[-3] == "experts":
-        return file.name in LIGHT
-    return {"outcomes", "costs", "maps", "tables"} & set(file.parts[:-1]) != set() or (
-        file.parts[0].startswith("search") and file.suffix == ".json"
-    )
-
-
-# --- archives ----------------------------------------------------------------------------------------------
-
-
-def _free(out: str | Path, part_mb: float) -> Path:
-    out = Path(out)
-    if out.exists():
-        raise RequestError(f"{out} is there already: name another folder, or remove it.")
-    if not part_mb > 0:
-        raise RequestError(f"--part-mb {part_mb:g}: a part has at least some bytes.")
-    return out
-
-
-def _write(
-    work: Path,
-    out: Path,
-    kind: str,
-    told: Mapping[str, Any],
-    part_mb: float,
-    started: float,
-    report: Callable[[str], None],
-) -> Path:
-    """Write a folder's files into parts in ``out``, with contents.json and unpack.py, whole or not at all."""
-    files = sorted(file for file in work.rglob("*") if file.is_file())
-    size = int(part_mb * _MB)
-    with artifacts.whole_folder(out, fresh=True) as folder:
-        joined = folder / ".joined.zip"
-        with zipfile.ZipFile(joined, "w") as archive:
-            for file in files:
-                method = zipfile.ZIP_STORED if file.suffix in _PACKED_ALREADY else zipfile.ZIP_LZMA
-                archive.write(file, file.relative_to(work), method)
-        parts: list[dict[str, Any]] = []
-        with open(joined, "rb") as whole:
-            for data in iter(partial(whole.read, size), b""):
-                part = folder / f"part-{len(parts) + 1:03}"
-                part.write_bytes(data)
-                parts.append({"name": part.name, "size": len(data), "sha256": artifacts.file_digest(part)})
-        joined.unlink()
-        listed = [
-            {
-                "path": file.relative_to(work).as_posix(),
-                "size": file.stat().st_size,
-                "sha256": artifacts.file_digest(file),
-            }
-            for file in files
-        ]
-        made = artifacts.provenance({}, started)
-        del made["spec"]
-        artifacts.write_json(
-            folder / unpacking.CONTENTS, {"kind": kind, **told, **made, "parts": parts, "files": listed}
-        )
-        shutil.copyfile(unpacking.__file__, folder / "unpack.py")
-    report(f"{out}: {len(parts)} parts, {sum(part['size'] for part in parts) / _MB:.1f} MB, {len(files)} files.")
-    return out
-
-
-def _restored(folder: Path, told: dict[str, Any], runs: Path) -> str:
-    """Put outcomes that were packed where they would have been made here; what is there already stays."""
-    runs.mkdir(parents=True, exist_ok=True)
-    new = 0
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=runs) as work:
-        unpacking.extract(folder, told, Path(work))
-        # A cell's table comes last: its presence says that the cell is done.
-        for path in sorted((one["path"] for one in told["files"]), key=lambda path: path.endswith(".parquet")):
-            target = runs / path
-            if target.parent.parent.name == "experts" and not target.parent.is_dir():
-                target = without_weights(target.parent) / target.name
-            if target.exists():
-                continue
-            with artifacts.whole_file(target) as file:
-                shutil.copyfile(Path(work) / path, file)
-            new += 1
-    return f"{new} of {len(told['files'])} files are new in {runs}."

@@ -1,0 +1,139 @@
+"""Archives in parts: how they are written, and how what was made elsewhere comes home without weights."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xlnb import artifacts, unpacking
+from xlnb.errors import RequestError, WorkError
+from xlnb.paths import runs_folder
+from xlnb.studies.study import LIGHT, without_weights
+from xlnb.unpacking import OUTCOMES
+
+_PACKED_ALREADY = {".whl", ".bin", ".parquet"}  # what does not get smaller
+MB = 1_000_000
+
+
+def pack_outcomes(
+    out: str | Path, part_mb: float = 15, runs: Path | None = None, report: Callable[[str], None] = print
+) -> Path:
+    """Write what was made here, but no weights, into parts of at most so many megabytes, and return their folder.
+
+    That is outcomes, costs, maps and tables, each expert's history and provenance, and what searches found.
+    """
+    out, runs, started = free(out, part_mb), runs or runs_folder(), time.time()
+    with tempfile.TemporaryDirectory(prefix="xlnb-pack-") as folder:
+        found = [file for file in sorted(runs.rglob("*")) if file.is_file() and _is_outcome(file.relative_to(runs))]
+        if not found:
+            raise RequestError(f"Nothing was made yet in {runs}: there are no outcomes to pack.")
+        for file in found:
+            target = Path(folder) / file.relative_to(runs)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        return write_parts(Path(folder), out, OUTCOMES, {}, part_mb, started, report)
+
+
+def unpack(folder: str | Path, target: str | Path | None = None, report: Callable[[str], None] = print) -> list[str]:
+    """Unpack what was packed and return lines that say how to go on; outcomes go to ``target`` or this project's runs.
+
+    Raises WorkError for parts that are missing or damaged, RequestError for a study without a target.
+    """
+    try:
+        told = unpacking.contents(folder)
+        if told["kind"] == OUTCOMES:
+            return [_restored(Path(folder), told, Path(target or runs_folder()))]
+        if target is None:
+            raise RequestError("A study is unpacked into a folder of its own: xlnb unpack FOLDER TARGET.")
+        return unpacking.unpack(folder, target, report)
+    except unpacking.UnpackError as error:
+        raise WorkError(str(error)) from None
+
+
+def _is_outcome(file: Path) -> bool:
+    """Say whether a file under runs is kept without weights, by where it lies."""
+    if any(part.startswith(".") for part in file.parts):
+        return False
+    if len(file.parts) > 2 and file.parts[-3] == "experts":
+        return file.name in LIGHT
+    return {"outcomes", "costs", "maps", "tables"} & set(file.parts[:-1]) != set() or (
+        file.parts[0].startswith("search") and file.suffix == ".json"
+    )
+
+
+def free(out: str | Path, part_mb: float) -> Path:
+    """Return a folder that is to be written; raises RequestError where it is there, or parts would be empty."""
+    out = Path(out)
+    if out.exists():
+        raise RequestError(f"{out} is there already: name another folder, or remove it.")
+    if not part_mb * MB >= 1:
+        raise RequestError(f"--part-mb {part_mb:g}: a part has at least some bytes.")
+    return out
+
+
+def write_parts(
+    work: Path,
+    out: Path,
+    kind: str,
+    told: Mapping[str, Any],
+    part_mb: float,
+    started: float,
+    report: Callable[[str], None],
+) -> Path:
+    """Write a folder's files into parts in ``out``, with contents.json and unpack.py, whole or not at all."""
+    files = sorted(file for file in work.rglob("*") if file.is_file())
+    size = int(part_mb * MB)
+    with artifacts.whole_folder(out, fresh=True) as folder:
+        joined = folder / ".joined.zip"
+        with zipfile.ZipFile(joined, "w") as archive:
+            for file in files:
+                method = zipfile.ZIP_STORED if file.suffix in _PACKED_ALREADY else zipfile.ZIP_LZMA
+                archive.write(file, file.relative_to(work), method)
+        parts: list[dict[str, Any]] = []
+        with open(joined, "rb") as whole:
+            for data in iter(partial(whole.read, size), b""):
+                part = folder / f"part-{len(parts) + 1:03}"
+                part.write_bytes(data)
+                parts.append({"name": part.name, "size": len(data), "sha256": artifacts.file_digest(part)})
+        joined.unlink()
+        listed = [
+            {
+                "path": file.relative_to(work).as_posix(),
+                "size": file.stat().st_size,
+                "sha256": artifacts.file_digest(file),
+            }
+            for file in files
+        ]
+        made = artifacts.provenance({}, started)
+        del made["spec"]
+        artifacts.write_json(
+            folder / unpacking.CONTENTS, {"kind": kind, **told, **made, "parts": parts, "files": listed}
+        )
+        shutil.copyfile(unpacking.__file__, folder / "unpack.py")
+    report(f"{out}: {len(parts)} parts, {sum(part['size'] for part in parts) / MB:.1f} MB, {len(files)} files.")
+    return out
+
+
+def _restored(folder: Path, told: dict[str, Any], runs: Path) -> str:
+    """Put outcomes that were packed where they would have been made here; what is there already stays."""
+    runs.mkdir(parents=True, exist_ok=True)
+    new = 0
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=runs) as work:
+        unpacking.extract(folder, told, Path(work))
+        # A cell's table comes last: its presence says that the cell is done.
+        for path in sorted((one["path"] for one in told["files"]), key=lambda path: path.endswith(".parquet")):
+            target = runs / path
+            if target.parent.parent.name == "experts" and not target.parent.is_dir():
+                target = without_weights(target.parent) / target.name
+            if target.exists():
+                continue
+            with artifacts.whole_file(target) as file:
+                shutil.copyfile(Path(work) / path, file)
+            new += 1
+    return f"{new} of {len(told['files'])} files are new in {runs}."
