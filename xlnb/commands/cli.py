@@ -35,6 +35,7 @@ from xlnb.commands.options import (
     studies_of,
 )
 from xlnb.commands.pack_commands import pack_command, unpack_command
+from xlnb.commands.plan_commands import plan_command
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, WorkError, known
 
@@ -53,6 +54,7 @@ app.command("diff")(diff_command)
 app.command("corpus")(corpus_command)
 app.command("pack")(pack_command)
 app.command("unpack")(unpack_command)
+app.command("plan")(plan_command)
 
 Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
 Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
