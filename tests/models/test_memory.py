@@ -26,8 +26,8 @@ def small(name, layers=3):
     size = full.head_size // 16
     settings = chosen.settings | {
         "hidden_size": full.hidden // 32, "intermediate_size": full.ffn // 32, "num_hidden_layers": layers,
-        "num_attention_heads": full.heads // 2, "num_key_value_heads": max(1, full.kv_heads // 2), "pad_token_id": 0, "eos_token_id": 1,
-        "bos_token_id": 2, "vocab_size": 300,
+        "num_attention_heads": full.heads // 2, "num_key_value_heads": max(1, full.kv_heads // 2), "vocab_size": 300,
+        "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
     }  # fmt: skip
     if "head_dim" in settings:
         settings["head_dim"] = size
