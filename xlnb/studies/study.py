@@ -186,12 +186,12 @@ class Study:
 
     def _short(self, examples: tuple[Example, ...]) -> tuple[Example, ...]:
         """Return the examples that fit the training's length; what a model's tokens make of a text no corpus can know."""
-        most, encode = self.profile.training.max_length - len(self.base.start) - 1, self.base.encode
-        short = tuple(e for e in examples if len(encode(e.prompt)) + len(encode(e.completion)) <= most)
+        most, encode = self.profile.training.max_length, self.base.encode
+        more = len(self.base.start) + 1  # what opens a text, and its end
+        short = tuple(e for e in examples if len(encode(e.prompt)) + len(encode(e.completion)) + more <= most)
         if left := len(examples) - len(short):
             print(
-                f"{left:,} of {len(examples):,} examples are longer than {most + 1} tokens and left out.",
-                file=sys.stderr,
+                f"{left:,} of {len(examples):,} examples are longer than {most:,} tokens and left out.", file=sys.stderr
             )
         return short
 
