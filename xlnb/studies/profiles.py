@@ -115,5 +115,5 @@ def paper_profile(model: str) -> Profile:
     return Profile(
         PAPER_PROFILE, Path(model).name, depth=MODELS[model].shape.layers if model in MODELS else 32, checkpoint=folder,
         languages=paper("languages"), trimmed=False, examples=examples, training=training, evaluation=evaluation,
-        development=0, answered=0, searched=0, compared=problems, told=problems,
+        development=96, answered=48, searched=96, compared=problems, told=problems, plane=9,
     )  # fmt: skip
