@@ -35,6 +35,7 @@ from xlnb.commands.options import (
     studies_of,
 )
 from xlnb.commands.pack_commands import pack_command, unpack_command
+from xlnb.commands.plan_commands import plan_command
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, WorkError, known
 
@@ -53,6 +54,7 @@ app.command("diff")(diff_command)
 app.command("corpus")(corpus_command)
 app.command("pack")(pack_command)
 app.command("unpack")(unpack_command)
+app.command("plan")(plan_command)
 
 Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
 Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
@@ -204,6 +206,9 @@ def study(
         ),
     ] = "first-swap",
     publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FOLDER", help="Of profile paper: any decoder of the hub, or a folder.")
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what is made, what is committed and what is missing.")
     ] = False,
@@ -220,12 +225,20 @@ def study(
 ) -> None:
     """Train the experts of each seed, evaluate what is compared, and show or publish the outcomes; goes on where it stopped."""
     from xlnb.studies.experiments import named_experiment
-    from xlnb.studies.profiles import named_profile
+    from xlnb.studies.paper import LANGUAGE_CORPORA, MATH_CORPUS
+    from xlnb.studies.profiles import PAPER_PROFILE, named_profile
     from xlnb.studies.study import Study
 
-    chosen, what = named_profile(profile), named_experiment(experiment)
+    chosen, what = named_profile(profile, model), named_experiment(experiment)
+    math, texts = math_data, dict.fromkeys(language.split(","), language_data)
+    if profile == PAPER_PROFILE:  # whose data are others, where none are named
+        math = MATH_CORPUS if math_data == MATH_DATA else math_data
+        texts = {
+            code: "+".join(LANGUAGE_CORPORA.get(code, (text,))) if text == LANGUAGE_DATA else text
+            for code, text in texts.items()
+        }
     studies = [
-        Study(chosen, code, seed, math_data=math_data, language_data=language_data, paradigm=paradigm, device=device,
+        Study(chosen, code, seed, math_data=math, language_data=texts[code], paradigm=paradigm, device=device,
               dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))))
         for code in language.split(",") for seed in numbers(seeds)
     ]  # fmt: skip

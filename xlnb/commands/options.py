@@ -12,7 +12,9 @@ from xlnb.errors import RequestError
 if TYPE_CHECKING:
     from xlnb.studies.study import Study
 
-ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
+ProfileName = Annotated[
+    str, typer.Option("--profile", help="smoke (seconds, random weights), pocket; of study: paper.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
 MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]

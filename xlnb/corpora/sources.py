@@ -12,7 +12,7 @@ import re
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cache, cached_property
@@ -245,11 +245,33 @@ def check_source(text: str, language: str, kind: str) -> None:
 
     >>> check_source("gsm8k", "en", "math")
     """
-    name, _ = name_and_path(text)
-    source = _source(name, language)
-    if source.kind != kind:
-        others = [other.name for other in SOURCES.values() if other.kind == kind]
-        raise RequestError(f"{name} is {source.kind} data: choose {kind} data, {', '.join(others)}.")
+    for part in together(text):
+        name, _ = name_and_path(part)
+        source = _source(name, language)
+        if source.kind != kind:
+            others = [other.name for other in SOURCES.values() if other.kind == kind]
+            raise RequestError(f"{name} is {source.kind} data: choose {kind} data, {', '.join(others)}.")
+
+
+def together(text: str) -> list[str]:
+    """Return the corpora, each NAME or NAME:PATH, of a text that names several with + between.
+
+    >>> together("aya+inkuba:my/c++/inkuba"), together("ntrex")
+    (['aya', 'inkuba:my/c++/inkuba'], ['ntrex'])
+    """
+    names = "|".join(re.escape(name) for name in SOURCES)
+    return re.split(rf"\+(?=(?:{names})(?:[:+]|$))", text)
+
+
+def mixture(corpora: Sequence[Corpus]) -> Corpus:
+    """Return several corpora of one kind and language as one, their examples one corpus after the other."""
+    if len(corpora) == 1:
+        return corpora[0]
+    names, places = ("+".join(getattr(corpus, field) for corpus in corpora) for field in ("name", "source"))
+    counts = {reason: sum(corpus.counts.get(reason, 0) for corpus in corpora) for reason in corpora[0].counts}
+    return replace(
+        corpora[0], name=names, source=places, counts=counts, examples=sum((c.examples for c in corpora), ())
+    )
 
 
 def name_and_path(text: str) -> tuple[str, Path | None]:

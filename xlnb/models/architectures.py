@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import known
+from xlnb.models.memory import Shape, shape_of
 from xlnb.weights.partitions import Partition, named_partition, owned
 from xlnb.weights.sites import ATTENTION, FFN, NORM, Sites, locate_all
 
@@ -41,6 +42,12 @@ ARCHITECTURES = {
         "Gemma3TextConfig", _shape(640, 2048, 18, 4, 1, 262144, head_dim=256), "four norms, norms of q and k; tied"
     ),
 }  # fmt: skip
+
+
+def shape(name: str) -> Shape:
+    """Return the numbers of an architecture by which memory is planned, without torch."""
+    chosen = ARCHITECTURES[known("architecture", name, ARCHITECTURES)]
+    return shape_of(chosen.settings | {"config": chosen.config}, name)
 
 
 @lru_cache

@@ -156,6 +156,14 @@ ON_MGSM = Ask(
 )  # fmt: skip
 # Partitions from measurement, chosen without a look at what is scored here.
 FITTED_PARTITIONS = Ask((SWAP,), FITTED, (TARGET,), _COMPARED)
+# The paper's own comparison, as far as it is known: MGSM with worked examples in its language, answered in words.
+AS_THE_PAPER = Ask(
+    (*MAIN_METHODS, "train-then-revert", "freeze-then-train"),
+    changes={
+        "benchmark": "mgsm", "exemplars": "native", "problems": "compared", "generated": "compared", "chat": True,
+        "readings": (EXACT_MATCH,),
+    },
+)  # fmt: skip
 OTHER_PARTITIONS = Ask(MODULAR, ("A", "B", "half and half"), (TARGET,), _COMPARED)
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -171,6 +179,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "strength": Experiment((BY_STRENGTH,), (MATH, LANGUAGE)),
     "real": Experiment((ON_MGSM,), experts_of(ON_MGSM)),
     "fitted": Experiment((FITTED_PARTITIONS,), (MATH, LANGUAGE)),
+    "paper": Experiment((AS_THE_PAPER,), experts_of(AS_THE_PAPER)),
     "partitions": Experiment((OTHER_PARTITIONS,), (MATH, LANGUAGE)),
 }
 

@@ -9,11 +9,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlnb.errors import RequestError, WorkError
+from xlnb.errors import RequestError
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, READINGS
 from xlnb.evaluation.scoring import evaluate
 from xlnb.models.base import Base, load_base
+from xlnb.models.hub import model_folder
 from xlnb.stats import mean_interval, paired_difference
 from xlnb.studies.cells import OWN_BENCHMARKS
 from xlnb.studies.profiles import Profile, named_profile
@@ -29,7 +30,6 @@ MGSM_PROBLEMS = 250
 _DIFFERENCES = ["model", "metric", "difference", "low", "high", "n"]
 _CHOSEN = ("belebele", "global-mmlu")  # answered by likelihood of the options
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
-_MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt", "*.tiktoken")
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ def own_model(name: str, profile: Profile, base: str = "") -> OwnModel:
     """Return what a name means: "base", the folder of an adapter or of a checkpoint, or a model of the hub, which is fetched."""
     if name == BASE and not base:
         return OwnModel(BASE, profile.checkpoint(), of_profile=True)
-    folder = _folder(base if name == BASE else name)
+    folder = model_folder(base if name == BASE else name)
     has_adapter, has_model = ((folder / file).is_file() for file in ("adapter_config.json", "config.json"))
     if has_adapter and any(folder.glob("model*.safetensors")):
         raise RequestError(f"{folder} holds an adapter and a whole model: say which, by a folder that has one of them.")
     if has_adapter:
-        under = _folder(base) if base else profile.checkpoint()
+        under = model_folder(base) if base else profile.checkpoint()
         return OwnModel(name, under, folder, of_profile=not base)
     if not has_model:
         raise RequestError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
@@ -117,22 +117,6 @@ def _check_tokenizer(checkpoint: Path) -> None:
         raise RequestError(
             f"{checkpoint} holds no tokenizer ({', '.join(_VOCABULARIES)}): copy the tokenizer's files of its base there."
         )
-
-
-def _folder(name: str) -> Path:
-    if name and Path(name).is_dir():
-        return Path(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise RequestError(f"No model {name!r}: give a folder, a name on the hub (OWNER/NAME), or {BASE!r}.")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_MODEL_FILES)))
-    except Exception as error:  # network, access and cache errors share no class
-        reason = str(error).strip().partition("\n")[0]
-        raise WorkError(
-            f"There is no folder {name}, and the Hugging Face hub does not give it ({type(error).__name__}: {reason})."
-        ) from error
 
 
 @contextmanager

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
-from xlnb.errors import known
+from xlnb.errors import RequestError, known
 from xlnb.evaluation.asking import Evaluation
+from xlnb.evaluation.readings import EXACT_MATCH
+from xlnb.models.hub import model_folder
 from xlnb.models.miniatures import miniature
 from xlnb.models.pocket import pocket_checkpoint
 from xlnb.models.pocket_models import GEMMA, SMOLLM2
 from xlnb.paths import runs_folder
+from xlnb.studies.paper import MODELS, paper
 from xlnb.training.sft import Training
 
 
@@ -76,6 +79,41 @@ PROFILES |= {
 }
 
 
-def named_profile(name: str) -> Profile:
-    """Return a profile by name."""
-    return PROFILES[known("profile", name, PROFILES)]
+def named_profile(name: str, model: str = "") -> Profile:
+    """Return a profile by name; ``paper`` is of any ``model``, a folder or a name on the hub."""
+    if name == PAPER_PROFILE:
+        return paper_profile(model)
+    chosen = PROFILES[known("profile", name, (*PROFILES, PAPER_PROFILE))]
+    if model:
+        raise RequestError(
+            f"Profile {name} has a model of its own: leave {model} out, or take profile {PAPER_PROFILE}."
+        )
+    return chosen
+
+
+PAPER_PROFILE = "paper"
+
+
+def paper_profile(model: str) -> Profile:
+    """Return the paper's setting (see :mod:`xlnb.studies.paper`) for a model, which is fetched where it is first used."""
+    if not model:
+        raise RequestError(
+            f"Say the --model of profile {PAPER_PROFILE}: a folder, or one of the hub, {', '.join(MODELS)}."
+        )
+    problems, batch, examples = paper("problems a language"), paper("batch"), paper("examples an expert")
+    training = Training(
+        steps=paper("epochs") * examples // batch, batch_size=batch, learning_rate=paper("LoRA learning rate"),
+        full_learning_rate=paper("full learning rate"), rank=paper("LoRA rank"), alpha=paper("LoRA alpha"),
+        rank_stabilised=paper("LoRA rank-stabilised"), max_length=paper("tokens an example at most"), checkpoint_every=50,
+        micro_batch=4, checkpointing=True,
+    )  # fmt: skip
+    evaluation = Evaluation(
+        benchmark="mgsm", problems=problems, generated=problems, shots=paper("shots"), chat=True,
+        max_new_tokens=paper("new tokens at most"), readings=(EXACT_MATCH,),
+    )  # fmt: skip
+    folder = cache(lambda: model_folder(model))
+    return Profile(
+        PAPER_PROFILE, Path(model).name, depth=MODELS[model].shape.layers if model in MODELS else 32, checkpoint=folder,
+        languages=paper("languages"), trimmed=False, examples=examples, training=training, evaluation=evaluation,
+        development=96, answered=48, searched=96, compared=problems, told=problems, plane=9,
+    )  # fmt: skip

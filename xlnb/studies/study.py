@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from xlnb import artifacts
 from xlnb.analysis.fitting import FITTED
 from xlnb.corpora import IN_LANGUAGE_DATA, LANGUAGE_DATA, MATH_DATA, Example, templates
-from xlnb.corpora.sources import SOURCES, Corpus, check_source, formatted, load_corpus, name_and_path
+from xlnb.corpora.sources import (
+    SOURCES,
+    Corpus,
+    check_source,
+    formatted,
+    load_corpus,
+    mixture,
+    name_and_path,
+    together,
+)
 from xlnb.errors import RequestError, known, whole_number
 from xlnb.evaluation.readings import COST_GROUPS
 from xlnb.evaluation.scoring import evaluate
@@ -107,7 +117,7 @@ class Study:
     @property
     def own_data(self) -> bool:
         """Whether the experts learn from what ships with the package."""
-        return not any(SOURCES[name_and_path(text)[0]].hub for text in (self.math_data, self.language_data))
+        return not any(SOURCES[name].hub for text in (self.math_data, self.language_data) for name in _names(text))
 
     @cached_property
     def _identity(self) -> Identity:
@@ -160,7 +170,7 @@ class Study:
     def corpora(self, experts: Sequence[str]) -> str:
         """Return the names of the corpora that experts learned from, such as ``templates + ntrex``."""
         sources = [self._source(stream.source)[0] for slug in experts for stream in all_streams(slug)]
-        return " + ".join(dict.fromkeys(name_and_path(text)[0] for text in sources))
+        return " + ".join(dict.fromkeys(name for text in sources for name in _names(text)))
 
     def _corpus(self, stream: str) -> Corpus:
         return _corpus(*self._source(stream), self.profile.examples, self.seed, self.profile.training.max_length)
@@ -171,7 +181,19 @@ class Study:
         return tuple(example for lesson in lessons for example in lesson.examples)
 
     def _formatted(self, stream: str) -> tuple[Example, ...]:
-        return formatted(self._corpus(stream), None if stream == IN_LANGUAGE else self.base.tokenizer)
+        examples = formatted(self._corpus(stream), None if stream == IN_LANGUAGE else self.base.tokenizer)
+        return examples if self.own_data else self._short(examples)
+
+    def _short(self, examples: tuple[Example, ...]) -> tuple[Example, ...]:
+        """Return the examples that fit the training's length; what a model's tokens make of a text no corpus can know."""
+        most, encode = self.profile.training.max_length, self.base.encode
+        more = len(self.base.start) + 1  # what opens a text, and its end
+        short = tuple(e for e in examples if len(encode(e.prompt)) + len(encode(e.completion)) + more <= most)
+        if left := len(examples) - len(short):
+            print(
+                f"{left:,} of {len(examples):,} examples are longer than {most:,} tokens and left out.", file=sys.stderr
+            )
+        return short
 
     def training(self, slug: str) -> Training:
         """Return how an expert is trained: as the profile says, with its budget of steps a stream."""
@@ -188,7 +210,7 @@ class Study:
             streams = [
                 {
                     "corpus": stream.corpus,
-                    "source": name_and_path(self._source(stream.source)[0])[0],
+                    "source": "+".join(_names(self._source(stream.source)[0])),
                     "data": self._corpus(stream.source).fingerprint,
                     "moves": stream.moves,
                 }
@@ -431,10 +453,19 @@ def without_weights(expert: Path) -> Path:
 
 @lru_cache(maxsize=64)
 def _corpus(text: str, language: str, n: int, seed: int, max_length: int) -> Corpus:
-    # Two characters a token is fewer than texts of Gemma have in our languages, and so what is kept fits the training's length. A
-    # model that spells a language in more tokens meets longer examples, which its training refuses by name.
-    name, path = name_and_path(text)
-    return load_corpus(name, language, n, seed, path, max_characters=2 * max_length)
+    # Two characters a token is fewer than any of our languages has in Gemma's tokens. Of several corpora each gives its share.
+    named = [name_and_path(part) for part in together(text)]
+    shares = [n // len(named) + (i < n % len(named)) for i in range(len(named))]
+    return mixture(
+        [
+            load_corpus(name, language, share, seed, path, max_characters=2 * max_length)
+            for (name, path), share in zip(named, shares, strict=True)
+        ]
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name_and_path(part)[0] for part in together(text)]
 
 
 @lru_cache(maxsize=1)
