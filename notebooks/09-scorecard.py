@@ -122,7 +122,9 @@ display(Markdown(told))
 
 # %%
 curve = strength.curve(strength.outcomes(study))
-trained = updates.strengths(study, curve, updates.moved(study), updates.crossed(study))
+trained = updates.strengths(
+    study, curve, updates.moved(study), updates.crossed(study)
+)
 strength.figure(curve, trained, number=3)
 
 # %% tags=["remove-input"]
@@ -186,7 +188,12 @@ display(strength.experts_table(trained, number=7))
 # ## Summary
 
 # %% tags=["remove-input"]
-told = words.caveat(profile) + scorecard.summary(study) + "\n" + strength.summary(curve)
+told = (
+    words.caveat(profile)
+    + scorecard.summary(study)
+    + "\n"
+    + strength.summary(curve)
+)
 display(Markdown(told))
 
 # %% [markdown]
