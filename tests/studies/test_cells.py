@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -20,8 +21,8 @@ from xlnb.methods import EXPERTS, METHODS
 from xlnb.studies import study as study_module
 from xlnb.studies import vocabulary
 from xlnb.studies.committing import publish
-from xlnb.studies.experiments import BASE, FIRST_SWAP, SWAP, Ask
-from xlnb.studies.outcomes import distinct, load_outcomes, scores, select
+from xlnb.studies.experiments import BASE, EXPERIMENTS, FIRST_SWAP, SWAP, Ask, Experiment
+from xlnb.studies.outcomes import distinct, load_outcomes, load_training, scores, select
 from xlnb.studies.profiles import PROFILES, STRENGTHS, named_profile
 from xlnb.studies.study import Study
 from xlnb.training import sft
@@ -383,3 +384,29 @@ def test_full_fine_tuning_by_the_command_line(own_home, capsys):
     assert set(outcomes["paradigm"]) == {"full"} and outcomes["outcome"].notna().all()
     assert cli.exit_code(["train", "math-only", "--profile", "smoke", "--paradigm", "prefix"]) == 2
     assert cli.exit_code(["train", "frozen-math", "--profile", "smoke", "--partition", "D"]) == 2
+
+
+def test_several_profiles_are_one_table(tmp_path, monkeypatch, capsys):
+    """As experts of several strengths are published: each training once, and the base, which is the same for all, with each."""
+    far = replace(SMOKE, name="smoke-far", training=replace(SMOKE.training, steps=5))
+    monkeypatch.setitem(PROFILES, "smoke-far", far)
+    monkeypatch.setitem(
+        EXPERIMENTS, "strength", Experiment((Ask(("base", "soup"), languages=("sw",), changes=NLL),), ("math-only",))
+    )
+    arguments = ["study", "--experiment", "strength", "--profile", "smoke,smoke-far", "--publish", "strength"]
+    assert cli.exit_code(arguments) == 0
+    home = Path(capsys.readouterr().out.strip())
+    found = load_outcomes(home.parent, experiment="strength")
+    assert found.groupby(["profile", "method"], sort=False).size().to_dict() == {
+        (name, method): SMOKE.evaluation.problems for name in ("smoke", "smoke-far") for method in ("base", "soup")
+    }
+    means = found.groupby(["profile", "method"])["outcome"].mean()
+    assert means["smoke", "base"] == means["smoke-far", "base"] and means["smoke", "soup"] != means["smoke-far", "soup"]
+    steps = load_training(home.parent).groupby("profile")["step"].size()
+    assert steps.to_dict() == {"smoke": SMOKE.training.steps, "smoke-far": 5}
+    assert [one["profile"] for one in artifacts.read_json(home / "provenance.json")["spec"]["studies"]] == [
+        "smoke",
+        "smoke-far",
+    ]
+    assert cli.exit_code(["study", "--profile", "smoke,huge"]) == 2
+    assert "No profile 'huge'" in capsys.readouterr().err

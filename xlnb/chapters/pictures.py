@@ -20,7 +20,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xlnb.chapters.words import is_number
+from xlnb.chapters.words import capital, is_number
 
 WIDE, NARROW = 7.4, 3.45  # inches: a page's text column, and a phone's
 _INK, _GRID = "#010203", "#040506"  # stand for colours that the page decides
@@ -154,9 +154,9 @@ def _cell(value: Any, head: bool) -> str:
     return f"<td{NUMERIC if is_number(text) else language}>{shown}</td>"
 
 
-def to_come(number: int | None, told: str) -> Shown:
-    """Return what stands in the place of a figure that cannot be drawn yet: its number, and why."""
-    return _framed("figure", "Figure", "", number, escape(told), {})
+def to_come(number: int | None, told: str, kind: str = "figure") -> Shown:
+    """Return what stands in the place of a figure, or a table, that cannot be drawn yet: its number, and why."""
+    return _framed(kind, capital(kind), "", number, escape(told), {})
 
 
 def box(text: str, verdicts: Mapping[str, str] | None = None, kind: str = "answer") -> Shown:

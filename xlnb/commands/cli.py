@@ -29,6 +29,7 @@ from xlnb.commands.options import (
     Ntrex,
     Paradigms,
     ProfileName,
+    ProfileNames,
     Reference,
     Seeds,
     numbers,
@@ -198,7 +199,7 @@ def evaluate(
 def study(
     language: Annotated[str, typer.Option(help="The target languages, with commas between.")] = "sw",
     seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0",
-    profile: ProfileName = "pocket",
+    profile: ProfileNames = "pocket",
     experiment: Annotated[
         str,
         typer.Option(
@@ -229,7 +230,7 @@ def study(
     from xlnb.studies.profiles import PAPER_PROFILE, named_profile
     from xlnb.studies.study import Study
 
-    chosen, what = named_profile(profile, model), named_experiment(experiment)
+    chosen, what = [named_profile(name, model) for name in profile.split(",")], named_experiment(experiment)
     math, texts = math_data, dict.fromkeys(language.split(","), language_data)
     if profile == PAPER_PROFILE:  # whose data are others, where none are named
         math = MATH_CORPUS if math_data == MATH_DATA else math_data
@@ -238,9 +239,9 @@ def study(
             for code, text in texts.items()
         }
     studies = [
-        Study(chosen, code, seed, math_data=math, language_data=texts[code], paradigm=paradigm, device=device,
+        Study(one, code, seed, math_data=math, language_data=texts[code], paradigm=paradigm, device=device,
               dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))))
-        for code in language.split(",") for seed in numbers(seeds)
+        for one in chosen for code in language.split(",") for seed in numbers(seeds)
     ]  # fmt: skip
     if dry_run:
         from xlnb.studies.grid import survey_text
@@ -269,7 +270,7 @@ def grid(
     languages: Languages = "sw,bn,te",
     seeds: Seeds = "0,1,2,3,4",
     paradigms: Paradigms = "lora",
-    profile: ProfileName = "pocket",
+    profile: ProfileNames = "pocket",
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once; they share the cores, or the one GPU.")] = 1,
     dry_run: Annotated[
         bool,
@@ -327,7 +328,7 @@ def maps(
     languages: Annotated[str, typer.Option(help="The target languages, with commas between.")] = "sw,bn,te",
     seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0,1,2,3,4",
     paradigm: Paradigm = "lora",
-    profile: ProfileName = "pocket",
+    profile: ProfileNames = "pocket",
     publish: Annotated[bool, typer.Option("--publish", help="Write them to book/results/maps.")] = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -341,8 +342,8 @@ def maps(
     for name in names or ():
         known("map", name, MAPS)
     studies = [
-        Study(named_profile(profile), code, seed, paradigm=paradigm, device=device, dtype=dtype)
-        for code in languages.split(",") for seed in numbers(seeds)
+        Study(named_profile(one), code, seed, paradigm=paradigm, device=device, dtype=dtype)
+        for one in profile.split(",") for code in languages.split(",") for seed in numbers(seeds)
     ]  # fmt: skip
     if publish:
         print(atlas.publish_maps(studies, names or ()))

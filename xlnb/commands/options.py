@@ -12,8 +12,9 @@ from xlnb.errors import RequestError
 if TYPE_CHECKING:
     from xlnb.studies.study import Study
 
-ProfileName = Annotated[
-    str, typer.Option("--profile", help="smoke (seconds, random weights), pocket; of study: paper.")
+ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
+ProfileNames = Annotated[
+    str, typer.Option("--profile", help="smoke, pocket or a strength of it, with commas between; of study: paper.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
@@ -48,14 +49,15 @@ def numbers(seeds: str) -> list[int]:
     return found
 
 
-def studies_of(profile: str, languages: str, seeds: str, paradigms: str, **more: str) -> list[Study]:
-    """Return the studies of a comparison, the first seed's first."""
+def studies_of(profiles: str, languages: str, seeds: str, paradigms: str, **more: str) -> list[Study]:
+    """Return the studies of a comparison, profile by profile, the first seed's first."""
     from xlnb.studies.profiles import named_profile
     from xlnb.studies.study import Study
 
-    chosen = named_profile(profile)
+    chosen = [named_profile(name) for name in profiles.split(",")]
     return [
-        Study(chosen, code, seed, paradigm=paradigm, **more)  # type: ignore[arg-type]
+        Study(profile, code, seed, paradigm=paradigm, **more)  # type: ignore[arg-type]
+        for profile in chosen
         for seed in numbers(seeds)
         for paradigm in paradigms.split(",")
         for code in languages.split(",")

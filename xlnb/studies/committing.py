@@ -44,7 +44,7 @@ def publish(
         parts["training"] += [study.history(slug).assign(**study.trained_as(slug)) for slug in chosen.experts]
         if chosen.costs and not _measured_elsewhere(study.profile.name, out):
             parts["costs"].append(study.costs())
-        specs.append(study.spec(chosen.experts) | {"cells": _made(study, chosen)})
+        specs.append({"profile": study.profile.name} | study.spec(chosen.experts) | {"cells": _made(study, chosen)})
     for table, some in parts.items():
         if not some:
             continue

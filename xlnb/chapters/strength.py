@@ -1,0 +1,219 @@
+"""A curve of strength: merges of experts that hardly moved, or far, against the math expert of the same strength. Exploratory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from xlnb.chapters import updates
+from xlnb.chapters.figures import BETTER_COLOUR, GREY, MATH_COLOUR, WORSE_COLOUR, wrapped
+from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, table, to_come
+from xlnb.chapters.updates import NAMES, SEEDS, named
+from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, trainings
+from xlnb.errors import RequestError
+from xlnb.evaluation.readings import NLL, PRIMARY, READINGS
+from xlnb.languages import LANGUAGE_NAMES
+from xlnb.studies.claims import ADDITION, MATH_EXPERT, REVERTED, SOUP, SWAPPED
+from xlnb.studies.comparisons import ABOVE, BASE, BELOW, Arm, by_pairs, contrasts, improvement, of_pairs, side
+from xlnb.studies.experiments import BY_STRENGTH
+from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
+from xlnb.studies.profiles import STRENGTHS
+from xlnb.studies.study import Study
+
+ARMS, METRICS = (SWAPPED, ADDITION, SOUP, REVERTED), (PRIMARY, NLL)
+AGAINST_MATH, OF_MATH = [(arm, MATH_EXPERT) for arm in ARMS], [(MATH_EXPERT, BASE)]
+OF_THE_SWAP = [(SWAPPED, MATH_EXPERT), (SWAPPED, ADDITION), (SWAPPED, SOUP)]
+_BY = {PRIMARY: f"by the {READINGS[PRIMARY].title}", NLL: "by plain likelihood of the whole solution"}
+_WHO = dict(
+    zip(
+        STRENGTHS,
+        ("that barely moved", "of the usual strength", "that moved far", "that learned by heart"),
+        strict=True,
+    )
+)
+_SAYS = {ABOVE: "yes", BELOW: "no", "": "cannot be told"}
+# Neither blue nor orange, which stand for better and worse; marks and strokes differ, too.
+_STYLES = {
+    SWAPPED: ("#010203", "o", "-"), ADDITION: ("#6A51A3", "s", "--"), SOUP: ("#8C6D1F", "^", "-."), REVERTED: (GREY, "D", ":"),
+    MATH_EXPERT: (MATH_COLOUR, "o", "-"),
+}  # fmt: skip
+_NOT_YET = (
+    "Experts of several strengths are not computed yet: xlnb grid --experiment strength --profile "
+    "pocket-barely,pocket-far,pocket-by-heart --languages sw --seeds 0,1,2 does it."
+)
+
+
+def outcomes(study: Study) -> pd.DataFrame:
+    """Return the committed outcomes by both metrics of all strengths that are whole, the weakest first; live, the study's own.
+
+    No rows where fewer than two strengths are whole. The base is the same for all, and stands with each.
+    """
+    if study.live:
+        return select(study.outcomes(BY_STRENGTH), metric=METRICS)
+    methods, partitions = (list(dict.fromkeys(names)) for names in zip(BASE, MATH_EXPERT, *ARMS, strict=True))
+    alike: dict[str, Any] = {"language": study.language, "paradigm": study.paradigm, "metric": METRICS, "seed": SEEDS}
+    alike |= {"profile": list(STRENGTHS), "method": methods, "partition": partitions}
+    asked = {cell.asked for cell in study.cells(BY_STRENGTH)}
+    try:
+        found = load_outcomes(study.results, asked=asked, **alike)
+    except RequestError:  # nothing is committed yet
+        return pd.DataFrame(columns=COLUMNS)
+    base = select(found, method=BASE[0]).drop_duplicates(["metric", "problem"])
+    parts = []
+    for profile in STRENGTHS:
+        mine = select(found, profile=profile, method=methods[1:])
+        counts = mine.groupby(["method", "metric"]).size()
+        if len(counts) == len(METRICS) * (1 + len(ARMS)) and counts.nunique() == 1 and len(base):
+            parts += [base.assign(profile=profile), mine]
+    return pd.concat(parts, ignore_index=True) if len(parts) > 2 else found.iloc[:0]
+
+
+def curve(found: pd.DataFrame) -> pd.DataFrame:
+    """Return all that is shown and told: differences as of ``contrasts``, with profile and each (the single trainings').
+
+    No rows where there are no outcomes.
+    """
+    parts = [pd.DataFrame(columns=["profile"])] if found.empty else []
+    for profile, mine in found.groupby("profile", sort=False):
+        pairs = [*OF_MATH, *AGAINST_MATH, *OF_THE_SWAP[1:]]
+        made = contrasts(by_pairs(mine), pairs, mine["test_language"].iloc[0], METRICS)
+        means = mine.groupby(["metric", "method", "seed"])["outcome"].mean()
+        each = []
+        for row in made.itertuples():
+            a, b = (means[row.metric, slug] for slug in (row.method_a, row.method_b))
+            turned = 1 if READINGS[row.metric].higher_is_better else -1
+            each.append(list(turned * (a - (b.iloc[0] if row.method_b == BASE[0] else b))))
+        parts.append(made.assign(profile=profile, each=each))
+    return pd.concat(parts, ignore_index=True)
+
+
+def figure(rows: pd.DataFrame, told: pd.DataFrame, number: int | None = None) -> Shown:
+    """Draw merges against the math expert over strength, below it the math expert against the base; a column a metric.
+
+    ``rows`` are those of :func:`curve`, ``told`` what :func:`xlnb.chapters.updates.strengths` says of their experts.
+    """
+    if rows.empty:
+        return to_come(number, _NOT_YET)
+    at, names, label = updates.places(told)
+
+    def draw(narrow: bool) -> Figure:
+        shape, size = ((4, 1), (NARROW, 11.4)) if narrow else ((2, 2), (WIDE, 6.0))
+        drawn = Figure(figsize=size, layout="constrained")
+        axes = drawn.subplots(*shape, gridspec_kw={"height_ratios": [3, 2] * (shape[0] // 2)}).T.reshape(2, 2)
+        for metric, both in zip(METRICS, axes, strict=True):
+            saved = "" if READINGS[metric].higher_is_better else " saved"
+            both[0].set_title(wrapped(capital(READINGS[metric].title) + saved, 30))
+            both[1].set_xlabel(wrapped(f"strength of the experts, and {label} (math, then language)", 34))
+            for axis, pairs in zip(both, (AGAINST_MATH, OF_MATH), strict=True):
+                for place, pair in enumerate(pairs):
+                    mine = of_pairs(select(rows, metric=metric), [pair])
+                    _line(axis, np.add(at, 0.13 * (place - (len(pairs) - 1) / 2)), mine, pair[0])
+                _ground(axis)
+                rival = in_prose(*pairs[0][1])
+                axis.set(ylabel=f"against {rival}\n(nats per token)", xlim=(-0.5, at[-1] + 0.5))
+                axis.set_xticks(at, names if axis is both[1] else [name.split("\n")[0] for name in names])
+                axis.grid(axis="x", visible=False)  # or they would pass for intervals
+        handles = [handle for axis in axes[0] for handle in axis.get_legend_handles_labels()[0]]
+        drawn.legend(handles=handles, loc="outside upper center", ncols=2 if narrow else 3)
+        return drawn
+
+    caption = (
+        f"Merges against the math expert of the same strength, and that expert against the base, in "
+        f"{LANGUAGE_NAMES[rows['test_language'].iloc[0]]}. Up is better: blue ground; orange is worse. Lines join means over "
+        f"{rows['n'].max()} pairs of twins and {trainings(int(rows['seeds'].max()))}, bars are 95 % intervals, small dots single "
+        "trainings. Exploratory: no test is made."
+    )
+    shown = of_pairs(rows, [*OF_MATH, *AGAINST_MATH]).sort_values("metric", kind="stable").itertuples()
+    seen = [
+        f"{named(r.profile)}, {in_prose(r.method_a, r.partition_a)} {improved(r, False)} {_BY[r.metric]}" for r in shown
+    ]
+    return picture(draw, number=number, caption=caption, alt=f"{capital('; '.join(seen))}.")
+
+
+def _line(axis: Any, at: Any, rows: pd.DataFrame, arm: Arm) -> None:
+    """Draw differences with their intervals, joined, and the trainings beside them."""
+    colour, mark, stroke = _STYLES[arm]
+    value, low, high = np.array([improvement(row) for row in rows.itertuples()]).T
+    style = {"color": colour, "marker": mark, "linestyle": stroke, "linewidth": 1.3, "markersize": 5}
+    axis.errorbar(at, value, (value - low, high - value), elinewidth=1.6, label=in_prose(*arm), **style)
+    for place, some in zip(at, rows["each"], strict=True):
+        axis.plot([place + 0.05] * len(some), some, ".", color=colour, markersize=3, alpha=0.7)
+
+
+def _ground(axis: Any) -> None:
+    """Colour the ground above and below zero."""
+    low, high = min(axis.get_ylim()[0], 0), max(axis.get_ylim()[1], 0)
+    axis.axhspan(0, high, color=BETTER_COLOUR, alpha=0.07, linewidth=0)
+    axis.axhspan(low, 0, color=WORSE_COLOUR, alpha=0.07, linewidth=0)
+    axis.set_ylim(low, high)
+    axis.axhline(0, color="#010203", linewidth=1)
+
+
+def differences_table(rows: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return the figure's differences by both metrics, a row a strength and model."""
+    if rows.empty:
+        return to_come(number, _NOT_YET, "table")
+    shown: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in of_pairs(rows, [*OF_MATH, *AGAINST_MATH]).itertuples():
+        names = in_prose(row.method_a, row.partition_a), in_prose(row.method_b, row.partition_b)
+        line = {"experts": named(row.profile), "difference": " − ".join(names)}
+        title = READINGS[row.metric].title + ("" if READINGS[row.metric].higher_is_better else " saved")
+        shown.setdefault((row.profile, *names), line)[title] = improved(row, with_unit=False)
+    caption = (
+        "Differences in nats per token with 95 % intervals; above zero the first is better. All experts in a row are of one "
+        "strength. Exploratory."
+    )
+    return table(list(shown.values()), number=number, caption=caption)
+
+
+def experts_table(told: pd.DataFrame, number: int | None = None) -> Shown:
+    """Return how the experts of each strength were trained, and how far they came."""
+    return to_come(number, _NOT_YET, "table") if told.empty else updates.experts_table(told, number)
+
+
+def lines(rows: pd.DataFrame) -> list[str]:
+    """Return in words, by intervals alone, whether addition loses while updates are small, and the swap wins where they are not.
+
+    Yes where the interval (of the swap: each of three) is above zero, no where it (or one of them) is below; else it cannot be
+    told.
+    """
+    if rows.empty:
+        return [_NOT_YET]
+    first, *rest = dict.fromkeys(rows["profile"])
+    if not rest:
+        return ["Of one strength alone nothing is told of small and large updates."]
+    told = []
+    for question, profile, pairs in (
+        ("Is nothing lost by addition while updates are small?", first, [(ADDITION, MATH_EXPERT)]),
+        ("Does the swap win where updates are large?", rest[-1], OF_THE_SWAP),
+    ):
+        mine = of_pairs(select(rows, profile=profile), pairs)
+        by = [f"{_BY[metric]}: {_answer(select(mine, metric=metric))}" for metric in METRICS]
+        told.append(f"{question} With experts {_WHO[profile]}, {'; '.join(by)}.")
+    told.append(_agreement(of_pairs(rows, AGAINST_MATH)))
+    lacking = [name for profile, name in NAMES.items() if profile not in {first, *rest}]
+    return [*told, *([f"Not computed yet: {listed(lacking)}."] if lacking else [])]
+
+
+def _answer(rows: pd.DataFrame) -> str:
+    sides = {side(row) for row in rows.itertuples()}
+    said = _SAYS[BELOW if BELOW in sides else ABOVE if sides == {ABOVE} else ""]
+    sizes = [f"{improved(row, False)} against {in_prose(row.method_b, row.partition_b)}" for row in rows.itertuples()]
+    return f"{said} ({in_prose(rows['method_a'].iloc[0], rows['partition_a'].iloc[0])} {listed(sizes)})"
+
+
+def _agreement(rows: pd.DataFrame) -> str:
+    both = [{side(row) for row in some.itertuples()} for _, some in rows.groupby(["profile", "method_a"])]
+    same, turned = both.count({ABOVE}) + both.count({BELOW}), both.count({ABOVE, BELOW})
+    return (
+        f"Of {len(both)} differences to the math expert both metrics put {same} on one side and {turned} on opposite sides, with "
+        f"intervals that exclude zero; of the other {len(both) - same - turned} at least one interval includes it."
+    )
+
+
+def summary(rows: pd.DataFrame) -> str:
+    """Return the section's points as Markdown bullets."""
+    return bullets(lines(rows))
