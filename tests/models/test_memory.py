@@ -1,5 +1,8 @@
 """What is planned of memory, against what is counted on miniatures of the exact architectures: parameters and bytes."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import transformers
@@ -178,3 +181,20 @@ def test_a_config_file_s_shape(miniature):
     del config["intermediate_size"]
     with pytest.raises(RequestError, match=r"config\.json of it has no 'intermediate_size'"):
         shape_of(config, "it")
+
+
+MEASURED = Path(__file__).parent.parent / "benchmarks" / "gpu-h200.txt"
+ROW = re.compile(r" llama +(lora|full) +(True|False) +(\d+) +(\d) +\d+ +[\d.]+ GiB +([\d.]+) GiB")
+
+
+def test_what_a_card_took_is_what_the_formula_says():
+    """Peaks of an H200, which the formula had not seen."""
+    shape = Shape("LlamaConfig", 2048, 8192, 16, 32, 8, 128256, 64, tied=True)
+    rows = ROW.findall(MEASURED.read_text())
+    assert len(rows) == 23
+    for paradigm, checkpointing, length, micro, peak in rows:
+        told = training_memory(
+            shape, paradigm, micro_batch=int(micro), length=int(length), completion=int(length) // 2,
+            checkpointing=checkpointing == "True", parts=1,
+        )  # fmt: skip
+        assert told.total / 2**30 == pytest.approx(float(peak), rel=0.06)
