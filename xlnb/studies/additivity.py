@@ -82,9 +82,9 @@ def additivity(crosses: pd.DataFrame) -> Additivity:
     """Return the verdict on F5 by the map ``crosses`` of one profile and paradigm: do the experts' task vectors add up?
 
     Of plain addition, on English problems, on problems in the language and on prose: *reproduced* where the cross term is within
-    a tenth (``MARGIN``) of what both vectors do alone on all three, by its whole interval over seeds; *not reproduced* where it is
-    beyond a tenth on at least one, by its whole interval; *unclear* otherwise; *not tested* with fewer than three trainings. The
-    three intervals hold together at 95 % (Bonferroni). Source: ours. That task vectors should act each on its own is from
+    a tenth (``MARGIN``) of what both vectors do alone on all three, by its whole interval over seeds; *not reproduced* where it
+    is beyond a tenth on at least one, by its whole interval; *unclear* otherwise; *not tested* with fewer than three trainings.
+    The three intervals hold together at 95 % (Bonferroni). Source: ours. That task vectors should act each on its own is from
     Ortiz-Jimenez et al. (2023); the quotient and the margin are our choice.
     """
     found = cross_terms(crosses)
