@@ -54,10 +54,8 @@ def made_maps(share=0.3, languages=LANGUAGES, seeds=range(5), paradigm="lora", p
                     for layer in range(4):
                         part = {"layer": layer, "block": "ffn", "slope": -STEEP[side, asked] / 4, "side": side, "asked": asked}
                         rows["slopes"].append({**key, **part})
-                for part in (*linearity.PLACES, *linearity.SHARES):
-                    if part in linearity.HALVES.values() or (part == "whole" and any(
-                        row["part"] == part and row["asked"] == asked and row["language"] == language and row["seed"] == seed
-                        for row in rows["crosses"])):  # fmt: skip
+                for part in dict.fromkeys((*linearity.PLACES, *linearity.SHARES)):
+                    if part in linearity.HALVES.values():  # made of the plane
                         continue
                     some = 1.0 if part == "whole" else 0.5
                     corners = {"m": at(some, 0), "l": at(0, some), "neither": at(0, 0)}

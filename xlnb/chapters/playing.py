@@ -169,7 +169,7 @@ def own_point(study: Study) -> Callable[[str, float, float], Shown]:
                 for slug in lacking
             ]
             raise RequestError(
-                f"The experts of seed {mine.seed} are not on this disk: {listed(commands)}. That takes about ten minutes for each "
+                f"The experts of seed {mine.seed} are not on this disk: {listed(commands)}. That takes about ten minutes each "
                 "on two cores; then press again."
             )
         texts = {asked: some[:OWN_TEXTS] for asked, some in rows(mine, held_out(mine)).items()}
