@@ -177,6 +177,10 @@ linearity.crosses_figure(
     found, linearity.SHARES, "Addition on parts of a partition, and swaps.", number=6
 )
 
+# %% tags=["remove-input"]
+told = words.caveat(profile) + linearity.swaps_told(found)
+display(Markdown(told))
+
 # %% tags=["hide-cell"]
 linearity.crosses_table(found, number=3)
 
@@ -219,9 +223,10 @@ display(Markdown(told))
 #
 # ## Does it foretell which merge works?
 #
-# If linearity were the reason that merges work, trainings whose vectors meddle less should give better merges. What a merge gains over
-# the math expert is, exactly, what the language's vector saves alone plus what both save beyond the sum; that is on development losses.
-# Figure 9 and Table 5 ask whether either goes with the gain on *scored* problems, by the primary metric, from training to training.
+# If linearity were the reason that merges work, trainings whose vectors meddle less should give better merges. What addition saves over
+# the math expert is, exactly, what the language's vector saves alone plus what both save beyond the sum: but that is on the losses of
+# development problems. Figure 9 and Table 5 ask whether either goes with the gain on *scored* problems, by the primary metric, from
+# training to training. The soup is held against the cross term of the whole vectors, the swap against its own.
 
 # %%
 cells = foretelling.cells(study)

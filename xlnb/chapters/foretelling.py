@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,9 +150,7 @@ def correlations_table(found: pd.DataFrame, number: int | None = None) -> Shown:
             "cells": int(mine["n"].iloc[0]),
         }
         for one in mine.itertuples():
-            row["within a language" if one.within else "over all cells"] = bracketed(
-                one.value, one.low, one.high, "+.2f"
-            )
+            row["within a language" if one.within else "over all cells"] = _correlation(one)
         rows.append(row)
     caption = (
         "Spearman's correlation with what the merge gains over the math expert on scored problems (primary metric), with 95 % "
@@ -159,6 +158,11 @@ def correlations_table(found: pd.DataFrame, number: int | None = None) -> Shown:
         "taken away first. Exploratory: not corrected for their number."
     )
     return table(rows, number=number, caption=caption)
+
+
+def _correlation(row: Any) -> str:
+    known = row.value == row.value
+    return bracketed(row.value, row.low, row.high, "+.2f") if known else "too few that differ"
 
 
 def scatter(found: pd.DataFrame, number: int | None = None) -> Shown:
@@ -196,12 +200,26 @@ def told(found: pd.DataFrame) -> str:
         return f"Nothing can be correlated yet. {NOT_YET}"
     mine, sentences = found[found["within"]], []
     for by, what in (("surplus", "what is saved beyond the sum"), ("alone", "what the language's side saves alone")):
-        clear, open_ = [], []
+        clear: list[str] = []
+        open_: list[str] = []
         for row in mine[mine["by"] == by].itertuples():
-            text = f"{in_prose(row.method, row.partition)} ({bracketed(row.value, row.low, row.high, '+.2f')})"
+            text = f"{in_prose(row.method, row.partition)} ({_correlation(row)})"
             (clear if row.low > 0 or row.high < 0 else open_).append(text)
         parts = [f"goes with the gain of {listed(clear)}"] if clear else []
         parts += [f"tells nothing certain of {listed(open_)}"] if open_ else []
         sentences.append(f"Within a language, {what} {listed(parts)}.")
     number = int(mine["n"].max())
     return f"{' '.join(sentences)} These are rank correlations over {digits(number, 'd')} cells at most."
+
+
+def in_short(found: pd.DataFrame) -> str:
+    """Return in a sentence whether the cross term of addition goes with its gain, from training to training; "" if unknown."""
+    mine = found[found["method"] == ADDITION[0]]
+    value, low, high = rank_correlation(mine, "surplus", within=True) if len(mine) else (float("nan"),) * 3
+    if value != value:
+        return ""
+    way = "goes with" if low > 0 else "goes against" if high < 0 else "tells nothing certain of"
+    return (
+        f"From training to training, what both vectors save beyond the sum {way} what addition gains over the math expert on "
+        f"scored problems (rank correlation {bracketed(value, low, high, '+.2f')}, {len(mine)} cells)."
+    )

@@ -154,17 +154,17 @@ def linear_told(found: Additivity) -> str:
         UNCLEAR: "whether what the two experts' vectors do adds up to within a tenth cannot be told",
     }[found.outcome]
     return (
-        f"{capital(found.outcome)} with these experts: {why}. Of what they do alone, both together lose more than the sum by "
-        f"{shares_told(found.shares)}."
+        f"{capital(found.outcome)} with these experts: {why}. The cross term is {shares_told(found.shares)} of what each does "
+        "alone; above zero, both together lose more than the sum."
     )
 
 
 def shares_told(shares: dict[str, Spread]) -> str:
-    """Return in words the cross term of plain addition as a share of what both vectors do alone, by what is asked."""
+    """Return in words the cross term of plain addition as shares of what each vector does alone, by what is asked."""
     where = {"math": "on English problems", "problems": "on problems in the language", "language": "on its prose"}
     parts = []
     for asked, one in shares.items():
-        ends = bracketed(*(100 * end for end in (one.value, one.low, one.high)), "+.0f")
+        ends = bracketed(100 * one.value, 100 * one.low, 100 * one.high, "+.0f")
         parts.append(f"{ends.replace(' ', ' % ', 1)} {where[asked]}")
     return listed(parts)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,7 +18,11 @@ from xlnb.studies.additivity import everywhere
 from xlnb.studies.maps import ASKED
 
 _MEASURES = {"cosine": "cosine", "coefficient": "coefficient", "error": "error (share of the change)"}
-_STYLES = {"math": (BETTER_COLOUR, "-"), "problems": (WORSE_COLOUR, "--"), "language": (GREY, ":")}
+_STYLES: dict[str, tuple[str, Any]] = {
+    "math": (BETTER_COLOUR, "-"),
+    "problems": (WORSE_COLOUR, "--"),
+    "language": (GREY, ":"),
+}
 
 
 def by_layer(activations: pd.DataFrame) -> pd.DataFrame:

@@ -8,11 +8,11 @@ from html import escape
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xlnb.chapters import home
+from xlnb.chapters import foretelling, home
 from xlnb.chapters.figures import GREY, dot, wrapped
 from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
 from xlnb.chapters.tangents import NOT_YET, SIDES, TEXTS, TRAINED, along, lines_told, read
-from xlnb.chapters.words import bracketed, bullets, listed, trainings
+from xlnb.chapters.words import bracketed, bullets, capital, listed, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies.additivity import MARGIN, WHOLE, additivity, cross_terms, over_trainings
@@ -60,17 +60,21 @@ def crosses_figure(found: pd.DataFrame, parts: Sequence[str], what: str, number:
     reach = min(200.0, 1.4 * max(abs(one.value) for one in told.values()) + 10)
 
     def draw(narrow: bool) -> Figure:
-        figure, axes = panels(3, 0.9 + 0.22 * len(there), narrow, sharey=not narrow)
+        figure, axes = panels(3, 0.9 + (0.3 if narrow else 0.22) * len(there), narrow, sharey=not narrow)
         for axis, asked in zip(axes, ASKED, strict=True):
             axis.axvspan(-100 * MARGIN, 100 * MARGIN, color=GREY, alpha=0.2, linewidth=0)
             for place, part in enumerate(there):
                 one = told[asked, part]
                 dot(axis, place, (one.value, one.low, one.high), "#010203" if part == WHOLE else GREY)
             axis.axvline(0, color="#010203", linewidth=1)
-            axis.set_yticks(range(len(there)), [named(part) for part in there])
+            axis.set_yticks(range(len(there)), [wrapped(named(part), 16 if narrow else 40) for part in there])
+            axis.set_xticks([-round(reach / 2, -1), 0, round(reach / 2, -1)])
             axis.set_ylim(len(there) - 0.5, -0.5)
             axis.set_xlim(-reach, reach)
-            axis.set(title=wrapped(TEXTS[asked], 26), xlabel=wrapped("saved beyond the sum (%, right is better)", 24))
+            axis.set(
+                title=wrapped(capital(TEXTS[asked]), 16),
+                xlabel=wrapped("saved beyond the sum (%, right is better)", 22),
+            )
         return figure
 
     alt = " ".join(
@@ -128,13 +132,29 @@ def crosses_told(found: pd.DataFrame) -> str:
         told = [f"together worse than the sum in {listed(worse)}"] if worse else []
         told += [f"better than the sum in {listed(better)}"] if better else []
         sentences.append(f"On {TEXTS[asked]}: {listed(told) or 'no block or projection is clearly off the sum'}.")
-        own = [f"{100 * mine[name].value:+.0f} %".replace("-", "−") for name in HALVES.values() if name in mine]
+        own = [f"{digits(100 * mine[name].value, '+.0f')} %" for name in HALVES.values() if name in mine]
         if own:
             sentences.append(
                 f"The cross term of two halves of one vector is {listed(own)} (math, language), of plain addition "
                 f"{digits(100 * mine[WHOLE].value, '+.0f')} %."
             )
     return " ".join(sentences)
+
+
+def swaps_told(found: pd.DataFrame) -> str:
+    """Return in words whether swaps are free of cross terms, by their own intervals, on problems in the language."""
+    mine = found[found["asked"] == "problems"] if len(found) else found
+    rows = {
+        part: over_trainings(100 * one["share"].to_numpy())
+        for part, one in mine.groupby("part")
+        if part.startswith("swap")
+    }
+    if not rows:
+        return NOT_YET
+    told = [f"{part} {bracketed(one.value, one.low, one.high, '+.0f')} %" for part, one in rows.items()]
+    free = [part for part, one in rows.items() if max(-one.low, one.high) < 100 * MARGIN]
+    within = f"by its whole interval {listed(free)} within a tenth" if free else "none is surely within a tenth"
+    return f"On problems in the language the cross terms of swaps are {listed(told)}; {within}."
 
 
 def strengths_table(study: Study, number: int | None = None) -> Shown:
@@ -183,14 +203,14 @@ def verdict_told(crosses: pd.DataFrame) -> str:
 def summary(study: Study) -> str:
     """Return the chapter's summary as Markdown bullets."""
     crosses, lines = read(study, "crosses"), along(read(study, "plane"), read(study, "slopes"))
-    told = [verdict_told(crosses), lines_told(lines)]
+    told = [verdict_told(crosses), lines_told(lines), foretelling.in_short(foretelling.cells(study))]
     for paradigm in PARADIGMS:
         if paradigm != study.paradigm and len(other := read(study, "crosses", paradigm)):
             shares = additivity(other).shares
             told.append(
                 f"By {TRAINED[paradigm]} (no part of the verdict) the same shares are {home.shares_told(shares)}."
             )
-    return bullets(dict.fromkeys(told))
+    return bullets(dict.fromkeys(filter(None, told)))
 
 
 def answer() -> Shown:
@@ -199,5 +219,6 @@ def answer() -> Shown:
     found = home.linear()
     lines = along(read(study, "plane"), read(study, "slopes"))
     sentences = [verdict_told(read(study, "crosses")), *([lines_told(lines)] if len(lines) else [])]
+    sentences += [one] if (one := foretelling.in_short(foretelling.cells(study))) else []
     kept = {} if found.outcome == UNTESTED else {"F5|plain addition": found.outcome}
-    return box("".join(f"<p>{escape(one)}</p>" for one in sentences), kept)
+    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), kept)

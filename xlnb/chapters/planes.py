@@ -26,6 +26,7 @@ _ON = {"the base": "o", "the math expert": "^", "the language expert": "s", "the
 _OFF = {("layer-swapping", "A"): "<", ("layer-swapping", "B"): ">", ("layer-swapping", "C"): "v", ("ties", ""): "*",
         ("dare", ""): "X", ("slerp", ""): "d", ("train-then-revert", "C"): "h"}  # fmt: skip
 _MIDDLE = "#F2F2F2"
+LEAST = 0.001  # nats: what reading between points may err by
 
 
 def heights(plane: pd.DataFrame, language: str, asked: str) -> pd.DataFrame:
@@ -34,13 +35,13 @@ def heights(plane: pd.DataFrame, language: str, asked: str) -> pd.DataFrame:
     return mine.pivot_table(index="a", columns="b", values="loss", aggfunc="mean")
 
 
-def read_off(grid: pd.DataFrame, a: float, b: float, method: str = "linear") -> float:
-    """Return a plane's loss between its points, linear or cubic in both directions; nan outside of it."""
-    from scipy.interpolate import RegularGridInterpolator
+def read_off(grid: pd.DataFrame, a: float, b: float, degree: int = 1) -> float:
+    """Return a plane's loss between its points, linear in both directions or by splines of a degree; nan outside of it."""
+    from scipy.interpolate import RectBivariateSpline
 
-    sides = grid.index.to_numpy(), grid.columns.to_numpy()
-    way = RegularGridInterpolator(sides, grid.to_numpy(), method=method, bounds_error=False, fill_value=float("nan"))
-    return float(way((a, b)))
+    if not (grid.index[0] <= a <= grid.index[-1] and grid.columns[0] <= b <= grid.columns[-1]):
+        return float("nan")
+    return float(RectBivariateSpline(grid.index, grid.columns, grid.to_numpy(), kx=degree, ky=degree)(a, b)[0, 0])
 
 
 def of_language(plane: pd.DataFrame, language: str) -> list[tuple[str, pd.DataFrame]]:
@@ -82,10 +83,19 @@ def plane_figure(
                 axis.plot(place["a"], place["b"], marker=_OFF[arm], color="#1A1A1A", markersize=6, markerfacecolor="none",
                           linestyle="")  # fmt: skip
             axis.set(
-                title=wrapped(title, 24), xlabel="how much of math", ylabel="how much of the language", aspect="equal"
+                title=wrapped(capital(title), 24),
+                xlabel="how much of math",
+                ylabel="how much of the language",
+                aspect="equal",
             )
             axis.grid(False)
-            bar = figure.colorbar(shown, ax=axis, location="bottom", ticks=[-limit / 2, 0, limit / 2])
+            bar = figure.colorbar(
+                shown,
+                ax=axis,
+                location="bottom",
+                shrink=1 if len(grids) > 2 and not narrow else 0.6,
+                ticks=[-limit / 2, 0, limit / 2],
+            )
             bar.ax.set_xticklabels([digits(end, "+.2f") for end in (-limit / 2, 0, limit / 2)])
             bar.set_label("nats saved (blue is better)")
         handles = [_handle(name, _ON[name], True) for name in CORNERS]
@@ -134,8 +144,8 @@ def optimum_told(plane: pd.DataFrame) -> str:
     told = []
     for asked, mine in found.groupby("asked", sort=False):
         where = [
-            f"{digits(row.a, 'g')} of math and {digits(row.b, 'g')} of {LANGUAGE_NAMES[row.language]}"
-            for row in mine.itertuples()
+            f"{digits(a, 'g')} of math and {digits(b, 'g')} of the language ({_named(some['language'])})"
+            for (a, b), some in mine.groupby(["a", "b"], sort=False)
         ]
         told.append(f"for {TEXTS[str(asked)]} at {listed(where)}")
     best = found.loc[found[found["asked"] == "problems"]["beyond"].idxmax()]
@@ -144,6 +154,10 @@ def optimum_told(plane: pd.DataFrame) -> str:
         f"at most {digits(best['beyond'], '.2f')} nats per token better than the better expert alone "
         f"({LANGUAGE_NAMES[best['language']]}). The best of many points is partly luck: no merge of this book was chosen by it."
     )
+
+
+def _named(codes: pd.Series) -> str:
+    return listed([LANGUAGE_NAMES[code] for code in codes])
 
 
 # --- merges and the plane ----------------------------------------------------------------------------------
@@ -164,7 +178,7 @@ def beside(plane: pd.DataFrame, merges: pd.DataFrame) -> pd.DataFrame:
         own = plane[plane["seed"] == seed]
         grid = heights(own, language, asked)
         for row in some.itertuples() if len(grid) else ():
-            told = read_off(grid, row.a, row.b, "cubic") - row.loss
+            told = read_off(grid, row.a, row.b, 3) - row.loss
             rows.append({**{name: getattr(row, name) for name in columns if name != "beyond"}, "beyond": told})
     found = pd.DataFrame(rows, columns=columns)
     return found.groupby(["method", "partition", "asked", "seed"], as_index=False, sort=False).mean()
@@ -199,7 +213,7 @@ def merges_told(found: pd.DataFrame) -> str:
         if mine["off"].mean() < 0.05:
             continue
         one = over_trainings(mine["beyond"].to_numpy())
-        way = "better than" if one.low > 0 else "worse than" if one.high < 0 else "not clearly apart from"
+        way = "better than" if one.low > LEAST else "worse than" if one.high < -LEAST else "not clearly apart from"
         words[way].append(in_prose(method, partition))
     told = [
         f"{listed(names)} {'are' if len(names) > 1 else 'is'} {way} the plane says"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from xlnb.chapters.figures import GREY, LANGUAGE_COLOUR, MATH_COLOUR, wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, table, to_come
-from xlnb.chapters.words import listed, trainings
+from xlnb.chapters.words import capital, listed, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.studies import atlas
 from xlnb.studies.maps import ASKED
@@ -70,7 +72,7 @@ def lines_figure(lines: pd.DataFrame, paradigm: str, number: int | None = None) 
             axis.set_ylim(low - 0.3 * (high - low), high + 0.3 * (high - low))
             axis.axhline(0, color="#010203", linewidth=1)
             axis.axvline(1, color="#010203", linewidth=0.6, linestyle=":")
-            axis.set(title=wrapped(TEXTS[asked], 26), xlabel="how much of the vector")
+            axis.set(title=wrapped(capital(TEXTS[asked]), 26), xlabel="how much of the vector")
         figure.supylabel(wrapped("loss saved (nats per token, up is better)", 24), fontsize="medium")
         names = {**VECTORS, "": "its tangent at the base"}
         handles = [
@@ -101,10 +103,11 @@ def misses(lines: pd.DataFrame) -> pd.DataFrame:
     """
     mean = lines[lines["at"] > 0].groupby(["side", "asked", "at"], sort=False)[["saved", "tangent"]].mean()
     rows = []
-    for (side, asked), line in mean.groupby(level=[0, 1], sort=False):
+    for side, asked in product(VECTORS, ASKED):
+        line = mean.loc[[side], [asked], :]
         off = (line["tangent"] - line["saved"]).abs() > MISS * line["saved"].abs()
         beyond = line.index.get_level_values("at")[off]
-        whole = line.loc[(side, asked, 1.0)]
+        whole = mean.loc[(side, asked, 1.0)]
         first = float(beyond[0]) if len(beyond) else float("nan")
         rows.append((side, asked, whole["saved"], whole["tangent"], first, float(line.index[-1][-1])))
     return pd.DataFrame(rows, columns=["side", "asked", "saved", "tangent", "first", "last"])
@@ -134,11 +137,11 @@ def lines_told(lines: pd.DataFrame) -> str:
         return NOT_YET
     found = misses(lines)
     early = found[found["first"] <= 0.25]
-    over = found[
-        (found["tangent"].abs() > found["saved"].abs()) | (np.sign(found["tangent"]) != np.sign(found["saved"]))
-    ]
+    over = found[found["tangent"] > found["saved"]]
     wrong = found[np.sign(found["tangent"]) != np.sign(found["saved"])]
-    told = f"Of {len(found)} lines {len(early)} leave their tangent by a tenth at a quarter of the vector already"
-    told += f", and {int(found['first'].isna().sum())} keep to it all the way. "
-    told += f"At the whole vector {len(over)} tangents promise more than is kept, {len(wrong)} of them in the wrong direction."
-    return told
+    return (
+        f"Of {len(found)} lines (two vectors, three kinds of text) {len(early) or 'none'} are off their tangent by a tenth of "
+        f"the change at a quarter of the vector already, and {int(found['first'].isna().sum()) or 'none'} keep to it all the "
+        f"way. At the whole vector {len(over) or 'none'} of the tangents promise more than is kept, {len(wrong) or 'none'} point "
+        "the wrong way."
+    )
