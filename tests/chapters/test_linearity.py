@@ -313,7 +313,7 @@ def test_figures_have_no_text_on_another(maps, study, monkeypatch):
         layerwise.lengths_figure(layerwise.moved(maps["lengths"]), 7),
         foretelling.scatter(foretelling.cells(study), 8),
     ]
-    assert faults == []
+    assert not faults, "\n".join(map(str, faults))
     assert [f"Figure {n + 1}." in words_of(one) for n, one in enumerate(shown)] == [True] * 8
     assert all(one.html.count("<svg") == 2 for one in shown)
 

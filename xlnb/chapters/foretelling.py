@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from xlnb.chapters.figures import GREY, wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, table, to_come
@@ -181,6 +182,7 @@ def scatter(found: pd.DataFrame, number: int | None = None) -> Shown:
                           markerfacecolor="none", label=LANGUAGE_NAMES[code])  # fmt: skip
             axis.axhline(0, color="#010203", linewidth=1)
             axis.axvline(0, color="#010203", linewidth=1)
+            axis.xaxis.set_major_locator(MaxNLocator(3))
             axis.set(title=capital(in_prose(*arm)), xlabel=wrapped("saved beyond the sum (nats per token)", 24))
         figure.supylabel(wrapped("gain over the math expert (nats per token)", 26), fontsize="medium")
         handles, names = axes[0].get_legend_handles_labels()

@@ -60,7 +60,7 @@ def crosses_figure(found: pd.DataFrame, parts: Sequence[str], what: str, number:
     reach = min(200.0, 1.4 * max(abs(one.value) for one in told.values()) + 10)
 
     def draw(narrow: bool) -> Figure:
-        figure, axes = panels(3, 0.9 + (0.3 if narrow else 0.22) * len(there), narrow, sharey=not narrow)
+        figure, axes = panels(3, 0.9 + (0.38 if narrow else 0.22) * len(there), narrow, sharey=not narrow)
         for axis, asked in zip(axes, ASKED, strict=True):
             axis.axvspan(-100 * MARGIN, 100 * MARGIN, color=GREY, alpha=0.2, linewidth=0)
             for place, part in enumerate(there):

@@ -88,6 +88,8 @@ def plane_figure(
                 ylabel="how much of the language",
                 aspect="equal",
             )
+            axis.set_xticks([0, 0.5, 1, 1.5], ["0", "0.5", "1", ""])
+            axis.set_yticks([-0.5, 0, 0.5, 1, 1.5], ["−0.5", "0", "0.5", "1", "1.5"])
             axis.grid(False)
             bar = figure.colorbar(
                 shown,

@@ -45,7 +45,7 @@
   const place = (value) => ((value - low) / reach) * SIZE;
 
   function drawn(kind, values) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", kind);
+    const made = document.createElementNS(svg.namespaceURI, kind);
     for (const [name, value] of Object.entries(values)) made.setAttribute(name, value);
     svg.appendChild(made);
     return made;
