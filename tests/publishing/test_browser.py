@@ -259,7 +259,7 @@ def test_a_merge_is_moved_by_the_keyboard(moving):
     assert "problems in the language 2.825" in told.inner_text(), "0.75 x 1.1, between the points"
     assert page.locator("output[data-of=a]").inner_text() == "0.75"
     page.locator("input[name=a]").press("End")
-    assert "At 1.50 of math" in told.inner_text() and "English problems 2.025" in told.inner_text()
+    assert "At 1.50 of math" in told.inner_text() and "English problems 2.050" in told.inner_text()
 
 
 def test_the_map_follows_what_is_chosen_and_where_it_is_clicked(moving):
