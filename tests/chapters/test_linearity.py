@@ -355,8 +355,7 @@ def test_without_maps_all_say_so(without, monkeypatch):
         planes.merges_table(planes.beside(plane, tangents.read(without, "merges")), 1), linearity.crosses_table(found, 1),
         linearity.crosses_figure(found, linearity.PLACES, "Parts.", 1), linearity.strengths_table(without, 1),
         layerwise.activations_figure(layerwise.by_layer(tangents.read(without, "activations")), 1),
-        layerwise.lengths_figure(layerwise.moved(tangents.read(without, "lengths")), 1), foretelling.scatter(cells, 1),
-        foretelling.correlations_table(foretelling.correlations(cells), 1),
+        layerwise.lengths_figure(layerwise.moved(tangents.read(without, "lengths")), 1),
     ):  # fmt: skip
         assert tangents.NOT_YET in words_of(shown) and "<svg" not in shown.html
     for told_ in (
@@ -367,3 +366,5 @@ def test_without_maps_all_say_so(without, monkeypatch):
     ):
         assert told_ == tangents.NOT_YET
     assert foretelling.in_short(cells) == ""
+    for shown in (foretelling.scatter(cells, 9), foretelling.correlations_table(foretelling.correlations(cells), 5)):
+        assert foretelling.NOT_YET in words_of(shown)

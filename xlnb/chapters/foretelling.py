@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 
 from xlnb.chapters.figures import GREY, wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, table, to_come
-from xlnb.chapters.tangents import NOT_YET
 from xlnb.chapters.words import bracketed, capital, in_prose, listed
 from xlnb.chapters.words import number as digits
 from xlnb.errors import RequestError
@@ -34,6 +33,7 @@ FORETELLERS = {
     "alone": "saved by the language's side alone (development problems)",
     "error": "error of activations, mean over layers",
 }
+NOT_YET = "A correlation takes the maps and the scored outcomes of several trainings, which are not all there yet."
 _DRAWS = 1000
 _MARKERS = ("o", "^", "s")
 
@@ -142,7 +142,7 @@ def correlations(found: pd.DataFrame) -> pd.DataFrame:
 def correlations_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return :func:`correlations` as a table."""
     if found.empty:
-        return to_come(number, NOT_YET)
+        return to_come(number, NOT_YET, "table")
     rows = []
     for (method, partition, by), mine in found.groupby(["method", "partition", "by"], sort=False):
         row = {
@@ -199,7 +199,7 @@ def scatter(found: pd.DataFrame, number: int | None = None) -> Shown:
 def told(found: pd.DataFrame) -> str:
     """Return in words what foretells which merge works, by intervals."""
     if found.empty:
-        return f"Nothing can be correlated yet. {NOT_YET}"
+        return NOT_YET
     mine, sentences = found[found["within"]], []
     for by, what in (("surplus", "what is saved beyond the sum"), ("alone", "what the language's side saves alone")):
         clear: list[str] = []

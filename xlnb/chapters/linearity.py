@@ -103,7 +103,7 @@ def named(part: str) -> str:
 def crosses_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return the cross terms in nats, each beside what both sides do alone."""
     if found.empty:
-        return to_come(number, NOT_YET)
+        return to_come(number, NOT_YET, "table")
     rows: dict[str, dict[str, str]] = {}
     for (part, asked), mine in found.groupby(["part", "asked"], sort=False):
         one = over_trainings(mine["cross"].to_numpy())
@@ -177,7 +177,7 @@ def strengths_table(study: Study, number: int | None = None) -> Shown:
             row[f"{TEXTS[asked]} (%)"] = bracketed(one.value, one.low, one.high, "+.0f")
         rows.append(row)
     if not rows:
-        return to_come(number, NOT_YET)
+        return to_come(number, NOT_YET, "table")
     caption = (
         "The cross term of plain addition as a share of what both vectors do alone, by how long and fast the experts learned, "
         f"{LANGUAGE_NAMES[study.language]}. Above zero both together lose more than the sum; 95 % intervals over trainings."

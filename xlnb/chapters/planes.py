@@ -189,7 +189,7 @@ def beside(plane: pd.DataFrame, merges: pd.DataFrame) -> pd.DataFrame:
 def merges_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return where merges lie and what each saves beyond its nearest point of the plane."""
     if found.empty:
-        return to_come(number, NOT_YET)
+        return to_come(number, NOT_YET, "table")
     rows = []
     for (method, partition), mine in found.groupby(["method", "partition"], sort=False):
         a, b, off = mine[["a", "b", "off"]].mean()

@@ -123,7 +123,7 @@ def misses_table(found: dict[str, pd.DataFrame], number: int | None = None) -> S
                          "saved by the whole vector": digits(row.saved, "+.3f"), "by the tangent": digits(row.tangent, "+.3f"),
                          "misses from": first})  # fmt: skip
     if not rows:
-        return to_come(number, NOT_YET)
+        return to_come(number, NOT_YET, "table")
     caption = (
         "How far the first order goes. Nats per token; misses from: the first of the points computed (four to the expert) at "
         "which the tangent is off by more than a tenth of what is saved or lost there."
