@@ -153,6 +153,16 @@ told = words.caveat(profile) + linearity.verdict_told(crosses)
 display(Markdown(told))
 
 # %% [markdown]
+# What it is made of:
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + linearity.effects_told(crosses)
+display(Markdown(told))
+
+# %% [markdown]
+# A cross term may be good news. Where one vector breaks what the other repairs, both together lose less than the sum, and the cross
+# term is below zero: that is not additive either, and no reason against the merge.
+#
 # Figure 5 has plain addition on top, then a control, then parts: both vectors' attention alone, their FFN alone, one projection alone.
 # The control is one vector as the sum of its two halves. They push the same way in the same place, so if anything meddles, they do.
 

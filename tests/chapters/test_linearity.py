@@ -220,6 +220,14 @@ def test_the_verdict_is_told_with_its_numbers(share, outcome):
     assert "three trainings" in linearity.verdict_told(crosses[crosses["seed"] < 2])
 
 
+def test_what_the_cross_term_is_made_of_is_told():
+    told_ = linearity.effects_told(made_maps(0.5, ("sw", "bn"), range(3))["crosses"])
+    assert (
+        "On problems in the language math saves +0.48 and the language +0.16, in sum +0.64; together they save +0.3"
+        in told_
+    )
+
+
 def test_what_is_on_one_side_of_zero_is_told(maps):
     found = linearity.with_halves(maps["crosses"], maps["plane"])
     told_ = linearity.crosses_told(found)
@@ -360,6 +368,7 @@ def test_without_maps_all_say_so(without, monkeypatch):
         assert tangents.NOT_YET in words_of(shown) and "<svg" not in shown.html
     for told_ in (
         tangents.lines_told(lines),
+        linearity.effects_told(crosses),
         planes.optimum_told(plane),
         linearity.crosses_told(found),
         linearity.swaps_told(found),

@@ -15,7 +15,7 @@ from xlnb.chapters.tangents import NOT_YET, SIDES, TEXTS, TRAINED, along, lines_
 from xlnb.chapters.words import bracketed, bullets, capital, listed, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.studies.additivity import MARGIN, WHOLE, additivity, cross_terms, over_trainings
+from xlnb.studies.additivity import MARGIN, WHOLE, additivity, cross_terms, everywhere, over_trainings
 from xlnb.studies.atlas import load_map
 from xlnb.studies.claims import UNTESTED
 from xlnb.studies.maps import ASKED
@@ -139,6 +139,21 @@ def crosses_told(found: pd.DataFrame) -> str:
                 f"{digits(100 * mine[WHOLE].value, '+.0f')} %."
             )
     return " ".join(sentences)
+
+
+def effects_told(crosses: pd.DataFrame) -> str:
+    """Return in words what each vector saves alone, what that adds up to, and what both save: what the cross term is made of."""
+    if crosses.empty:
+        return NOT_YET
+    whole = crosses[(crosses["part"] == WHOLE) & crosses["seed"].isin(everywhere(crosses))]
+    told = []
+    for asked, mine in whole.groupby("asked")[["both", "m", "l", "neither"]].mean().reindex(ASKED).iterrows():
+        m, l, both = (digits(mine["neither"] - mine[side], "+.2f") for side in ("m", "l", "both"))  # noqa: E741
+        summed = digits(2 * mine["neither"] - mine["m"] - mine["l"], "+.2f")
+        told.append(
+            f"on {TEXTS[str(asked)]} math saves {m} and the language {l}, in sum {summed}; together they save {both}"
+        )
+    return f"In nats per token, against the base: {'. '.join(told)}.".replace(". on", ". On")
 
 
 def swaps_told(found: pd.DataFrame) -> str:
