@@ -274,9 +274,9 @@ playing.boundary_player(swept)
 # %% [markdown]
 # ## What this does not show
 #
-# One small base, whose experts learned for minutes. The linearity that others found is said to grow with the size of the model and with
-# pretraining, so ours may be the hard case. 48 texts place a loss within a few hundredths of a nat; all models see the same ones, and
-# the intervals cover other trainings, not other texts. Losses here are those of given solutions. Whether a model *writes* a right one
+# One small base, whose experts learned for minutes. Others find that linearity comes with pretraining
+# ([Zhou et al. 2024](https://arxiv.org/abs/2402.03660)), and our base has seen little of these languages: it may be a hard case. A loss
+# is the mean over 48 texts; all models see the same ones, and the intervals cover other trainings, not other texts. Losses here are those of given solutions. Whether a model *writes* a right one
 # is another question, which [Measuring](02-measuring.ipynb) takes up. And a cross term of zero would not make a merge good: two vectors
 # that add up perfectly may both be of no use.
 #
@@ -332,8 +332,8 @@ told = words.caveat(profile) + linearity.summary(study)
 display(Markdown(told))
 
 # %% [markdown]
-# **What would change our mind:** a larger model, on which others found task vectors to be more linear; experts trained in the tangent
-# space, where addition is exact by construction; more trainings, which would narrow the correlations. **Not run:** the paper's four
+# **What would change our mind:** a larger model; a language expert that breaks less, so that there is less for math to repair; experts
+# trained in the tangent space, where the model is linear in its weights by construction; more trainings, which would narrow the correlations. **Not run:** the paper's four
 # models, and linearised fine-tuning.
 #
 # Before: [Simultaneous fine-tuning](07-simultaneous.ipynb). Next: [The scorecard](09-scorecard.ipynb).

@@ -153,7 +153,15 @@ def effects_told(crosses: pd.DataFrame) -> str:
         told.append(
             f"on {TEXTS[str(asked)]} math saves {m} and the language {l}, in sum {summed}; together they save {both}"
         )
-    return f"In nats per token, against the base: {'. '.join(told)}.".replace(". on", ". On")
+    problems = whole[whole["asked"] == "problems"]
+    each = [
+        f"{LANGUAGE_NAMES[str(code)]} {digits(100 * cross_terms(mine)['share'].mean(), '+.0f')} %"
+        for code, mine in problems.groupby("language", sort=False)
+    ]
+    return (
+        f"In nats per token, against the base: {'. '.join(told)}.".replace(". on", ". On")
+        + f" The cross term on problems by language: {listed(each)}."
+    )
 
 
 def swaps_told(found: pd.DataFrame) -> str:
