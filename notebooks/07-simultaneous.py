@@ -202,4 +202,4 @@ display(Markdown(told))
 # partitions, rates chosen for this method and not for single experts; full fine-tuning; a language expert with more to give. **Not
 # run:** the paper's models and its way of alternating, of which we know only that there is one.
 #
-# Before: [Freezing or reverting](06-freezing-or-reverting.ipynb). Next: [The scorecard](09-scorecard.ipynb).
+# Before: [Freezing or reverting](06-freezing-or-reverting.ipynb). Next: [Linearity](08-linearity.ipynb).

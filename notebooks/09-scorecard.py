@@ -17,7 +17,7 @@
 # %% [markdown]
 # # The scorecard
 #
-# Every method, three languages, one table. Before: [Simultaneous fine-tuning](07-simultaneous.ipynb).
+# Every method, three languages, one table. Before: [Linearity](08-linearity.ipynb).
 
 # %% tags=["remove-input"]
 from xlnb.chapters import scorecard
@@ -201,4 +201,4 @@ display(Markdown(told))
 # machine summary of the paper has Layer-Swapping at 21.5 % against 19.0 % for a baseline, on average and with full fine-tuning;
 # which baseline, and which average, we do not know. **Not run:** the paper's four models.
 #
-# Before: [Simultaneous fine-tuning](07-simultaneous.ipynb). Next: [Reproducing](../book/reproducing.md), how to run all this yourself.
+# Before: [Linearity](08-linearity.ipynb). Next: [Reproducing](../book/reproducing.md), how to run all this yourself.

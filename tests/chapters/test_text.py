@@ -11,7 +11,7 @@ from xlnb.publishing.book import chapters
 from xlnb.publishing.notebooks import run_notebook
 
 CHAPTERS = chapters(project_root())
-NUMBERS = ("01", "02", "04", "06", "07", "09")
+NUMBERS = ("01", "02", "04", "06", "07", "08", "09")
 NAMED = re.compile(r"\b(Figure|Table) (\d+)")
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -93,6 +93,7 @@ SHOWN = {
     "04": ["(0, 720)", None],
     "06": ["True"],
     "07": [None, None],
+    "08": ["True", "[0.78, 0.22]"],
     "09": [str(0.5**15), ""],
 }
 

@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from browser import (
@@ -29,10 +30,14 @@ from bs4 import BeautifulSoup
 from pypdf import PdfReader
 from pypdf.generic import ArrayObject
 
+from xlnb.analysis.linearity import grid
+from xlnb.chapters.playing import boundary_page, plane_page
 from xlnb.errors import RequestError, WorkError
+from xlnb.evaluation.readings import PRIMARY
 from xlnb.publishing.book import check_html, toc_pages
 from xlnb.publishing.notebooks import notebook_paths
 from xlnb.publishing.printing import page_title, print_book
+from xlnb.studies.comparisons import ARMS, ASKED
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*toc_pages(ROOT / "book" / "_toc.yml"), "search", "genindex"]
@@ -215,6 +220,88 @@ def test_a_page_weighs_what_it_loads_for_itself(browser, tmp_path):
     (tmp_path / "page.html").write_text(SOUND % loads)
     with visiting(browser, tmp_path / "page.html") as visit:
         assert weight(visit) == 3000 + (tmp_path / "page.html").stat().st_size
+
+
+# ------------------------------------------------------------------------------------------------- what moves on a page
+
+
+@pytest.fixture
+def moving(browser, tmp_path):
+    """A page with the plane of a made-up loss, 3 - a + b / 2 on English problems, opened from its file."""
+    losses = {
+        "math": lambda a, b: 3 - a + b / 2,
+        "problems": lambda a, b: 2 + a * b,
+        "language": lambda a, b: 1 + 0 * a,
+    }
+    rows = [
+        {"language": "sw", "seed": 0, "a": a, "b": b, "asked": asked, "loss": loss(a, b)}
+        for a, b in grid()
+        for asked, loss in losses.items()
+    ]
+    (tmp_path / "page.html").write_text(SOUND % plane_page(pd.DataFrame(rows), "sw").html)
+    with visiting(browser, tmp_path / "page.html", width=390) as visit:
+        yield visit
+
+
+def test_a_merge_is_moved_by_the_keyboard(moving):
+    page = moving.page
+    assert moving.faults() == [] and barriers(page) == []
+    told = page.locator(".xlnb-play .told")
+    assert "At 1.00 of math and 1.00 of the language: English problems 2.500" in told.inner_text()
+    page.locator("input[name=a]").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Tab")
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    assert "At 0.75 of math and 1.10 of the language" in told.inner_text()
+    assert "English problems 2.800 nats per token (+0.200 saved" in told.inner_text()
+    assert "problems in the language 2.825" in told.inner_text(), "0.75 x 1.1, between the points"
+    assert page.locator("output[data-of=a]").inner_text() == "0.75"
+    page.locator("input[name=a]").press("End")
+    assert "At 1.50 of math" in told.inner_text() and "English problems 2.050" in told.inner_text()
+
+
+def test_the_map_follows_what_is_chosen_and_where_it_is_clicked(moving):
+    page, you = moving.page, moving.page.locator(".xlnb-play svg .you")
+    before = page.locator(".xlnb-play svg rect").first.get_attribute("fill")
+    page.locator("select[name=asked]").select_option("problems")
+    assert page.locator(".xlnb-play svg rect").first.get_attribute("fill") != before
+    assert "problems in the language" in page.locator(".xlnb-play svg").get_attribute("aria-label")
+    frame = page.locator(".xlnb-play svg").bounding_box()
+    page.locator(".xlnb-play svg").click(position={"x": frame["width"] / 4, "y": frame["height"] / 2})
+    assert float(you.get_attribute("cx")) == pytest.approx(50, abs=2) and float(
+        you.get_attribute("cy")
+    ) == pytest.approx(100, abs=2)
+    assert "At 0.00 of math and 0.50 of the language" in page.locator(".xlnb-play .told").inner_text()
+
+
+def test_without_a_script_there_is_the_table(browser, moving):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(moving.page.url)
+    assert not page.locator("input[name=a]").is_visible() and "The math expert" in page.locator("table").inner_text()
+    context.close()
+
+
+def test_a_boundary_is_moved_by_the_keyboard(browser, tmp_path):
+    cells = [(b, t, 0.1 * b - 0.2 * t) for b in (0, 2, 4) for t in (0, 1) if b + t]
+    same = dict.fromkeys((*ARMS, *ASKED), "x") | {"metric": PRIMARY, "verdict": "better", "n": 96, "seeds": 3}
+    rows = [
+        {"bottom": b, "top": t, "difference": value, "low": value - 0.05, "high": value + 0.05, **same}
+        for b, t, value in cells
+    ]
+    (tmp_path / "page.html").write_text(SOUND % boundary_page(pd.DataFrame(rows), [[0, 2, 4], [0, 1]]).html)
+    with visiting(browser, tmp_path / "page.html") as visit:
+        told = visit.page.locator(".xlnb-play .told")
+        assert "first 4 and the last 1 layers" in told.inner_text() and "+0.20" in told.inner_text()
+        visit.page.locator("input[name=bottom]").press("ArrowLeft")
+        assert "first 2 and the last 1 layers" in told.inner_text() and "+0.00" in told.inner_text()
+        visit.page.locator("input[name=bottom]").press("Home")
+        visit.page.locator("input[name=top]").press("ArrowLeft")
+        assert "swaps nothing" in told.inner_text()
+        assert visit.page.locator("input[name=bottom]").get_attribute("aria-valuetext") == "0 first layers"
+        assert visit.faults() == [] and barriers(visit.page) == []
 
 
 # ------------------------------------------------------------------------------------------------- every page

@@ -14,20 +14,22 @@ import pandas as pd
 from xlnb.artifacts import whole_file
 from xlnb.chapters import figures
 from xlnb.chapters.pictures import Shown, box
-from xlnb.chapters.words import capital, in_prose, listed, standing
+from xlnb.chapters.words import bracketed, capital, in_prose, listed, standing
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import LANGUAGE, MATH
 from xlnb.paths import project_root
 from xlnb.studies import claims, experiments
+from xlnb.studies.additivity import Additivity, Spread, additivity
+from xlnb.studies.atlas import load_map
 from xlnb.studies.claims import CLAIMS, NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Claim, decide
 from xlnb.studies.comparisons import BETTER, UNJUDGED, WORSE, judged, verdicts_of
 from xlnb.studies.outcomes import load_outcomes
 from xlnb.studies.study import Study, open_study
 
 _CHAPTERS = "notebooks"
-FREEZING, SCORECARD = "06-freezing-or-reverting", "09-scorecard"
+FREEZING, LINEARITY, SCORECARD = "06-freezing-or-reverting", "08-linearity", "09-scorecard"
 
 
 @lru_cache(maxsize=1)
@@ -135,6 +137,38 @@ def decided(claim: Claim, table: pd.DataFrame) -> str:
     }[outcome]
 
 
+@lru_cache(maxsize=1)
+def linear() -> Additivity:
+    """Return what the committed maps say of F5: whether the experts' task vectors add up."""
+    study = committed_study()
+    return additivity(load_map("crosses", study.results, profile=study.profile.name, paradigm=study.paradigm))
+
+
+def linear_told(found: Additivity) -> str:
+    """Return in words what maps say of F5."""
+    if found.outcome == UNTESTED:
+        return "Not tested yet."
+    why = {
+        REPRODUCED: "what the two experts' vectors do adds up to within a tenth",
+        NOT_REPRODUCED: "what the two experts' vectors do doesn't add up to within a tenth",
+        UNCLEAR: "whether what the two experts' vectors do adds up to within a tenth cannot be told",
+    }[found.outcome]
+    return (
+        f"{capital(found.outcome)} with these experts: {why}. The cross term is {shares_told(found.shares)} of what each does "
+        "alone: above zero both together lose more than the sum, below zero less."
+    )
+
+
+def shares_told(shares: dict[str, Spread]) -> str:
+    """Return in words the cross term of plain addition as shares of what each vector does alone, by what is asked."""
+    where = {"math": "on English problems", "problems": "on problems in the language", "language": "on its prose"}
+    parts = []
+    for asked, one in shares.items():
+        ends = bracketed(100 * one.value, 100 * one.low, 100 * one.high, "+.0f")
+        parts.append(f"{ends.replace(' ', ' % ', 1)} {where[asked]}")
+    return listed(parts)
+
+
 CLAIMED = {
     "F1": "The parameters that matter most for math and for the language lie in distinct places.",
     "F2": "Without math data in the language, modular methods beat the baselines.",
@@ -146,9 +180,10 @@ CLAIMED = {
 
 def found() -> dict[str, tuple[str, str]]:
     """Return for each of the paper's findings what this book found, and the chapter that tells it; "" where none does yet."""
-    made = planned()
+    made, straight = planned(), linear()
+    fifth = linear_told(straight), LINEARITY if straight.outcome != UNTESTED else ""
     if made.empty:
-        return dict.fromkeys(CLAIMED, ("Not tested yet.", ""))
+        return dict.fromkeys(CLAIMED, ("Not tested yet.", "")) | {"F5": fifth}
     told = {
         name: (decide(claim, made).outcome, standing(claims.evidence(claim, made))) for name, claim in CLAIMS.items()
     }
@@ -161,7 +196,7 @@ def found() -> dict[str, tuple[str, str]]:
             f"For both experts {swap[0]}, for the math expert alone {revert[0]}. {swap[1]} {revert[1]}",
             FREEZING,
         ),
-        "F5": ("Not tested yet.", ""),
+        "F5": fifth,
     }
 
 

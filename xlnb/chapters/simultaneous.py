@@ -76,7 +76,7 @@ def _lacking(found: pd.DataFrame, language: str) -> bool:
 def budgets_table(study: Study, found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return what each method spent in the study's language, counted from its trainings' histories."""
     if _lacking(found, study.language):
-        return to_come(number, NOT_YET)
+        return to_come(number, NOT_YET, "table")
     mine = select(found, language=[study.language, "en"])
     seeds, rows = mine["seed"].nunique(), []
     for arm in (SIMULTANEOUS, DATA_MIXING, SWAPPED, FROZEN):

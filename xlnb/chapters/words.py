@@ -79,11 +79,13 @@ def number(value: float, form: str) -> str:
 
 
 def bracketed(value: float, low: float, high: float, form: str) -> str:
-    """Return a value and its interval, each in the format.
+    """Return a value and its interval, each in the format; the value alone where the interval is not known.
 
-    >>> bracketed(1.5, -1.25, 1.75, "+.2f")
-    '+1.50 [−1.25, +1.75]'
+    >>> bracketed(1.5, -1.25, 1.75, "+.2f"), bracketed(1.5, float("nan"), float("nan"), ".1f")
+    ('+1.50 [−1.25, +1.75]', '1.5')
     """
+    if low != low:
+        return number(value, form)
     return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
 
 
