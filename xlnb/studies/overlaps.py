@@ -34,17 +34,18 @@ BETWEEN, SAME_MATH, SAME_LANGUAGE = PAIRS = ("math and language", "math and math
 OVER_CHANCE, OVER_CONTROL = "over chance", "over the control"
 DISTINCT, SHARED = "distinct", "shared"
 _PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+_ROUNDING = 1e-9  # seeds that all say the same have an interval of no width
 
 
 @dataclass(frozen=True)
 class Rule:
     """What counts for "distinct, non-overlapping subsets" (F1), chosen from these words alone.
 
-    By one measure the top ``share`` of sites (layer x attention or FFN) is *shared* where math and the language have more in common
-    than chance, by the whole interval, whatever the control says. Else it is *distinct* where they have less in common than two
-    trainings (or samples) of the same task, by the whole interval. F1 is reproduced where ``most`` of the measures are distinct,
-    not reproduced where as many are shared, else unclear; with fewer than ``seeds`` seeds, or a measure missing, it is not tested.
-    All is averaged over the languages.
+    By one measure the top ``share`` of sites (layer x attention or FFN) is *shared* where math and the language have more in
+    common than chance, by the whole interval, whatever the control says. Else it is *distinct* where they have less in common
+    than two trainings (or samples) of the same task, by the whole interval. F1 is reproduced where ``most`` of the measures are
+    distinct, not reproduced where as many are shared, else unclear; with fewer than ``seeds`` seeds, or a measure missing, it is
+    not tested. All is averaged over the languages.
     """
 
     share: float = 0.2
@@ -63,9 +64,9 @@ def verdict(over_chance: Interval, over_control: Interval) -> str:
     >>> verdict(none, less), verdict(none, none), verdict(Interval(0.3, 0.2, 0.4, 36), less)
     ('distinct', 'unclear', 'shared')
     """
-    if over_chance.low > 0:
+    if over_chance.low > _ROUNDING:
         return SHARED
-    return DISTINCT if over_control.high < 0 else UNCLEAR
+    return DISTINCT if over_control.high < -_ROUNDING else UNCLEAR
 
 
 def decide(table: pd.DataFrame, rule: Rule = RULE) -> Decision:
@@ -143,6 +144,8 @@ def arrays(found: pd.DataFrame, measure: str) -> dict[str, np.ndarray]:
     wide = mine[mine["seed"].isin(seeds)].pivot_table(
         index=["language", "side", "seed"], columns=["layer", "site"], values="score", sort=True
     )
+    if wide.isna().any().any():
+        raise RequestError(f"The measure {measure} has other sites in one language or training than in another.")
     return {
         code: _stacked([wide.loc[code, side] for side in SIDES]) for code in dict.fromkeys(mine["language"]) if seeds
     }
@@ -223,8 +226,6 @@ def overlaps(found: pd.DataFrame, share: float | None = RULE.share) -> pd.DataFr
     rows = []
     for measure in [one for one in MEASURES if one in set(found["measure"])]:
         mine = arrays(found, measure)
-        if len({values.shape for values in mine.values()}) != 1:
-            raise RequestError(f"The measure {measure} has other sites in one language than in another.")
         _, seeds, sites = next(iter(mine.values())).shape
         chance = 0.0 if share is None else by_chance(sites, max(1, round(share * sites)))
         every = {code: alike(values, share) for code, values in mine.items()}
