@@ -11,7 +11,7 @@ SITES = [(layer, block) for layer in range(DEPTH) for block in PROJECTIONS]
 
 
 def importance(apart, seed, language, side, noise):
-    """Weights of 36 sites: they fall with depth; where ``apart`` math's rise. Seeds differ by noise; languages do a little, too."""
+    """Weights of 36 sites: they fall with depth; where ``apart`` math's rise. Seeds and languages differ by noise."""
     falling = np.linspace(3, 0, len(SITES))
     rng = np.random.default_rng([seed, ("sw", "bn", "te", "en").index(language if side == "language" else "en")])
     return np.exp((falling[::-1] if apart and side == "math" else falling) + rng.normal(0, noise, len(SITES)))

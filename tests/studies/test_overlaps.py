@@ -5,7 +5,7 @@ import pytest
 from made_up_maps import DEPTH, made_maps
 from scipy.stats import spearmanr
 
-from xlnb.analysis.overlap import by_chance, jaccard, top
+from xlnb.analysis.overlap import alike, by_chance, jaccard, jackknife, top
 from xlnb.errors import RequestError
 from xlnb.studies import overlaps
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED
@@ -44,7 +44,7 @@ def test_scores_are_those_of_the_maps(maps):
 def test_pairs_are_of_different_seeds(maps):
     values = overlaps.arrays(overlaps.scores(maps), "change")["sw"]
     assert values.shape == (2, 3, 36)
-    found = overlaps.alike(values, 0.2)
+    found = alike(values, 0.2)
     told = overlaps.means(found, range(3))
     by_hand = {
         BETWEEN: [(values[0, i], values[1, j]) for i in range(3) for j in range(3) if i != j],
@@ -53,13 +53,13 @@ def test_pairs_are_of_different_seeds(maps):
     }
     for name, pairs in by_hand.items():
         assert told[name] == pytest.approx(np.mean([jaccard(top(a, 0.2), top(b, 0.2)) for a, b in pairs]))
-        correlation = overlaps.means(overlaps.alike(values), range(3))[name]
+        correlation = overlaps.means(alike(values), range(3))[name]
         assert correlation == pytest.approx(np.mean([spearmanr(a, b).statistic for a, b in pairs]))
 
 
 def test_equal_ranks_and_no_spread():
     flat = np.stack([np.zeros((2, 4)), np.array([[1.0, 2, 2, 3], [3, 1, 2, 2]])])
-    found = overlaps.alike(flat)
+    found = alike(flat)
     assert (found[0] == 0).all()
     assert found[1, 0, 1, 1] == pytest.approx(spearmanr(*flat[1]).statistic)
 
@@ -80,7 +80,7 @@ def test_a_table_has_the_differences_that_it_names(maps):
 
 def test_the_jackknife_is_the_interval_of_a_mean_and_holds_for_pairs():
     values = np.array([1.0, 2.0, 4.0, 3.0])
-    told = overlaps.jackknife(lambda kept: float(values[list(kept)].mean()), 4)
+    told = jackknife(lambda kept: float(values[list(kept)].mean()), 4)
     half = 3.182446 * values.std(ddof=1) / 2
     assert (told.low, told.high) == pytest.approx((2.5 - half, 2.5 + half), rel=1e-6)
     rng, missed, trials = np.random.default_rng(0), 0, 400
@@ -89,11 +89,11 @@ def test_the_jackknife_is_the_interval_of_a_mean_and_holds_for_pairs():
     ):  # rows of seeds around a common profile: how alike math and the language are, by many seeds, is 0.32
         common = rng.normal(size=30) * 0
         rows = rng.normal(size=(2, 5, 30)) + common
-        found = overlaps.alike(rows)
-        one = overlaps.jackknife(lambda kept, found=found: overlaps.means(found, kept)[BETWEEN], 5)
+        found = alike(rows)
+        one = jackknife(lambda kept, found=found: overlaps.means(found, kept)[BETWEEN], 5)
         missed += not one.low <= 0 <= one.high
     assert missed / trials < 0.08
-    few = overlaps.jackknife(lambda kept: 1.0, 2)
+    few = jackknife(lambda kept: 1.0, 2)
     assert few.value == 1 and np.isnan(few.low) and few.seeds == 2
 
 

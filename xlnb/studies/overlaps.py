@@ -5,18 +5,18 @@ The rule was committed before any map of importance of the pocket model had been
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from xlnb.analysis.fitting import ABLATION, CHANGE
 from xlnb.analysis.lengths import lengths
-from xlnb.analysis.overlap import SHARES, by_chance, top
+from xlnb.analysis.overlap import SHARES, alike, by_chance, jackknife
 from xlnb.analysis.sensitivity import FISHER, TAYLOR
 from xlnb.errors import RequestError
 from xlnb.methods import LANGUAGE, MATH
-from xlnb.stats import ALPHA, Interval
+from xlnb.stats import Interval
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Decision
 from xlnb.studies.comparisons import EVERY_LANGUAGE, TRAININGS
 from xlnb.studies.maps import IN_ENGLISH, TEXT
@@ -157,28 +157,6 @@ def _stacked(sides: Sequence[pd.DataFrame]) -> np.ndarray:
     return np.stack([side.sort_index().to_numpy(dtype=float) for side in sides])
 
 
-def alike(values: np.ndarray, share: float | None = None) -> np.ndarray:
-    """Return how alike every two rows of scores are: the Jaccard index of their tops, or their rank correlation.
-
-    ``values`` is (sides, seeds, sites); what is returned (sides, seeds, sides, seeds). Rows without a spread correlate with none.
-    """
-    import numpy as np
-    from scipy.stats import rankdata
-
-    rows = values.reshape(-1, values.shape[-1])
-    if share is None:
-        ranks = rankdata(rows, axis=1)
-        ranks -= ranks.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(ranks, axis=1, keepdims=True)
-        ranks /= np.where(norms, norms, 1)
-        found = ranks @ ranks.T
-    else:
-        tops = np.array([top(row, share) for row in rows], dtype=float)
-        both = tops @ tops.T
-        found = both / (tops.sum(axis=1)[:, None] + tops.sum(axis=1) - both)
-    return found.reshape(*values.shape[:2], *values.shape[:2])
-
-
 def means(found: np.ndarray, seeds: Sequence[int]) -> dict[str, float]:
     """Return the means of :func:`alike` over pairs of *different* seeds among some: between the sides, and within each.
 
@@ -192,26 +170,6 @@ def means(found: np.ndarray, seeds: Sequence[int]) -> dict[str, float]:
         return dict.fromkeys(PAIRS, float("nan"))
     sides = {BETWEEN: (0, 1), SAME_MATH: (0, 0), SAME_LANGUAGE: (1, 1)}
     return {name: float(found[a][kept][:, b][:, kept][apart].mean()) for name, (a, b) in sides.items()}
-
-
-def jackknife(estimate: Callable[[Sequence[int]], float], seeds: int, sites: int = 0) -> Interval:
-    """Return an estimate from all seeds with a 95 % interval from leaving out one seed at a time.
-
-    ``estimate`` takes the places of the seeds that stay. A seed is in many pairs, and leaves all of them (and all languages) at
-    once, so that none counts twice. With fewer than three seeds the interval is not known (nan).
-    Source: Arvesen 1969, of U-statistics; Student's t with a degree of freedom less than there are seeds.
-    """
-    import numpy as np
-    from scipy.special import stdtrit
-
-    every = list(range(seeds))
-    value = estimate(every)
-    if seeds < TRAININGS:
-        return Interval(value, float("nan"), float("nan"), sites, seeds)
-    left = [estimate([seed for seed in every if seed != out]) for out in every]
-    pseudo = seeds * value - (seeds - 1) * np.array(left)
-    half = -float(stdtrit(seeds - 1, ALPHA / 2)) * float(pseudo.std(ddof=1)) / seeds**0.5
-    return Interval(value, value - half, value + half, sites, seeds)
 
 
 def overlaps(found: pd.DataFrame, share: float | None = RULE.share) -> pd.DataFrame:
