@@ -38,6 +38,15 @@ _PROSE = {
     ("layer-swapping", "predecessor"): "the swap with transition layers",
 }
 
+# What a measure of importance is called.
+MEASURE_NAMES = {
+    "change": "relative change",
+    "taylor": "Taylor",
+    "fisher": "Fisher",
+    "ablation": "ablation",
+    "patching": "patching",
+}
+
 
 def label(method: str, partition: str = "") -> str:
     """Return an arm's name for a figure or table; partition C goes without saying.

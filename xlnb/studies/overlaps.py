@@ -33,7 +33,7 @@ SIDES = ("math", "language")
 BETWEEN, SAME_MATH, SAME_LANGUAGE = PAIRS = ("math and language", "math and math", "language and language")
 OVER_CHANCE, OVER_CONTROL = "over chance", "over the control"
 DISTINCT, SHARED = "distinct", "shared"
-_PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 _ROUNDING = 1e-9  # seeds that all say the same have an interval of no width
 
 
@@ -102,7 +102,7 @@ def scores(maps: Mapping[str, pd.DataFrame], by: str = "block") -> pd.DataFrame:
     keys, found = ["language", "seed"], []
     moved, felt, sites = (maps[name] for name in MAPS)
     if by == "projection":
-        moved, felt = (some[some["projection"].isin(_PROJECTIONS)] for some in (moved, felt))
+        moved, felt = (some[some["projection"].isin(PROJECTIONS)] for some in (moved, felt))
     if len(moved):
         relative = lengths(moved, *keys, "layer", by).rename(columns={by: "site"})
         for side, column in zip(SIDES, ("m", "l"), strict=True):

@@ -1,0 +1,238 @@
+"""Overlap: how much of what matters for math matters for the language, beside chance and the same task; what becomes of F1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from xlnb.analysis.fitting import CHANGE
+from xlnb.analysis.overlap import likeness
+from xlnb.analysis.sensitivity import FISHER, TAYLOR
+from xlnb.chapters import home
+from xlnb.chapters.figures import GREY, LANGUAGE_COLOUR, MATH_COLOUR
+from xlnb.chapters.importance import seeds_in_words, there
+from xlnb.chapters.layer_swapping import NOT_YET
+from xlnb.chapters.pictures import NARROW, WIDE, Shown, box, panels, picture, table, to_come
+from xlnb.chapters.words import MEASURE_NAMES, bracketed, capital, listed, lowered
+from xlnb.chapters.words import number as digits
+from xlnb.languages import LANGUAGE_NAMES
+from xlnb.studies import atlas, overlaps
+from xlnb.studies.claims import UNTESTED
+from xlnb.studies.comparisons import EVERY_LANGUAGE
+from xlnb.studies.overlaps import BETWEEN, MEASURES, OVER_CHANCE, OVER_CONTROL, PAIRS, RULE, SAME_LANGUAGE, SAME_MATH
+from xlnb.studies.study import Study
+
+_SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
+_INK = "#010203"
+_LINES: dict[str, dict[str, Any]] = {
+    BETWEEN: {"color": _INK, "linestyle": "-", "linewidth": 2.2},
+    SAME_MATH: {"color": MATH_COLOUR, "linestyle": "--", "linewidth": 1.6},
+    SAME_LANGUAGE: {"color": LANGUAGE_COLOUR, "linestyle": "-.", "linewidth": 1.6},
+}
+_CHANCE: dict[str, Any] = {"color": GREY, "linestyle": ":", "linewidth": 1.6}
+_LEGEND = [Line2D([], [], label=name, **style) for name, style in (*_LINES.items(), ("chance", _CHANCE))]
+_SITES_WORDS = {"block": "layers by attention and FFN", "projection": "layers by projection"}
+
+
+def figure(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
+    """Draw how much the top shares of sites have in common, over the languages: a panel a measure."""
+    if not there(found):
+        return to_come(number, NOT_YET)
+    curves = overlaps.curves(overlaps.scores(found), _SHARES)
+    mine = curves[curves["language"] == EVERY_LANGUAGE]
+
+    def draw(narrow: bool) -> Figure:
+        rows, columns = (5, 1) if narrow else (2, 3)
+        size = (NARROW, 5 * 1.7 + 0.6) if narrow else (WIDE, 4.2)
+        drawn = Figure(figsize=size, layout="constrained")
+        axes = drawn.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        for axis, measure in zip(axes, MEASURES, strict=False):
+            _lines(axis, mine[mine["measure"] == measure])
+            axis.set_title(capital(MEASURE_NAMES[measure]))
+        for axis in axes[len(MEASURES) :]:
+            axis.axis("off")
+        drawn.supxlabel("top share of sites (%)", fontsize="medium")
+        drawn.supylabel("Jaccard index of the tops", fontsize="medium")
+        drawn.legend(handles=_LEGEND, loc="outside upper center", ncols=1 if narrow else 4)
+        return drawn
+
+    at = mine[mine["share"] == RULE.share].set_index(["measure", "quantity"])["value"]
+    told = [
+        f"by {MEASURE_NAMES[m]} {at[m, BETWEEN]:.2f}, {at[m, SAME_MATH]:.2f} and {at[m, SAME_LANGUAGE]:.2f}"
+        for m in MEASURES
+    ]
+    caption = (
+        f"How much the most important sites ({_SITES_WORDS['block']}) have in common, over the languages: pairs of different "
+        f"seeds, bands are 95 % intervals over {seeds_in_words(found)}. Chance is that of two random sets. Exploratory, but for "
+        f"the top {RULE.share:.0%}."
+    )
+    alt = f"Jaccard index at the top {RULE.share:.0%} of math and language, math and math, language and language: {listed(told)}."
+    return picture(draw, number=number, caption=caption, alt=alt)
+
+
+def _lines(axis: Any, mine: pd.DataFrame) -> None:
+    for name, style in _LINES.items():
+        line = mine[mine["quantity"] == name].sort_values("share")
+        axis.fill_between(
+            100 * line["share"],
+            line["low"].clip(0, 1),
+            line["high"].clip(0, 1),
+            color=style["color"],
+            alpha=0.13,
+            linewidth=0,
+        )
+        axis.plot(100 * line["share"], line["value"], **style)
+    wide = mine.pivot(index="share", columns="quantity", values="value")
+    axis.plot(100 * wide.index, wide[BETWEEN] - wide[OVER_CHANCE], **_CHANCE)
+    axis.set(ylim=(0, 1.02), xlim=(0, 82))
+
+
+def table_of(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
+    """Return the overlap of the top share that the rule is about, over the languages, with each measure's verdict."""
+    if not there(found):
+        return to_come(number, NOT_YET)
+    told = overlaps.overlaps(overlaps.scores(found))
+    decided = overlaps.decide(told)
+    words = decided.verdicts or ("–",) * len(MEASURES)
+    mine = told[told["language"] == EVERY_LANGUAGE].set_index(["measure", "quantity"])
+    rows = []
+    for measure, word in zip(MEASURES, words, strict=True):
+        values = [digits(mine.loc[(measure, name), "value"], ".2f") for name in PAIRS]
+        ends = [_told(mine.loc[(measure, name)]) for name in (OVER_CHANCE, OVER_CONTROL)]
+        rows.append((MEASURE_NAMES[measure], *values, *ends, word))
+    sites = int(told["sites"].iloc[0])
+    caption = (
+        f"Jaccard index of the top {RULE.share:.0%} of {sites} sites, over the languages. Over chance and over the control (the "
+        f"mean of both same-task columns): differences with 95 % intervals over {seeds_in_words(found)}."
+    )
+    columns = ["measure", *PAIRS, OVER_CHANCE, OVER_CONTROL, "verdict"]
+    return table(rows, columns, number=number, caption=caption, verdicts=verdicts(told))
+
+
+def _told(row: Any) -> str:
+    return bracketed(row["value"], row["low"], row["high"], "+.2f")
+
+
+def verdicts(told: pd.DataFrame) -> dict[str, str]:
+    """Return the verdict of F1 and of each measure, by names."""
+    decided = overlaps.decide(told)
+    each = zip(RULE.measures, decided.verdicts, strict=False)
+    return {"F1": decided.outcome, **{f"F1|{measure}": word for measure, word in each}}
+
+
+def by_language(found: Mapping[str, pd.DataFrame], by: str = "block", number: int | None = None) -> Shown:
+    """Return overlap and rank correlation language by language, of blocks or of projections, with a permutation test over sites.
+
+    The test is of the means over seeds: how often shuffled sites are as unlike, or as alike. Exploratory.
+    """
+    if not there(found):
+        return to_come(number, NOT_YET)
+    scores = overlaps.scores(found, by)
+    top, rank = (overlaps.overlaps(scores, share) for share in (RULE.share, None))
+    keys, rows = ["measure", "language", "quantity"], []
+    top, rank = (one.set_index(keys) for one in (top, rank))
+    for measure in dict.fromkeys(top.index.get_level_values(0)):
+        for code, values in overlaps.arrays(scores, measure).items():
+            at = (measure, code)
+            math, language = values.mean(axis=1)
+            chance = likeness(math, language)
+            rows.append(
+                {
+                    "measure": MEASURE_NAMES[measure],
+                    "language": LANGUAGE_NAMES[code],
+                    "top over chance": _told(top.loc[(*at, OVER_CHANCE)]),
+                    "top over the control": _told(top.loc[(*at, OVER_CONTROL)]),
+                    "rank correlation": _told(rank.loc[(*at, BETWEEN)]),
+                    "within tasks": digits(
+                        (rank.loc[(*at, SAME_MATH), "value"] + rank.loc[(*at, SAME_LANGUAGE), "value"]) / 2, "+.2f"
+                    ),
+                    "p, less alike": digits(chance.p_less, ".3f"),
+                    "p, more alike": digits(chance.p_more, ".3f"),
+                }
+            )
+    sites = int(top["sites"].iloc[0])
+    caption = (
+        f"The same in each language, of {_SITES_WORDS[by]} ({sites} sites): Jaccard index of the top {RULE.share:.0%}, and the "
+        "rank correlation of all sites between math and the language and within the same task, 95 % intervals over seeds; "
+        "p-values of a permutation of sites. Exploratory."
+    )
+    return table(rows, number=number, caption=caption)
+
+
+# --- single weights ------------------------------------------------------------------------------------------
+
+
+def elements(study: Study, found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
+    """Draw how many of the largest single weights two tasks have in common; by full fine-tuning, too, where it is there."""
+    parts = _element_parts(study, found)
+    if not parts:
+        return to_come(number, NOT_YET)
+
+    def draw(narrow: bool) -> Figure:
+        drawn, axes = panels(len(parts), 2.2 if narrow else 2.5, narrow, sharey=True)
+        for axis, (title, part) in zip(axes, parts.items(), strict=True):
+            for name, style in _LINES.items():
+                line = part[part["pair"] == name].groupby("share")["jaccard"].mean()
+                axis.plot(100 * line.index, line, marker="o", markersize=3, **style)
+            line = part.groupby("share")["chance"].mean()
+            axis.plot(100 * line.index, line, **_CHANCE)
+            axis.set(title=title, xscale="log", xlabel="top share of weights (%)", ylim=(0, 1.02))
+            axis.set_xticks([1, 10, 50], ["1", "10", "50"])
+        axes[0].set_ylabel("Jaccard index")
+        drawn.legend(handles=_LEGEND, loc="outside upper center", ncols=1 if narrow else 4)
+        return drawn
+
+    told = []
+    for title, part in parts.items():
+        at = part[part["share"] == part["share"].min()].groupby("pair")["jaccard"].mean()
+        told.append(f"{title}: {listed([f'{name} {at[name]:.2f}' for name in PAIRS])}")
+    least = min(part["share"].min() for part in parts.values())
+    caption = "How many of the largest single weights two tasks, or the same one twice, have in common: means over languages and seeds."
+    return picture(
+        draw, number=number, caption=caption, alt=f"Jaccard index of the top {least:.0%}. {'. '.join(told)}."
+    )
+
+
+def _element_parts(study: Study, found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    mine = found["elements"]
+    parts = {capital(MEASURE_NAMES[measure]): mine[mine["measure"] == measure] for measure in (CHANGE, FISHER, TAYLOR)}
+    if not study.live and study.paradigm == "lora":
+        full = (
+            atlas.load_map("elements", study.results, profile=study.profile.name, paradigm="full", measure=CHANGE)
+            if len(mine)
+            else mine
+        )
+        parts = {"Change, LoRA": parts.pop("Relative change"), "Change, full": full, **parts}
+    return {title: part for title, part in parts.items() if len(part)}
+
+
+def elements_told(study: Study, found: Mapping[str, pd.DataFrame], share: float = 0.01) -> str:
+    """Return in words how much the very largest weights have in common, between tasks and within them."""
+    told = []
+    for title, part in _element_parts(study, found).items():
+        at = part[part["share"] == share].groupby("pair")["jaccard"].mean()
+        chance = part[part["share"] == share]["chance"].mean()
+        told.append(f"{lowered(title)} {at[BETWEEN]:.3f} (math and math {at[SAME_MATH]:.3f}, language and language "
+                    f"{at[SAME_LANGUAGE]:.3f}, chance {chance:.3f})")  # fmt: skip
+    return f"Of the top {share:.0%} math and the language have in common, by {'; by '.join(told)}." if told else NOT_YET
+
+
+# --- words ---------------------------------------------------------------------------------------------------
+
+
+def reading(told: pd.DataFrame) -> str:
+    """Return in words what the measures say, by the rule; ``told`` is :func:`xlnb.studies.overlaps.overlaps`."""
+    return home.of_overlap(told)
+
+
+def answer() -> Shown:
+    """Return the chapter's answer in a box, from the committed maps."""
+    told = home.overlap()
+    if told.empty:
+        return box(f"<p>{escape(NOT_YET)}</p>", {"F1": UNTESTED})
+    return box(f"<p><strong>F1:</strong> {escape(lowered(home.of_overlap(told)))}</p>", verdicts(told))
