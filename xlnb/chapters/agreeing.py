@@ -9,8 +9,7 @@ import pandas as pd
 
 from xlnb.analysis.fitting import ABLATION
 from xlnb.analysis.overlap import alike, jackknife
-from xlnb.chapters.importance import seeds_in_words, there
-from xlnb.chapters.layer_swapping import NOT_YET
+from xlnb.chapters.importance import NO_MAPS, seeds_in_words, there
 from xlnb.chapters.pictures import Shown, table, to_come
 from xlnb.chapters.words import MEASURE_NAMES, bracketed, listed
 from xlnb.chapters.words import number as digits
@@ -55,7 +54,7 @@ def _weighted(values: np.ndarray, marks: np.ndarray) -> np.ndarray:
 def where_table(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
     """Return :func:`where` for a reader."""
     if not there(found):
-        return to_come(number, NOT_YET)
+        return to_come(number, NO_MAPS)
     told = where(overlaps.scores(found)).set_index(["measure", "what", "side"])
     rows = []
     for measure in MEASURES:
@@ -89,7 +88,7 @@ def where_table(found: Mapping[str, pd.DataFrame], number: int | None = None) ->
 def agreement_table(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
     """Return the rank correlations of measures with each other, math above the diagonal, the language below."""
     if not there(found):
-        return to_come(number, NOT_YET)
+        return to_come(number, NO_MAPS)
     scores = overlaps.scores(found)
     every = {measure: overlaps.arrays(scores, measure) for measure in MEASURES}
     rows = []
@@ -127,7 +126,7 @@ def in_language(found: Mapping[str, pd.DataFrame]) -> str:
     """Return in words whether sites that an expert needs for its own texts are those it needs for problems in the language."""
     sites = found["sites"]
     if sites.empty:
-        return NOT_YET
+        return NO_MAPS
     told = []
     for expert, about, what in ((MATH, IN_ENGLISH, "the math expert needs for English problems"),
                                 (LANGUAGE, TEXT, "the language expert needs for prose")):  # fmt: skip

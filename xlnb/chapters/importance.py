@@ -18,7 +18,6 @@ from matplotlib.path import Path
 from xlnb.analysis.fitting import ABLATION, CHANGE
 from xlnb.analysis.sensitivity import FISHER, TAYLOR
 from xlnb.chapters.figures import GREY, MATH_COLOUR
-from xlnb.chapters.layer_swapping import NOT_YET
 from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, table, to_come
 from xlnb.chapters.words import MEASURE_NAMES
 from xlnb.languages import LANGUAGE_NAMES
@@ -26,6 +25,7 @@ from xlnb.studies import atlas, overlaps
 from xlnb.studies.overlaps import BY_PROJECTION, MEASURES, PATCHING
 from xlnb.studies.study import Study
 
+NO_MAPS = "These maps are not among the committed results yet: a live run, or xlnb maps, computes them."
 _MAPS = (*overlaps.MAPS, "elements")
 _ABOUT = {
     CHANGE: (
@@ -118,7 +118,7 @@ def poster(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Show
     On a phone projections are added up to attention and FFN.
     """
     if not there(found):
-        return to_come(number, NOT_YET)
+        return to_come(number, NO_MAPS)
     blocks, finer = (leanings(overlaps.scores(found, by)) for by in ("block", "projection"))
     codes = [code for code in LANGUAGE_NAMES if code in set(blocks["language"])]
     caption = (
@@ -205,4 +205,4 @@ def _seen(blocks: pd.DataFrame) -> str:
 
 def seen(found: Mapping[str, pd.DataFrame]) -> str:
     """Return in words which site matters most to each side, by measure."""
-    return _seen(leanings(overlaps.scores(found))) if there(found) else NOT_YET
+    return _seen(leanings(overlaps.scores(found))) if there(found) else NO_MAPS

@@ -13,12 +13,11 @@ from matplotlib.lines import Line2D
 from xlnb.analysis.fitting import CHANGE
 from xlnb.analysis.overlap import likeness
 from xlnb.analysis.sensitivity import FISHER, TAYLOR
-from xlnb.chapters import home
+from xlnb.chapters import home, measured
 from xlnb.chapters.figures import GREY, LANGUAGE_COLOUR, MATH_COLOUR
-from xlnb.chapters.importance import seeds_in_words, there
-from xlnb.chapters.layer_swapping import NOT_YET
+from xlnb.chapters.importance import NO_MAPS, seeds_in_words, there
 from xlnb.chapters.pictures import NARROW, WIDE, Shown, box, panels, picture, table, to_come
-from xlnb.chapters.words import MEASURE_NAMES, bracketed, capital, listed, lowered
+from xlnb.chapters.words import MEASURE_NAMES, bracketed, bullets, capital, listed, lowered
 from xlnb.chapters.words import number as digits
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import atlas, overlaps
@@ -42,7 +41,7 @@ _SITES_WORDS = {"block": "layers by attention and FFN", "projection": "layers by
 def figure(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
     """Draw how much the top shares of sites have in common, over the languages: a panel a measure."""
     if not there(found):
-        return to_come(number, NOT_YET)
+        return to_come(number, NO_MAPS)
     curves = overlaps.curves(overlaps.scores(found), _SHARES)
     mine = curves[curves["language"] == EVERY_LANGUAGE]
 
@@ -95,7 +94,7 @@ def _lines(axis: Any, mine: pd.DataFrame) -> None:
 def table_of(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
     """Return the overlap of the top share that the rule is about, over the languages, with each measure's verdict."""
     if not there(found):
-        return to_come(number, NOT_YET)
+        return to_come(number, NO_MAPS)
     told = overlaps.overlaps(overlaps.scores(found))
     decided = overlaps.decide(told)
     words = decided.verdicts or ("–",) * len(MEASURES)
@@ -131,7 +130,7 @@ def by_language(found: Mapping[str, pd.DataFrame], by: str = "block", number: in
     The test is of the means over seeds: how often shuffled sites are as unlike, or as alike. Exploratory.
     """
     if not there(found):
-        return to_come(number, NOT_YET)
+        return to_come(number, NO_MAPS)
     scores = overlaps.scores(found, by)
     top, rank = (overlaps.overlaps(scores, share) for share in (RULE.share, None))
     keys, rows = ["measure", "language", "quantity"], []
@@ -171,7 +170,7 @@ def elements(study: Study, found: Mapping[str, pd.DataFrame], number: int | None
     """Draw how many of the largest single weights two tasks have in common; by full fine-tuning, too, where it is there."""
     parts = _element_parts(study, found)
     if not parts:
-        return to_come(number, NOT_YET)
+        return to_come(number, NO_MAPS)
 
     def draw(narrow: bool) -> Figure:
         drawn, axes = panels(len(parts), 2.2 if narrow else 2.5, narrow, sharey=True)
@@ -192,7 +191,10 @@ def elements(study: Study, found: Mapping[str, pd.DataFrame], number: int | None
         at = part[part["share"] == part["share"].min()].groupby("pair")["jaccard"].mean()
         told.append(f"{title}: {listed([f'{name} {at[name]:.2f}' for name in PAIRS])}")
     least = min(part["share"].min() for part in parts.values())
-    caption = "How many of the largest single weights two tasks, or the same one twice, have in common: means over languages and seeds."
+    caption = (
+        "How many of the largest single weights two tasks, or the same one twice, have in common: means over languages and "
+        "seeds."
+    )
     return picture(
         draw, number=number, caption=caption, alt=f"Jaccard index of the top {least:.0%}. {'. '.join(told)}."
     )
@@ -200,13 +202,11 @@ def elements(study: Study, found: Mapping[str, pd.DataFrame], number: int | None
 
 def _element_parts(study: Study, found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     mine = found["elements"]
+    if mine.empty:
+        return {}
     parts = {capital(MEASURE_NAMES[measure]): mine[mine["measure"] == measure] for measure in (CHANGE, FISHER, TAYLOR)}
     if not study.live and study.paradigm == "lora":
-        full = (
-            atlas.load_map("elements", study.results, profile=study.profile.name, paradigm="full", measure=CHANGE)
-            if len(mine)
-            else mine
-        )
+        full = atlas.load_map("elements", study.results, profile=study.profile.name, paradigm="full", measure=CHANGE)
         parts = {"Change, LoRA": parts.pop("Relative change"), "Change, full": full, **parts}
     return {title: part for title, part in parts.items() if len(part)}
 
@@ -219,7 +219,7 @@ def elements_told(study: Study, found: Mapping[str, pd.DataFrame], share: float 
         chance = part[part["share"] == share]["chance"].mean()
         told.append(f"{lowered(title)} {at[BETWEEN]:.3f} (math and math {at[SAME_MATH]:.3f}, language and language "
                     f"{at[SAME_LANGUAGE]:.3f}, chance {chance:.3f})")  # fmt: skip
-    return f"Of the top {share:.0%} math and the language have in common, by {'; by '.join(told)}." if told else NOT_YET
+    return f"Of the top {share:.0%} math and the language have in common, by {'; by '.join(told)}." if told else NO_MAPS
 
 
 # --- words ---------------------------------------------------------------------------------------------------
@@ -234,5 +234,11 @@ def answer() -> Shown:
     """Return the chapter's answer in a box, from the committed maps."""
     told = home.overlap()
     if told.empty:
-        return box(f"<p>{escape(NOT_YET)}</p>", {"F1": UNTESTED})
+        return box(f"<p>{escape(NO_MAPS)}</p>", {"F1": UNTESTED})
     return box(f"<p><strong>F1:</strong> {escape(lowered(home.of_overlap(told)))}</p>", verdicts(told))
+
+
+def summary(told: pd.DataFrame, swaps: pd.DataFrame) -> str:
+    """Return the chapter's summary as Markdown bullets: F1 by the rule, and whether measured partitions are better ones."""
+    lines = [f"F1: {lowered(reading(told))}", measured.answered(swaps)]
+    return bullets(lines)

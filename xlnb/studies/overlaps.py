@@ -15,6 +15,7 @@ from xlnb.analysis.lengths import lengths
 from xlnb.analysis.overlap import SHARES, alike, by_chance, jackknife
 from xlnb.analysis.sensitivity import FISHER, TAYLOR
 from xlnb.errors import RequestError
+from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import LANGUAGE, MATH
 from xlnb.stats import Interval
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Decision
@@ -102,7 +103,7 @@ def scores(maps: Mapping[str, pd.DataFrame], by: str = "block") -> pd.DataFrame:
     keys, found = ["language", "seed"], []
     moved, felt, sites = (maps[name] for name in MAPS)
     if by == "projection":
-        moved, felt = (some[some["projection"].isin(PROJECTIONS)] for some in (moved, felt))
+        moved, felt = (some[some["projection"].isin(PROJECTIONS)] if len(some) else some for some in (moved, felt))
     if len(moved):
         relative = lengths(moved, *keys, "layer", by).rename(columns={by: "site"})
         for side, column in zip(SIDES, ("m", "l"), strict=True):
@@ -147,7 +148,9 @@ def arrays(found: pd.DataFrame, measure: str) -> dict[str, np.ndarray]:
     if wide.isna().any().any():
         raise RequestError(f"The measure {measure} has other sites in one language or training than in another.")
     return {
-        code: _stacked([wide.loc[code, side] for side in SIDES]) for code in dict.fromkeys(mine["language"]) if seeds
+        code: _stacked([wide.loc[code, side] for side in SIDES])
+        for code in (LANGUAGE_NAMES if seeds else ())
+        if code in wide.index
     }
 
 
