@@ -36,7 +36,7 @@ from IPython.display import Markdown, display
 
 from xlnb import artifacts
 from xlnb.chapters import agreeing, importance, measured, words
-from xlnb.studies import overlaps
+from xlnb.studies import importances, overlaps
 from xlnb.studies.study import open_study
 
 display(Markdown(words.versions_line(artifacts.versions())))
@@ -112,7 +112,7 @@ overlapping.figure(found, number=2)
 overlapping.table_of(found, number=3)
 
 # %% tags=["remove-input"]
-sites = overlaps.overlaps(overlaps.scores(found))
+sites = overlaps.overlaps(importances.scores(found))
 told = words.caveat(profile) + overlapping.reading(sites)
 display(Markdown(told))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from xlnb.studies import overlaps
+from xlnb.studies import importances, overlaps
 
 DEPTH = 18
 PROJECTIONS = {"attention": ("q", "k", "v", "o"), "ffn": ("gate", "up", "down")}
@@ -39,7 +39,7 @@ def _of_a_study(apart, seed, language, noise, lone):
         return importance(apart and measure not in lone, seed, language, side, noise)
 
     rows = {name: [] for name in ("lengths", "sensitivity", "sites", "elements", "fits")}
-    change = [of("change", side) for side in overlaps.SIDES]
+    change = [of("change", side) for side in importances.SIDES]
     for place, (layer, block) in enumerate(SITES):
         for projection in PROJECTIONS[block]:
             squares = (one[place] ** 2 * 1e-4 for one in change)

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 
 from xlnb.analysis.overlap import alike, by_chance, jaccard, jackknife, top
 from xlnb.errors import RequestError
-from xlnb.studies import overlaps
+from xlnb.studies import importances, overlaps
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED
 from xlnb.studies.comparisons import EVERY_LANGUAGE
 from xlnb.studies.overlaps import BETWEEN, DISTINCT, OVER_CHANCE, OVER_CONTROL, PAIRS, SHARED
@@ -19,11 +19,11 @@ def maps():
 
 
 def judged(**changes):
-    return overlaps.decide(overlaps.overlaps(overlaps.scores(made_maps(**changes))))
+    return overlaps.decide(overlaps.overlaps(importances.scores(made_maps(**changes))))
 
 
 def test_scores_are_those_of_the_maps(maps):
-    found = overlaps.scores(maps).set_index(["measure", "language", "seed", "side", "layer", "site"])["score"]
+    found = importances.scores(maps).set_index(["measure", "language", "seed", "side", "layer", "site"])["score"]
     assert len(found) == 5 * 3 * 3 * 2 * DEPTH * 2
     lengths, sites = maps["lengths"], maps["sites"]
     mine = lengths[(lengths["language"] == "bn") & (lengths["seed"] == 1) & (lengths["layer"] == 4)]
@@ -33,7 +33,7 @@ def test_scores_are_those_of_the_maps(maps):
     there = there[(there["asked"] == "math") & (there["intervention"] == "patching")]
     loss = there[(there["layer"] == 7) & (there["block"] == "attention")]["loss"].item()
     assert found["patching", "te", 2, "math", 7, "attention"] == pytest.approx(3.0 - loss) and loss < 3.0
-    finer = overlaps.scores(maps, "projection").set_index(["measure", "language", "seed", "side", "layer", "site"])[
+    finer = importances.scores(maps, "projection").set_index(["measure", "language", "seed", "side", "layer", "site"])[
         "score"
     ]
     assert finer["taylor", "sw", 0, "math", 3, "q"] == 0
@@ -42,7 +42,7 @@ def test_scores_are_those_of_the_maps(maps):
 
 
 def test_pairs_are_of_different_seeds(maps):
-    values = overlaps.arrays(overlaps.scores(maps), "change")["sw"]
+    values = overlaps.arrays(importances.scores(maps), "change")["sw"]
     assert values.shape == (2, 3, 36)
     found = alike(values, 0.2)
     told = overlaps.means(found, range(3))
@@ -65,9 +65,9 @@ def test_equal_ranks_and_no_spread():
 
 
 def test_a_table_has_the_differences_that_it_names(maps):
-    found = overlaps.overlaps(overlaps.scores(maps), 0.2)
+    found = overlaps.overlaps(importances.scores(maps), 0.2)
     value = found.set_index(["measure", "language", "quantity"])["value"]
-    for measure in overlaps.MEASURES:
+    for measure in importances.MEASURES:
         mine = value[measure]
         for code in ("sw", "bn", "te", EVERY_LANGUAGE):
             between, math, language, chance, control = mine[code][[*PAIRS, OVER_CHANCE, OVER_CONTROL]]
@@ -111,16 +111,16 @@ def test_the_rule():
 
 
 def test_what_is_missing_is_not_judged(maps):
-    found = overlaps.scores(maps | {"sites": maps["sites"].iloc[:0]})
+    found = importances.scores(maps | {"sites": maps["sites"].iloc[:0]})
     assert set(found["measure"]) == {"change", "taylor", "fisher"}
     assert overlaps.decide(overlaps.overlaps(found)).outcome == UNTESTED
-    nothing = overlaps.scores({name: maps[name].iloc[:0] for name in overlaps.MAPS})
+    nothing = importances.scores({name: maps[name].iloc[:0] for name in importances.MAPS})
     assert nothing.empty and overlaps.overlaps(nothing).empty
     assert overlaps.decide(overlaps.overlaps(nothing)).outcome == UNTESTED
 
 
 def test_seeds_that_a_language_lacks_count_nowhere(maps):
-    found = overlaps.scores(maps)
+    found = importances.scores(maps)
     early = found[(found["language"] != "te") | (found["seed"] < 2)]
     assert set(overlaps.overlaps(early)["seeds"]) == {2}
     other = found[(found["language"] != "te") | (found["layer"] < 9)]
@@ -129,6 +129,6 @@ def test_seeds_that_a_language_lacks_count_nowhere(maps):
 
 
 def test_curves_have_a_share(maps):
-    found = overlaps.curves(overlaps.scores(maps), (0.1, 1.0))
+    found = overlaps.curves(importances.scores(maps), (0.1, 1.0))
     whole = found[(found["share"] == 1.0) & found["quantity"].isin(PAIRS)]
     assert (whole["value"] == 1).all() and set(found["share"]) == {0.1, 1.0}

@@ -15,9 +15,9 @@ from xlnb.chapters.words import MEASURE_NAMES, bracketed, listed
 from xlnb.chapters.words import number as digits
 from xlnb.methods import LANGUAGE, MATH
 from xlnb.stats import Interval
-from xlnb.studies import overlaps
+from xlnb.studies import importances, overlaps
+from xlnb.studies.importances import MEASURES, SIDES
 from xlnb.studies.maps import IN_ENGLISH, IN_LANGUAGE, TEXT
-from xlnb.studies.overlaps import MEASURES, SIDES
 
 
 def where(scores: pd.DataFrame) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def where_table(found: Mapping[str, pd.DataFrame], number: int | None = None) ->
     """Return :func:`where` for a reader."""
     if not there(found):
         return to_come(number, NO_MAPS)
-    told = where(overlaps.scores(found)).set_index(["measure", "what", "side"])
+    told = where(importances.scores(found)).set_index(["measure", "what", "side"])
     rows = []
     for measure in MEASURES:
         line = [MEASURE_NAMES[measure]]
@@ -89,7 +89,7 @@ def agreement_table(found: Mapping[str, pd.DataFrame], number: int | None = None
     """Return the rank correlations of measures with each other, math above the diagonal, the language below."""
     if not there(found):
         return to_come(number, NO_MAPS)
-    scores = overlaps.scores(found)
+    scores = importances.scores(found)
     every = {measure: overlaps.arrays(scores, measure) for measure in MEASURES}
     rows = []
     for i, one in enumerate(MEASURES):
@@ -130,7 +130,7 @@ def in_language(found: Mapping[str, pd.DataFrame]) -> str:
     told = []
     for expert, about, what in ((MATH, IN_ENGLISH, "the math expert needs for English problems"),
                                 (LANGUAGE, TEXT, "the language expert needs for prose")):  # fmt: skip
-        pair = [overlaps.effects(sites, expert, asked) for asked in (about, IN_LANGUAGE)]
+        pair = [importances.effects(sites, expert, asked) for asked in (about, IN_LANGUAGE)]
         both = pd.concat([one.assign(side=side) for one, side in zip(pair, SIDES, strict=True)])
         values = overlaps.arrays(both, ABLATION)
         each = np.array([_same_seed(one) for one in values.values()]).mean(axis=0)

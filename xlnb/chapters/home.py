@@ -14,13 +14,13 @@ import pandas as pd
 from xlnb.artifacts import whole_file
 from xlnb.chapters import figures
 from xlnb.chapters.pictures import Shown, box
-from xlnb.chapters.words import MEASURE_NAMES, capital, in_prose, listed, standing
+from xlnb.chapters.words import MEASURE_NAMES, capital, in_prose, listed, percent, standing
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import LANGUAGE, MATH
 from xlnb.paths import project_root
-from xlnb.studies import claims, experiments, overlaps
+from xlnb.studies import claims, experiments, importances, overlaps
 from xlnb.studies.atlas import load_map
 from xlnb.studies.claims import CLAIMS, NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Claim, decide
 from xlnb.studies.comparisons import BETTER, UNJUDGED, WORSE, judged, verdicts_of
@@ -70,8 +70,8 @@ def overlap() -> pd.DataFrame:
 
 @lru_cache(maxsize=2)
 def _overlap(results: Path, profile: str, paradigm: str) -> pd.DataFrame:
-    found = {name: load_map(name, results, profile=profile, paradigm=paradigm) for name in overlaps.MAPS}
-    return overlaps.overlaps(overlaps.scores(found))
+    found = {name: load_map(name, results, profile=profile, paradigm=paradigm) for name in importances.MAPS}
+    return overlaps.overlaps(importances.scores(found))
 
 
 _SHARES = {
@@ -90,7 +90,7 @@ def of_overlap(told: pd.DataFrame) -> str:
     by = {word: [MEASURE_NAMES[measure] for measure, mine in words.items() if mine == word] for word in _SHARES}
     parts = [text.format(listed(by[word])) for word, text in _SHARES.items() if by[word]]
     return (
-        f"{capital(decided.outcome)} with these experts. The top {100 * overlaps.RULE.share:.0f} % of sites for math and for the "
+        f"{capital(decided.outcome)} with these experts. The top {percent(overlaps.RULE.share)} of sites for math and for the "
         f"language have {'; '.join(parts)}."
     )
 

@@ -19,14 +19,14 @@ from xlnb.analysis.fitting import ABLATION, CHANGE
 from xlnb.analysis.sensitivity import FISHER, TAYLOR
 from xlnb.chapters.figures import GREY, MATH_COLOUR
 from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, table, to_come
-from xlnb.chapters.words import MEASURE_NAMES
+from xlnb.chapters.words import MEASURE_NAMES, listed
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.studies import atlas, overlaps
-from xlnb.studies.overlaps import BY_PROJECTION, MEASURES, PATCHING
+from xlnb.studies import atlas, importances
+from xlnb.studies.importances import BY_PROJECTION, MEASURES, PATCHING
 from xlnb.studies.study import Study
 
 NO_MAPS = "These maps are not among the committed results yet: a live run, or xlnb maps, computes them."
-_MAPS = (*overlaps.MAPS, "elements")
+_MAPS = (*importances.MAPS, "elements")
 _ABOUT = {
     CHANGE: (
         "length of the expert's update of a site over the length of the site's weights, ‖Δw‖ / ‖w‖",
@@ -59,8 +59,8 @@ _ABOUT = {
         "who works together: a site that needs another gains nothing alone",
     ),
 }
-# Luminance tells the ends apart in greyscale, too (L* 62 and 38), and so does the mark: a diamond is the language's.
-_TO_LANGUAGE, _MIDDLE = "#00664A", "#F4F1E8"
+# Luminance tells the ends apart in greyscale, too (L* 61 and 40), and so does the mark: a diamond is the language's.
+_TO_LANGUAGE, _MIDDLE = "#006B4E", "#F4F1E8"
 _LEAN = LinearSegmentedColormap.from_list("lean", [_TO_LANGUAGE, _MIDDLE, MATH_COLOUR])
 _SQUARE = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)], dtype=float)
 _DIAMOND = np.array([(0, -1), (1, 0), (0, 1), (-1, 0), (0, -1)], dtype=float)
@@ -73,21 +73,26 @@ def maps(study: Study) -> dict[str, pd.DataFrame]:
     """
     if study.live:
         pair = [study, replace(study, seed=study.seed + 1)]
-        made = {name: pd.concat([atlas.table(one, name) for one in pair], ignore_index=True) for name in overlaps.MAPS}
+        made = {
+            name: pd.concat([atlas.table(one, name) for one in pair], ignore_index=True) for name in importances.MAPS
+        }
         return made | {"elements": atlas.table(study, "elements")}
     alike = {"profile": study.profile.name, "paradigm": study.paradigm}
     return {name: atlas.load_map(name, study.results, **alike) for name in _MAPS}
 
 
-def there(found: Mapping[str, pd.DataFrame], names: Sequence[str] = overlaps.MAPS) -> bool:
+def there(found: Mapping[str, pd.DataFrame], names: Sequence[str] = importances.MAPS) -> bool:
     """Say whether maps are there."""
     return all(len(found[name]) for name in names)
 
 
 def measures_table(number: int | None = None) -> Shown:
     """Return what each measure is: formula, unit, cost, and what it cannot say."""
-    rows = [(MEASURE_NAMES[measure], *_ABOUT[measure]) for measure in MEASURES]
-    columns = ["measure", "what it is", "unit", "cost", "what it cannot say"]
+    rows = [
+        (MEASURE_NAMES[measure], what, f"{unit};\n{cost}", cannot)
+        for measure, (what, unit, cost, cannot) in _ABOUT.items()
+    ]
+    columns = ["measure", "what it is", "unit; cost", "what it cannot say"]
     caption = (
         "Five measures of how much a site matters. The first and the last two look at experts, the others at the base."
     )
@@ -119,7 +124,7 @@ def poster(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Show
     """
     if not there(found):
         return to_come(number, NO_MAPS)
-    blocks, finer = (leanings(overlaps.scores(found, by)) for by in ("block", "projection"))
+    blocks, finer = (leanings(importances.scores(found, by)) for by in ("block", "projection"))
     codes = [code for code in LANGUAGE_NAMES if code in set(blocks["language"])]
     caption = (
         "Which sites matter to whom, by five measures. Colour and shape say the side, area how much a site matters beside the "
@@ -131,7 +136,7 @@ def poster(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Show
 
 
 def _poster(blocks: pd.DataFrame, finer: pd.DataFrame, codes: Sequence[str], narrow: bool) -> Figure:
-    rows = {m: list(_BLOCKS) if narrow or m not in BY_PROJECTION else list(overlaps.PROJECTIONS) for m in MEASURES}
+    rows = {m: list(_BLOCKS) if narrow or m not in BY_PROJECTION else list(importances.PROJECTIONS) for m in MEASURES}
     grid = (len(MEASURES) * len(codes), 1) if narrow else (len(MEASURES), len(codes))
     lines = [len(rows[m]) for m in MEASURES for _ in codes] if narrow else [len(rows[m]) for m in MEASURES]
     cell = 0.155 if narrow else 0.125
@@ -186,23 +191,25 @@ _LEGEND = [
 
 def seeds_in_words(found: Mapping[str, pd.DataFrame]) -> str:
     """Return how many seeds maps have."""
-    count = min(found[name]["seed"].nunique() for name in overlaps.MAPS)
+    count = min(found[name]["seed"].nunique() for name in importances.MAPS)
     return f"{count} seeds" if count > 1 else "one seed"
 
 
 def _seen(blocks: pd.DataFrame) -> str:
     """Return in words where each side has its most, by measure, over the languages."""
-    told = []
+    told: dict[str, list[str]] = {}
     for measure in MEASURES:
         mine = blocks[blocks["measure"] == measure]
         by = mine.assign(math=mine["weight"] * (1 + mine["lean"]), own=mine["weight"] * (1 - mine["lean"]))
         tops = by.groupby(["layer", "site"])[["math", "own"]].mean().idxmax()
-        where = [f"the {_BLOCKS[site]} of layer {layer}" for layer, site in tops]
-        most = f"{where[0]} for both" if where[0] == where[1] else f"{where[0]} for math, {where[1]} for the language"
-        told.append(f"by {MEASURE_NAMES[measure]} {most}")
-    return f"What matters most: {'; '.join(told)}."
+        places = [f"the {_BLOCKS[site]} of layer {layer}" for layer, site in tops]
+        most = (
+            f"{places[0]} for both" if len(set(places)) == 1 else f"{places[0]} for math, {places[1]} for the language"
+        )
+        told.setdefault(most, []).append(MEASURE_NAMES[measure])
+    return f"What matters most: {'; '.join(f'{most} (by {listed(names)})' for most, names in told.items())}."
 
 
 def seen(found: Mapping[str, pd.DataFrame]) -> str:
     """Return in words which site matters most to each side, by measure."""
-    return _seen(leanings(overlaps.scores(found))) if there(found) else NO_MAPS
+    return _seen(leanings(importances.scores(found))) if there(found) else NO_MAPS

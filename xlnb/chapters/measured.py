@@ -11,18 +11,18 @@ from xlnb.chapters import figures, scorecard
 from xlnb.chapters.fitted import HINDSIGHT, MEASURED, with_the_best
 from xlnb.chapters.layer_swapping import NOT_YET, with_pooled_random
 from xlnb.chapters.pictures import Shown, to_come
-from xlnb.chapters.words import MEASURE_NAMES, improved, in_prose, listed
+from xlnb.chapters.words import MEASURE_NAMES, improved, in_prose, listed, percent
 from xlnb.errors import RequestError
 from xlnb.studies import claims
 from xlnb.studies.comparisons import ABOVE, BELOW, of_arms, side
 from xlnb.studies.experiments import COMPARISON_CONTROLS, FITTED_PARTITIONS, RANDOM_CONTROLS, SWAP
 from xlnb.studies.outcomes import load_outcomes, select
 from xlnb.studies.study import Study
-from xlnb.weights.partitions import COMPLEMENT, Partition
+from xlnb.weights.partitions import Partition
 
 _C = claims.SWAPPED
 _BY_HAND = ((SWAP, "A"), (SWAP, "B"))
-_OTHERS = (claims.RANDOM, (SWAP, "half and half"), (SWAP, COMPLEMENT), MEASURED, HINDSIGHT)
+_OTHERS = (claims.RANDOM, (SWAP, "half and half"), MEASURED, HINDSIGHT)
 _WAYS = {ABOVE: "clearly above C", BELOW: "clearly below C", "": "not clearly apart from C"}
 
 
@@ -64,7 +64,7 @@ def like_c(study: Study) -> str:
         for measure in MEASURES
     ]
     given = {name: 1 - (sum(found[name].attention) + sum(found[name].ffn)) / 2 / study.depth for name in FITTED}
-    free = [f"{given[f'by {measure}']:.0%} by {MEASURE_NAMES[measure]}" for measure in MEASURES]
+    free = [f"{percent(given[f'by {measure}'])} by {MEASURE_NAMES[measure]}" for measure in MEASURES]
     return (
         f"Of the {len(mine)} layers that C gives to the language, as many layers chosen by measurement contain {listed(told)}. "
         f"Where the number is free, the language gets {listed(free)} of the blocks."

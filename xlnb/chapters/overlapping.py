@@ -17,13 +17,14 @@ from xlnb.chapters import home, measured
 from xlnb.chapters.figures import GREY, LANGUAGE_COLOUR, MATH_COLOUR
 from xlnb.chapters.importance import NO_MAPS, seeds_in_words, there
 from xlnb.chapters.pictures import NARROW, WIDE, Shown, box, panels, picture, table, to_come
-from xlnb.chapters.words import MEASURE_NAMES, bracketed, bullets, capital, listed, lowered
+from xlnb.chapters.words import MEASURE_NAMES, bracketed, bullets, capital, listed, lowered, percent
 from xlnb.chapters.words import number as digits
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.studies import atlas, overlaps
+from xlnb.studies import atlas, importances, overlaps
 from xlnb.studies.claims import UNTESTED
 from xlnb.studies.comparisons import EVERY_LANGUAGE
-from xlnb.studies.overlaps import BETWEEN, MEASURES, OVER_CHANCE, OVER_CONTROL, PAIRS, RULE, SAME_LANGUAGE, SAME_MATH
+from xlnb.studies.importances import MEASURES
+from xlnb.studies.overlaps import BETWEEN, CHANCE, OVER_CHANCE, OVER_CONTROL, PAIRS, RULE, SAME_LANGUAGE, SAME_MATH
 from xlnb.studies.study import Study
 
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
@@ -34,7 +35,7 @@ _LINES: dict[str, dict[str, Any]] = {
     SAME_LANGUAGE: {"color": LANGUAGE_COLOUR, "linestyle": "-.", "linewidth": 1.6},
 }
 _CHANCE: dict[str, Any] = {"color": GREY, "linestyle": ":", "linewidth": 1.6}
-_LEGEND = [Line2D([], [], label=name, **style) for name, style in (*_LINES.items(), ("chance", _CHANCE))]
+_LEGEND = [Line2D([], [], label=name, **style) for name, style in (*_LINES.items(), (CHANCE, _CHANCE))]
 _SITES_WORDS = {"block": "layers by attention and FFN", "projection": "layers by projection"}
 
 
@@ -42,7 +43,7 @@ def figure(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Show
     """Draw how much the top shares of sites have in common, over the languages: a panel a measure."""
     if not there(found):
         return to_come(number, NO_MAPS)
-    curves = overlaps.curves(overlaps.scores(found), _SHARES)
+    curves = overlaps.curves(importances.scores(found), _SHARES)
     mine = curves[curves["language"] == EVERY_LANGUAGE]
 
     def draw(narrow: bool) -> Figure:
@@ -68,26 +69,18 @@ def figure(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Show
     caption = (
         f"How much the most important sites ({_SITES_WORDS['block']}) have in common, over the languages: pairs of different "
         f"seeds, bands are 95 % intervals over {seeds_in_words(found)}. Chance is that of two random sets. Exploratory, but for "
-        f"the top {RULE.share:.0%}."
+        f"the top {percent(RULE.share)}."
     )
-    alt = f"Jaccard index at the top {RULE.share:.0%} of math and language, math and math, language and language: {listed(told)}."
+    alt = f"Jaccard index at the top {percent(RULE.share)} of {', '.join(PAIRS)}: {listed(told)}."
     return picture(draw, number=number, caption=caption, alt=alt)
 
 
 def _lines(axis: Any, mine: pd.DataFrame) -> None:
-    for name, style in _LINES.items():
+    for name, style in (*_LINES.items(), (CHANCE, _CHANCE)):
         line = mine[mine["quantity"] == name].sort_values("share")
-        axis.fill_between(
-            100 * line["share"],
-            line["low"].clip(0, 1),
-            line["high"].clip(0, 1),
-            color=style["color"],
-            alpha=0.13,
-            linewidth=0,
-        )
+        low, high = line["low"].clip(0, 1), line["high"].clip(0, 1)
+        axis.fill_between(100 * line["share"], low, high, color=style["color"], alpha=0.13, linewidth=0)
         axis.plot(100 * line["share"], line["value"], **style)
-    wide = mine.pivot(index="share", columns="quantity", values="value")
-    axis.plot(100 * wide.index, wide[BETWEEN] - wide[OVER_CHANCE], **_CHANCE)
     axis.set(ylim=(0, 1.02), xlim=(0, 82))
 
 
@@ -95,7 +88,7 @@ def table_of(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Sh
     """Return the overlap of the top share that the rule is about, over the languages, with each measure's verdict."""
     if not there(found):
         return to_come(number, NO_MAPS)
-    told = overlaps.overlaps(overlaps.scores(found))
+    told = overlaps.overlaps(importances.scores(found))
     decided = overlaps.decide(told)
     words = decided.verdicts or ("–",) * len(MEASURES)
     mine = told[told["language"] == EVERY_LANGUAGE].set_index(["measure", "quantity"])
@@ -106,15 +99,15 @@ def table_of(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Sh
         rows.append((MEASURE_NAMES[measure], *values, *ends, word))
     sites = int(told["sites"].iloc[0])
     caption = (
-        f"Jaccard index of the top {RULE.share:.0%} of {sites} sites, over the languages. Over chance and over the control (the "
-        f"mean of both same-task columns): differences with 95 % intervals over {seeds_in_words(found)}."
+        f"Jaccard index of the top {percent(RULE.share)} of {sites} sites, over the languages. Over chance and over the control "
+        f"(the mean of both same-task columns): differences with 95 % intervals over {seeds_in_words(found)}."
     )
     columns = ["measure", *PAIRS, OVER_CHANCE, OVER_CONTROL, "verdict"]
     return table(rows, columns, number=number, caption=caption, verdicts=verdicts(told))
 
 
-def _told(row: Any) -> str:
-    return bracketed(row["value"], row["low"], row["high"], "+.2f")
+def _told(row: Any, form: str = "+.2f") -> str:
+    return bracketed(row["value"], row["low"], row["high"], form)
 
 
 def verdicts(told: pd.DataFrame) -> dict[str, str]:
@@ -131,7 +124,7 @@ def by_language(found: Mapping[str, pd.DataFrame], by: str = "block", number: in
     """
     if not there(found):
         return to_come(number, NO_MAPS)
-    scores = overlaps.scores(found, by)
+    scores = importances.scores(found, by)
     top, rank = (overlaps.overlaps(scores, share) for share in (RULE.share, None))
     keys, rows = ["measure", "language", "quantity"], []
     top, rank = (one.set_index(keys) for one in (top, rank))
@@ -150,15 +143,15 @@ def by_language(found: Mapping[str, pd.DataFrame], by: str = "block", number: in
                     "within tasks": digits(
                         (rank.loc[(*at, SAME_MATH), "value"] + rank.loc[(*at, SAME_LANGUAGE), "value"]) / 2, "+.2f"
                     ),
-                    "p, less alike": digits(chance.p_less, ".3f"),
-                    "p, more alike": digits(chance.p_more, ".3f"),
+                    "p, less alike": digits(chance.p_less, ".4f"),
+                    "p, more alike": digits(chance.p_more, ".4f"),
                 }
             )
     sites = int(top["sites"].iloc[0])
     caption = (
-        f"The same in each language, of {_SITES_WORDS[by]} ({sites} sites): Jaccard index of the top {RULE.share:.0%}, and the "
-        "rank correlation of all sites between math and the language and within the same task, 95 % intervals over seeds; "
-        "p-values of a permutation of sites. Exploratory."
+        f"The same in each language, of {_SITES_WORDS[by]} ({sites} sites): Jaccard index of the top {percent(RULE.share)}, and "
+        "the rank correlation of all sites between math and the language and within the same task, 95 % intervals over "
+        "seeds; p-values of a permutation of sites. Exploratory."
     )
     return table(rows, number=number, caption=caption)
 
@@ -168,58 +161,55 @@ def by_language(found: Mapping[str, pd.DataFrame], by: str = "block", number: in
 
 def elements(study: Study, found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
     """Draw how many of the largest single weights two tasks have in common; by full fine-tuning, too, where it is there."""
-    parts = _element_parts(study, found)
+    parts = element_parts(study, found)
     if not parts:
         return to_come(number, NO_MAPS)
 
     def draw(narrow: bool) -> Figure:
-        drawn, axes = panels(len(parts), 2.2 if narrow else 2.5, narrow, sharey=True)
+        drawn, axes = panels(len(parts), 2.0 if narrow else 2.5, narrow, sharey=True)
         for axis, (title, part) in zip(axes, parts.items(), strict=True):
-            for name, style in _LINES.items():
-                line = part[part["pair"] == name].groupby("share")["jaccard"].mean()
-                axis.plot(100 * line.index, line, marker="o", markersize=3, **style)
-            line = part.groupby("share")["chance"].mean()
-            axis.plot(100 * line.index, line, **_CHANCE)
-            axis.set(title=title, xscale="log", xlabel="top share of weights (%)", ylim=(0, 1.02))
+            _lines(axis, part)
+            axis.set(title=capital(title), xscale="log", xlim=(0.9, 55))
             axis.set_xticks([1, 10, 50], ["1", "10", "50"])
-        axes[0].set_ylabel("Jaccard index")
+        drawn.supxlabel("top share of weights (%)", fontsize="medium")
+        drawn.supylabel("Jaccard index", fontsize="medium")
         drawn.legend(handles=_LEGEND, loc="outside upper center", ncols=1 if narrow else 4)
         return drawn
 
-    told = []
-    for title, part in parts.items():
-        at = part[part["share"] == part["share"].min()].groupby("pair")["jaccard"].mean()
-        told.append(f"{title}: {listed([f'{name} {at[name]:.2f}' for name in PAIRS])}")
-    least = min(part["share"].min() for part in parts.values())
     caption = (
-        "How many of the largest single weights two tasks, or the same one twice, have in common: means over languages and "
-        "seeds."
+        "How many of the largest single weights two tasks, or the same one twice, have in common, over the languages; bands are "
+        "95 % intervals over seeds. Exploratory."
     )
-    return picture(
-        draw, number=number, caption=caption, alt=f"Jaccard index of the top {least:.0%}. {'. '.join(told)}."
-    )
+    return picture(draw, number=number, caption=caption, alt=elements_told(study, found))
 
 
-def _element_parts(study: Study, found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    mine = found["elements"]
-    if mine.empty:
-        return {}
-    parts = {capital(MEASURE_NAMES[measure]): mine[mine["measure"] == measure] for measure in (CHANGE, FISHER, TAYLOR)}
+def element_parts(study: Study, found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the overlap of single weights by what is compared: changes (by LoRA, in full), Fisher and Taylor scores."""
+    mine = overlaps.elements(found["elements"])
+    parts = {MEASURE_NAMES[measure]: mine[mine["measure"] == measure] for measure in (CHANGE, FISHER, TAYLOR)}
     if not study.live and study.paradigm == "lora":
-        full = atlas.load_map("elements", study.results, profile=study.profile.name, paradigm="full", measure=CHANGE)
-        parts = {"Change, LoRA": parts.pop("Relative change"), "Change, full": full, **parts}
+        full = atlas.load_map("elements", study.results, profile=study.profile.name, paradigm="full")
+        whole = overlaps.elements(full)
+        parts = {
+            "change, LoRA": parts.pop("relative change"),
+            "change, full": whole[whole["measure"] == CHANGE],
+            **parts,
+        }
     return {title: part for title, part in parts.items() if len(part)}
 
 
 def elements_told(study: Study, found: Mapping[str, pd.DataFrame], share: float = 0.01) -> str:
-    """Return in words how much the very largest weights have in common, between tasks and within them."""
+    """Return in words how much the very largest weights have in common, against chance and the same task."""
     told = []
-    for title, part in _element_parts(study, found).items():
-        at = part[part["share"] == share].groupby("pair")["jaccard"].mean()
-        chance = part[part["share"] == share]["chance"].mean()
-        told.append(f"{lowered(title)} {at[BETWEEN]:.3f} (math and math {at[SAME_MATH]:.3f}, language and language "
-                    f"{at[SAME_LANGUAGE]:.3f}, chance {chance:.3f})")  # fmt: skip
-    return f"Of the top {share:.0%} math and the language have in common, by {'; by '.join(told)}." if told else NO_MAPS
+    for title, part in element_parts(study, found).items():
+        at = part[part["share"] == share].set_index("quantity")
+        between, chance = (digits(at.loc[name, "value"], ".3f") for name in (BETWEEN, CHANCE))
+        told.append(
+            f"by {title} {between} where chance gives {chance}, and the difference to the same task is "
+            f"{_told(at.loc[OVER_CONTROL], '+.3f')}"
+        )
+    whole = f"Of the largest {percent(share)} of single weights, math and the language have in common (Jaccard index)"
+    return f"{whole}: {'; '.join(told)}." if told else NO_MAPS
 
 
 # --- words ---------------------------------------------------------------------------------------------------

@@ -92,6 +92,15 @@ def number(value: float, form: str) -> str:
     return "–" if value != value else format(value, form).replace("-", "−")
 
 
+def percent(share: float) -> str:
+    """Return a share in percent.
+
+    >>> percent(0.2)
+    '20 %'
+    """
+    return f"{100 * share:.0f} %"
+
+
 def bracketed(value: float, low: float, high: float, form: str) -> str:
     """Return a value and its interval, each in the format.
 

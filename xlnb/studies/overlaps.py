@@ -10,31 +10,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from xlnb.analysis.fitting import ABLATION, CHANGE
-from xlnb.analysis.lengths import lengths
 from xlnb.analysis.overlap import SHARES, alike, by_chance, jackknife
-from xlnb.analysis.sensitivity import FISHER, TAYLOR
 from xlnb.errors import RequestError
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.methods import LANGUAGE, MATH
 from xlnb.stats import Interval
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Decision
 from xlnb.studies.comparisons import EVERY_LANGUAGE, TRAININGS
-from xlnb.studies.maps import IN_ENGLISH, TEXT
+from xlnb.studies.importances import MEASURES, SIDES
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-PATCHING = "patching"
-MEASURES = (CHANGE, TAYLOR, FISHER, ABLATION, PATCHING)
-BY_PROJECTION = (CHANGE, TAYLOR, FISHER)  # the others look at whole blocks
-MAPS = ("lengths", "sensitivity", "sites")
-SIDES = ("math", "language")
 BETWEEN, SAME_MATH, SAME_LANGUAGE = PAIRS = ("math and language", "math and math", "language and language")
-OVER_CHANCE, OVER_CONTROL = "over chance", "over the control"
+CHANCE, OVER_CHANCE, OVER_CONTROL = "chance", "over chance", "over the control"
 DISTINCT, SHARED = "distinct", "shared"
-PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 _ROUNDING = 1e-9  # seeds that all say the same have an interval of no width
 
 
@@ -89,53 +79,6 @@ def decide(table: pd.DataFrame, rule: Rule = RULE) -> Decision:
 
 def _interval(row: pd.Series) -> Interval:
     return Interval(row["value"], row["low"], row["high"], row["sites"], row["seeds"])
-
-
-def scores(maps: Mapping[str, pd.DataFrame], by: str = "block") -> pd.DataFrame:
-    """Return how much each site matters to math and to the language, by each measure.
-
-    ``maps`` has tables of ``MAPS``, of one profile and paradigm; ``by`` is ``block`` (every measure) or ``projection``
-    (``BY_PROJECTION``). Columns: measure, language, seed, side, layer, site (attention and ffn, or q to down), score. Relative
-    change as a share of the weight; Taylor, ablation and patching in nats per token; Fisher in squared nats.
-    """
-    import pandas as pd
-
-    keys, found = ["language", "seed"], []
-    moved, felt, sites = (maps[name] for name in MAPS)
-    if by == "projection":
-        moved, felt = (some[some["projection"].isin(PROJECTIONS)] if len(some) else some for some in (moved, felt))
-    if len(moved):
-        relative = lengths(moved, *keys, "layer", by).rename(columns={by: "site"})
-        for side, column in zip(SIDES, ("m", "l"), strict=True):
-            found.append(relative.assign(measure=CHANGE, side=side, score=relative[column]))
-    if len(felt):
-        mine = felt[felt["asked"].isin([IN_ENGLISH, TEXT])]
-        mine = mine.assign(side=mine["asked"].map({IN_ENGLISH: "math", TEXT: "language"}))
-        found.append(mine.groupby([*keys, "measure", "side", "layer", by])["score"].sum().reset_index(name="score"))
-        found[-1] = found[-1].rename(columns={by: "site"})
-    if len(sites) and by == "block":
-        found += [effects(sites, expert, asked).assign(side=side) for side, expert, asked in _ABOUT]
-    columns = ["measure", *keys, "side", "layer", "site", "score"]
-    whole = pd.concat([one[columns] for one in found], ignore_index=True) if found else pd.DataFrame(columns=columns)
-    return whole.astype({"layer": int}) if len(whole) else whole
-
-
-_ABOUT = (("math", MATH, IN_ENGLISH), ("language", LANGUAGE, TEXT))
-
-
-def effects(sites: pd.DataFrame, expert: str, asked: str) -> pd.DataFrame:
-    """Return what an expert loses where a site is reverted, and what the base gains by one of its sites, in nats per token.
-
-    Columns: measure (ablation, patching), language, seed, layer, site, score.
-    """
-    keys = ["intervention", "language", "seed"]
-    mine = sites[(sites["expert"] == expert) & (sites["asked"] == asked)]
-    whole = mine[mine["layer"].isna()].set_index(keys)["loss"]
-    parts = mine.dropna(subset=["layer"]).join(whole.rename("whole"), on=keys)
-    sign = parts["intervention"].map({ABLATION: 1, PATCHING: -1})
-    told = parts.assign(score=sign * (parts["loss"] - parts["whole"]))
-    told = told.rename(columns={"intervention": "measure", "block": "site"})
-    return told[["measure", "language", "seed", "layer", "site", "score"]]
 
 
 def arrays(found: pd.DataFrame, measure: str) -> dict[str, np.ndarray]:
@@ -202,13 +145,13 @@ def overlaps(found: pd.DataFrame, share: float | None = RULE.share) -> pd.DataFr
 
 def _mean(some: Sequence[np.ndarray], weights: Mapping[str, float], chance: float, kept: Sequence[int]) -> float:
     """Return the mean over languages of a weighted sum of the means over pairs of the seeds that are kept, and of chance."""
-    told = [{**means(one, kept), "chance": chance} for one in some]
+    told = [{**means(one, kept), CHANCE: chance} for one in some]
     return sum(weight * one[name] for one in told for name, weight in weights.items()) / len(told)
 
 
 _QUANTITIES: dict[str, dict[str, float]] = {
-    **{name: {name: 1.0} for name in PAIRS},
-    OVER_CHANCE: {BETWEEN: 1.0, "chance": -1.0},
+    **{name: {name: 1.0} for name in (*PAIRS, CHANCE)},
+    OVER_CHANCE: {BETWEEN: 1.0, CHANCE: -1.0},
     OVER_CONTROL: {BETWEEN: 1.0, SAME_MATH: -0.5, SAME_LANGUAGE: -0.5},
 }
 
@@ -218,3 +161,42 @@ def curves(found: pd.DataFrame, shares: Sequence[float] = SHARES) -> pd.DataFram
     import pandas as pd
 
     return pd.concat([overlaps(found, share).assign(share=share) for share in shares], ignore_index=True)
+
+
+def elements(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the overlap of the largest single weights, over the languages, from the map ``elements``.
+
+    A row a measure, share and quantity: each of ``PAIRS``, chance, and over the control. That map holds a seed's experts against
+    each other, and as control against those of the next seed: leaving out a seed takes all that either of its experts is in.
+    Columns: measure, share, quantity, value, low, high.
+    """
+    import pandas as pd
+
+    columns = ["measure", "share", "quantity", "value", "low", "high"]
+    if table.empty:
+        return pd.DataFrame(columns=columns)
+    rows, seeds = [], sorted({*table["seed"], *(table["seed"] + 1)})
+    for (measure, share), mine in table.groupby(["measure", "share"], sort=False):
+        every = {name: some.groupby("seed")["jaccard"].mean().to_dict() for name, some in mine.groupby("pair")}
+        chance = mine["chance"].mean()
+        for quantity in (*PAIRS, OVER_CONTROL):
+            estimate = partial(_of_elements, every, _QUANTITIES[quantity], seeds)
+            few = len(every[BETWEEN]) < TRAININGS
+            value = estimate(range(len(seeds)))
+            told = Interval(value, float("nan"), float("nan"), 0) if few else jackknife(estimate, len(seeds))
+            rows.append((measure, share, quantity, told.value, told.low, told.high))
+        rows.append((measure, share, CHANCE, chance, chance, chance))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _of_elements(
+    every: Mapping[str, Mapping[int, float]], weights: Mapping[str, float], seeds: Sequence[int], kept: Sequence[int]
+) -> float:
+    """Return a weighted sum of the means over pairs whose experts' seeds are all kept; ``kept`` are places of seeds."""
+    there = {seeds[place] for place in kept}
+    told = 0.0
+    for name, weight in weights.items():
+        needs = {seed: {seed} if name == BETWEEN else {seed, seed + 1} for seed in every[name]}
+        values = [value for seed, value in every[name].items() if needs[seed] <= there]
+        told += weight * sum(values) / len(values) if values else float("nan")
+    return told
