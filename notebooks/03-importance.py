@@ -43,7 +43,7 @@ display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = False  # True computes what is missing: some 4 hours on two cores
+live: bool = False  # True computes what is missing: 240 min on two cores
 language: str = "sw"  # the target language of a live run, and of Figure 4
 seed: int = 0  # of the live training; committed results have several
 device: str = "auto"  # auto, cpu, cuda, cuda:1
