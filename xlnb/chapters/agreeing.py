@@ -54,7 +54,7 @@ def _weighted(values: np.ndarray, marks: np.ndarray) -> np.ndarray:
 def where_table(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
     """Return :func:`where` for a reader."""
     if not there(found):
-        return to_come(number, NO_MAPS)
+        return to_come(number, NO_MAPS, "table")
     told = where(importances.scores(found)).set_index(["measure", "what", "side"])
     rows = []
     for measure in MEASURES:
@@ -88,7 +88,7 @@ def where_table(found: Mapping[str, pd.DataFrame], number: int | None = None) ->
 def agreement_table(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
     """Return the rank correlations of measures with each other, math above the diagonal, the language below."""
     if not there(found):
-        return to_come(number, NO_MAPS)
+        return to_come(number, NO_MAPS, "table")
     scores = importances.scores(found)
     every = {measure: overlaps.arrays(scores, measure) for measure in MEASURES}
     rows = []

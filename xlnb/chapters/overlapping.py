@@ -87,7 +87,7 @@ def _lines(axis: Any, mine: pd.DataFrame) -> None:
 def table_of(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
     """Return the overlap of the top share that the rule is about, over the languages, with each measure's verdict."""
     if not there(found):
-        return to_come(number, NO_MAPS)
+        return to_come(number, NO_MAPS, "table")
     told = overlaps.overlaps(importances.scores(found))
     decided = overlaps.decide(told)
     words = decided.verdicts or ("–",) * len(MEASURES)
@@ -123,7 +123,7 @@ def by_language(found: Mapping[str, pd.DataFrame], by: str = "block", number: in
     The test is of the means over seeds: how often shuffled sites are as unlike, or as alike. Exploratory.
     """
     if not there(found):
-        return to_come(number, NO_MAPS)
+        return to_come(number, NO_MAPS, "table")
     scores = importances.scores(found, by)
     top, rank = (overlaps.overlaps(scores, share) for share in (RULE.share, None))
     keys, rows = ["measure", "language", "quantity"], []
