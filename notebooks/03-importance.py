@@ -81,6 +81,8 @@ told = words.caveat(profile) + importance.seen(found)
 display(Markdown(told))
 
 # %% [markdown]
+# **Change this:** `importance.save_poster(found, "poster.pdf")` writes the figure as a file to print.
+#
 # Table 2 says the same in two numbers: how deep in the model what matters lies, and how much of it is FFN.
 
 # %%
@@ -118,13 +120,18 @@ display(Markdown(told))
 
 # %% [markdown]
 # Both comparisons are needed. Below the control but far above chance means: math and the language differ a little in what they
-# need most, and share the bulk of it. At chance *and* at the control would mean that the measure finds noise. Language by
-# language, with rank correlations of all sites and a permutation of sites, it is folded here, by blocks (Table 4) and by
-# projections (Table 5). Sites of a model are no random sample: the permutation asks only whether their labels matter.
+# need most, and share the bulk of it. At chance *and* at the control would mean that the measure finds noise. Everything else
+# on this page is exploratory: it has intervals, and no verdicts.
+#
+# Language by language, with rank correlations of all sites and a permutation of sites, it is folded here: by blocks (Table 4),
+# by projections (Table 5), and by blocks for experts that were fine-tuned in full (Table 6, fewer trainings). Sites of a model
+# are no random sample: the permutation asks only whether their labels matter.
 
 # %% tags=["hide-cell"]
 display(overlapping.by_language(found, number=4))
 display(overlapping.by_language(found, "projection", number=5))
+full = importance.in_full(study)
+display(overlapping.by_language(full, number=6, of=", full fine-tuning"))
 
 # %% [markdown]
 # By projection Taylor scores of q and k are zero throughout, for both sides. That makes all rank correlations of this measure
@@ -153,10 +160,10 @@ display(Markdown(told))
 #
 # ## Do the measures agree?
 #
-# A partition "by importance" is only as good as the measure. Table 6 has how far they rank the sites alike.
+# A partition "by importance" is only as good as the measure. Table 7 has how far they rank the sites alike.
 
 # %%
-agreeing.agreement_table(found, number=6)
+agreeing.agreement_table(found, number=7)
 
 # %% tags=["remove-input"]
 told = words.caveat(profile) + agreeing.in_language(found)

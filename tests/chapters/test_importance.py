@@ -70,6 +70,11 @@ def test_the_poster_says_what_is_seen(maps):
     assert "for both" in importance.seen(made_maps(apart=False, noise=0.01, seeds=2))
 
 
+def test_the_poster_is_written_whole(maps, tmp_path):
+    file = importance.save_poster(maps, str(tmp_path / "poster.pdf"))
+    assert file.read_bytes()[:5] == b"%PDF-" and [one.name for one in tmp_path.iterdir()] == ["poster.pdf"]
+
+
 def test_depth_and_the_share_of_ffn():
     found = agreeing.where(importances.scores(made_maps(noise=0.001))).set_index(["measure", "what", "side"])["value"]
     weights = np.exp(np.linspace(3, 0, 2 * DEPTH))
@@ -206,7 +211,7 @@ def test_what_is_missing_says_what_computes_it(maps, study):
     assert all("not among the committed results yet" in one.html for one in nothing["pictures"])
     assert all("not among the committed results yet" in one for one in nothing["words"])
     some = shown_of(empty(maps, "sites"), study)
-    assert [("not among" in one.html) for one in some["pictures"]] == [True] * 7 + [False]
+    assert [("not among" in one.html) for one in some["pictures"]] == [True] * 4 + [False, False, True, False]
     none = pd.DataFrame()
     assert "was not computed yet" in measured.figure(none, 5).html + measured.reading(none)
     assert "was not computed yet" in measured.answered(none)

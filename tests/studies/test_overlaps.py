@@ -97,6 +97,19 @@ def test_the_jackknife_is_the_interval_of_a_mean_and_holds_for_pairs():
     assert few.value == 1 and np.isnan(few.low) and few.seeds == 2
 
 
+def test_the_same_task_under_two_names_is_seldom_called_distinct():
+    rng, called, trials = np.random.default_rng(1), 0, 300
+    for _ in range(trials):  # both sides have one profile, and every seed its own noise
+        found = alike(rng.normal(size=36) + rng.normal(size=(2, 5, 36)), 0.2)
+        called += jackknife(lambda kept, found=found: apart(found, kept), 5).high < 0
+    assert called / trials < 0.06
+
+
+def apart(found, kept):
+    between, *within = overlaps.means(found, kept).values()
+    return between - sum(within) / 2
+
+
 def test_the_rule():
     apart = judged()
     assert (apart.outcome, apart.verdicts) == (REPRODUCED, (DISTINCT,) * 5)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
-from matplotlib.path import Path
+from matplotlib.path import Path as Outline
 
 from xlnb.analysis.fitting import ABLATION, CHANGE
 from xlnb.analysis.sensitivity import FISHER, TAYLOR
 from xlnb.chapters.figures import GREY, MATH_COLOUR
-from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, table, to_come
+from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, printed, table, to_come
 from xlnb.chapters.words import MEASURE_NAMES, listed
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import atlas, importances
@@ -81,6 +82,12 @@ def maps(study: Study) -> dict[str, pd.DataFrame]:
     return {name: atlas.load_map(name, study.results, **alike) for name in _MAPS}
 
 
+def in_full(study: Study) -> dict[str, pd.DataFrame]:
+    """Return the committed maps of experts that were fine-tuned in full; empty tables where there are none, or live."""
+    alike = {"profile": "" if study.live else study.profile.name, "paradigm": "full"}
+    return {name: atlas.load_map(name, study.results, **alike) for name in _MAPS}
+
+
 def there(found: Mapping[str, pd.DataFrame], names: Sequence[str] = importances.MAPS) -> bool:
     """Say whether maps are there."""
     return all(len(found[name]) for name in names)
@@ -124,15 +131,23 @@ def poster(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Show
     """
     if not there(found):
         return to_come(number, NO_MAPS)
-    blocks, finer = (leanings(importances.scores(found, by)) for by in ("block", "projection"))
-    codes = [code for code in LANGUAGE_NAMES if code in set(blocks["language"])]
     caption = (
         "Which sites matter to whom, by five measures. Colour and shape say the side, area how much a site matters beside the "
         f"largest of its panel; means over {seeds_in_words(found)}. Projections are those of attention (q, k, v, o) and of the "
         "FFN (gate, up, down); on a narrow screen they are added up."
     )
-    draw = partial(_poster, blocks, finer, codes)
-    return picture(draw, number=number, caption=caption, alt=_seen(blocks))
+    return picture(_drawn(found), number=number, caption=caption, alt=seen(found))
+
+
+def save_poster(found: Mapping[str, pd.DataFrame], file: str = "poster.pdf") -> Path:
+    """Write the figure of :func:`poster` as a file to print, of any size since it consists of lines, and return its path."""
+    return printed(_drawn(found), file)
+
+
+def _drawn(found: Mapping[str, pd.DataFrame]) -> Callable[[bool], Figure]:
+    blocks, finer = (leanings(importances.scores(found, by)) for by in ("block", "projection"))
+    codes = [code for code in LANGUAGE_NAMES if code in set(blocks["language"])]
+    return partial(_poster, blocks, finer, codes)
 
 
 def _poster(blocks: pd.DataFrame, finer: pd.DataFrame, codes: Sequence[str], narrow: bool) -> Figure:
@@ -163,7 +178,7 @@ def _marks(axis: Any, mine: pd.DataFrame, rows: Sequence[str], names: bool, laye
         shape = half * _SQUARE if row.lean >= 0 else 2**0.5 * half * _DIAMOND
         corners.setdefault(round(10 * row.lean), []).append(shape + np.array([row.layer, rows.index(row.site)]))
     for tenths, some in corners.items():  # one path a colour: a page has thousands of marks
-        shape = Path.make_compound_path(*(Path(one, closed=True) for one in some))
+        shape = Outline.make_compound_path(*(Outline(one, closed=True) for one in some))
         axis.add_patch(PathPatch(shape, facecolor=_LEAN((tenths / 10 + 1) / 2), edgecolor=GREY, linewidth=0.4))
     axis.set(xlim=(-0.6, depth - 0.4), ylim=(len(rows) - 0.4, -0.6))
     axis.set_yticks(

@@ -117,14 +117,15 @@ def verdicts(told: pd.DataFrame) -> dict[str, str]:
     return {"F1": decided.outcome, **{f"F1|{measure}": word for measure, word in each}}
 
 
-def by_language(found: Mapping[str, pd.DataFrame], by: str = "block", number: int | None = None) -> Shown:
+def by_language(found: Mapping[str, pd.DataFrame], by: str = "block", number: int | None = None, of: str = "") -> Shown:
     """Return overlap and rank correlation language by language, of blocks or of projections, with a permutation test over sites.
 
-    The test is of the means over seeds: how often shuffled sites are as unlike, or as alike. Exploratory.
+    ``of`` says which experts, where they are others than the page's. The test is of the means over seeds: how often shuffled
+    sites are as unlike, or as alike. Exploratory.
     """
-    if not there(found):
-        return to_come(number, NO_MAPS, "table")
     scores = importances.scores(found, by)
+    if scores.empty:
+        return to_come(number, NO_MAPS, "table")
     top, rank = (overlaps.overlaps(scores, share) for share in (RULE.share, None))
     keys, rows = ["measure", "language", "quantity"], []
     top, rank = (one.set_index(keys) for one in (top, rank))
@@ -140,18 +141,16 @@ def by_language(found: Mapping[str, pd.DataFrame], by: str = "block", number: in
                     "top over chance": _told(top.loc[(*at, OVER_CHANCE)]),
                     "top over the control": _told(top.loc[(*at, OVER_CONTROL)]),
                     "rank correlation": _told(rank.loc[(*at, BETWEEN)]),
-                    "within tasks": digits(
-                        (rank.loc[(*at, SAME_MATH), "value"] + rank.loc[(*at, SAME_LANGUAGE), "value"]) / 2, "+.2f"
-                    ),
+                    "rank over the control": _told(rank.loc[(*at, OVER_CONTROL)]),
                     "p, less alike": digits(chance.p_less, ".4f"),
                     "p, more alike": digits(chance.p_more, ".4f"),
                 }
             )
     sites = int(top["sites"].iloc[0])
     caption = (
-        f"The same in each language, of {_SITES_WORDS[by]} ({sites} sites): Jaccard index of the top {percent(RULE.share)}, and "
-        "the rank correlation of all sites between math and the language and within the same task, 95 % intervals over "
-        "seeds; p-values of a permutation of sites. Exploratory."
+        f"The same in each language{of}, of {_SITES_WORDS[by]} ({sites} sites): Jaccard index of the top {percent(RULE.share)}, "
+        "and the rank correlation of all sites, also minus that of the same task twice, 95 % intervals over seeds; p-values of a "
+        "permutation of sites. Exploratory."
     )
     return table(rows, number=number, caption=caption)
 

@@ -197,10 +197,11 @@ def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return every method's gain over the base by the readings of twins and by plain likelihood, over all languages."""
     if found.empty:
         return to_come(number, NOT_YET)
+    mine = found[~found["partition"].isin(FITTED)]
     rows: dict[Arm, dict[str, str]] = {}
     for metric in (*TWINS, NLL):
         unit = "points" if READINGS[metric].unit == "%" else "nats"
-        for row in against(found, BASE, metric=metric).itertuples():
+        for row in against(mine, BASE, metric=metric).itertuples():
             line = rows.setdefault((row.method_a, row.partition_a), {"method": in_prose(row.method_a, row.partition_a)})
             line[f"{READINGS[metric].title} ({unit})"] = improved(row, with_unit=False)
     caption = (
