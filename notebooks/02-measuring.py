@@ -343,4 +343,4 @@ display(Markdown(told))
 # written by people ask for, and at seven billion parameters exact match is no longer at the floor. Information gained also rises with
 # confidence: a sharper model is more surprised given a wrong problem. Where it and the plain likelihood disagree, both are shown.
 #
-# Before: [Base and data](01-base-and-data.ipynb). Next: [The experts](04-experts.ipynb).
+# Before: [Base and data](01-base-and-data.ipynb). Next: [Importance](03-importance.ipynb).

@@ -17,7 +17,7 @@
 # %% [markdown]
 # # The experts
 #
-# What each training gave, and what it took away. Before: [Measuring](02-measuring.ipynb).
+# What each training gave, and what it took away. Before: [Importance](03-importance.ipynb).
 
 # %% tags=["remove-input"]
 from xlnb.chapters import experts
@@ -210,4 +210,4 @@ display(Markdown(told))
 # which may keep more of what it learned first. **Not run:** the paper's data and budgets (80,000 examples an expert), held-out prose for
 # data mixing and for the two trainings in a row.
 #
-# Before: [Measuring](02-measuring.ipynb). Next: [Layer-Swapping](05-layer-swapping.ipynb) merges the experts of math and of the language.
+# Before: [Importance](03-importance.ipynb). Next: [Layer-Swapping](05-layer-swapping.ipynb) merges the experts of math and of the language.

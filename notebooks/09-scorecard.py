@@ -87,7 +87,8 @@ told = words.caveat(profile) + scorecard.far_off(found)
 display(Markdown(told))
 
 # %% [markdown]
-# A mean may hide that a method wins now and then. Table 2 counts.
+# A mean may hide that a method wins now and then. Table 2 counts. Swaps under [measured partitions](03-importance.ipynb) stand there one
+# by one; the figure has their mean, and the best swap in hindsight, which nobody could have chosen.
 
 # %%
 scorecard.wins_table(found, number=2)

@@ -11,7 +11,7 @@ from xlnb.publishing.book import chapters
 from xlnb.publishing.notebooks import run_notebook
 
 CHAPTERS = chapters(project_root())
-NUMBERS = ("01", "02", "04", "06", "07", "08", "09")
+NUMBERS = ("01", "02", "03", "04", "06", "07", "08", "09")
 NAMED = re.compile(r"\b(Figure|Table) (\d+)")
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -90,6 +90,7 @@ def test_a_chapter_s_shape(chapter):
 SHOWN = {
     "01": ["True", "(0, set())"],
     "02": [None, ""],
+    "03": ["[0.05, 0.39, 0.05]", "['measured: LLMM', 'measured: LtMt']"],
     "04": ["(0, 720)", None],
     "06": ["True"],
     "07": [None, None],

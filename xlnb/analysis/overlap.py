@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xlnb.errors import RequestError
+from xlnb.stats import ALPHA, Interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the top, by default
 _SHUFFLES = 10_000
+_SEEDS = 3  # at least, for an interval: with one left out there must be a pair
 
 
 def top(scores: Sequence[float] | np.ndarray, share: float) -> np.ndarray:
@@ -104,6 +106,48 @@ def likeness(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, s
     within = 1e-9  # equal up to rounding counts as reached
     less, more = ((drawn <= found + within).sum(), (drawn >= found - within).sum())
     return Likeness(found, float((less + 1) / (_SHUFFLES + 1)), float((more + 1) / (_SHUFFLES + 1)))
+
+
+def alike(values: np.ndarray, share: float | None = None) -> np.ndarray:
+    """Return how alike every two rows of scores are: the Jaccard index of their tops, or their rank correlation.
+
+    ``values`` is (sides, seeds, sites); what is returned (sides, seeds, sides, seeds). Rows without a spread correlate with none.
+    """
+    import numpy as np
+    from scipy.stats import rankdata
+
+    rows = values.reshape(-1, values.shape[-1])
+    if share is None:
+        ranks = rankdata(rows, axis=1)
+        ranks -= ranks.mean(axis=1, keepdims=True)
+        norms = np.linalg.norm(ranks, axis=1, keepdims=True)
+        ranks /= np.where(norms, norms, 1)
+        found = ranks @ ranks.T
+    else:
+        tops = np.array([top(row, share) for row in rows], dtype=float)
+        both = tops @ tops.T
+        found = both / (tops.sum(axis=1)[:, None] + tops.sum(axis=1) - both)
+    return found.reshape(*values.shape[:2], *values.shape[:2])
+
+
+def jackknife(estimate: Callable[[Sequence[int]], float], seeds: int, sites: int = 0) -> Interval:
+    """Return an estimate from all seeds with a 95 % interval from leaving out one seed at a time.
+
+    ``estimate`` takes the places of the seeds that stay. A seed is in many pairs, and leaves all of them (and all languages) at
+    once, so that none counts twice. With fewer than three seeds the interval is not known (nan).
+    Source: Arvesen 1969, of U-statistics; Student's t with a degree of freedom less than there are seeds.
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    every = list(range(seeds))
+    value = estimate(every)
+    if seeds < _SEEDS:
+        return Interval(value, float("nan"), float("nan"), sites, seeds)
+    left = [estimate([seed for seed in every if seed != out]) for out in every]
+    pseudo = seeds * value - (seeds - 1) * np.array(left)
+    half = -float(stdtrit(seeds - 1, ALPHA / 2)) * float(pseudo.std(ddof=1)) / seeds**0.5
+    return Interval(value, value - half, value + half, sites, seeds)
 
 
 def _both(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

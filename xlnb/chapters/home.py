@@ -14,22 +14,24 @@ import pandas as pd
 from xlnb.artifacts import whole_file
 from xlnb.chapters import figures
 from xlnb.chapters.pictures import Shown, box
-from xlnb.chapters.words import bracketed, capital, in_prose, listed, standing
+from xlnb.chapters.words import MEASURE_NAMES, bracketed, capital, in_prose, listed, percent, standing
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import LANGUAGE, MATH
 from xlnb.paths import project_root
-from xlnb.studies import claims, experiments
+from xlnb.studies import claims, experiments, importances, overlaps
 from xlnb.studies.additivity import Additivity, Spread, additivity
 from xlnb.studies.atlas import load_map
 from xlnb.studies.claims import CLAIMS, NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Claim, decide
 from xlnb.studies.comparisons import BETTER, UNJUDGED, WORSE, judged, verdicts_of
 from xlnb.studies.outcomes import load_outcomes
+from xlnb.studies.overlaps import DISTINCT, SHARED
 from xlnb.studies.study import Study, open_study
 
 _CHAPTERS = "notebooks"
-FREEZING, LINEARITY, SCORECARD = "06-freezing-or-reverting", "08-linearity", "09-scorecard"
+IMPORTANCE, FREEZING = "03-importance", "06-freezing-or-reverting"
+LINEARITY, SCORECARD = "08-linearity", "09-scorecard"
 
 
 @lru_cache(maxsize=1)
@@ -60,6 +62,39 @@ def _planned(results: Path, profile: str, paradigm: str) -> pd.DataFrame:
     except RequestError:  # nothing is committed yet
         return pd.DataFrame()
     return claims.planned(found)
+
+
+def overlap() -> pd.DataFrame:
+    """Return the overlap of what matters most for math and for the language, by the committed maps, if any."""
+    study = committed_study()
+    return _overlap(study.results, study.profile.name, study.paradigm)
+
+
+@lru_cache(maxsize=2)
+def _overlap(results: Path, profile: str, paradigm: str) -> pd.DataFrame:
+    found = {name: load_map(name, results, profile=profile, paradigm=paradigm) for name in importances.MAPS}
+    return overlaps.overlaps(importances.scores(found))
+
+
+_SHARES = {
+    DISTINCT: "less in common than the same task twice, and not clearly more than chance, by {}",
+    SHARED: "more in common than chance by {}",
+    UNCLEAR: "nothing clear by {}",
+}
+
+
+def of_overlap(told: pd.DataFrame) -> str:
+    """Return in sentences what became of F1, and which measures say so."""
+    decided = overlaps.decide(told)
+    if decided.outcome == UNTESTED:
+        return "Not tested yet."
+    words = dict(zip(overlaps.RULE.measures, decided.verdicts, strict=True))
+    by = {word: [MEASURE_NAMES[measure] for measure, mine in words.items() if mine == word] for word in _SHARES}
+    parts = [text.format(listed(by[word])) for word, text in _SHARES.items() if by[word]]
+    return (
+        f"{capital(decided.outcome)} with these experts. The top {percent(overlaps.RULE.share)} of sites for math and for the "
+        f"language have {'; '.join(parts)}."
+    )
 
 
 def by_the_plan(*names: str) -> str:
@@ -180,16 +215,17 @@ CLAIMED = {
 
 def found() -> dict[str, tuple[str, str]]:
     """Return for each of the paper's findings what this book found, and the chapter that tells it; "" where none does yet."""
-    made, straight = planned(), linear()
+    made, told_of, straight = planned(), overlap(), linear()
+    first = (of_overlap(told_of), IMPORTANCE if len(told_of) else "")
     fifth = linear_told(straight), LINEARITY if straight.outcome != UNTESTED else ""
     if made.empty:
-        return dict.fromkeys(CLAIMED, ("Not tested yet.", "")) | {"F5": fifth}
+        return dict.fromkeys(CLAIMED, ("Not tested yet.", "")) | {"F1": first, "F5": fifth}
     told = {
         name: (decide(claim, made).outcome, standing(claims.evidence(claim, made))) for name, claim in CLAIMS.items()
     }
     swap, revert = told["F4 swap"], told["F4 revert"]
     return {
-        "F1": ("Not tested yet.", ""),
+        "F1": first,
         "F2": (f"{capital(told['F2'][0])} with these experts. {told['F2'][1]}", SCORECARD),
         "F3": (f"{capital(told['F3'][0])} with these experts. {told['F3'][1]}", SCORECARD),
         "F4": (

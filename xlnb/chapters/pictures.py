@@ -14,12 +14,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from xlnb.artifacts import whole_file
 from xlnb.chapters.words import capital, is_number
 
 WIDE, NARROW = 7.4, 3.45  # inches: a page's text column, and a phone's
@@ -82,6 +84,13 @@ def picture(
             figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         drawn.append(_inline(file.getvalue(), name, alt))
     return _framed("figure", "Figure", "".join(drawn), number, caption, verdicts or {})
+
+
+def printed(draw: Callable[[bool], Figure], file: str | Path) -> Path:
+    """Write a figure (``draw(narrow)``, as for a page) as a file to print, PDF, SVG or PNG by its name, and return its path."""
+    with mpl.rc_context(_STYLE), whole_file(file) as beside:
+        draw(False).savefig(beside, format=Path(file).suffix[1:], facecolor="white", dpi=300)
+    return Path(file)
 
 
 def panels(

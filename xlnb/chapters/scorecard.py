@@ -8,8 +8,10 @@ from itertools import product
 
 import pandas as pd
 
+from xlnb.analysis.fitting import FITTED
 from xlnb.chapters import figures, home
 from xlnb.chapters.figures import how_to_read
+from xlnb.chapters.fitted import with_fitted, with_the_best
 from xlnb.chapters.layer_swapping import NOT_YET, with_pooled_random
 from xlnb.chapters.pictures import Shown, box, table, to_come
 from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, lowered, standing, trainings
@@ -60,9 +62,10 @@ def outcomes(study: Study, *asked: Ask) -> pd.DataFrame:
     else:
         try:
             found = load_outcomes(experiment="methods", profile=study.profile.name, paradigm=study.paradigm)
+            found = with_fitted(found, study)
         except RequestError:  # nothing is committed yet
             return pd.DataFrame(columns=COLUMNS)
-    pooled = with_pooled_random(found)
+    pooled = with_the_best(with_pooled_random(found))
     return pooled[~pooled["partition"].isin(RANDOM_CONTROLS)]
 
 
@@ -111,7 +114,7 @@ def figure(found: pd.DataFrame, rival: Arm = _MATH, number: int | None = None) -
     """
     if found.empty:
         return to_come(number, NOT_YET)
-    mine = found[~found["method"].isin(_FAR)]
+    mine = found[~found["method"].isin(_FAR) & ~found["partition"].isin(FITTED)]  # their mean is shown
     parts = [(LANGUAGE_NAMES[code], against(mine, rival, code)) for code in targets(mine)]
     arms = ["method_a", "partition_a"]
     order = pd.concat([part for _, part in parts]).groupby(arms)["difference"].mean().sort_values(ascending=False).index
@@ -194,10 +197,11 @@ def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return every method's gain over the base by the readings of twins and by plain likelihood, over all languages."""
     if found.empty:
         return to_come(number, NOT_YET)
+    mine = found[~found["partition"].isin(FITTED)]
     rows: dict[Arm, dict[str, str]] = {}
     for metric in (*TWINS, NLL):
         unit = "points" if READINGS[metric].unit == "%" else "nats"
-        for row in against(found, BASE, metric=metric).itertuples():
+        for row in against(mine, BASE, metric=metric).itertuples():
             line = rows.setdefault((row.method_a, row.partition_a), {"method": in_prose(row.method_a, row.partition_a)})
             line[f"{READINGS[metric].title} ({unit})"] = improved(row, with_unit=False)
     caption = (

@@ -36,6 +36,17 @@ _PROSE = {
     ("layer-swapping", "random, mean of 5"): "random layers",
     ("layer-swapping", "half and half"): "the swap of the lower half",
     ("layer-swapping", "predecessor"): "the swap with transition layers",
+    ("layer-swapping", "measured, mean of 8"): "measured layers",
+    ("layer-swapping", "best in hindsight"): "the best swap in hindsight",
+}
+
+# What a measure of importance is called.
+MEASURE_NAMES = {
+    "change": "relative change",
+    "taylor": "Taylor",
+    "fisher": "Fisher",
+    "ablation": "ablation",
+    "patching": "patching",
 }
 
 
@@ -57,7 +68,10 @@ def in_prose(method: str, partition: str = "") -> str:
     """
     if (method, partition) in _PROSE:
         return _PROSE[method, partition]
-    return f"the swap by {partition}" if method == "layer-swapping" else label(method, partition)
+    if method != "layer-swapping":
+        return label(method, partition)
+    measure, _, how = partition.removeprefix("by ").partition(", ")
+    return f"the swap by {MEASURE_NAMES.get(measure, measure)}{' in the size of C' if how else ''}"
 
 
 def is_number(text: str) -> bool:
@@ -76,6 +90,15 @@ def number(value: float, form: str) -> str:
     ('−12%', '–')
     """
     return "–" if value != value else format(value, form).replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """Return a share in percent.
+
+    >>> percent(0.2)
+    '20 %'
+    """
+    return f"{100 * share:.0f} %"
 
 
 def bracketed(value: float, low: float, high: float, form: str) -> str:

@@ -98,7 +98,9 @@ def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: st
 def fitted(study: Study, name: str) -> Partition:
     """Return one of ``FITTED`` for a study's language: chosen on English math and generic text, by experts of another seed."""
     measure, _, how = known("fitted partition", name, FITTED).removeprefix("by ").partition(", ")
-    found = table(replace(study, seed=FITTED_SEED, committed=True), "fits")
+    found = load_map("fits", study.results, **_keys(study) | {"seed": FITTED_SEED})
+    if found.empty:
+        found = table(replace(study, seed=FITTED_SEED, committed=True), "fits")
     scores = found[found["measure"] == measure]
     if not how:
         return partition_of(scores, study.depth, name, by_block=True)
