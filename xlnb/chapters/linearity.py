@@ -108,7 +108,9 @@ def crosses_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     for (part, asked), mine in found.groupby(["part", "asked"], sort=False):
         one = over_trainings(mine["cross"].to_numpy())
         row = rows.setdefault(part, {"part": named(part)})
-        row[TEXTS[asked]] = f"{bracketed(one.value, one.low, one.high, '+.2f')} of {digits(mine['alone'].mean(), '.2f')}"
+        row[TEXTS[asked]] = (
+            f"{bracketed(one.value, one.low, one.high, '+.2f')} of {digits(mine['alone'].mean(), '.2f')}"
+        )
     caption = (
         "The cross term f(m + l) − f(m) − f(l) + f(0) in nats per token, with its 95 % interval over trainings: above zero both "
         "together lose more than the sum. Of what both sides do alone: |f(m) − f(0)| + |f(l) − f(0)|."

@@ -11,8 +11,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -109,12 +111,19 @@ def build(
     print(_announcement(numbers, notebooks, profile, root), flush=True)
     work = root / "runs" / "book" / profile
     started = time.monotonic()
-    for number, path in notebooks.items():
-        begun = time.monotonic()
-        print(f"  {path.stem}: {'running live' if number in numbers else 'from results'}", flush=True)
-        chosen = parameters if number in numbers else {}
-        run_notebook(path, work / path.name, {"profile": profile, "live": number in numbers, **chosen})
-        print(f"  {path.stem}: {_minutes(time.monotonic() - begun)}", flush=True)
+    for number in sorted(numbers):
+        path = notebooks[number]
+        print(f"  {path.stem}: running live", flush=True)
+        print(_run(path, work / path.name, {"profile": profile, "live": True, **parameters}), flush=True)
+    reading = [path for number, path in notebooks.items() if number not in numbers]
+    # Each reads committed results on one core; papermill changes the folder that its process is in, so each has its own.
+    with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        told = [pool.submit(_run, path, work / path.name, {"profile": profile, "live": False}) for path in reading]
+        try:
+            for one in told:
+                print(f"{one.result()}, from results", flush=True)
+        finally:  # where one fails, no other is begun
+            pool.shutdown(cancel_futures=True)
     executed = [work / path.name for path in notebooks.values()]
     if problems := [p for path in executed for p in check_executed(path)]:
         raise WorkError("The book was not rendered: " + " ".join(problems))
@@ -124,6 +133,12 @@ def build(
     _put_in_place(html, out)
     print(f"The book took {_minutes(time.monotonic() - started)}. Read it: {out / 'index.html'}", flush=True)
     return out / "index.html"
+
+
+def _run(path: Path, out: Path, parameters: Mapping[str, Any]) -> str:
+    begun = time.monotonic()
+    run_notebook(path, out, parameters)
+    return f"  {path.stem}: {_minutes(time.monotonic() - begun)}"
 
 
 def _require_tools() -> None:
