@@ -115,13 +115,15 @@ overlapping.table_of(found, number=3)
 
 # %% tags=["remove-input"]
 sites = overlaps.overlaps(importances.scores(found))
-told = words.caveat(profile) + overlapping.reading(sites)
-display(Markdown(told))
+verdict = words.caveat(profile) + overlapping.reading(sites)
+display(Markdown(f"{verdict} {agreeing.in_sites(sites)}"))
+display(Markdown(agreeing.among_ffn(sites)))
 
 # %% [markdown]
-# Both comparisons are needed. Below the control but far above chance means: math and the language differ a little in what they
-# need most, and share the bulk of it. At chance *and* at the control would mean that the measure finds noise. Everything else
-# on this page is exploratory: it has intervals, and no verdicts.
+# Both comparisons are needed. A comparison with chance alone may call tops shared that have less than one site more in common
+# than chance gives. Below the control at the same time, that means: math and the language need different sites for the most
+# part, and a few the same. At chance *and* at the control would mean that the measure finds noise. Everything else on this page
+# is exploratory: it has intervals, and no verdicts.
 #
 # Language by language, with rank correlations of all sites and a permutation of sites, it is folded here: by blocks (Table 4),
 # by projections (Table 5), and by blocks for experts that were fine-tuned in full (Table 6, fewer trainings). Sites of a model
@@ -134,8 +136,10 @@ full = importance.in_full(study)
 display(overlapping.by_language(full, number=6, of=", full fine-tuning"))
 
 # %% [markdown]
-# By projection Taylor scores of q and k are zero throughout, for both sides. That makes all rank correlations of this measure
-# higher, those of the control, too.
+# Taylor scores ask what becomes of the loss if a weight is scaled down a little. In this model a norm follows the attention and
+# the FFN, and others follow q and k, which take a scale out again. So for all of attention nothing is left but rounding, for up
+# and down hardly anything: what is scored is the FFN's gate. Rank correlations of the rest are those of noise, and so is the
+# attention's half of a partition by Taylor scores below.
 #
 # ## Single weights, and why magnitudes say little
 #

@@ -113,6 +113,25 @@ def test_the_table_has_the_verdicts(maps):
     assert overlapping.verdicts(few) == {"F1": UNTESTED} and overlapping.reading(few) == "Not tested yet."
 
 
+def test_overlap_is_counted_in_sites(maps):
+    told = overlaps.overlaps(importances.scores(made_maps(apart=False, noise=0.001)))
+    assert "Of 7 sites about so many are the same: 7.0 by relative change, 7.0 by Taylor" in agreeing.in_sites(told)
+    assert agreeing.in_sites(told).endswith(
+        "chance gives 1.4. Less in common than the same task twice, by the whole interval: by no measure."
+    )
+    assert agreeing.in_sites(overlaps.overlaps(importances.scores(maps))).endswith(
+        "relative change, Taylor, Fisher, ablation and patching."
+    )
+    assert f"would give {overlaps.by_chance(18, 7):.2f}, where 1.00 [1.00, 1.00]" in agreeing.among_ffn(told)
+
+
+def test_seeds_that_only_some_measures_have(maps):
+    late = {**maps, "sites": maps["sites"][maps["sites"]["seed"] > 0]}
+    assert importance.seeds_in_words(late) == "2 to 3 seeds" and importance.seeds_in_words(maps) == "3 seeds"
+    page = BeautifulSoup(agreeing.agreement_table(late, 6).html, "html.parser")
+    assert page.tbody.find_all("td")[3].get_text().startswith("+1.00"), "pairs are of the same seed"
+
+
 def test_every_language_has_its_rows(maps):
     for by, measures in (("block", 5), ("projection", 3)):
         page = BeautifulSoup(overlapping.by_language(maps, by, 4).html, "html.parser")

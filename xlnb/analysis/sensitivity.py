@@ -73,10 +73,11 @@ def sensitivity(
 
     Columns: parameter, layer, block, projection, measure (taylor or fisher), elements, score. A sample's loss is its mean over
     the completion's tokens, in nats. ``taylor`` is the mean over samples of the absolute first-order change of the loss if the
-    weight were zero; where a norm follows, as after q and k of Gemma 3 and Qwen3, the scale of a weight does not matter and it is
-    zero. ``fisher`` is the mean over samples of the squared norm of the gradient. ``labels`` are the completion's own tokens
-    (``gold``: the empirical Fisher), or drawn from the model's prediction at each of them (``sampled``: an unbiased estimate of
-    the true Fisher). Norms and biases are left out. Memory is bounded by one batch's activations.
+    weight were zero; where a norm follows, as after q and k of Qwen3, the scale of a weight does not matter and it is zero
+    (of Gemma 3, which norms what each block puts out, that leaves little but the FFN's gate). ``fisher`` is the mean over
+    samples of the squared norm of the gradient. ``labels`` are the completion's own tokens (``gold``: the empirical Fisher), or
+    drawn from the model's prediction at each of them (``sampled``: an unbiased estimate of the true Fisher). Norms and biases
+    are left out. Memory is bounded by one batch's activations.
     Source: Molchanov et al. 2019 (Taylor); Martens 2020 (the true Fisher); Goodfellow 2015 (norms of per-sample gradients).
     """
     import pandas as pd

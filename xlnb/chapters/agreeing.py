@@ -1,4 +1,4 @@
-"""How deep what matters lies, how far measures of it agree, and problems in the language against problems in English."""
+"""How deep what matters lies, how far measures agree, problems in the language beside English ones; the overlap, counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from xlnb.analysis.fitting import ABLATION
-from xlnb.analysis.overlap import alike, jackknife
+from xlnb.analysis.overlap import alike, by_chance, jackknife
+from xlnb.analysis.sensitivity import TAYLOR
 from xlnb.chapters.importance import NO_MAPS, seeds_in_words, there
 from xlnb.chapters.pictures import Shown, table, to_come
 from xlnb.chapters.words import MEASURE_NAMES, bracketed, listed
@@ -16,8 +17,10 @@ from xlnb.chapters.words import number as digits
 from xlnb.methods import LANGUAGE, MATH
 from xlnb.stats import Interval
 from xlnb.studies import importances, overlaps
+from xlnb.studies.comparisons import EVERY_LANGUAGE
 from xlnb.studies.importances import MEASURES, SIDES
 from xlnb.studies.maps import IN_ENGLISH, IN_LANGUAGE, TEXT
+from xlnb.studies.overlaps import BETWEEN, OVER_CONTROL, RULE
 
 
 def where(scores: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +62,7 @@ def where_table(found: Mapping[str, pd.DataFrame], number: int | None = None) ->
     rows = []
     for measure in MEASURES:
         line = [MEASURE_NAMES[measure]]
-        for what, form, factor in (("depth", ".1f", 1), ("ffn", ".0f", 100)):
+        for what, form, factor in (("depth", ".1f", 1), ("ffn", ".1f", 100)):
             values = [factor * told.loc[(measure, what, side), "value"] for side in SIDES]
             value, low, high = (
                 factor * told.loc[(measure, what, "difference"), end] for end in ("value", "low", "high")
@@ -90,6 +93,8 @@ def agreement_table(found: Mapping[str, pd.DataFrame], number: int | None = None
     if not there(found):
         return to_come(number, NO_MAPS, "table")
     scores = importances.scores(found)
+    have = [set(some) for _, some in scores.groupby(["measure", "language"])["seed"]]
+    scores = scores[scores["seed"].isin(set.intersection(*have))]  # pairs are of the same seed
     every = {measure: overlaps.arrays(scores, measure) for measure in MEASURES}
     rows = []
     for i, one in enumerate(MEASURES):
@@ -105,9 +110,8 @@ def agreement_table(found: Mapping[str, pd.DataFrame], number: int | None = None
 
 
 def _correlation(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], side: int) -> Interval:
-    """Return the mean rank correlation of two measures of the same seeds, over the seeds that both have and the languages."""
-    seeds = min(values.shape[1] for values in (*one.values(), *other.values()))
-    pairs = [np.stack([one[code][side, :seeds], other[code][side, :seeds]]) for code in one if code in other]
+    """Return the mean rank correlation of two measures of the same seeds, over the languages."""
+    pairs = [np.stack([one[code][side], other[code][side]]) for code in one]
     values = np.array([_same_seed(pair) for pair in pairs]).mean(axis=0)
     return _over_seeds(values)
 
@@ -139,4 +143,40 @@ def in_language(found: Mapping[str, pd.DataFrame]) -> str:
                     f"{bracketed(one.value, one.low, one.high, '+.2f')}")  # fmt: skip
     return (
         f"By ablation, over the sites, {listed(told)} (rank correlations, for looking only: nothing is chosen by them)."
+    )
+
+
+# --- the overlap, counted -------------------------------------------------------------------------------------
+
+
+def in_sites(told: pd.DataFrame) -> str:
+    """Return in words how many sites of the two tops are the same, and which measures are below the same-task control."""
+    mine = told[told["language"] == EVERY_LANGUAGE].set_index(["measure", "quantity"])
+    if mine.empty:
+        return NO_MAPS
+    sites = int(mine["sites"].iloc[0])
+    count = round(RULE.share * sites)
+    both = {name: 2 * count * value / (1 + value) for name, value in mine["value"].items()}
+    chance = by_chance(sites, count)
+    each = [f"{digits(both[m, BETWEEN], '.1f')} by {MEASURE_NAMES[m]}" for m in MEASURES if (m, BETWEEN) in both]
+    below = [
+        MEASURE_NAMES[m] for m in MEASURES if (m, OVER_CONTROL) in both and mine.loc[(m, OVER_CONTROL), "high"] < 0
+    ]
+    return (
+        f"Of {count} sites about so many are the same: {listed(each)}; chance gives "
+        f"{digits(2 * count * chance / (1 + chance), '.1f')}. Less in common than the same task twice, by the whole interval: "
+        f"{listed(below) if below else 'by no measure'}."
+    )
+
+
+def among_ffn(told: pd.DataFrame) -> str:
+    """Return in words what Taylor scores say where attention, of which they say nothing, is left out of what chance gives."""
+    mine = told[(told["language"] == EVERY_LANGUAGE) & (told["measure"] == TAYLOR) & (told["quantity"] == BETWEEN)]
+    if mine.empty:
+        return NO_MAPS
+    (row,) = mine.to_dict("records")
+    count, ffn = round(RULE.share * row["sites"]), row["sites"] // 2
+    return (
+        f"By Taylor scores both tops can only lie in the FFN. Among the {ffn} of them alone chance would give "
+        f"{digits(by_chance(ffn, count), '.2f')}, where {bracketed(row['value'], row['low'], row['high'], '.2f')} is found."
     )

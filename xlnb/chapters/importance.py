@@ -39,7 +39,7 @@ _ABOUT = {
         "mean over texts of |w · ∂loss/∂w| at the base: how much the loss would change, to first order, without the weight",
         "nats per token",
         "one backward pass a batch",
-        "anything but a small step; zero for q and k here, since a norm follows and their scale does not matter",
+        "anything but a small step; nothing of weights whose scale a norm takes out: here all but the FFN's gate",
     ),
     FISHER: (
         "mean over texts of ‖∂loss/∂w‖² at the base, next tokens drawn from the model itself (the true Fisher matrix's trace)",
@@ -206,8 +206,10 @@ _LEGEND = [
 
 def seeds_in_words(found: Mapping[str, pd.DataFrame]) -> str:
     """Return how many seeds maps have."""
-    count = min(found[name]["seed"].nunique() for name in importances.MAPS)
-    return f"{count} seeds" if count > 1 else "one seed"
+    each = {found[name].groupby("language")["seed"].nunique().min() for name in importances.MAPS}
+    if each == {1}:
+        return "one seed"
+    return f"{min(each)} seeds" if len(each) == 1 else f"{min(each)} to {max(each)} seeds"
 
 
 def _seen(blocks: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from xlnb.analysis.fitting import CHANGE
 from xlnb.analysis.overlap import likeness
 from xlnb.analysis.sensitivity import FISHER, TAYLOR
-from xlnb.chapters import home, measured
+from xlnb.chapters import agreeing, home, measured
 from xlnb.chapters.figures import GREY, LANGUAGE_COLOUR, MATH_COLOUR
 from xlnb.chapters.importance import NO_MAPS, seeds_in_words, there
 from xlnb.chapters.pictures import NARROW, WIDE, Shown, box, panels, picture, table, to_come
@@ -229,5 +229,5 @@ def answer() -> Shown:
 
 def summary(told: pd.DataFrame, swaps: pd.DataFrame) -> str:
     """Return the chapter's summary as Markdown bullets: F1 by the rule, and whether measured partitions are better ones."""
-    lines = [f"F1: {lowered(reading(told))}", measured.answered(swaps)]
-    return bullets(lines)
+    counted = [agreeing.in_sites(told)] if len(told) else []
+    return bullets([f"F1: {lowered(reading(told))}", *counted, measured.answered(swaps)])
