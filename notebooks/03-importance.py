@@ -158,9 +158,8 @@ display(Markdown(told))
 # weight that hardly matters moves as far as one that matters much, as long as its gradients keep their sign. Which weights
 # moved farthest is then mostly a matter of noise (Exercise 1), and two experts of the same task would show it as well. That is
 # what the dashed lines are for: where they lie as low as the solid one, "non-overlapping" says nothing about math and language.
-# With LoRA one thing is to be watched. Here, and here alone, the experts of math and language are of one seed and began with
-# the same random half of each adapter, which gives them something in common that two seeds of the same task do not have. Full
-# fine-tuning has no such half.
+# All pairs are of different seeds: LoRA experts of one seed begin with the same random half of each adapter, which would give
+# them something in common.
 #
 # ## Do the measures agree?
 #

@@ -36,7 +36,15 @@ linearity.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import foretelling, layer_swapping, layerwise, planes, playing, tangents, words
+from xlnb.chapters import (
+    foretelling,
+    layer_swapping,
+    layerwise,
+    planes,
+    playing,
+    tangents,
+    words,
+)
 from xlnb.studies.study import open_study
 
 display(Markdown(words.versions_line(artifacts.versions())))
@@ -184,7 +192,10 @@ display(Markdown(told))
 
 # %%
 linearity.crosses_figure(
-    found, linearity.SHARES, "Addition on parts of a partition, and swaps.", number=6
+    found,
+    linearity.SHARES,
+    "Addition on parts of a partition, and swaps.",
+    number=6,
 )
 
 # %% tags=["remove-input"]

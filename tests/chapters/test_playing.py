@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from bs4 import BeautifulSoup
-from test_linearity import made_maps, words_of
+from test_linear import made_maps, words_of
 
 from xlnb.chapters import playing
 from xlnb.chapters.interactive import Explorer

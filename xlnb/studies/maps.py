@@ -130,7 +130,7 @@ def _elements(study: Study) -> pd.DataFrame:
             ]
         math, language, same_math, same_language = sets
         for pair, a, b in (
-            ("math and language", math, language), ("math and math", math, same_math),
+            ("math and language", math, same_language), ("math and math", math, same_math),
             ("language and language", language, same_language),
         ):  # fmt: skip
             parts.append(element_overlap(a, b).assign(measure=measure, pair=pair))
