@@ -202,4 +202,4 @@ display(Markdown(told))
 # machine summary of the paper has Layer-Swapping at 21.5 % against 19.0 % for a baseline, on average and with full fine-tuning;
 # which baseline, and which average, we do not know. **Not run:** the paper's four models.
 #
-# Before: [Linearity](08-linearity.ipynb). Next: [Reproducing](../book/reproducing.md), how to run all this yourself.
+# Before: [Linearity](08-linearity.ipynb). Next: [Your own models](10-your-own-models.ipynb): with what you have, from no GPU to a cluster.

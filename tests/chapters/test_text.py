@@ -11,7 +11,7 @@ from xlnb.publishing.book import chapters
 from xlnb.publishing.notebooks import run_notebook
 
 CHAPTERS = chapters(project_root())
-NUMBERS = ("01", "02", "03", "04", "06", "07", "08", "09")
+NUMBERS = ("01", "02", "03", "04", "06", "07", "08", "09", "10")
 NAMED = re.compile(r"\b(Figure|Table) (\d+)")
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -96,6 +96,7 @@ SHOWN = {
     "07": [None, None],
     "08": ["True", "[0.78, 0.22]"],
     "09": [str(0.5**15), ""],
+    "10": ["[8, 4]", "(True, 28)"],
 }
 
 
