@@ -199,8 +199,8 @@ told = at_scale.commands(
 display(Markdown(told))
 
 # %% [markdown]
-# The first line tells what it takes, the second what would be made, the third makes it. It goes on where it was stopped, and what is
-# made is not made again.
+# The first line tells what it takes, the second what would be made, the third makes it. Model and data come from the hub, so all but a
+# plan of a known model wants a network. A study goes on where it was stopped, and what is made is not made again.
 #
 # ### Eight GPUs
 #

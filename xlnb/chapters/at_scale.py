@@ -94,8 +94,8 @@ def memory_figure(model: str, number: int | None = None) -> Shown:
                 axis.barh(place, size / GIB, left=left, color=colours[part], edgecolor="white", linewidth=0.5)
                 left += size / GIB
         for name, gib in lines.items():
-            axis.axvline(gib, color="#010203", linestyle=":", linewidth=1)
-            axis.text(gib, -0.62, f"{gib:.0f}" if narrow else f" {name}", fontsize=8, ha="center", va="bottom")
+            axis.vlines(gib, -0.5, len(bars) - 0.4, color="#010203", linestyle=":", linewidth=1)
+            axis.text(gib, -0.6, f"{gib:.0f}" if narrow else name, fontsize=8, ha="center", va="bottom")
         axis.set_yticks(range(len(bars)), [wrapped(name, 17 if narrow else 40) for name in bars])
         axis.set(xlabel="GiB on one card", xlim=(0, 1.06 * max(*lines.values(), max(sizes.values()) / GIB)))
         axis.set_ylim(len(bars) - 0.4, -1.0)
@@ -140,15 +140,15 @@ def places_table(
             known = (one.hours, one.hours / place.seeds, one.hours * price)
             counted = [f"{value:,.0f}" if fits else "–" for value in known]
             rows.append({
-                "where": f"{place.title}, {title}", "card": place.card, "fits": "yes" if fits else f"no: {would(one)}",
+                "where": f"{place.title}, {title}", "card": place.card, "fits": "yes" if fits else f"no, {would(one)} would",
                 "GiB of a card": f"{most / GIB:.0f} of {one.setup.room(ASSUMED) / GIB:.0f}", "trainings": f"{one.experts}",
-                "download (GB)": f"{one.download / GB:.0f}", "disk (GB)": f"{one.disk_peak / GB:.0f}",
+                "download (GB)": f"{one.download / GB:.0f}", "disk (GB)": f"{one.disk_peak / GB:,.0f}",
                 **dict(zip(("GPU-hours", "hours", "cost"), counted, strict=True)),
             })  # fmt: skip
     corpora = {MATH_CORPUS, *LANGUAGE_CORPORA.get(language, ("one in the language",))}
     caption = (
         f"The paper's comparison of {model} in {LANGUAGE_NAMES[language]}, as many seeds as cards. Where it does not fit, the "
-        f"smallest single card that would do. Besides come {len(corpora)} data sets of about {ASSUMED.corpus:g} GB each "
+        f"smallest single card that would. Besides come {len(corpora)} data sets of about {ASSUMED.corpus:g} GB each "
         f"(assumed). Hours assume {ASSUMED.utilisation:.0%} of a card's peak; cost at {price:g} a GPU-hour."
     )
     return table(rows, number=number, caption=caption)

@@ -68,7 +68,7 @@ def figure(rows: pd.DataFrame, number: int | None = None) -> Shown:
                 colour = figures.BETTER_COLOUR if low > 0 else figures.WORSE_COLOUR if high < 0 else figures.GREY
                 figures.dot(axis, place, (value, low, high), colour)
             axis.axvline(0, color="#010203", linewidth=1)
-            axis.set(title=title, xlabel="swap minus rival\n(nats per token, right is better)")
+            axis.set(title=title, xlabel="swap minus rival\n(nats per token,\nright is better)")
             axis.set_yticks(range(len(_PAIRS)), [in_prose(*rival) for _, rival in _PAIRS])
             axis.set_ylim(len(_PAIRS) - 0.5, -0.5)
         return figure
@@ -81,14 +81,12 @@ def figure(rows: pd.DataFrame, number: int | None = None) -> Shown:
 
 
 def told(rows: pd.DataFrame) -> str:
-    """Return in words what both models say of the swap."""
-    if rows.empty:
-        return _NOT_YET
+    """Return in words what both models say of the swap; "" where they are not both there."""
     parts = []
-    for profile, (_, title) in MODELS.items():
+    for profile, (_, title) in MODELS.items() if len(rows) else ():
         mine = select(rows, profile=profile).itertuples()
         parts.append(
             f"{title}: the swap "
             + ", ".join(f"{improved(r, False)} against {in_prose(r.method_b, r.partition_b)}" for r in mine)
         )
-    return "; ".join(parts) + "."
+    return "; ".join(parts) + "." * (len(parts) > 0)
