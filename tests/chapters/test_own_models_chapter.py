@@ -18,10 +18,13 @@ from xlnb.checkpoints.verbs import merge
 from xlnb.commands.cli import app
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
+from xlnb.methods import LANGUAGE, MATH
 from xlnb.models.memory import FULL, LORA
 from xlnb.studies.outcomes import select
 from xlnb.studies.paper import MODELS
 from xlnb.studies.planning import CARDS, Setup
+from xlnb.studies.profiles import named_profile
+from xlnb.studies.study import Study
 
 QWEN = "Qwen/Qwen2.5-7B-Instruct"
 CHAPTER = Path(__file__).parents[2] / "notebooks" / "10-your-own-models.py"
@@ -116,6 +119,18 @@ def test_a_merge_is_scored_against_the_math_expert(pair):
     assert {row[3] for row in swap} <= {"+0.000 [+0.000, +0.000]"}, "the swap of no layer is the math expert"
     assert any(row[3] not in ("", "+0.000 [+0.000, +0.000]") for row in rows)
     assert "mean nothing" in shown.html
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_reader_s_adapters_stay_adapters_and_are_scored_on_their_base(pair):
+    study = Study(named_profile("smoke"), device="cpu", committed=False)
+    mine = own_models.experts(*(str(study.expert(slug)) for slug in (MATH, LANGUAGE)), str(study.profile.checkpoint()))
+    out = mine.fresh()
+    merge("layer-swapping", out, math=mine.math, language=mine.language, base=mine.base)
+    assert (out / "adapter_config.json").is_file() and out.parent != pair.home
+    assert len(cells(own_models.refusals(mine))) == 6
+    shown = own_models.scored(mine, out, "sw", "smoke", "cpu")
+    assert len(cells(shown)) == 1 + 4 * 2 and f"{own_models.PROBLEMS} problems in Swahili" in shown.html
 
 
 # --- at scale
