@@ -9,17 +9,28 @@ import pytest
 from made_up import made
 
 from xlnb import chapters
-from xlnb.chapters import budgets, experts, freezing, home, measuring, scorecard, simultaneous
+from xlnb.chapters import (
+    budgets,
+    experts,
+    foretelling,
+    freezing,
+    home,
+    importance,
+    measuring,
+    scorecard,
+    simultaneous,
+)
 from xlnb.errors import RequestError
 from xlnb.paths import project_root
 from xlnb.studies import experiments
+from xlnb.studies.maps import MAPS
 from xlnb.studies.outcomes import load_outcomes, load_training
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import open_study
 
 OTHER = "pocket-smollm2"
 RESULTS = project_root() / "book" / "results"
-REMEMBERED = (home.committed_study, home.tables, home._planned, measuring._committed)
+REMEMBERED = (home.committed_study, home.tables, home._planned, home.linear, measuring._committed)
 LOADERS = {"load_outcomes", "load_scores", "load_training", "load_costs", "committed_rows"}
 
 
@@ -29,6 +40,8 @@ def of_another_model(table, kind):
     if kind == "outcomes":
         others = {"model": named_profile(OTHER).model, "trained": "other-" + table["trained"].astype(str)}
         return table.assign(**others, outcome=7.0 - 3.0 * table["outcome"])
+    if kind in MAPS:
+        return table.assign(**{name: 7.0 - 3.0 * table[name] for name in table.select_dtypes("float")})
     return table.assign(**{"training": {"loss": 99.0}, "costs": {"seconds": 1e6}}[kind])
 
 
@@ -51,6 +64,8 @@ def told():
         "costs": costs,
         "own costs": study.costs(),
         "search": budgets._committed(),
+        "foretelling": foretelling.cells(study),
+        **{f"map of {name}": table for name, table in importance.maps(study).items() if len(table)},
     }
     return shown, tables
 
@@ -75,7 +90,10 @@ def test_rows_of_another_profile_change_nothing(results):
     assert all(len(table) for table in tables.values()), "little is looked at"
     for file in sorted(results.glob("*/*.parquet")):
         out = results / (file.parent.name + "-smollm2") / file.name
-        if file.stem != "search":  # that is named by its model
+        if file.stem in MAPS:  # where those of all profiles are in one file
+            rows = pd.read_parquet(file)
+            pd.concat([of_another_model(rows, file.stem), rows]).to_parquet(file, index=False)
+        elif file.stem != "search":  # that is named by its model
             out.parent.mkdir(exist_ok=True)
             of_another_model(pd.read_parquet(file), file.stem).to_parquet(out, index=False)
     soup_first = made(lambda method, partition: 5.0 * (method == "soup"))

@@ -23,6 +23,7 @@ from xlnb.studies import atlas
 from xlnb.studies.additivity import WHOLE
 from xlnb.studies.claims import ADDITION, MATH_EXPERT, SOUP, SWAPPED
 from xlnb.studies.outcomes import load_outcomes
+from xlnb.studies.profiles import STRENGTHS
 from xlnb.studies.study import Study
 
 _EXPERIMENTS = ("methods", "main-methods", "strength")
@@ -47,7 +48,7 @@ def cells(study: Study) -> pd.DataFrame:
     columns = [*CELL, "method", "partition", "gain", *FORETELLERS]
     if study.live:
         return pd.DataFrame(columns=columns)
-    gained, crosses = gains(study.results), atlas.load_map("crosses", study.results)
+    gained, crosses = gains(study.results, study.profile.name), atlas.load_map("crosses", study.results)
     if gained.empty or crosses.empty:
         return pd.DataFrame(columns=columns)
     crosses = crosses[crosses["asked"] == "problems"]
@@ -63,9 +64,13 @@ def cells(study: Study) -> pd.DataFrame:
     return gained.merge(pd.concat(parts), on=[*CELL, "method", "partition"])[columns]
 
 
-def gains(results: Path) -> pd.DataFrame:
-    """Return each merge minus the math expert by the primary metric, over scored problems in the language, a row a training."""
-    parts = [part for name in _EXPERIMENTS for part in _scored(results, name)]
+def gains(results: Path, profile: str = "pocket") -> pd.DataFrame:
+    """Return each merge minus the math expert by the primary metric, over scored problems in the language, a row a training.
+
+    Of a profile, and of the other strengths of the same model.
+    """
+    profiles = tuple(STRENGTHS) if profile in STRENGTHS else (profile,)
+    parts = [part for name in _EXPERIMENTS for part in _scored(results, name, profiles)]
     if not parts:
         return pd.DataFrame()
     wide = pd.concat(parts).groupby(["method", "partition", *CELL])["outcome"].mean().unstack([0, 1])
@@ -78,10 +83,10 @@ def gains(results: Path) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=8)
-def _scored(results: Path, experiment: str) -> tuple[pd.DataFrame, ...]:
+def _scored(results: Path, experiment: str, profiles: tuple[str, ...]) -> tuple[pd.DataFrame, ...]:
     arms = {method for method, _ in (*_PARTS, MATH_EXPERT)}
     try:
-        found = load_outcomes(results, experiment, metric=PRIMARY, method=arms, split="scored")
+        found = load_outcomes(results, experiment, profile=profiles, metric=PRIMARY, method=arms, split="scored")
     except RequestError:  # not committed
         return ()
     return (found[found["test_language"] == found["language"]],)
