@@ -27,6 +27,7 @@ from xlnb.commands.options import (
     MathData,
     Mgsm,
     Ntrex,
+    Paradigm,
     Paradigms,
     ProfileName,
     ProfileNames,
@@ -37,6 +38,7 @@ from xlnb.commands.options import (
 )
 from xlnb.commands.pack_commands import pack_command, unpack_command
 from xlnb.commands.plan_commands import plan_command
+from xlnb.commands.train_commands import train_command
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, WorkError, known
 
@@ -57,9 +59,6 @@ app.command("pack")(pack_command)
 app.command("unpack")(unpack_command)
 app.command("plan")(plan_command)
 
-Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
-Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
-Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,28 +109,7 @@ def doctor() -> None:
     print(report())
 
 
-@app.command()
-def train(
-    expert: Annotated[
-        str, typer.Argument(help="math-only, language-only, data-mixing, simultaneous, frozen-math, ...")
-    ],
-    language: Language = "sw",
-    seed: Seed = 0,
-    profile: ProfileName = "pocket",
-    paradigm: Paradigm = "lora",
-    partition: Annotated[str, typer.Option(help="Who owns what, where the expert is trained under a mask.")] = "C",
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-) -> None:
-    """Train an expert, or find the one that is there; print its folder."""
-    from xlnb.studies.profiles import named_profile
-    from xlnb.studies.study import Study
-
-    study = Study(named_profile(profile), language, seed, math_data=math_data, language_data=language_data,
-                  paradigm=paradigm, device=device, dtype=dtype)  # fmt: skip
-    print(study.expert(expert, partition))
+app.command("train")(train_command)
 
 
 @app.command()

@@ -12,6 +12,9 @@ from xlnb.errors import RequestError
 if TYPE_CHECKING:
     from xlnb.studies.study import Study
 
+Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
+Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
+Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
 ProfileNames = Annotated[
     str, typer.Option("--profile", help="smoke, pocket or a strength of it, with commas between; of study: paper.")

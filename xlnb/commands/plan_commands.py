@@ -147,5 +147,5 @@ def _assumed(assumed: Assumed) -> str:
         f"  answering: {assumed.rows} problems at once of {assumed.shown} tokens, {assumed.answered} steps a batch, a step "
         f"{1000 * assumed.step:.0f} ms or the time to read the weights\n"
         f"  {assumed.reserve:.0%} of a card is kept free; peaks and bandwidths are the makers'; over several GPUs weights are "
-        "sharded (this version trains on one)"
+        "sharded (`xlnb train --processes`; never run on GPUs)"
     )
