@@ -60,7 +60,6 @@ app.command("unpack")(unpack_command)
 app.command("plan")(plan_command)
 
 
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"xlnb {__version__}")

@@ -1,10 +1,11 @@
 """Several processes train one expert: each holds its share of every tensor and computes its share of each batch's rows.
 
-By PyTorch's FSDP2 (``fully_shard``), layer by layer, for LoRA and full fine-tuning alike; forward passes are autocast over float32
-weights, as in one process. All seeds are shared, so every process takes the same lane at the same step, and the loss's denominator
-is the tokens of the whole step. What a lane may not move keeps its gradients, which no optimizer reads: under FSDP no flag may
-change between steps. What is written is whole, so that any number of processes goes on from it. In one process every function here
-gives back what it got. Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
+By PyTorch's FSDP2 (``fully_shard``), layer by layer, for LoRA and full fine-tuning alike; forward passes are autocast over
+float32 weights, as in one process. All seeds are shared, so every process takes the same lane at the same step, and the loss's
+denominator is the tokens of the whole step. What a lane may not move keeps its gradients, which no optimizer reads: under FSDP
+no flag may change between steps. What is written is whole, so that any number of processes goes on from it. In one process every
+function here gives back what it got. Tested with processes on CPUs (gloo); nobody has run it on GPUs (NCCL) yet.
+Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def joined(device: str = "auto") -> Iterator[str]:
     """Join the processes that torchrun, `accelerate launch` or `xlnb train --processes` started, where there are several.
 
-    Yields the device on which a base is to be loaded: the processor's memory, from which each process takes its share to the GPU of
+    Yields the device on which a base is to be loaded: the processor's memory, from which each process takes its share to a GPU of
     its own. All but the first are silent. Raises RequestError for a device that processes cannot share.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
@@ -91,6 +92,8 @@ def _kind() -> str:
 
 def renew(base: Base) -> None:
     """Load a base's model again where a training shared it out among processes, which cannot be undone."""
+    if not several():
+        return
     from torch.distributed.fsdp import FSDPModule
 
     if isinstance(base.model, FSDPModule):
@@ -155,7 +158,7 @@ def whole(value: Any) -> Any:
     from torch.distributed.tensor import DTensor
 
     if isinstance(value, DTensor):
-        full = value.full_tensor()  # type: ignore[no-untyped-call]
+        full = value.full_tensor()
         return full.cpu() if first() else None
     if isinstance(value, Mapping):
         return {key: whole(one) for key, one in value.items()}

@@ -121,8 +121,9 @@ def train_expert(
     lesson may move; ``start`` is the folder of the expert that this one goes on from. ``out`` receives an adapter as PEFT's
     save_pretrained writes it, or a checkpoint, with history.json (loss and rate by step) and provenance.json. An interrupted run
     goes on from ``<out>.checkpoint.pt``. ``base.model`` is left as it was. Where several processes have joined (see
-    :mod:`xlnb.training.ranks`) all of them call this, share the work, and get the folder that the first one wrote. Raises RequestError for too few or too long examples,
-    where nothing may move, and where ``out`` holds another expert; WorkError where the loss is no number.
+    :mod:`xlnb.training.ranks`) all of them call this, share the work, and get the folder that the first one wrote. Raises
+    RequestError for too few or too long examples, where nothing may move, and where ``out`` holds another expert; WorkError where
+    the loss is no number.
     """
     out = Path(out)
     checkpoint = out.with_name(f"{out.name}.checkpoint.pt")
@@ -330,7 +331,8 @@ def _backward(trainee: Trainee, rows: Sequence[Row], training: Training) -> floa
             share = completion_nll(trainee.model, batch).sum() / counted
         (share * ranks.count()).backward()  # FSDP divides the sum of all gradients by the number of processes
         shares.append(share.detach())
-    return ranks.total(float(sum(share.item() for share in shares)))  # read once a step: each reading waits for the device
+    # read once a step: each reading waits for the device
+    return ranks.total(float(sum(share.item() for share in shares)))
 
 
 def _parts(rows: Sequence[Row], training: Training, device: str) -> Iterator[list[Row]]:
