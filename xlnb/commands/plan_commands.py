@@ -16,7 +16,8 @@ FORMULAS = """\
 by formula (xlnb/models/memory.py; checked in tests against bytes counted on miniatures):
   parameters   from the model's layers, widths and vocabulary
   weights      4 bytes a parameter (float32; forward passes are bf16 autocast)
-  gradients    4, moments 8 bytes a trained parameter; over several GPUs these and the weights are divided (FSDP; not measured)
+  gradients    4, moments 8 bytes a trained parameter; over several GPUs these and the weights are divided (FSDP; not measured),
+               and what lies outside the layers, two layers and one layer's gradients are whole on each
   activations  bytes saved a token and layer by the kind of model, and 2 bytes a weight for its bf16 copy; with checkpointing a
                layer's input, and one layer's activations
   logits       12 bytes an entry: a row of the vocabulary for each token that is learned, all of the longest rows here
