@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from xlnb import artifacts
 from xlnb.commands.cli import exit_code
+from xlnb.commands.options import corpora_of
 from xlnb.commands.train_commands import launched
-from xlnb.corpora import Example, templates
+from xlnb.corpora import LANGUAGE_DATA, MATH_DATA, Example, templates
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import load_base
 from xlnb.training import ranks, sft
@@ -247,6 +248,14 @@ def test_the_command_trains_in_two_processes(own_home, capfd, monkeypatch, tmp_p
     (other,) = capfd.readouterr().out.split()
     assert folder.removeprefix(str(own_home)) == other.removeprefix(str(tmp_path / "other"))
     assert_alike(own_home / folder, tmp_path / "other" / other)
+
+
+def test_the_paper_s_profile_wants_a_model_and_has_its_own_data(capsys):
+    assert exit_code(["train", "math-only", "--profile", "paper"]) == 2
+    assert "Say the --model of profile paper" in capsys.readouterr().err
+    assert corpora_of("paper", MATH_DATA, LANGUAGE_DATA, ["sw"]) == ("orca-math", {"sw": "aya+inkuba+xp3mt"})
+    assert corpora_of("paper", "gsm8k", "ntrex:x", ["sw"]) == ("gsm8k", {"sw": "ntrex:x"})
+    assert corpora_of("pocket", MATH_DATA, LANGUAGE_DATA, ["bn"]) == (MATH_DATA, {"bn": LANGUAGE_DATA})
 
 
 SCRIPT = "import os, signal, sys, time; rank = os.environ['RANK']; "

@@ -26,6 +26,7 @@ from xlnb.commands.options import (
     Languages,
     MathData,
     Mgsm,
+    Model,
     Ntrex,
     Paradigm,
     Paradigms,
@@ -33,6 +34,7 @@ from xlnb.commands.options import (
     ProfileNames,
     Reference,
     Seeds,
+    corpora_of,
     numbers,
     studies_of,
 )
@@ -184,9 +186,7 @@ def study(
         ),
     ] = "first-swap",
     publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
-    model: Annotated[
-        str, typer.Option(metavar="NAME|FOLDER", help="Of profile paper: any decoder of the hub, or a folder.")
-    ] = "",
+    model: Model = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what is made, what is committed and what is missing.")
     ] = False,
@@ -203,18 +203,11 @@ def study(
 ) -> None:
     """Train the experts of each seed, evaluate what is compared, and show or publish the outcomes; goes on where it stopped."""
     from xlnb.studies.experiments import named_experiment
-    from xlnb.studies.paper import LANGUAGE_CORPORA, MATH_CORPUS
-    from xlnb.studies.profiles import PAPER_PROFILE, named_profile
+    from xlnb.studies.profiles import named_profile
     from xlnb.studies.study import Study
 
     chosen, what = [named_profile(name, model) for name in profile.split(",")], named_experiment(experiment)
-    math, texts = math_data, dict.fromkeys(language.split(","), language_data)
-    if profile == PAPER_PROFILE:  # whose data are others, where none are named
-        math = MATH_CORPUS if math_data == MATH_DATA else math_data
-        texts = {
-            code: "+".join(LANGUAGE_CORPORA.get(code, (text,))) if text == LANGUAGE_DATA else text
-            for code, text in texts.items()
-        }
+    math, texts = corpora_of(profile, math_data, language_data, language.split(","))
     studies = [
         Study(one, code, seed, math_data=math, language_data=texts[code], paradigm=paradigm, device=device,
               dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))))

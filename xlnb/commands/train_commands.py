@@ -15,7 +15,18 @@ from typing import Annotated
 
 import typer
 
-from xlnb.commands.options import Device, Dtype, Language, LanguageData, MathData, Paradigm, ProfileName, Seed
+from xlnb.commands.options import (
+    Device,
+    Dtype,
+    Language,
+    LanguageData,
+    MathData,
+    Model,
+    Paradigm,
+    ProfileName,
+    Seed,
+    corpora_of,
+)
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import WorkError
 
@@ -30,6 +41,7 @@ def train_command(
     language: Language = "sw",
     seed: Seed = 0,
     profile: ProfileName = "pocket",
+    model: Model = "",
     paradigm: Paradigm = "lora",
     partition: Annotated[str, typer.Option(help="Who owns what, where the expert is trained under a mask.")] = "C",
     math_data: MathData = MATH_DATA,
@@ -50,12 +62,13 @@ def train_command(
     from xlnb.studies.study import Study
     from xlnb.training import ranks
 
-    chosen = named_profile(profile)
+    chosen = named_profile(profile, model)
+    math, texts = corpora_of(profile, math_data, language_data, [language])
     with ranks.joined(device) as where:
         if ranks.first():
             chosen.checkpoint()  # fetched or made once; transformers writes nothing in the others
         ranks.agree("the base", profile)
-        study = Study(chosen, language, seed, math_data=math_data, language_data=language_data,
+        study = Study(chosen, language, seed, math_data=math, language_data=texts[language],
                       paradigm=paradigm, device=where, dtype=dtype)  # fmt: skip
         print(study.expert(expert, partition))
 
