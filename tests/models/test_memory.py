@@ -160,7 +160,10 @@ def test_gradients_and_activations_of_one_part_share_their_room():
 def test_several_gpus_share_what_can_be_shared():
     mine = shape("Llama-3.1-8B")
     one, four = (training_memory(mine, FULL, gpus=gpus) for gpus in (1, 4))
-    assert (four.weights, four.gradients, four.moments) == (one.weights // 4, one.gradients // 4, one.moments // 4)
+    # what FSDP gathers: embeddings, head and final norm for the whole step, two layers at a time, and a layer's gradients
+    layer, outside = 4 * mine.inside // 32, 4 * (2 * 128256 * 4096 + 4096)
+    assert four.weights == one.weights // 4 + outside + 2 * layer
+    assert (four.gradients, four.moments) == (one.gradients // 4 + layer, one.moments // 4)
     assert (four.activations, four.logits) == (one.activations, one.logits)
 
 

@@ -26,17 +26,21 @@ from xlnb.commands.options import (
     Languages,
     MathData,
     Mgsm,
+    Model,
     Ntrex,
+    Paradigm,
     Paradigms,
     ProfileName,
     ProfileNames,
     Reference,
     Seeds,
+    corpora_of,
     numbers,
     studies_of,
 )
 from xlnb.commands.pack_commands import pack_command, unpack_command
 from xlnb.commands.plan_commands import plan_command
+from xlnb.commands.train_commands import train_command
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, WorkError, known
 
@@ -56,10 +60,6 @@ app.command("corpus")(corpus_command)
 app.command("pack")(pack_command)
 app.command("unpack")(unpack_command)
 app.command("plan")(plan_command)
-
-Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
-Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
-Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,28 +110,7 @@ def doctor() -> None:
     print(report())
 
 
-@app.command()
-def train(
-    expert: Annotated[
-        str, typer.Argument(help="math-only, language-only, data-mixing, simultaneous, frozen-math, ...")
-    ],
-    language: Language = "sw",
-    seed: Seed = 0,
-    profile: ProfileName = "pocket",
-    paradigm: Paradigm = "lora",
-    partition: Annotated[str, typer.Option(help="Who owns what, where the expert is trained under a mask.")] = "C",
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-) -> None:
-    """Train an expert, or find the one that is there; print its folder."""
-    from xlnb.studies.profiles import named_profile
-    from xlnb.studies.study import Study
-
-    study = Study(named_profile(profile), language, seed, math_data=math_data, language_data=language_data,
-                  paradigm=paradigm, device=device, dtype=dtype)  # fmt: skip
-    print(study.expert(expert, partition))
+app.command("train")(train_command)
 
 
 @app.command()
@@ -207,9 +186,7 @@ def study(
         ),
     ] = "first-swap",
     publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
-    model: Annotated[
-        str, typer.Option(metavar="NAME|FOLDER", help="Of profile paper: any decoder of the hub, or a folder.")
-    ] = "",
+    model: Model = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what is made, what is committed and what is missing.")
     ] = False,
@@ -226,18 +203,11 @@ def study(
 ) -> None:
     """Train the experts of each seed, evaluate what is compared, and show or publish the outcomes; goes on where it stopped."""
     from xlnb.studies.experiments import named_experiment
-    from xlnb.studies.paper import LANGUAGE_CORPORA, MATH_CORPUS
-    from xlnb.studies.profiles import PAPER_PROFILE, named_profile
+    from xlnb.studies.profiles import named_profile
     from xlnb.studies.study import Study
 
     chosen, what = [named_profile(name, model) for name in profile.split(",")], named_experiment(experiment)
-    math, texts = math_data, dict.fromkeys(language.split(","), language_data)
-    if profile == PAPER_PROFILE:  # whose data are others, where none are named
-        math = MATH_CORPUS if math_data == MATH_DATA else math_data
-        texts = {
-            code: "+".join(LANGUAGE_CORPORA.get(code, (text,))) if text == LANGUAGE_DATA else text
-            for code, text in texts.items()
-        }
+    math, texts = corpora_of(profile, math_data, language_data, language.split(","))
     studies = [
         Study(one, code, seed, math_data=math, language_data=texts[code], paradigm=paradigm, device=device,
               dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))))

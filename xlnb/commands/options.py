@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,12 @@ from xlnb.errors import RequestError
 if TYPE_CHECKING:
     from xlnb.studies.study import Study
 
-ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds, random weights) or pocket.")]
+Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
+Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
+Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
+ProfileName = Annotated[
+    str, typer.Option("--profile", help="smoke (seconds, random weights), pocket; of train: paper.")
+]
 ProfileNames = Annotated[
     str, typer.Option("--profile", help="smoke, pocket or a strength of it, with commas between; of study: paper.")
 ]
@@ -25,6 +31,9 @@ Mgsm = Annotated[
 ]
 Reference = Annotated[
     str, typer.Option(metavar="FILE", help="... and a test file of GSM8K, whose solutions are scored.")
+]
+Model = Annotated[
+    str, typer.Option(metavar="NAME|FOLDER", help="Of profile paper: any decoder of the hub, or a folder.")
 ]
 Experiment = Annotated[
     str,
@@ -47,6 +56,20 @@ def numbers(seeds: str) -> list[int]:
     if len(set(found)) < len(found):
         raise RequestError(f"--seeds names a seed twice: {seeds}.")
     return found
+
+
+def corpora_of(profile: str, math: str, language: str, codes: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return what the math expert and each language's expert learn: the paper's data in its profile, where none are named."""
+    from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
+    from xlnb.studies.paper import LANGUAGE_CORPORA, MATH_CORPUS
+    from xlnb.studies.profiles import PAPER_PROFILE
+
+    if profile != PAPER_PROFILE:
+        return math, dict.fromkeys(codes, language)
+    texts = {code: "+".join(LANGUAGE_CORPORA.get(code, (language,))) for code in codes}
+    return MATH_CORPUS if math == MATH_DATA else math, texts if language == LANGUAGE_DATA else dict.fromkeys(
+        codes, language
+    )
 
 
 def studies_of(profiles: str, languages: str, seeds: str, paradigms: str, **more: str) -> list[Study]:

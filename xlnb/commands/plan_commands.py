@@ -16,7 +16,8 @@ FORMULAS = """\
 by formula (xlnb/models/memory.py; checked in tests against bytes counted on miniatures):
   parameters   from the model's layers, widths and vocabulary
   weights      4 bytes a parameter (float32; forward passes are bf16 autocast)
-  gradients    4, moments 8 bytes a trained parameter; over several GPUs these and the weights are divided (FSDP; not measured)
+  gradients    4, moments 8 bytes a trained parameter; over several GPUs these and the weights are divided (FSDP; not measured),
+               and what lies outside the layers, two layers and one layer's gradients are whole on each
   activations  bytes saved a token and layer by the kind of model, and 2 bytes a weight for its bf16 copy; with checkpointing a
                layer's input, and one layer's activations
   logits       12 bytes an entry: a row of the vocabulary for each token that is learned, all of the longest rows here
@@ -147,5 +148,5 @@ def _assumed(assumed: Assumed) -> str:
         f"  answering: {assumed.rows} problems at once of {assumed.shown} tokens, {assumed.answered} steps a batch, a step "
         f"{1000 * assumed.step:.0f} ms or the time to read the weights\n"
         f"  {assumed.reserve:.0%} of a card is kept free; peaks and bandwidths are the makers'; over several GPUs weights are "
-        "sharded (this version trains on one)"
+        "sharded (`xlnb train --processes`; never run on GPUs)"
     )

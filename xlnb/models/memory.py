@@ -187,7 +187,8 @@ def training_memory(
     """Return the memory of a training step: rows of ``length`` tokens, ``completion`` of them learned (all where not said).
 
     ``parts`` is how many micro-batches make a batch on a GPU: of one alone the gradients come as its activations go, and
-    whichever is more is counted. Weights, gradients and moments are divided by ``gpus`` (FSDP), activations are not.
+    whichever is more is counted. Weights, gradients and moments are divided by ``gpus`` (FSDP), activations are not; each GPU
+    then has whole what lies outside the layers, the layer at work and the next one, and a layer's gradients (not measured).
     """
     tokens, learned = micro_batch * length, micro_batch * (length if completion is None else completion + 1)
     trained = shape.trained(paradigm, rank)
@@ -208,7 +209,12 @@ def training_memory(
     if parts == 1:
         working, gradients = max(working, gradients), 0
     shown = min(logits, working)
-    weights = 4 * (shape.parameters + trained * (paradigm == LORA)) // gpus
+    held = shape.parameters + trained * (paradigm == LORA)
+    weights = 4 * held // gpus
+    if gpus > 1:
+        outside_layers = shape.parameters - shape.inside
+        weights += 4 * (outside_layers + 2 * (held - outside_layers) // shape.layers)
+        gradients += 4 * trained // shape.layers
     return Memory(weights, gradients, 8 * trained // gpus, working - shown, shown)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import WorkError
+from xlnb.training import ranks
 from xlnb.weights.sites import locate_all
 from xlnb.weights.tensor_files import ADAPTER, SINGLE, companions, open_checkpoint
 
@@ -35,7 +36,7 @@ class Trainee:
 @dataclass(frozen=True)
 class Paradigm:
     """How a base is fine-tuned: ``attached(base, training, seed, start)`` gives a trainee and afterwards the base as it was,
-    to the last bit; ``save(trainee, folder)`` writes an expert's folder."""
+    to the last bit (or shared out, where several processes train); ``save(trainee, folder)`` writes an expert's folder."""
 
     attached: Callable[[Base, Training, int, Path | None], AbstractContextManager[Trainee]]
     save: Callable[[Trainee, Path], None]
@@ -44,12 +45,12 @@ class Paradigm:
 @contextmanager
 def _flags_kept(model: Any) -> Iterator[None]:
     """Leave the model as it was in what counts as trainable, without gradients, in evaluation mode."""
-    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     try:
         yield
     finally:
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(flags[name])
             parameter.grad = None
         model.eval()
 
@@ -76,13 +77,15 @@ def _lora(base: Base, training: Training, seed: int, start: Path | None) -> Iter
         try:
             if start is not None:
                 set_peft_model_state_dict(model, load_file(start / ADAPTER, device=str(base.device)))
+            ranks.shared_out(base.model)
             yield Trainee(base, model, {name: p for name, p in model.named_parameters() if p.requires_grad})
         finally:
             model.unload()
 
 
 def _save_adapter(trainee: Trainee, folder: Path) -> None:
-    trainee.model.save_pretrained(folder, save_embedding_layers=False)  # the adapter fits the untrimmed base
+    # no embeddings: the adapter fits the untrimmed base
+    trainee.model.save_pretrained(folder, save_embedding_layers=False, state_dict=trainee.weights)
 
 
 @contextmanager
@@ -95,7 +98,8 @@ def _full(base: Base, training: Training, seed: int, start: Path | None) -> Iter
     parameters = dict(base.model.named_parameters())
     inside = [name for name, site in locate_all(parameters).of.items() if site.layer is not None]
     _say_memory(sum(parameters[name].numel() for name in inside), base.device)
-    originals = {name: parameters[name].detach().to("cpu", copy=True) for name in inside}
+    kept = () if ranks.several() else inside  # what is shared out is loaded again where it is needed
+    originals = {name: parameters[name].detach().to("cpu", copy=True) for name in kept}
     with _flags_kept(base.model):
         try:
             base.model.requires_grad_(False)
@@ -103,6 +107,9 @@ def _full(base: Base, training: Training, seed: int, start: Path | None) -> Iter
                 stored = open_checkpoint(start).tensors if start else {}
                 for name in inside if start else ():
                     parameters[name].copy_(load(stored[name]))
+            for name in inside:  # FSDP wants to know beforehand
+                parameters[name].requires_grad_(ranks.several())
+            parameters = ranks.shared_out(base.model)
             yield Trainee(base, base.model, {name: parameters[name] for name in inside})
         finally:
             with torch.no_grad():
@@ -112,10 +119,12 @@ def _full(base: Base, training: Training, seed: int, start: Path | None) -> Iter
 
 def _say_memory(trained: int, device: Any) -> None:
     """Say what full fine-tuning holds beside the model, in float32: gradients and AdamW's two moments where the model lies, and
-    a copy of the base in the machine's memory."""
+    a copy of the base in the machine's memory. Several processes share what they need, and are not told beforehand."""
     import psutil
     import torch
 
+    if ranks.several():
+        return
     on_gpu = device.type == "cuda"
     needed, free = (3 if on_gpu else 4) * 4 * trained, psutil.virtual_memory().available
     if on_gpu:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from math import cos, isfinite, pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from xlnb.corpora import Example
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.models.base import device_name
 from xlnb.models.engine import Row, completion_nll, right_aligned
+from xlnb.training import ranks
 from xlnb.training.experts import ALL, Lesson
 from xlnb.training.masks import rates
 from xlnb.training.paradigms import PARADIGMS, Trainee
@@ -61,7 +63,7 @@ class Training:
     max_length: int = 512  # tokens; longer examples are refused
     # What follows does not change the result but for the last bits, and is no part of the specification.
     checkpoint_every: int = 10  # steps between resumable checkpoints
-    micro_batch: int = 0  # examples that are computed together at most; 0: as many as pay
+    micro_batch: int = 0  # examples that a process computes together at most; 0: as many as pay
     checkpointing: bool = False  # whether a layer's activations are computed again for its gradients: a third slower
     compiled: bool = False  # whether the layers are compiled (torch.compile): for GPUs; the first steps take a minute
 
@@ -118,11 +120,14 @@ def train_expert(
     ``spec`` is what determines the expert: equal ones give equal experts on the same machine. ``partition`` says what a masked
     lesson may move; ``start`` is the folder of the expert that this one goes on from. ``out`` receives an adapter as PEFT's
     save_pretrained writes it, or a checkpoint, with history.json (loss and rate by step) and provenance.json. An interrupted run
-    goes on from ``<out>.checkpoint.pt``. ``base.model`` is left as it was. Raises RequestError for too few or too long examples,
-    where nothing may move, and where ``out`` holds another expert; WorkError where the loss is no number.
+    goes on from ``<out>.checkpoint.pt``. ``base.model`` is left as it was. Where several processes have joined (see
+    :mod:`xlnb.training.ranks`) all of them call this, share the work, and get the folder that the first one wrote. Raises
+    RequestError for too few or too long examples, where nothing may move, and where ``out`` holds another expert; WorkError where
+    the loss is no number.
     """
     out = Path(out)
     checkpoint = out.with_name(f"{out.name}.checkpoint.pt")
+    ranks.agree("what is trained, and whether it is there", [artifacts.digest(spec), out.is_dir()])
     if out.is_dir():
         if artifacts.read_json(out / "provenance.json")["spec"] != spec:
             raise RequestError(f"{out} holds an expert of another specification: choose another folder or remove it.")
@@ -136,6 +141,7 @@ def train_expert(
     if partition is None and any(lesson.moves != ALL for lesson in lessons):
         raise RequestError(f"{title} is trained under a mask: say the partition.")
     started = time.time()
+    ranks.renew(base)
     encoded = [(lesson, _rows(base, lesson.examples, training)) for lesson in lessons]
     with PARADIGMS[paradigm].attached(base, training, seed, start) as trainee:
         masks = [rates(trainee.weights, partition, lesson.moves) for lesson in lessons]
@@ -148,12 +154,16 @@ def train_expert(
             raise RequestError(f"Nothing of the model may move in the training of {title} under partition {partition}.")
         peak = training.learning_rate if paradigm == "lora" else training.full_learning_rate
         history = fit(trainee, lanes, replace(training, learning_rate=peak), seed, checkpoint, spec, title)
-        with artifacts.whole_folder(out) as partial:
-            PARADIGMS[paradigm].save(trainee, partial)
-            artifacts.write_json(partial / "history.json", history)
-            told = artifacts.provenance(spec, started) | {"device": device_name(base)}
-            artifacts.write_json(partial / "provenance.json", told)
-    checkpoint.unlink(missing_ok=True)
+        result = replace(trainee, weights=ranks.whole(trainee.weights))
+        if ranks.first():
+            with artifacts.whole_folder(out) as partial:
+                PARADIGMS[paradigm].save(result, partial)
+                artifacts.write_json(partial / "history.json", history)
+                told = artifacts.provenance(spec, started) | {"device": device_name(base)}
+                told |= {"processes": ranks.count()} if ranks.several() else {}
+                artifacts.write_json(partial / "provenance.json", told)
+            checkpoint.unlink(missing_ok=True)
+    ranks.agree("the expert", artifacts.digest(spec))  # nobody leaves before it is written
     return out
 
 
@@ -280,6 +290,7 @@ def fit(
     orders = [batch_order(len(lane.rows), training.batch_size, lane.steps, seed) for lane in lanes]
     turns = alternation([lane.steps for lane in lanes])
     history = _resume(checkpoint, spec, weights, optimizers)
+    ranks.agree(f"the checkpoint {checkpoint.name}", len(history))
     model.train()
     shown = progress.bar(total=len(turns), initial=len(history), desc=title, unit="step")
     began, tokens_done = time.time(), 0
@@ -289,7 +300,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = group["share"] * rate
             for name, parameter in weights.items():  # said anew each time: PEFT sets it at a whim
-                parameter.requires_grad_(name in lane.rates)
+                parameter.requires_grad_(ranks.several() or name in lane.rates)
             rows = [lane.rows[j] for j in orders[i][step]]
             loss = _backward(trainee, rows, training)
             if not isfinite(loss):
@@ -313,15 +324,25 @@ def fit(
 
 def _backward(trainee: Trainee, rows: Sequence[Row], training: Training) -> float:
     """Add the gradients of a batch, part by part, and return its loss in nats a completion token."""
-    base, a_pass = trainee.base, _A_PASS if trainee.base.device.type == "cpu" else _A_PASS_ON_GPU
-    counted, shares = sum(len(completion) for _, completion in rows), []
-    for part in _at_most(training.micro_batch, alike(rows, a_pass)):
+    base, counted, shares = trainee.base, sum(len(completion) for _, completion in rows), []
+    for part in _parts(rows, training, base.device.type):
         batch = right_aligned(part, base.pad_id, device=base.device)
         with base.autocast():
             share = completion_nll(trainee.model, batch).sum() / counted
-        share.backward()
+        (share * ranks.count()).backward()  # FSDP divides the sum of all gradients by the number of processes
         shares.append(share.detach())
-    return float(sum(share.item() for share in shares))  # read once a step: each reading waits for the device
+    # read once a step: each reading waits for the device
+    return ranks.total(float(sum(share.item() for share in shares)))
+
+
+def _parts(rows: Sequence[Row], training: Training, device: str) -> Iterator[list[Row]]:
+    """Yield this process's rows of a batch in parts, as many and as large as every other's: they compute in step."""
+    ordered = sorted(rows, key=_length, reverse=True)
+    a_pass = _A_PASS if device == "cpu" else _A_PASS_ON_GPU
+    longest = alike(ranks.share(ordered, 0, ranks.count()), a_pass) if ranks.several() else alike(rows, a_pass)
+    mine = iter(ranks.share(ordered, ranks.rank(), ranks.count()))
+    for part in _at_most(training.micro_batch, longest):
+        yield list(islice(mine, len(part)))
 
 
 def _at_most(n: int, parts: Sequence[list[Row]]) -> Iterator[list[Row]]:
@@ -335,6 +356,9 @@ def _save(path: Path, spec: Mapping[str, Any], weights: dict, optimizers: Sequen
     import torch
 
     state = {"weights": {k: p.detach() for k, p in weights.items()}, "optimizers": [o.state_dict() for o in optimizers]}
+    state = ranks.whole(state)
+    if not ranks.first():
+        return
     buffer = io.BytesIO()  # torch.save to a path does not say why it failed where the disk is full
     torch.save({**state, "history": history, "spec": artifacts.digest(spec)}, buffer)
     with artifacts.whole_file(path) as partial:
@@ -347,12 +371,12 @@ def _resume(path: Path, spec: Mapping[str, Any], weights: dict, optimizers: Sequ
 
     if not path.is_file():
         return []
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=ranks.several())  # shares alone are read
     if saved["spec"] != artifacts.digest(spec):
         return []
     with torch.no_grad():
         for name, parameter in weights.items():
-            parameter.copy_(saved["weights"][name])
+            parameter.copy_(ranks.like(saved["weights"][name], parameter))
     for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
-        optimizer.load_state_dict(state)
+        optimizer.load_state_dict(ranks.moments(state, optimizer))
     return saved["history"]
