@@ -129,7 +129,9 @@ def test_the_depth_needs_no_weights_where_nothing_is_computed(tmp_path):
     reader = Study(smaller, live=False, results=tmp_path / "results")
     assert reader.depth == study.depth == 8
     assert len(reader.outcomes(FIRST_SWAP)) == len(study.outcomes(FIRST_SWAP))
-    assert {name: p.depth for name, p in PROFILES.items()} == {"smoke": 8, **dict.fromkeys(STRENGTHS, 18)}
+    assert {name: p.depth for name, p in PROFILES.items()} == {
+        "smoke": 8, "pocket-smollm2": 30, **dict.fromkeys(STRENGTHS, 18)
+    }  # fmt: skip
 
 
 # --- what is shared --------------------------------------------------------------------------------------
