@@ -16,6 +16,7 @@ from math import isnan
 from pathlib import Path
 from typing import IO, Any
 
+from xlnb.downloads import DATASET, snapshot
 from xlnb.errors import RequestError, WorkError
 
 Row = Mapping[str, Any]
@@ -37,7 +38,7 @@ def suffix(file: Path) -> str:
 def local_copy(
     path: str | Path | None, repository: str, patterns: Sequence[str], revision: str | None = None, hint: str = ""
 ) -> Path:
-    """Return where a data set lies: at ``path`` or, without one, in the hub's cache, where missing files are downloaded to.
+    """Return where a data set lies: at ``path`` or, without one, where the hub's files do (:func:`xlnb.downloads.snapshot`).
 
     ``hint`` says how a path is given. This is the only place that asks the hub for data.
     """
@@ -46,17 +47,12 @@ def local_copy(
         if not found.exists():
             raise RequestError(f"{found} does not exist: give a folder or a file of {repository}.")
         return found
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(
-            snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(patterns))
-        )
-    except Exception as error:  # network, access and cache errors share no class
-        reason = str(error).strip().partition("\n")[0]
+        return snapshot(repository, DATASET, patterns, revision)
+    except WorkError as error:
         raise WorkError(
-            f"{repository} cannot be had from the Hugging Face hub ({type(error).__name__}: {reason}). Where there is no "
-            f"network, download {' and '.join(patterns)} of it elsewhere and give their folder as the path{hint}."
+            f"{repository} cannot be had from the Hugging Face hub ({error}). Where there is no network, download "
+            f"{' and '.join(patterns)} of it elsewhere and give their folder as the path{hint}."
         ) from error
 
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb.corpora import Example, files, fingerprint, prose, templates
 from xlnb.corpora.files import Row
-from xlnb.errors import RequestError, known, whole_number
+from xlnb.downloads import RECORD
+from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.languages import LANGUAGE_NAMES, likeliest_language
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def name_and_path(text: str) -> tuple[str, Path | None]:
     return name, Path(path) if path else None
 
 
-_NOT_DATA = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
+_NOT_DATA = (RECORD, "dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 _HELD_OUT = re.compile(r"(?<![a-z])(test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
 
 
@@ -460,6 +461,19 @@ def load_corpus(
     ordered = {reason: counts[reason] for reason in ("read", "kept", *REASONS)}
     labelled = tuple(example if example.kind else replace(example, kind=name) for example in examples)
     return Corpus(name, language, source.kind, labelled, where, ordered)
+
+
+def check_layout(name: str, language: str, path: str | Path) -> None:
+    """Raise WorkError where a copy of a corpus is laid out otherwise than is known here: one row is read."""
+    source = _source(name, language)
+    try:
+        if next(iter(_read(source, language, Path(path))), None) is None:
+            raise RequestError(f"{path} has no rows.")
+    except RequestError as error:
+        raise WorkError(
+            f"{source.hub} is laid out otherwise than is known here: {error} Read an earlier one, or a copy with the columns "
+            f"{', '.join(source.columns)}, as {name}:FOLDER."
+        ) from error
 
 
 def _read(source: Source, language: str, root: Path) -> Iterator[Example]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from xlnb.downloads import MODEL, snapshot
 from xlnb.errors import RequestError, WorkError
 
-_MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt", "*.tiktoken")
+MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt", "*.tiktoken")
 
 
 def model_folder(name: str) -> Path:
@@ -16,12 +17,7 @@ def model_folder(name: str) -> Path:
         return Path(name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise RequestError(f"No model {name!r}: give a folder, a name on the hub (OWNER/NAME), or 'base'.")
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_MODEL_FILES)))
-    except Exception as error:  # network, access and cache errors share no class
-        reason = str(error).strip().partition("\n")[0]
-        raise WorkError(
-            f"There is no folder {name}, and the Hugging Face hub does not give it ({type(error).__name__}: {reason})."
-        ) from error
+        return snapshot(name, MODEL, MODEL_FILES)
+    except WorkError as error:
+        raise WorkError(f"There is no folder {name}, and the Hugging Face hub does not give it ({error}).") from error

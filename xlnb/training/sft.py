@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import random
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -302,7 +303,7 @@ def fit(
             for name, parameter in weights.items():  # said anew each time: PEFT sets it at a whim
                 parameter.requires_grad_(ranks.several() or name in lane.rates)
             rows = [lane.rows[j] for j in orders[i][step]]
-            loss = _backward(trainee, rows, training)
+            loss, training = _within_memory(trainee, rows, training)
             if not isfinite(loss):
                 raise WorkError(
                     f"Training of {title} failed at step {turn}: the loss is {loss}. Lower the learning rate."
@@ -320,6 +321,36 @@ def fit(
                 _save(checkpoint, spec, weights, optimizers, history)
     shown.close()
     return history
+
+
+def _within_memory(trainee: Trainee, rows: Sequence[Row], training: Training) -> tuple[float, Training]:
+    """Do :func:`_backward`; where memory does not suffice with half as many examples at once, and half of these.
+
+    Returns the training that sufficed, too: the batch, and so its loss, is the same. Raises WorkError where one is too many.
+    """
+    import torch
+
+    while True:
+        failed = ""
+        try:
+            return _backward(trainee, rows, training), training
+        except RuntimeError as error:
+            failed = str(error).partition("\n")[0]
+            if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in failed):
+                raise
+        # Behind the handler: there the error's traceback would still hold what the failed pass had made.
+        trainee.model.zero_grad(set_to_none=True)
+        if trainee.base.device.type == "cuda":
+            torch.cuda.empty_cache()
+        at_once = min(training.micro_batch or len(rows), len(rows))
+        if at_once == 1:
+            raise WorkError(
+                f"Out of memory with one example at a time, the longest of {max(map(_length, rows))} tokens ({failed}). Take "
+                "Training.checkpointing, a shorter max_length, LoRA in place of full fine-tuning, or a larger device: see `xlnb "
+                "plan`. Run again, the training goes on from its last checkpoint."
+            )
+        training = replace(training, micro_batch=at_once // 2)
+        print(f"Out of memory: {at_once // 2} examples at a time from here on; the batch stays.", file=sys.stderr)
 
 
 def _backward(trainee: Trainee, rows: Sequence[Row], training: Training) -> float:
