@@ -17,6 +17,7 @@ import typer
 from xlnb import __version__
 from xlnb.commands.book_commands import book_command, pdf_command, readme_command, run_command, twins_command
 from xlnb.commands.corpus_commands import corpus_command
+from xlnb.commands.fetch_commands import fetch_command
 from xlnb.commands.merge_commands import diff_command, export_app, merge_app, partition_app, revert_command
 from xlnb.commands.options import (
     Device,
@@ -26,7 +27,7 @@ from xlnb.commands.options import (
     Languages,
     MathData,
     Mgsm,
-    Model,
+    Models,
     Ntrex,
     Paradigm,
     Paradigms,
@@ -34,7 +35,6 @@ from xlnb.commands.options import (
     ProfileNames,
     Reference,
     Seeds,
-    corpora_of,
     numbers,
     studies_of,
 )
@@ -57,6 +57,7 @@ app.add_typer(export_app, name="export")
 app.command("revert")(revert_command)
 app.command("diff")(diff_command)
 app.command("corpus")(corpus_command)
+app.command("fetch")(fetch_command)
 app.command("pack")(pack_command)
 app.command("unpack")(unpack_command)
 app.command("plan")(plan_command)
@@ -186,7 +187,7 @@ def study(
         ),
     ] = "first-swap",
     publish: Annotated[str | None, typer.Option(help="Write the outcomes to book/results/NAME.")] = None,
-    model: Model = "",
+    model: Models = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what is made, what is committed and what is missing.")
     ] = False,
@@ -203,20 +204,20 @@ def study(
 ) -> None:
     """Train the experts of each seed, evaluate what is compared, and show or publish the outcomes; goes on where it stopped."""
     from xlnb.studies.experiments import named_experiment
-    from xlnb.studies.profiles import named_profile
-    from xlnb.studies.study import Study
 
-    chosen, what = [named_profile(name, model) for name in profile.split(",")], named_experiment(experiment)
-    math, texts = corpora_of(profile, math_data, language_data, language.split(","))
-    studies = [
-        Study(one, code, seed, math_data=math, language_data=texts[code], paradigm=paradigm, device=device,
-              dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))))
-        for one in chosen for code in language.split(",") for seed in numbers(seeds)
-    ]  # fmt: skip
+    what = named_experiment(experiment)
+    found = studies_of(
+        profile, language, seeds, paradigm, model, math_data=math_data, language_data=language_data, device=device,
+        dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))),
+    )  # fmt: skip
+    profiles, codes = list(dict.fromkeys(one.profile for one in found)), language.split(",")
+    studies = sorted(found, key=lambda one: (profiles.index(one.profile), codes.index(one.language)))
     if dry_run:
+        from xlnb.downloads import nothing_downloaded
         from xlnb.studies.grid import survey_text
 
-        print(survey_text(studies, what))
+        with nothing_downloaded():
+            print(survey_text(studies, what))
         return
     if publish:
         from xlnb.studies.committing import publish as write
@@ -241,6 +242,7 @@ def grid(
     seeds: Seeds = "0,1,2,3,4",
     paradigms: Paradigms = "lora",
     profile: ProfileNames = "pocket",
+    model: Models = "",
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once; they share the cores, or the one GPU.")] = 1,
     dry_run: Annotated[
         bool,
@@ -260,16 +262,20 @@ def grid(
 
     Committed results count as made. What stands behind -- goes to Snakemake: -- --profile notebooks/slurm, say.
     """
+    from contextlib import nullcontext
+
+    from xlnb.downloads import nothing_downloaded
     from xlnb.paths import runs_folder
     from xlnb.studies import grid as processes
     from xlnb.studies.experiments import named_experiment
 
     what = named_experiment(experiment)
     studies = studies_of(
-        profile, languages, seeds, paradigms, math_data=math_data, language_data=language_data, device=device,
+        profile, languages, seeds, paradigms, model, math_data=math_data, language_data=language_data, device=device,
         dtype=dtype, mgsm=mgsm, reference=reference,
     )  # fmt: skip
-    found = processes.jobs(studies, what)
+    with nothing_downloaded() if dry_run else nullcontext():
+        found = processes.jobs(studies, what)
     if dry_run:
         print("\n".join([processes.plan_text(found), *(f"{len(job.cells):4} cells  {job.name}" for job in found)]))
         return

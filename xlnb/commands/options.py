@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ ProfileName = Annotated[
     str, typer.Option("--profile", help="smoke (seconds, random weights), pocket; of train: paper.")
 ]
 ProfileNames = Annotated[
-    str, typer.Option("--profile", help="smoke, pocket or a strength of it, with commas between; of study: paper.")
+    str, typer.Option("--profile", help="smoke, pocket or a strength of it, with commas between; or paper.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
@@ -34,6 +34,9 @@ Reference = Annotated[
 ]
 Model = Annotated[
     str, typer.Option(metavar="NAME|FOLDER", help="Of profile paper: any decoder of the hub, or a folder.")
+]
+Models = Annotated[
+    str, typer.Option("--model", metavar="NAME|FOLDER,...", help="Of profile paper: decoders of the hub, or folders.")
 ]
 Experiment = Annotated[
     str,
@@ -72,16 +75,23 @@ def corpora_of(profile: str, math: str, language: str, codes: Sequence[str]) -> 
     )
 
 
-def studies_of(profiles: str, languages: str, seeds: str, paradigms: str, **more: str) -> list[Study]:
-    """Return the studies of a comparison, profile by profile, the first seed's first."""
+def studies_of(profiles: str, languages: str, seeds: str, paradigms: str, models: str = "", **more: Any) -> list[Study]:
+    """Return the studies of a comparison, profile by profile (and model by model), the first seed's first.
+
+    Of profile paper the data are the paper's, where none are named.
+    """
+    from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
     from xlnb.studies.profiles import named_profile
     from xlnb.studies.study import Study
 
-    chosen = [named_profile(name) for name in profiles.split(",")]
+    chosen = [named_profile(name, model) for name in profiles.split(",") for model in models.split(",")]
+    math, text = more.pop("math_data", MATH_DATA), more.pop("language_data", LANGUAGE_DATA)
+    data = {one.name: corpora_of(one.name, math, text, languages.split(",")) for one in chosen}
     return [
-        Study(profile, code, seed, paradigm=paradigm, **more)  # type: ignore[arg-type]
+        Study(profile, code, seed, math_data=data[profile.name][0], language_data=data[profile.name][1][code],
+              paradigm=paradigm, **more)
         for profile in chosen
         for seed in numbers(seeds)
         for paradigm in paradigms.split(",")
         for code in languages.split(",")
-    ]
+    ]  # fmt: skip

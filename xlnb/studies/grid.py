@@ -169,6 +169,7 @@ def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str
             "after": sorted(makers[path] for path in job.needs if path in makers),
             "done": str(folder / "done" / str(place)),
             "profile": job.study.profile.name,
+            "model": job.study.profile.named,
             "study": {name: getattr(job.study, name) for name in _OF_STUDY},
             "experiment": experiment,
             "expert": job.expert,
@@ -183,7 +184,7 @@ def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str
 def job_of(told: Mapping[str, Any]) -> Job:
     """Return a job that was listed."""
     named = dict(told["study"], vocabulary=tuple(told["study"]["vocabulary"]))
-    study, makes = Study(named_profile(told["profile"]), **named), set(told["makes"])
+    study, makes = Study(named_profile(told["profile"], told.get("model", "")), **named), set(told["makes"])
     cells = [cell for cell in _cells(study, named_experiment(told["experiment"])) if str(cell.path) in makes]
     return Job(study, tuple(map(Path, told["needs"])), told["expert"] and tuple(told["expert"]), cells)
 

@@ -38,6 +38,7 @@ class Profile:
     compared: int  # scored problems, half of them the others' twins, by which all methods are compared
     told: int  # scored problems that the main methods answer in words
     plane: int  # points along each side of the plane of both task vectors
+    named: str = ""  # of profile paper: its model as it was given, by name on the hub or folder
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -111,9 +112,11 @@ def paper_profile(model: str) -> Profile:
         benchmark="mgsm", problems=problems, generated=problems, shots=paper("shots"), chat=True,
         max_new_tokens=paper("new tokens at most"), readings=(EXACT_MATCH,),
     )  # fmt: skip
+    model = str(Path(model).resolve()) if Path(model).is_dir() else model  # other processes may stand elsewhere
     folder = cache(lambda: model_folder(model))
     return Profile(
         PAPER_PROFILE, Path(model).name, depth=MODELS[model].shape.layers if model in MODELS else 32, checkpoint=folder,
         languages=paper("languages"), trimmed=False, examples=examples, training=training, evaluation=evaluation,
         development=96, answered=48, searched=96, compared=problems, told=problems, plane=9,
+        named=model,
     )  # fmt: skip
