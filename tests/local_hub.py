@@ -46,7 +46,7 @@ class LocalHub:
 
     def answer(self, method, path, headers):
         """Return status, headers and body."""
-        found = re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)(/revision/[^/]+|/tree/[^/]+)?", path)
+        found = re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)(/revision/.+|/tree/.+)?", path)
         if found and (found[1], found[2]) in self.repositories:
             files = self.repositories[found[1], found[2]]
             told = [self.entry(name, content) for name, content in files.items()]
@@ -69,6 +69,21 @@ class LocalHub:
             self.ranges.append((found[3], start))
             return 206, out | {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}, content[start:]
         return 200, out, content
+
+
+@contextmanager
+def pointed_to(address, monkeypatch):
+    """Let the client ask another address, by plain HTTP and without a token; it has read its variables long since."""
+    from huggingface_hub import constants
+
+    with monkeypatch.context() as patch:
+        patch.delenv("HF_TOKEN", raising=False)
+        patch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent/token")
+        patch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield
 
 
 @contextmanager

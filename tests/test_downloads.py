@@ -6,7 +6,7 @@ import time
 
 import huggingface_hub
 import pytest
-from local_hub import COMMIT, LocalHub, serving
+from local_hub import COMMIT, LocalHub, pointed_to, serving
 
 from xlnb import artifacts, downloads
 from xlnb.downloads import DATASET, MODEL, checksums, fetch, place, snapshot
@@ -22,22 +22,11 @@ def hub(monkeypatch, tmp_path):
     """A local hub with one model, to which the client is pointed; the client's own waits between tries are left out."""
     hub = LocalHub()
     hub.add(MODEL, "some/model", FILES)
-    with serving(hub) as address:
-        point_to(address, monkeypatch)
+    with serving(hub) as address, pointed_to(address, monkeypatch):
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
         pause = time.sleep
         monkeypatch.setattr("time.sleep", lambda seconds: pause(min(seconds, 0.01)))
         yield hub
-
-
-def point_to(address, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", "/nonexistent/token")
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-    monkeypatch.setattr(
-        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
 
 
 def get(root, **changes):
@@ -108,8 +97,10 @@ def test_a_hub_that_is_away_leaves_nothing_that_looks_whole(hub, tmp_path, monke
     """The client itself returns a folder that is half there, with a warning, where the hub does not answer."""
     place(tmp_path, "some/model", MODEL).mkdir(parents=True)
     (place(tmp_path, "some/model", MODEL) / "config.json").write_bytes(FILES["config.json"])
-    point_to("http://127.0.0.1:9", monkeypatch)
-    with pytest.raises(WorkError, match=r"some/model cannot be fetched: .*Connect.*What came is kept"):
+    with (
+        pointed_to("http://127.0.0.1:9", monkeypatch),
+        pytest.raises(WorkError, match=r"some/model cannot be fetched: .*Connect.*What came is kept"),
+    ):
         get(tmp_path)
 
 

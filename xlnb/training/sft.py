@@ -343,6 +343,11 @@ def _within_memory(trainee: Trainee, rows: Sequence[Row], training: Training) ->
         if trainee.base.device.type == "cuda":
             torch.cuda.empty_cache()
         at_once = min(training.micro_batch or len(rows), len(rows))
+        if ranks.several():  # the others wait for this one in the middle of the same pass
+            raise WorkError(
+                f"Out of memory with {at_once} examples at a time ({failed}): all processes end here, and go on from the last "
+                "checkpoint when they are started again. Take a smaller micro_batch, or more GPUs."
+            )
         if at_once == 1:
             raise WorkError(
                 f"Out of memory with one example at a time, the longest of {max(map(_length, rows))} tokens ({failed}). Take "
