@@ -193,9 +193,7 @@ def test_a_study_runs_from_what_was_fetched_without_a_socket(hub, tmp_path, monk
     assert words[:2] == ["xlnb", "grid"]
     assert command(*words[1:], "--seeds", "0", "--dry-run") == 0
     assert "trainings and" in capsys.readouterr().out
-    one = Study(
-        named_profile("paper", "some/mini-Instruct"), "te", dtype="bfloat16", device="cpu", **theirs("te")
-    )
+    one = Study(named_profile("paper", "some/mini-Instruct"), "te", dtype="bfloat16", device="cpu", **theirs("te"))
     rows = one.outcomes(Ask(("base", "layer-swapping"), changes=AS_THE_PAPER.changes))
     assert set(rows["corpora"]) == {"", "orca-math + aya + xp3mt + telugu-alpaca"}
     assert len(rows) == 2 * 2 * 2, "two models, two languages, two problems"
