@@ -10,6 +10,8 @@ from xlnb import artifacts
 from xlnb.corpora import templates
 from xlnb.errors import WorkError
 from xlnb.models.base import load_base
+from xlnb.training import sft
+from xlnb.training.paradigms import Trainee
 from xlnb.training.sft import Training
 
 pytestmark = pytest.mark.usefixtures("own_home", "one_thread")
@@ -86,3 +88,18 @@ def test_another_failure_is_none_of_memory(base, examples, tmp_path, monkeypatch
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         train_expert(base, examples, TRAINING, 0, tmp_path / "expert")
     assert len(given) == 1
+
+
+def test_of_several_processes_none_tries_again(base, monkeypatch):
+    """The others wait in the midst of a pass: one that began anew would wait for ever."""
+    trainee = Trainee(base, base.model, dict(base.model.named_parameters()))
+
+    def failing(*arguments):
+        raise OF_A_GPU
+
+    monkeypatch.setattr(sft, "_backward", failing)
+    monkeypatch.setattr(sft.ranks, "several", lambda: True)
+    with pytest.raises(
+        WorkError, match=r"Out of memory with 2 examples at a time.*all processes end here.*smaller micro_batch"
+    ):
+        sft._within_memory(trainee, [([1], [2])] * 2, TRAINING)
