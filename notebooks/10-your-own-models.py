@@ -203,7 +203,8 @@ display(Markdown(told))
 #
 # ### Eight GPUs
 #
-# A process a card, a seed a process: nothing is shared between them but the disk.
+# A process a card, a seed a process: nothing is shared between them but the disk. Where one training is too large for a card,
+# `xlnb train math-only --processes 8` shares it out (FSDP); two processes on a processor give the losses of one.
 
 # %%
 told = at_scale.commands(
@@ -225,6 +226,12 @@ told = at_scale.commands(
 display(Markdown(told))
 
 # %% [markdown]
+# Where the nodes have no network, the login node brings model and data into a folder, and is told how all runs from there:
+#
+# ```shell
+# xlnb fetch OUT --profile paper --model Qwen/Qwen2.5-7B-Instruct --languages sw
+# ```
+#
 # The comparison of the small model has many short trainings, and `xlnb grid` sends each of them as a job. For a machine that has neither
 # network nor this environment `xlnb pack` writes the study in parts:
 #
