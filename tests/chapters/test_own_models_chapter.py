@@ -226,7 +226,8 @@ def all_commands():
 
 def test_there_are_commands_of_every_verb():
     verbs = {words[0] for words in all_commands()}
-    assert verbs == {"partition", "merge", "diff", "evaluate", "run", "plan", "study", "grid", "pack", "unpack"}
+    verbs_told = {"partition", "merge", "diff", "evaluate", "run", "plan", "study", "grid", "pack", "unpack", "fetch"}
+    assert verbs == verbs_told
 
 
 @pytest.mark.parametrize("words", all_commands(), ids=lambda words: " ".join(words)[:60])
