@@ -4,7 +4,9 @@ import shutil
 
 import huggingface_hub
 import pytest
+import torch
 from lively import lively
+from safetensors.torch import load_file, save_file
 
 from xlnb.commands.cli import exit_code
 from xlnb.corpora.benchmarks import in_chat, templates_benchmark
@@ -14,6 +16,7 @@ from xlnb.models.base import load_base
 from xlnb.models.engine import Engine, until
 from xlnb.stats import paired_difference
 from xlnb.studies import own_models
+from xlnb.studies.experiments import Ask
 from xlnb.studies.own_models import evaluate_models, own_model
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study
@@ -50,6 +53,25 @@ def test_an_adapter_and_its_merged_checkpoint_score_the_same(study, merged):
     for row in differences.itertuples():
         assert row.difference == pytest.approx(value[row.model, row.metric] - value["base", row.metric], abs=1e-9)
     assert (differences["difference"].abs() > 1e-6).any(), "the expert is another model than the base"
+
+
+def test_what_is_the_base_itself_is_not_scored_as_another_model(study, merged, tmp_path):
+    """A merge that did not happen would have the base's scores, and nobody would see it."""
+    copy = shutil.copytree(merged, tmp_path / "copy")
+    with pytest.raises(RequestError, match=r"copy has the very weights of .*merged"):
+        evaluate_models([str(merged), str(copy)], "en", "smoke", **QUICK)
+    untrained = shutil.copytree(study.expert("math-only"), tmp_path / "untrained")
+    weights = load_file(untrained / "adapter_model.safetensors")
+    zeroed = {name: torch.zeros_like(one) if "lora_B" in name else one for name, one in weights.items()}
+    save_file(zeroed, untrained / "adapter_model.safetensors")
+    with pytest.raises(WorkError, match="untrained changes nothing"):
+        evaluate_models([str(untrained)], "en", "smoke", **QUICK)
+
+
+def test_a_method_that_is_the_base_is_not_scored(study):
+    ask = Ask(("train-then-revert",), ("all language",), ("en",), {"readings": ("nll",)})
+    with pytest.raises(WorkError, match="train-then-revert under all language is the base itself"):
+        study.outcomes(ask)
 
 
 def test_differences_are_paired_by_problem(study, monkeypatch):

@@ -9,11 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlnb.errors import RequestError
+from xlnb.errors import RequestError, WorkError
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, READINGS
 from xlnb.evaluation.scoring import evaluate
-from xlnb.models.base import Base, load_base
+from xlnb.models.base import Base, identity, load_base
 from xlnb.models.hub import model_folder
 from xlnb.stats import mean_interval, paired_difference
 from xlnb.studies.cells import OWN_BENCHMARKS
@@ -75,6 +75,7 @@ def evaluate_models(
     opened = [own_model(name, chosen, base) for name in models or (BASE,)]
     for checkpoint in dict.fromkeys(model.checkpoint for model in opened):
         _check_tokenizer(checkpoint)
+    _check_others(opened)
     trimmed = chosen.trimmed and evaluation.benchmark in OWN_BENCHMARKS and all(model.of_profile for model in opened)
     outcomes: dict[str, pd.DataFrame] = {}
     vocabularies: dict[str, dict[str, int]] = {}
@@ -124,8 +125,23 @@ def _speaking(base: Base, model: OwnModel) -> Iterator[None]:
     if model.adapter is None:
         yield
         return
-    with applied(base.model, TaskVector.from_adapter(model.adapter)):
+    vector = TaskVector.from_adapter(model.adapter)
+    if vector.is_zero:
+        raise WorkError(
+            f"The adapter {model.name} changes nothing: its scores would be the base's. Was it saved before it was trained?"
+        )
+    with applied(base.model, vector):
         yield
+
+
+def _check_others(opened: Sequence[OwnModel]) -> None:
+    """Refuse two names for the same weights: what is compared with itself is most often a merge that did not happen."""
+    seen: dict[str, str] = {}
+    for model in opened:
+        if model.adapter is None:
+            first = seen.setdefault(identity(model.checkpoint).fingerprint, model.name)
+            if first != model.name:
+                raise RequestError(f"{model.name} has the very weights of {first}: no merge or training is in it.")
 
 
 def _evaluation(

@@ -23,7 +23,7 @@ from xlnb.corpora.sources import (
     name_and_path,
     together,
 )
-from xlnb.errors import RequestError, known, whole_number
+from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.evaluation.readings import COST_GROUPS
 from xlnb.evaluation.scoring import evaluate
 from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, all_streams
@@ -390,6 +390,9 @@ class Study:
         if not missing:
             return pd.read_parquet(path)
         merged = self.merged(cell.method, cell.partition)  # may train first, which has a provenance of its own
+        if METHODS[cell.method].experts and merged.is_zero:
+            name = f"{cell.method}{' under ' + cell.partition if cell.partition else ''}"
+            raise WorkError(f"{name} is the base itself, to the last bit: no expert's training is in it.")
         started = time.time()
         with applied(self.base.model, merged):
             evaluation = replace(cell.evaluation, readings=missing)

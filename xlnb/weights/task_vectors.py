@@ -151,6 +151,11 @@ class TaskVector(Mapping[str, "Tensor"]):
         found = {n: site for n, site in self.sites.items() if all(getattr(site, k) == v for k, v in chosen.items())}
         return TaskVector({name: self._thunks[name] for name in found}, found)
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing is changed anywhere."""
+        return not any(bool(update.any()) for update in self.values())
+
     def norm(self) -> float:
         """Return the Euclidean norm over all parameters."""
         return sum(float(self[name].double().square().sum()) for name in self) ** 0.5
