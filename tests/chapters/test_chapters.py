@@ -120,8 +120,9 @@ def test_no_contrast_has_two_verdicts_in_the_whole_book(results, home):
                 said[contrast].add(verdict)
     assert len(said) > 30
     assert {contrast: verdicts for contrast, verdicts in said.items() if len(verdicts) > 1} == {}
-    turned = {"|".join([*c.split("|")[2:4], *c.split("|")[:2], *c.split("|")[4:]]) for c in said}
-    assert not turned & set(said), "a contrast and its reverse"
+    contrasts = {c for c in said if c.count("|") >= 4}  # what is said of F1 has no other side
+    turned = {"|".join([*c.split("|")[2:4], *c.split("|")[:2], *c.split("|")[4:]]) for c in contrasts}
+    assert not turned & contrasts, "a contrast and its reverse"
 
 
 @pytest.mark.parametrize("number", CHAPTERS)

@@ -318,7 +318,8 @@ def test_the_committed_results_are_all_there():
     assert {row[0] for row in rows} == {file.parent.name for file in results.glob("*/*.json")}
 
 
-def test_the_answer_and_the_summary(own_home):
+def test_the_answer_and_the_summary(own_home, monkeypatch):
     """Without committed results they stand on calculation alone; with them they say what the small model showed."""
+    monkeypatch.setattr(own_models, "planned", pd.DataFrame)  # whatever another test had it remember
     assert own_models.answer().verdicts == {}
     assert "not computed yet" in own_models.summary("smoke", pd.DataFrame(), QWEN)

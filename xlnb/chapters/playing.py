@@ -84,7 +84,7 @@ def plane_page(plane: pd.DataFrame, language: str) -> Shown:
     controls = (
         _choice("language", "Language", {code: LANGUAGE_NAMES[code] for code in codes})
         + _choice("asked", "The map is of losses of", TEXTS)
-        + '<svg viewBox="0 0 200 200" role="img" aria-label="The plane of losses"></svg>'
+        + '<svg viewBox="0 0 200 200" role="img" aria-label="The plane of losses, and your point on it"></svg>'
         + _slider("a", "How much of math (to the right):", sides[0][0], sides[0][-1], 0.05, 1)
         + _slider("b", "How much of the language (upwards):", sides[1][0], sides[1][-1], 0.05, 1)
     )
