@@ -213,7 +213,7 @@ display(Markdown(told))
 #     --partition mine.yaml --out merged
 # ```
 #
-# **Change this:** `measured.partition_figure(open_study(profile, "te", live=live))` draws the partitions of another language.
+# **Change this:** with `language="te"` above, the figure has the partitions of another language.
 #
 # ## What a small base cannot tell
 #
