@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gguf
+import ggufs
 import huggingface_hub
 import pytest
 import torch
@@ -98,10 +99,7 @@ def tiny_gguf(path):
             writer.add_tensor(spelled.get_name(name, (".weight",)), values + one)
             values = (values + one) - one
         expected[name] = torch.tensor(values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    ggufs.finish(writer)
     return expected
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gguf
+import ggufs
 import huggingface_hub
 import pytest
 import torch
@@ -94,10 +95,7 @@ def tiny_llama(path):
         else:
             writer.add_tensor(written, values)
         expected[name] = torch.tensor(values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    ggufs.finish(writer)
     return expected
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import ggufs
 import numpy as np
 import pytest
 import torch
@@ -34,10 +35,7 @@ def checkpoint(tmp_path):
         data = quantize(rng.normal(size=shape).astype(np.float32), kind)
         writer.add_tensor(told, data, raw_dtype=kind)
         tensors[name] = torch.from_numpy(dequantize(data, kind).copy()).bfloat16()
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    ggufs.finish(writer)
     tensors[CHANGED][3, 5] += 1
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     return tmp_path
@@ -101,10 +99,7 @@ def test_other_dtypes_come_back_too(checkpoint, dtype):
 def test_a_gguf_file_of_another_architecture_changes_nothing(checkpoint):
     writer = GGUFWriter(checkpoint / "other.gguf", "none-that-is-known")
     writer.add_tensor("token_embd.weight", np.zeros((ROWS, WIDTH), dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    ggufs.finish(writer)
     out, told = packed(checkpoint, gguf=checkpoint / "other.gguf")
     assert {tensor["kind"] for tensor in told.values()} == {None}
     rebuild(out, checkpoint / "again")

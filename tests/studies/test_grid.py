@@ -1,16 +1,14 @@
 """The grid: what is missing becomes processes that depend on each other; what fails is told; what is killed goes on."""
 
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 import yaml
+from killing import killed_often, times
 
 from xlnb import artifacts
 from xlnb.commands import cli
@@ -135,23 +133,10 @@ def outcomes(home):
     return {str(file.relative_to(home)): pd.read_parquet(file) for file in files}
 
 
-def times(home):
-    found = [*home.rglob("outcomes/*.parquet"), *home.rglob("experts/*/adapter_model.safetensors")]
-    return {str(file.relative_to(home)): file.stat().st_mtime_ns for file in found}
-
-
 def test_a_grid_that_is_killed_ten_times_goes_on_to_the_same(own_home, tmp_path):
     command, home = [sys.executable, "-m", "xlnb", *ASKED], own_home / "runs"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    rng, before = random.Random(0), {}
-    for _ in range(10):
-        process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-        time.sleep(rng.uniform(2, 9))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        after = times(home)
-        assert before.items() <= after.items(), "what was made stays as it was made"
-        before = after
+    before = killed_often(command, environment, home, kills=10, seconds=(2, 9), seed=0)
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=600)
     assert before.items() <= times(home).items()
     again = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=600)

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from killing import killed_often, times
 
 from xlnb.commands import cli
 from xlnb.studies import grid, pool
@@ -133,11 +133,6 @@ def _is_there(group):
 ASKED = ("grid", "--here", "--profile", "smoke", "--experiment", "strength", "--languages", "sw", "--seeds", "0")
 
 
-def times(home):
-    found = [*home.rglob("outcomes/*.parquet"), *home.rglob("experts/*/adapter_model.safetensors")]
-    return {str(file.relative_to(home)): file.stat().st_mtime_ns for file in found}
-
-
 def test_a_grid_without_snakemake_that_is_killed_goes_on(own_home):
     command = [
         sys.executable,
@@ -145,15 +140,8 @@ def test_a_grid_without_snakemake_that_is_killed_goes_on(own_home):
         "import sys; sys.modules['snakemake'] = None; from xlnb.commands.cli import main; main()",
     ]
     command += [word for word in ASKED if word != "--here"]
-    environment, rng, before = {**os.environ, "OMP_NUM_THREADS": "1"}, random.Random(1), {}
-    for _ in range(3):
-        process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-        time.sleep(rng.uniform(4, 12))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        after = times(own_home)
-        assert before.items() <= after.items(), "what was made stays as it was made"
-        before = after
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    before = killed_often(command, environment, own_home, kills=3, seconds=(4, 12), seed=1)
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
     assert before.items() <= times(own_home).items()
     (study,) = [Study(named_profile("smoke"), "sw", 0)]

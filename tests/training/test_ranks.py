@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from trainings import stopped_at_its_first_checkpoint
 
 from xlnb import artifacts
 from xlnb.commands.cli import exit_code
@@ -196,13 +197,7 @@ def test_a_killed_process_goes_on_to_the_same_expert(in_child, folders, tmp_path
 
 
 def test_two_go_on_from_what_one_left(in_child, folders, tmp_path, monkeypatch):
-    def stop(path, *arguments):
-        plain(path, *arguments)
-        raise KeyboardInterrupt
-
-    plain = sft._save
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sft, "_save", stop)
+    with stopped_at_its_first_checkpoint(monkeypatch):
         train_long(folders["gemma3"], tmp_path / "expert")
     both_done(start_two(in_child, train_long, folders["gemma3"], tmp_path / "expert"))
     train_long(folders["gemma3"], tmp_path / "alone")

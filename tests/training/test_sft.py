@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainings import train_expert
+from trainings import stopped_at_its_first_checkpoint, train_expert
 
 from xlnb import artifacts
 from xlnb.corpora import Example, templates
@@ -297,13 +297,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(base, tmp_path, examples, i
 
 
 def test_a_checkpoint_of_another_specification_is_not_used(base, tmp_path, examples, counted_steps, monkeypatch):
-    def stop(path, *arguments):
-        plain(path, *arguments)
-        raise KeyboardInterrupt
-
-    plain = sft._save
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sft, "_save", stop)
+    with stopped_at_its_first_checkpoint(monkeypatch):
         train_expert(base, examples, SHORT, 0, tmp_path / "expert")
     assert (tmp_path / "expert.checkpoint.pt").is_file()
     counted_steps.clear()
