@@ -35,7 +35,7 @@ from xlnb.commands.options import (
     ProfileNames,
     Reference,
     Seeds,
-    numbers,
+    language_by_language,
     studies_of,
 )
 from xlnb.commands.pack_commands import pack_command, unpack_command
@@ -206,12 +206,10 @@ def study(
     from xlnb.studies.experiments import named_experiment
 
     what = named_experiment(experiment)
-    found = studies_of(
+    studies = language_by_language(studies_of(
         profile, language, seeds, paradigm, model, math_data=math_data, language_data=language_data, device=device,
         dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))),
-    )  # fmt: skip
-    profiles, codes = list(dict.fromkeys(one.profile for one in found)), language.split(",")
-    studies = sorted(found, key=lambda one: (profiles.index(one.profile), codes.index(one.language)))
+    ))  # fmt: skip
     if dry_run:
         from xlnb.downloads import nothing_downloaded
         from xlnb.studies.grid import survey_text
@@ -301,8 +299,8 @@ def maps(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[MAP]...", help="plane, sites, lengths, ... [default: all]")
     ] = None,
-    languages: Annotated[str, typer.Option(help="The target languages, with commas between.")] = "sw,bn,te",
-    seeds: Annotated[str, typer.Option(help="The seeds, such as 0,1,2.")] = "0,1,2,3,4",
+    languages: Languages = "sw,bn,te",
+    seeds: Seeds = "0,1,2,3,4",
     paradigm: Paradigm = "lora",
     profile: ProfileNames = "pocket",
     publish: Annotated[bool, typer.Option("--publish", help="Write them to book/results/maps.")] = False,
@@ -312,15 +310,10 @@ def maps(
     """Make tables of what matters for which ability, and of how straight the ways are; goes on where it stopped."""
     from xlnb.studies import atlas
     from xlnb.studies.maps import MAPS
-    from xlnb.studies.profiles import named_profile
-    from xlnb.studies.study import Study
 
     for name in names or ():
         known("map", name, MAPS)
-    studies = [
-        Study(named_profile(one), code, seed, paradigm=paradigm, device=device, dtype=dtype)
-        for one in profile.split(",") for code in languages.split(",") for seed in numbers(seeds)
-    ]  # fmt: skip
+    studies = language_by_language(studies_of(profile, languages, seeds, paradigm, device=device, dtype=dtype))
     if publish:
         print(atlas.publish_maps(studies, names or ()))
         return

@@ -61,6 +61,14 @@ def numbers(seeds: str) -> list[int]:
     return found
 
 
+def language_by_language(studies: Sequence[Study]) -> list[Study]:
+    """Return studies profile by profile and language by language, each as it first comes, the seeds in their order."""
+    profiles, codes = (
+        list(dict.fromkeys(named)) for named in zip(*((s.profile, s.language) for s in studies), strict=True)
+    )
+    return sorted(studies, key=lambda study: (profiles.index(study.profile), codes.index(study.language)))
+
+
 def corpora_of(profile: str, math: str, language: str, codes: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Return what the math expert and each language's expert learn: the paper's data in its profile, where none are named."""
     from xlnb.corpora import LANGUAGE_DATA, MATH_DATA

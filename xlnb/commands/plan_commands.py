@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xlnb.commands.options import Languages, Paradigms
 from xlnb.errors import RequestError
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def plan_command(
         list[str] | None, typer.Option(metavar="NAME|FOLDER", help="May be repeated. [default: the paper's four]")
     ] = None,
     profile: Annotated[str, typer.Option(help="paper.")] = "paper",
-    languages: Annotated[str, typer.Option(help="The target languages, with commas between.")] = "sw,bn,te",
-    paradigms: Annotated[str, typer.Option(help="lora, full, or both with a comma between.")] = "lora,full",
+    languages: Languages = "sw,bn,te",
+    paradigms: Paradigms = "lora,full",
     experiment: Annotated[str, typer.Option(help="What is compared: paper, methods, real, ...")] = "paper",
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
     card: Annotated[str, typer.Option(help="RTX-4090, L40S, A100-40, A100-80, H100 or H200.")] = "H100",
