@@ -45,6 +45,7 @@ from xlnb.chapters import (
     tangents,
     words,
 )
+from xlnb.studies import atlas
 from xlnb.studies.study import open_study
 
 display(Markdown(words.versions_line(artifacts.versions())))
@@ -82,8 +83,8 @@ dtype: str = "float32"  # or bfloat16: autocast
 
 # %%
 study = open_study(profile, language, seed, live, device, dtype)
-slopes = tangents.read(study, "slopes")
-plane = tangents.read(study, "plane")
+slopes = atlas.tables(study, "slopes")
+plane = atlas.tables(study, "plane")
 lines = tangents.along(plane, slopes)
 tangents.lines_figure(lines, "lora", number=1)
 
@@ -98,8 +99,8 @@ display(Markdown(told))
 
 # %%
 full = tangents.along(
-    tangents.read(study, "plane", "full"),
-    tangents.read(study, "slopes", "full"),
+    atlas.tables(study, "plane", "full"),
+    atlas.tables(study, "slopes", "full"),
 )
 tangents.lines_figure(full, "full", number=2)
 
@@ -114,7 +115,7 @@ tangents.misses_table({"lora": lines, "full": full}, number=1)
 # wherever it is taken.
 
 # %%
-merges = tangents.read(study, "merges")
+merges = atlas.tables(study, "merges")
 seeds = plane["seed"].nunique()
 planes.plane_figure(
     planes.of_language(plane, language),
@@ -156,7 +157,7 @@ display(Markdown(told))
 # The rule's verdict:
 
 # %% tags=["remove-input"]
-crosses = tangents.read(study, "crosses")
+crosses = atlas.tables(study, "crosses")
 told = words.caveat(profile) + linearity.verdict_told(crosses)
 display(Markdown(told))
 
@@ -220,7 +221,7 @@ linearity.strengths_table(study, number=4)
 # the base.
 
 # %%
-inside = layerwise.by_layer(tangents.read(study, "activations"))
+inside = layerwise.by_layer(atlas.tables(study, "activations"))
 layerwise.activations_figure(inside, number=7)
 
 # %% tags=["remove-input"]
@@ -231,7 +232,7 @@ display(Markdown(told))
 # Figure 8 says what was moved: how long both updates are in each layer, and whether they point the same way.
 
 # %%
-moved = layerwise.moved(tangents.read(study, "lengths"))
+moved = layerwise.moved(atlas.tables(study, "lengths"))
 layerwise.lengths_figure(moved, number=8)
 
 # %% tags=["remove-input"]
@@ -251,10 +252,10 @@ display(Markdown(told))
 
 # %%
 cells = foretelling.cells(study)
-foretelling.scatter(cells, number=9)
+correlations = foretelling.correlations(cells)
+foretelling.scatter(cells, correlations, number=9)
 
 # %%
-correlations = foretelling.correlations(cells)
 foretelling.correlations_table(correlations, number=5)
 
 # %% tags=["remove-input"]

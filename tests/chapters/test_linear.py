@@ -12,6 +12,7 @@ from xlnb.analysis.linearity import grid
 from xlnb.chapters import foretelling, home, layerwise, linearity, planes, tangents
 from xlnb.evaluation.readings import PRIMARY
 from xlnb.paths import project_root
+from xlnb.studies import atlas
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNTESTED
 from xlnb.studies.maps import ASKED
 from xlnb.studies.outcomes import load_outcomes
@@ -320,7 +321,7 @@ def test_figures_have_no_text_on_another(maps, study, monkeypatch):
         linearity.crosses_figure(found, linearity.SHARES, "Shares.", 5),
         layerwise.activations_figure(layerwise.by_layer(maps["activations"]), 6),
         layerwise.lengths_figure(layerwise.moved(maps["lengths"]), 7),
-        foretelling.scatter(foretelling.cells(study), 8),
+        foretelling.scatter(cells := foretelling.cells(study), foretelling.correlations(cells), 8),
     ]
     assert not faults, "\n".join(map(str, faults))
     assert [f"Figure {n + 1}." in words_of(one) for n, one in enumerate(shown)] == [True] * 8
@@ -355,16 +356,16 @@ def test_without_maps_all_say_so(without, monkeypatch):
         assert tangents.NOT_YET in linearity.summary(without)
     finally:
         home.linear.cache_clear()
-    plane, crosses = tangents.read(without, "plane"), tangents.read(without, "crosses")
-    lines, found = tangents.along(plane, tangents.read(without, "slopes")), linearity.with_halves(crosses, plane)
+    plane, crosses = atlas.tables(without, "plane"), atlas.tables(without, "crosses")
+    lines, found = tangents.along(plane, atlas.tables(without, "slopes")), linearity.with_halves(crosses, plane)
     cells = foretelling.cells(without)
     for shown in (
         tangents.lines_figure(lines, "lora", 1), tangents.misses_table({"lora": lines}, 1),
         planes.plane_figure([], crosses, 0, 1),
-        planes.merges_table(planes.beside(plane, tangents.read(without, "merges")), 1), linearity.crosses_table(found, 1),
+        planes.merges_table(planes.beside(plane, atlas.tables(without, "merges")), 1), linearity.crosses_table(found, 1),
         linearity.crosses_figure(found, linearity.PLACES, "Parts.", 1), linearity.strengths_table(without, 1),
-        layerwise.activations_figure(layerwise.by_layer(tangents.read(without, "activations")), 1),
-        layerwise.lengths_figure(layerwise.moved(tangents.read(without, "lengths")), 1),
+        layerwise.activations_figure(layerwise.by_layer(atlas.tables(without, "activations")), 1),
+        layerwise.lengths_figure(layerwise.moved(atlas.tables(without, "lengths")), 1),
     ):  # fmt: skip
         assert tangents.NOT_YET in words_of(shown) and "<svg" not in shown.html
     for told_ in (
@@ -376,5 +377,6 @@ def test_without_maps_all_say_so(without, monkeypatch):
     ):
         assert told_ == tangents.NOT_YET
     assert foretelling.in_short(cells) == ""
-    for shown in (foretelling.scatter(cells, 9), foretelling.correlations_table(foretelling.correlations(cells), 5)):
+    found = foretelling.correlations(cells)
+    for shown in (foretelling.scatter(cells, found, 9), foretelling.correlations_table(found, 5)):
         assert foretelling.NOT_YET in words_of(shown)

@@ -27,8 +27,19 @@ CHANGE, ABLATION = "change", "ablation"
 OF_EXPERTS = (CHANGE, ABLATION)  # the others look at the base
 MEASURES = (FISHER, TAYLOR, *OF_EXPERTS)
 # Partitions of a study by name: each block to whom it matters more, or as many whole layers to the language as C gives it.
-FITTED = tuple(f"by {measure}{how}" for how in ("", ", as many as C") for measure in MEASURES)
+_LIKE_C = ", as many as C"
+FITTED = tuple(f"by {measure}{how}" for how in ("", _LIKE_C) for measure in MEASURES)
 _LONGEST = 512  # characters of a text, which bounds time and memory: prompts and completions beyond it are left out
+
+
+def fitted_by(name: str) -> tuple[str, bool]:
+    """Return the measure by which a partition of ``FITTED`` is fitted, and whether it gives the language as many layers as C.
+
+    >>> fitted_by("by fisher"), fitted_by("by change, as many as C")
+    (('fisher', False), ('change', True))
+    """
+    known("fitted partition", name, FITTED)
+    return name.removeprefix("by ").removesuffix(_LIKE_C), name.endswith(_LIKE_C)
 
 
 @dataclass(frozen=True)
@@ -146,4 +157,4 @@ def _by_layer(scores: pd.DataFrame, depth: int, by_block: bool) -> dict[str, lis
 def _rows(base: Base, data: str, code: str, fit: Fit) -> list[Row]:
     name, path = name_and_path(data)
     corpus = load_corpus(name, code, fit.samples, fit.seed, path, max_characters=_LONGEST)
-    return [(base.start + base.encode(e.prompt), base.encode(e.completion)) for e in formatted(corpus, base.tokenizer)]
+    return [base.row(e.prompt, e.completion) for e in formatted(corpus, base.tokenizer)]

@@ -90,11 +90,11 @@ def projected(vector: TaskVector, math: TaskVector, language: TaskVector) -> tup
             if name in other
         )
 
-    sides = math, language
-    gram = np.array([[dot(one, other) for other in sides] for one in sides])
+    between = dot(math, language)
+    gram = np.array([[dot(math, math), between], [between, dot(language, language)]])
     if np.linalg.det(gram) <= 1e-12 * gram[0, 0] * gram[1, 1]:
         raise RequestError("The two task vectors span no plane: they are parallel, or one is zero.")
-    along = np.array([dot(vector, side) for side in sides])
+    along = np.array([dot(vector, side) for side in (math, language)])
     a, b = np.linalg.solve(gram, along)
     own = dot(vector, vector)
     off = max(0.0, own - float(along @ np.array([a, b])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from xlnb import artifacts
 from xlnb.chapters.figures import wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, table, to_come
-from xlnb.chapters.words import listed
+from xlnb.chapters.words import PARADIGM_NAMES, listed
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.models.memory import FULL, LORA, Memory, Shape
+from xlnb.models.memory import LORA, Memory, Shape
 from xlnb.paths import results_folder
 from xlnb.studies.experiments import EXPERIMENTS
 from xlnb.studies.paper import LANGUAGE_CORPORA, MATH_CORPUS, paper_table
@@ -22,7 +22,6 @@ from xlnb.studies.planning import CARDS, GIB, Assumed, Plan, Setup, plan, shape_
 from xlnb.studies.profiles import paper_profile
 
 ASSUMED, EXPERIMENT, GB = Assumed(), "paper", 1e9
-PARADIGMS = {LORA: "LoRA", FULL: "full fine-tuning"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Place:
     seeds: int
 
 
-# One line more goes here for cards that share a training, once the package has that, and its GPUs into ``setup_on``.
 PLACES = {
     "one": Place("one GPU of 24 GB", "RTX-4090", 1),
     "eight": Place("eight GPUs of 80 GB", "H100", 8),
@@ -64,7 +62,7 @@ def planned(model: str, language: str, card: str, paradigm: str, seeds: int = 1,
 def would(one: Plan) -> str:
     """Return the smallest card that holds both training and answering; "none here" where none does."""
     for name, card in sorted(CARDS.items(), key=lambda item: item[1].gib):
-        other = Plan(**vars(one) | {"setup": setup_on(name, one.setup.paradigm)})
+        other = replace(one, setup=setup_on(name, one.setup.paradigm))
         if other.fits(ASSUMED):
             return f"{name} ({card.gib:.0f} GiB)"
     return "none of these cards"
@@ -74,7 +72,7 @@ def memory_figure(model: str, number: int | None = None) -> Shown:
     """Draw the memory of a training on one card by part, LoRA and full, with and without checkpointing, beside answering."""
     shape = shape_for(model)
     bars: dict[str, Memory | int] = {}
-    for paradigm, title in PARADIGMS.items():
+    for paradigm, title in PARADIGM_NAMES.items():
         usual = setup_on("H100", paradigm)
         for again, told in ((False, ""), (True, ", checkpointing")):
             one = Setup(paradigm, usual.card, 1, usual.micro_batch, again, usual.length)
@@ -118,7 +116,7 @@ def memory_figure(model: str, number: int | None = None) -> Shown:
 def memory_told(model: str) -> str:
     """Return in words which of the cards hold a model, and what of it is the most."""
     told = []
-    for paradigm, title in PARADIGMS.items():
+    for paradigm, title in PARADIGM_NAMES.items():
         one = planned(model, "sw", "RTX-4090", paradigm)
         parts = sorted(vars(one.memory).items(), key=lambda part: -part[1])
         told.append(
@@ -134,7 +132,7 @@ def places_table(
     """Return what the paper's comparison in one language takes in each place, by LoRA and in full."""
     rows = []
     for place in places:
-        for paradigm, title in PARADIGMS.items():
+        for paradigm, title in PARADIGM_NAMES.items():
             one = planned(model, language, place.card, paradigm, place.seeds)
             fits, most = one.fits(ASSUMED), max(one.memory.total, one.answering)
             known = (one.hours, one.hours / place.seeds, one.hours * price)
@@ -159,12 +157,12 @@ def smaller_table(model: str, language: str, number: int | None = None) -> Shown
     card, rows = PLACES["one"].card, []
     for name, shape in {model: shape_for(model), **SMALLER}.items():
         row = {"model": name, "billions": f"{shape.parameters / 1e9:.2f}"}
-        plans = [planned(name, language, card, paradigm, shape=shape) for paradigm in PARADIGMS]
-        for one, title in zip(plans, PARADIGMS.values(), strict=True):
+        plans = [planned(name, language, card, paradigm, shape=shape) for paradigm in PARADIGM_NAMES]
+        for one, title in zip(plans, PARADIGM_NAMES.values(), strict=True):
             row[f"{title} (GiB)"] = f"{one.memory.total / GIB:.0f}"
         room = plans[0].setup.room(ASSUMED)
         row["answering (GiB)"] = f"{plans[0].answering / GIB:.0f}"
-        row["fits"] = listed([PARADIGMS[one.setup.paradigm] for one in plans if one.fits(ASSUMED)]) or "no"
+        row["fits"] = listed([PARADIGM_NAMES[one.setup.paradigm] for one in plans if one.fits(ASSUMED)]) or "no"
         rows.append(row)
     caption = (
         f"On one {card}, of which {room / GIB:.0f} GiB are used. Shapes of the smaller models are recalled from their public "

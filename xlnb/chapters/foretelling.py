@@ -20,7 +20,7 @@ from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import atlas
-from xlnb.studies.additivity import WHOLE
+from xlnb.studies.additivity import WHOLE, crossed
 from xlnb.studies.claims import ADDITION, MATH_EXPERT, SOUP, SWAPPED
 from xlnb.studies.outcomes import load_outcomes
 from xlnb.studies.profiles import STRENGTHS
@@ -58,8 +58,9 @@ def cells(study: Study) -> pd.DataFrame:
     parts = []
     for (method, partition), part in _PARTS.items():
         mine = crosses[crosses["part"] == part]
-        surplus = mine["m"] + mine["l"] - mine["both"] - mine["neither"]
-        told = mine[CELL].assign(surplus=surplus, alone=mine["neither"] - mine["l"], method=method, partition=partition)
+        told = mine[CELL].assign(
+            surplus=-crossed(mine), alone=mine["neither"] - mine["l"], method=method, partition=partition
+        )
         parts.append(told.merge(errors, on=CELL, how="left"))
     return gained.merge(pd.concat(parts), on=[*CELL, "method", "partition"])[columns]
 
@@ -171,8 +172,11 @@ def _correlation(row: Any) -> str:
     return bracketed(row.value, row.low, row.high, "+.2f") if known else "too few that differ"
 
 
-def scatter(found: pd.DataFrame, number: int | None = None) -> Shown:
-    """Draw what merges gain over the math expert against what they save beyond the sum: right and up are better."""
+def scatter(found: pd.DataFrame, correlated: pd.DataFrame, number: int | None = None) -> Shown:
+    """Draw what merges gain over the math expert against what they save beyond the sum: right and up are better.
+
+    ``correlated`` is :func:`correlations` of the same rows.
+    """
     if found.empty:
         return to_come(number, NOT_YET)
     arms = [arm for arm in _PARTS if (found["method"] == arm[0]).any()]
@@ -198,7 +202,7 @@ def scatter(found: pd.DataFrame, number: int | None = None) -> Shown:
         "What both vectors together save beyond the sum, on development problems in the language, and what the merge gains over "
         "the math expert on scored ones (primary metric): a mark is a training in a language, right and up are better."
     )
-    return picture(draw, number=number, caption=caption, alt=told(correlations(found)))
+    return picture(draw, number=number, caption=caption, alt=told(correlated))
 
 
 def told(found: pd.DataFrame) -> str:

@@ -20,8 +20,9 @@ from xlnb.evaluation.readings import PRIMARY
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import LANGUAGE, MATH
 from xlnb.paths import project_root
+from xlnb.stats import Interval
 from xlnb.studies import claims, experiments, importances, overlaps
-from xlnb.studies.additivity import Additivity, Spread, additivity
+from xlnb.studies.additivity import Additivity, additivity
 from xlnb.studies.atlas import load_map
 from xlnb.studies.claims import CLAIMS, NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Claim, decide
 from xlnb.studies.comparisons import BETTER, UNJUDGED, WORSE, judged, verdicts_of
@@ -194,7 +195,7 @@ def linear_told(found: Additivity) -> str:
     )
 
 
-def shares_told(shares: dict[str, Spread]) -> str:
+def shares_told(shares: dict[str, Interval]) -> str:
     """Return in words the cross term of plain addition as shares of what each vector does alone, by what is asked."""
     where = {"math": "on English problems", "problems": "on problems in the language", "language": "on its prose"}
     parts = []

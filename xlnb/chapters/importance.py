@@ -78,14 +78,12 @@ def maps(study: Study) -> dict[str, pd.DataFrame]:
             name: pd.concat([atlas.table(one, name) for one in pair], ignore_index=True) for name in importances.MAPS
         }
         return made | {"elements": atlas.table(study, "elements")}
-    alike = {"profile": study.profile.name, "paradigm": study.paradigm}
-    return {name: atlas.load_map(name, study.results, **alike) for name in _MAPS}
+    return {name: atlas.tables(study, name) for name in _MAPS}
 
 
 def in_full(study: Study) -> dict[str, pd.DataFrame]:
     """Return the committed maps of experts that were fine-tuned in full; empty tables where there are none, or live."""
-    alike = {"profile": "" if study.live else study.profile.name, "paradigm": "full"}
-    return {name: atlas.load_map(name, study.results, **alike) for name in _MAPS}
+    return {name: atlas.tables(study, name, "full") for name in _MAPS}
 
 
 def there(found: Mapping[str, pd.DataFrame], names: Sequence[str] = importances.MAPS) -> bool:

@@ -12,9 +12,9 @@ from xlnb.analysis.lengths import lengths
 from xlnb.chapters.figures import BETTER_COLOUR, GREY, LANGUAGE_COLOUR, MATH_COLOUR, WORSE_COLOUR, wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, to_come
 from xlnb.chapters.tangents import NOT_YET, TEXTS
-from xlnb.chapters.words import listed, trainings
+from xlnb.chapters.words import capital, listed, trainings
 from xlnb.chapters.words import number as digits
-from xlnb.studies.additivity import everywhere
+from xlnb.studies.comparisons import seeds_everywhere
 from xlnb.studies.maps import ASKED
 
 _MEASURES = {"cosine": "cosine", "coefficient": "coefficient", "error": "error (share of the change)"}
@@ -29,7 +29,7 @@ def by_layer(activations: pd.DataFrame) -> pd.DataFrame:
     """Return the means over languages by text, layer and seed of how linear activations are: cosine, coefficient, error."""
     if activations.empty:
         return pd.DataFrame(columns=["asked", "layer", "seed", *_MEASURES])
-    mine = activations[activations["seed"].isin(everywhere(activations))]
+    mine = activations[activations["seed"].isin(seeds_everywhere(activations))]
     return mine.groupby(["asked", "layer", "seed"], as_index=False)[list(_MEASURES)].mean()
 
 
@@ -79,7 +79,7 @@ def moved(squares: pd.DataFrame) -> pd.DataFrame:
     """Return by layer and seed the lengths of both task vectors as shares of the weights, and their cosine, over languages."""
     if squares.empty:
         return pd.DataFrame(columns=["layer", "seed", "m", "l", "cosine"])
-    mine = squares[squares["seed"].isin(everywhere(squares))]
+    mine = squares[squares["seed"].isin(seeds_everywhere(squares))]
     found = lengths(mine, "language", "seed", "layer")
     return found.groupby(["layer", "seed"], as_index=False)[["m", "l", "cosine"]].mean()
 
@@ -121,5 +121,4 @@ def lengths_told(found: pd.DataFrame) -> str:
         for who, side in (("the math expert", "m"), ("the language expert", "l"))
     ]
     low, high = digits(mean["cosine"].min(), "+.2f"), digits(mean["cosine"].max(), "+.2f")
-    told = f"{listed(ends)}; the cosine of both updates is between {low} and {high}."
-    return told[0].upper() + told[1:]
+    return capital(f"{listed(ends)}; the cosine of both updates is between {low} and {high}.")

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from xlnb.chapters import foretelling, home
 from xlnb.chapters.figures import GREY, dot, wrapped
 from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
-from xlnb.chapters.tangents import NOT_YET, SIDES, TEXTS, TRAINED, along, lines_told, read
-from xlnb.chapters.words import bracketed, bullets, capital, listed, trainings
+from xlnb.chapters.tangents import NOT_YET, SIDES, TEXTS, along, lines_told
+from xlnb.chapters.words import PARADIGM_NAMES, bracketed, bullets, capital, listed, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.studies.additivity import MARGIN, WHOLE, additivity, cross_terms, everywhere, over_trainings
-from xlnb.studies.atlas import load_map
+from xlnb.studies.additivity import MARGIN, WHOLE, additivity, cross_terms, over_trainings
+from xlnb.studies.atlas import load_map, tables
 from xlnb.studies.claims import UNTESTED
+from xlnb.studies.comparisons import seeds_everywhere
 from xlnb.studies.maps import ASKED
 from xlnb.studies.profiles import STRENGTHS
 from xlnb.studies.study import Study
@@ -146,7 +147,7 @@ def effects_told(crosses: pd.DataFrame) -> str:
     """Return in words what each vector saves alone, what that adds up to, and what both save: what the cross term is made of."""
     if crosses.empty:
         return NOT_YET
-    whole = crosses[(crosses["part"] == WHOLE) & crosses["seed"].isin(everywhere(crosses))]
+    whole = crosses[(crosses["part"] == WHOLE) & crosses["seed"].isin(seeds_everywhere(crosses))]
     told = []
     for asked, mine in whole.groupby("asked")[["both", "m", "l", "neither"]].mean().reindex(ASKED).iterrows():
         m, l, both = (digits(mine["neither"] - mine[side], "+.2f") for side in ("m", "l", "both"))  # noqa: E741
@@ -159,9 +160,10 @@ def effects_told(crosses: pd.DataFrame) -> str:
         f"{LANGUAGE_NAMES[str(code)]} {digits(100 * cross_terms(mine)['share'].mean(), '+.0f')} %"
         for code, mine in problems.groupby("language", sort=False)
     ]
+    first, *others = told
     return (
-        f"In nats per token, against the base: {'. '.join(told)}.".replace(". on", ". On")
-        + f" The cross term on problems by language: {listed(each)}."
+        f"In nats per token, against the base: {'. '.join([first, *map(capital, others)])}. The cross term on problems by "
+        f"language: {listed(each)}."
     )
 
 
@@ -226,13 +228,13 @@ def verdict_told(crosses: pd.DataFrame) -> str:
 
 def summary(study: Study) -> str:
     """Return the chapter's summary as Markdown bullets."""
-    crosses, lines = read(study, "crosses"), along(read(study, "plane"), read(study, "slopes"))
+    crosses, lines = tables(study, "crosses"), along(tables(study, "plane"), tables(study, "slopes"))
     told = [verdict_told(crosses), lines_told(lines), foretelling.in_short(foretelling.cells(study))]
     for paradigm in PARADIGMS:
-        if paradigm != study.paradigm and len(other := read(study, "crosses", paradigm)):
+        if paradigm != study.paradigm and len(other := tables(study, "crosses", paradigm)):
             shares = additivity(other).shares
             told.append(
-                f"By {TRAINED[paradigm]} (no part of the verdict) the same shares are {home.shares_told(shares)}."
+                f"By {PARADIGM_NAMES[paradigm]} (no part of the verdict) the same shares are {home.shares_told(shares)}."
             )
     return bullets(dict.fromkeys(filter(None, told)))
 
@@ -241,8 +243,8 @@ def answer() -> Shown:
     """Return the chapter's answer in a box, from the committed results."""
     study = home.committed_study()
     found = home.linear()
-    lines = along(read(study, "plane"), read(study, "slopes"))
-    sentences = [verdict_told(read(study, "crosses")), *([lines_told(lines)] if len(lines) else [])]
+    lines = along(tables(study, "plane"), tables(study, "slopes"))
+    sentences = [verdict_told(tables(study, "crosses")), *([lines_told(lines)] if len(lines) else [])]
     sentences += [one] if (one := foretelling.in_short(foretelling.cells(study))) else []
     kept = {} if found.outcome == UNTESTED else {"F5|plain addition": found.outcome}
     return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), kept)

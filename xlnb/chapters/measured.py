@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from xlnb.analysis.fitting import FITTED, MEASURES
+from xlnb.analysis.fitting import FITTED, MEASURES, fitted_by
 from xlnb.chapters import figures, scorecard
 from xlnb.chapters.fitted import HINDSIGHT, MEASURED, with_the_best
 from xlnb.chapters.layer_swapping import NOT_YET, with_pooled_random
@@ -49,8 +49,8 @@ def partition_figure(study: Study, number: int | None = None) -> Shown:
 
 
 def _short(name: str) -> str:
-    measure, _, how = name.removeprefix("by ").partition(", ")
-    return f"{MEASURE_NAMES[measure]}{', size of C' if how else ''}"
+    measure, like_c = fitted_by(name)
+    return f"{MEASURE_NAMES[measure]}{', size of C' if like_c else ''}"
 
 
 def like_c(study: Study) -> str:

@@ -187,7 +187,7 @@ def element_parts(study: Study, found: Mapping[str, pd.DataFrame]) -> dict[str, 
     mine = overlaps.elements(found["elements"])
     parts = {MEASURE_NAMES[measure]: mine[mine["measure"] == measure] for measure in (CHANGE, FISHER, TAYLOR)}
     if not study.live and study.paradigm == "lora":
-        full = atlas.load_map("elements", study.results, profile=study.profile.name, paradigm="full")
+        full = atlas.tables(study, "elements", "full")
         whole = overlaps.elements(full)
         parts = {
             "change, LoRA": parts.pop("relative change"),

@@ -17,7 +17,8 @@ from xlnb.chapters.tangents import NOT_YET, TEXTS
 from xlnb.chapters.words import bracketed, capital, in_prose, listed, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.studies.additivity import everywhere, over_trainings
+from xlnb.studies.additivity import over_trainings
+from xlnb.studies.comparisons import seeds_everywhere
 from xlnb.studies.maps import ASKED
 
 CORNERS = {"the base": (0.0, 0.0), "the math expert": (1.0, 0.0), "the language expert": (0.0, 1.0),
@@ -175,7 +176,7 @@ def beside(plane: pd.DataFrame, merges: pd.DataFrame) -> pd.DataFrame:
     if plane.empty or merges.empty:
         return pd.DataFrame(columns=columns)
     rows: list[dict[str, Any]] = []
-    mine = merges[merges["seed"].isin(everywhere(plane))]
+    mine = merges[merges["seed"].isin(seeds_everywhere(plane))]
     for (language, seed, asked), some in mine.groupby(["language", "seed", "asked"]):
         own = plane[plane["seed"] == seed]
         grid = heights(own, language, asked)
@@ -210,17 +211,16 @@ def merges_told(found: pd.DataFrame) -> str:
     """Return in words which merges do otherwise than the plane's nearest point says, by their own intervals, on problems."""
     if found.empty:
         return NOT_YET
-    words: dict[str, list[str]] = {"better than": [], "worse than": [], "not clearly apart from": []}
+    better, worse, alike = (
+        "better than the plane says",
+        "worse than the plane says",
+        "not clearly apart from what the plane says",
+    )
+    words: dict[str, list[str]] = {better: [], worse: [], alike: []}
     for (method, partition), mine in found[found["asked"] == "problems"].groupby(["method", "partition"], sort=False):
         if mine["off"].mean() < 0.05:
             continue
         one = over_trainings(mine["beyond"].to_numpy())
-        way = "better than" if one.low > LEAST else "worse than" if one.high < -LEAST else "not clearly apart from"
-        words[way].append(in_prose(method, partition))
-    told = [
-        f"{listed(names)} {'are' if len(names) > 1 else 'is'} {way} the plane says"
-        for way, names in words.items()
-        if names
-    ]
-    told = [one.replace("apart from the plane says", "apart from what the plane says") for one in told]
+        words[better if one.low > LEAST else worse if one.high < -LEAST else alike].append(in_prose(method, partition))
+    told = [f"{listed(names)} {'are' if len(names) > 1 else 'is'} {way}" for way, names in words.items() if names]
     return f"On problems in the language, {'; '.join(told)}." if told else "No merge lies off the plane."

@@ -104,8 +104,7 @@ def figure(rows: pd.DataFrame, told: pd.DataFrame, number: int | None = None) ->
         drawn = Figure(figsize=size, layout="constrained")
         axes = drawn.subplots(*shape, gridspec_kw={"height_ratios": [3, 2] * (shape[0] // 2)}).T.reshape(2, 2)
         for metric, both in zip(METRICS, axes, strict=True):
-            saved = "" if READINGS[metric].higher_is_better else " saved"
-            both[0].set_title(wrapped(capital(READINGS[metric].title) + saved, 30))
+            both[0].set_title(wrapped(capital(_gained(metric)), 30))
             both[1].set_xlabel(wrapped(f"strength of the experts, and {label} (math, then language)", 34))
             for axis, pairs in zip(both, (AGAINST_MATH, OF_MATH), strict=True):
                 for place, pair in enumerate(pairs):
@@ -131,6 +130,11 @@ def figure(rows: pd.DataFrame, told: pd.DataFrame, number: int | None = None) ->
         f"{named(r.profile)}, {in_prose(r.method_a, r.partition_a)} {improved(r, False)} {_BY[r.metric]}" for r in shown
     ]
     return picture(draw, number=number, caption=caption, alt=f"{capital('; '.join(seen))}.")
+
+
+def _gained(metric: str) -> str:
+    """Return a metric's title as that of something of which more is better."""
+    return READINGS[metric].title + ("" if READINGS[metric].higher_is_better else " saved")
 
 
 def _line(axis: Any, at: Any, rows: pd.DataFrame, arm: Arm) -> None:
@@ -160,8 +164,7 @@ def differences_table(rows: pd.DataFrame, number: int | None = None) -> Shown:
     for row in of_pairs(rows, [*OF_MATH, *AGAINST_MATH]).itertuples():
         names = in_prose(row.method_a, row.partition_a), in_prose(row.method_b, row.partition_b)
         line = {"experts": named(row.profile), "difference": " − ".join(names)}
-        title = READINGS[row.metric].title + ("" if READINGS[row.metric].higher_is_better else " saved")
-        shown.setdefault((row.profile, *names), line)[title] = improved(row, with_unit=False)
+        shown.setdefault((row.profile, *names), line)[_gained(row.metric)] = improved(row, with_unit=False)
     caption = (
         "Differences in nats per token with 95 % intervals; above zero the first is better. All experts in a row are of one "
         "strength. Exploratory."

@@ -1,4 +1,4 @@
-"""Losses along each task vector against their tangents at the base; and how this chapter's modules read maps and name texts."""
+"""Losses along each task vector against their tangents at the base; and how this chapter's modules name texts."""
 
 from __future__ import annotations
 
@@ -11,26 +11,16 @@ from matplotlib.lines import Line2D
 
 from xlnb.chapters.figures import GREY, LANGUAGE_COLOUR, MATH_COLOUR, wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, table, to_come
-from xlnb.chapters.words import capital, listed, trainings
+from xlnb.chapters.words import PARADIGM_NAMES, capital, listed, trainings
 from xlnb.chapters.words import number as digits
-from xlnb.studies import atlas
 from xlnb.studies.maps import ASKED
-from xlnb.studies.study import Study
 
 NOT_YET = "The maps that this needs were not computed yet: the command xlnb maps --publish does it, best on a GPU."
 TEXTS = {"math": "English problems", "problems": "problems in the language", "language": "prose in the language"}
 VECTORS = {"math": "the math expert's vector", "language": "the language expert's vector"}
-TRAINED = {"lora": "LoRA", "full": "full fine-tuning"}
 COLOURS = {"math": MATH_COLOUR, "language": LANGUAGE_COLOUR}
 MISS = 0.1  # of the change: beyond it a tangent is said to miss
 SIDES = (("math", "a", "b"), ("language", "b", "a"))
-
-
-def read(study: Study, name: str, paradigm: str = "") -> pd.DataFrame:
-    """Return a map: of all committed studies of the profile and paradigm (the study's own), or, live, of this study."""
-    if study.live:
-        return atlas.table(study, name) if paradigm in ("", study.paradigm) else atlas.load_map(name, study.results)[:0]
-    return atlas.load_map(name, study.results, profile=study.profile.name, paradigm=paradigm or study.paradigm)
 
 
 def along(plane: pd.DataFrame, slopes: pd.DataFrame) -> pd.DataFrame:
@@ -89,8 +79,8 @@ def lines_figure(lines: pd.DataFrame, paradigm: str, number: int | None = None) 
     ]
     seeds = lines["seed"].nunique()
     caption = (
-        f"What is saved against the base along each task vector, {TRAINED[paradigm]}: 0 is the base, 1 the expert. Mean and "
-        f"range over {trainings(seeds)}, of 48 texts at most; dashed, what the slope at the base says."
+        f"What is saved against the base along each task vector, {PARADIGM_NAMES[paradigm]}: 0 is the base, 1 the expert. Mean "
+        f"and range over {trainings(seeds)}, of 48 texts at most; dashed, what the slope at the base says."
     )
     return picture(draw, number=number, caption=caption, alt=f"Saved by the whole vectors: {listed(ends)}.")
 
@@ -119,7 +109,7 @@ def misses_table(found: dict[str, pd.DataFrame], number: int | None = None) -> S
     for paradigm, lines in found.items():
         for row in misses(lines).itertuples() if len(lines) else ():
             first = digits(row.first, "g") if row.first == row.first else f"not up to {row.last:g}"
-            rows.append({"training": TRAINED[paradigm], "along": row.side, "losses of": TEXTS[row.asked],
+            rows.append({"training": PARADIGM_NAMES[paradigm], "along": row.side, "losses of": TEXTS[row.asked],
                          "saved by the whole vector": digits(row.saved, "+.3f"), "by the tangent": digits(row.tangent, "+.3f"),
                          "misses from": first})  # fmt: skip
     if not rows:

@@ -11,6 +11,7 @@ from xlnb.analysis.lengths import lengths
 from xlnb.chapters.pictures import Shown, table
 from xlnb.chapters.words import number as digits
 from xlnb.methods import LANGUAGE, MATH
+from xlnb.studies import additivity
 from xlnb.studies.atlas import load_map
 from xlnb.studies.maps import IN_LANGUAGE
 from xlnb.studies.outcomes import load_training, select
@@ -55,7 +56,7 @@ def crossed(study: Study) -> pd.DataFrame:
     if found.empty:
         return pd.DataFrame(columns=CROSSED)
     mine = select(found, part="whole", asked=IN_LANGUAGE)
-    return mine.assign(cross=mine["both"] - mine["m"] - mine["l"] + mine["neither"])[CROSSED]
+    return mine.assign(cross=additivity.crossed(mine))[CROSSED]
 
 
 def _map(study: Study, name: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlnb.analysis.fitting import FITTED, fitted_by
 from xlnb.evaluation.readings import READINGS
 from xlnb.methods import METHODS
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, improvement
@@ -36,10 +37,12 @@ _PROSE = {
     ("layer-swapping", "random, mean of 5"): "random layers",
     ("layer-swapping", "half and half"): "the swap of the lower half",
     ("layer-swapping", "predecessor"): "the swap with transition layers",
-    ("layer-swapping", "measured, mean of 8"): "measured layers",
+    ("layer-swapping", f"measured, mean of {len(FITTED)}"): "measured layers",
     ("layer-swapping", "best in hindsight"): "the best swap in hindsight",
 }
 
+# What a way of fine-tuning is called.
+PARADIGM_NAMES = {"lora": "LoRA", "full": "full fine-tuning"}
 # What a measure of importance is called.
 MEASURE_NAMES = {
     "change": "relative change",
@@ -70,8 +73,10 @@ def in_prose(method: str, partition: str = "") -> str:
         return _PROSE[method, partition]
     if method != "layer-swapping":
         return label(method, partition)
-    measure, _, how = partition.removeprefix("by ").partition(", ")
-    return f"the swap by {MEASURE_NAMES.get(measure, measure)}{' in the size of C' if how else ''}"
+    if partition not in FITTED:
+        return f"the swap by {partition}"
+    measure, like_c = fitted_by(partition)
+    return f"the swap by {MEASURE_NAMES[measure]}{' in the size of C' if like_c else ''}"
 
 
 def is_number(text: str) -> bool:

@@ -164,6 +164,10 @@ class Base:
         """Return the ids of ``text`` without opening or closing tokens; a token that was trimmed away is refused."""
         return self._renumber(self.tokenizer(text, add_special_tokens=False).input_ids, text)
 
+    def row(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        """Return a text as the engine reads it: the ids of the prompt, which open it, and of the completion."""
+        return self.start + self.encode(prompt), self.encode(completion)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ``ids``, special tokens left out."""
         old = [int(i) for i in ids] if self.kept is None else [int(self.kept[int(i)]) for i in ids]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xlnb.weights.tensor_files import Stored, TensorFile
 
 PLAN, BYTES = "plan.json", "bytes.bin"
+_DTYPES = ("BF16", "F16", "F32")  # as safetensors spells those that quantised rows come out as
 _ROWS = 8192  # at once: what is held in memory is little, whatever the vocabulary
 
 
@@ -122,14 +123,18 @@ def _smallest(
     """Return how these rows are stored (the number of a GGUF type, None for as they are) and their bytes."""
     import numpy as np
 
-    if quantised is None or [int(n) for n in reversed(quantised.shape)] != list(stored.shape):
+    if (
+        quantised is None
+        or stored.dtype not in _DTYPES
+        or [int(n) for n in reversed(quantised.shape)] != list(stored.shape)
+    ):
         return None, chosen
     data = quantised.data if len(stored.shape) > 1 else quantised.data.reshape(1, -1)
     data = (data if kept is None else data[list(kept)]).view(np.uint8)
     if data.ndim != 2 or data.nbytes >= chosen.nbytes:
         return None, chosen
     kind = int(quantised.tensor_type)
-    with suppress(NotImplementedError):  # a type that gguf cannot dequantise
+    with suppress(NotImplementedError):  # by which gguf says that it cannot dequantise a type
         for start in range(0, len(data), _ROWS):
             part = slice(start, start + _ROWS)
             if not np.array_equal(_dequantised(data[part], kind, stored.dtype), chosen[part]):
@@ -139,7 +144,7 @@ def _smallest(
 
 
 def _dequantised(data: ndarray, kind: int, dtype: str) -> ndarray:
-    """Return rows of quantised bytes as bytes of a dtype as safetensors spells it (BF16, F16, F32)."""
+    """Return rows of quantised bytes as bytes of a dtype, one of ``_DTYPES``."""
     import numpy as np
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize
@@ -148,8 +153,6 @@ def _dequantised(data: ndarray, kind: int, dtype: str) -> ndarray:
     if dtype == "BF16":  # rounded to the nearest, ties to even, as torch does
         bits = values.view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).view(np.uint8)
-    if dtype not in ("F16", "F32"):
-        raise NotImplementedError(dtype)
     return values.astype({"F16": np.float16, "F32": np.float32}[dtype]).view(np.uint8)
 
 

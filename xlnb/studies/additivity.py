@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xlnb.stats import ALPHA
+from xlnb.stats import ALPHA, Interval
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED
-from xlnb.studies.comparisons import TRAININGS
+from xlnb.studies.comparisons import TRAININGS, seeds_everywhere
 from xlnb.studies.maps import ASKED
 
 if TYPE_CHECKING:
@@ -22,18 +22,8 @@ MARGIN = 0.1  # of what both vectors do alone: within it the rest counts as none
 WHOLE = "whole"  # the part of the map that is plain addition
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A mean over trainings with its t interval; the mean alone, low and high not known, where there is one training."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-def over_trainings(values: np.ndarray, level: float = 1 - ALPHA) -> Spread:
-    """Return the mean of values, one a training, with Student's interval.
+def over_trainings(values: np.ndarray, level: float = 1 - ALPHA) -> Interval:
+    """Return the mean of values, one a training, with Student's interval; of one training that is not known (nan).
 
     >>> over_trainings([1.0, 2.0, 3.0]).value
     2.0
@@ -44,9 +34,14 @@ def over_trainings(values: np.ndarray, level: float = 1 - ALPHA) -> Spread:
     values = np.asarray(values, dtype=float)
     mean, n = float(values.mean()), len(values)
     if n < 2:
-        return Spread(mean, float("nan"), float("nan"), n)
+        return Interval(mean, float("nan"), float("nan"), n, n)
     half = float(t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / n**0.5)
-    return Spread(mean, mean - half, mean + half, n)
+    return Interval(mean, mean - half, mean + half, n, n)
+
+
+def crossed(crosses: pd.DataFrame) -> pd.Series:
+    """Return f(m + l) - f(m) - f(l) + f(0) of each row of the map ``crosses``, in nats."""
+    return -(crosses["m"] + crosses["l"] - crosses["both"] - crosses["neither"])
 
 
 def cross_terms(crosses: pd.DataFrame) -> pd.DataFrame:
@@ -58,16 +53,11 @@ def cross_terms(crosses: pd.DataFrame) -> pd.DataFrame:
     """
     if crosses.empty:
         return crosses.assign(part=[], asked=[], cross=[], alone=[], share=[])
-    mine = crosses[crosses["seed"].isin(everywhere(crosses))]
-    m, l = (mine[side] - mine["neither"] for side in ("m", "l"))  # noqa: E741
-    told = mine.assign(cross=mine["both"] - mine["neither"] - m - l, alone=m.abs() + l.abs())
+    mine = crosses[crosses["seed"].isin(seeds_everywhere(crosses))]
+    alone = sum((mine[side] - mine["neither"]).abs() for side in ("m", "l"))
+    told = mine.assign(cross=crossed(mine), alone=alone)
     found = told.groupby(["part", "asked", "seed"], sort=False)[["cross", "alone"]].mean().reset_index()
     return found.assign(share=found["cross"] / found["alone"])
-
-
-def everywhere(table: pd.DataFrame) -> set[int]:
-    """Return the seeds that every language of a map has."""
-    return set.intersection(*(set(some) for _, some in table.groupby("language")["seed"]))
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ class Additivity:
     """What the maps say of F5: the outcome, and the share of plain addition by what is asked."""
 
     outcome: str
-    shares: dict[str, Spread]
+    shares: dict[str, Interval]
 
 
 def additivity(crosses: pd.DataFrame) -> Additivity:
@@ -94,7 +84,7 @@ def additivity(crosses: pd.DataFrame) -> Additivity:
         for asked in ASKED
         if (plain["asked"] == asked).any()
     }
-    if len(shares) < len(ASKED) or min(one.n for one in shares.values()) < TRAININGS:
+    if len(shares) < len(ASKED) or min(one.seeds for one in shares.values()) < TRAININGS:
         return Additivity(UNTESTED, shares)
     if all(one.low > -MARGIN and one.high < MARGIN for one in shares.values()):
         return Additivity(REPRODUCED, shares)

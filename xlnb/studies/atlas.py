@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
-from xlnb.analysis.fitting import FITTED, partition_of
+from xlnb.analysis.fitting import fitted_by, partition_of
 from xlnb.errors import RequestError, known
 from xlnb.models.base import device_name
 from xlnb.paths import results_folder
@@ -69,6 +69,16 @@ def load_map(name: str, folder: str | Path | None = None, **filters: Any) -> pd.
     return found.reset_index(drop=True)
 
 
+def tables(study: Study, name: str, paradigm: str = "") -> pd.DataFrame:
+    """Return a map of all committed studies of the profile and paradigm (the study's own), or, live, of this study alone.
+
+    No rows where none are committed, nor, live, of another paradigm.
+    """
+    if study.live:
+        return table(study, name) if paradigm in ("", study.paradigm) else load_map(name, study.results)[:0]
+    return load_map(name, study.results, profile=study.profile.name, paradigm=paradigm or study.paradigm)
+
+
 def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: str | Path | None = None) -> Path:
     """Write maps of studies (all of them where none are named), making what is missing, among the committed results.
 
@@ -97,12 +107,12 @@ def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: st
 
 def fitted(study: Study, name: str) -> Partition:
     """Return one of ``FITTED`` for a study's language: chosen on English math and generic text, by experts of another seed."""
-    measure, _, how = known("fitted partition", name, FITTED).removeprefix("by ").partition(", ")
+    measure, like_c = fitted_by(name)
     found = load_map("fits", study.results, **_keys(study) | {"seed": FITTED_SEED})
     if found.empty:
         found = table(replace(study, seed=FITTED_SEED, committed=True), "fits")
     scores = found[found["measure"] == measure]
-    if not how:
+    if not like_c:
         return partition_of(scores, study.depth, name, by_block=True)
     c = named_partition("C", study.depth)
     return partition_of(scores, study.depth, name, budget=1 - sum(c.attention) / study.depth)

@@ -61,9 +61,14 @@ def of_arms(outcomes: pd.DataFrame, *arms: Arm) -> pd.DataFrame:
 
 def everywhere(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return the outcomes of the trainings that every language has: results are committed as they come."""
-    trained = outcomes[outcomes["method"] != BASE[0]]
-    seeds = set.intersection(*(set(some) for _, some in trained.groupby("language")["seed"]))
+    seeds = seeds_everywhere(outcomes[outcomes["method"] != BASE[0]])
     return outcomes[outcomes["seed"].isin(seeds) | (outcomes["method"] == BASE[0])]
+
+
+def seeds_everywhere(table: pd.DataFrame) -> set[int]:
+    """Return the seeds that every language of a table has; none where it is empty."""
+    each = [set(some) for _, some in table.groupby("language")["seed"]]
+    return set.intersection(*each) if each else set()
 
 
 def target_first(languages: pd.Series) -> list[str]:

@@ -36,9 +36,9 @@ def wanted(studies: Sequence[Study], experiment: Experiment) -> list[Wanted]:
         repository: str, kind: str, groups: Sequence[Sequence[str]], revision: str | None = None, *as_: str
     ) -> None:
         before = found.get(repository, Wanted(repository, kind, (), revision))
-        together = tuple(dict.fromkeys([*before.groups, *map(tuple, groups)]))
+        all_groups = tuple(dict.fromkeys([*before.groups, *map(tuple, groups)]))
         read_as = tuple(dict.fromkeys([*before.read_as, *([(as_[0], as_[1])] if as_ else [])]))
-        found[repository] = Wanted(repository, kind, together, revision, read_as)
+        found[repository] = Wanted(repository, kind, all_groups, revision, read_as)
 
     for study in studies:
         if study.profile.named and not Path(study.profile.named).is_dir():

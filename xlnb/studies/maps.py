@@ -76,10 +76,7 @@ def held_out(study: Study) -> dict[str, tuple[Example, ...]]:
 def rows(study: Study, texts: Mapping[str, Sequence[Example]]) -> dict[str, list[Row]]:
     """Return texts as the base reads them."""
     base = study.base
-    return {
-        asked: [(base.start + base.encode(e.prompt), base.encode(e.completion)) for e in some]
-        for asked, some in texts.items()
-    }
+    return {asked: [base.row(e.prompt, e.completion) for e in some] for asked, some in texts.items()}
 
 
 # --- what maps are made of ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from xlnb.errors import RequestError
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import Interval
 from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Decision
-from xlnb.studies.comparisons import EVERY_LANGUAGE, TRAININGS
+from xlnb.studies.comparisons import EVERY_LANGUAGE, TRAININGS, seeds_everywhere
 from xlnb.studies.importances import MEASURES, SIDES
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _interval(row: pd.Series) -> Interval:
 def arrays(found: pd.DataFrame, measure: str) -> dict[str, np.ndarray]:
     """Return the scores of a measure by language, each (sides, seeds, sites), of the seeds that every language has."""
     mine = found[found["measure"] == measure]
-    seeds = set.intersection(*(set(some) for _, some in mine.groupby("language")["seed"])) if len(mine) else set()
+    seeds = seeds_everywhere(mine)
     wide = mine[mine["seed"].isin(seeds)].pivot_table(
         index=["language", "side", "seed"], columns=["layer", "site"], values="score", sort=True
     )

@@ -136,12 +136,11 @@ def _speaking(base: Base, model: OwnModel) -> Iterator[None]:
 
 def _check_others(opened: Sequence[OwnModel]) -> None:
     """Refuse two names for the same weights: what is compared with itself is most often a merge that did not happen."""
-    seen: dict[str, str] = {}
-    for model in opened:
-        if model.adapter is None:
-            first = seen.setdefault(identity(model.checkpoint).fingerprint, model.name)
-            if first != model.name:
-                raise RequestError(f"{model.name} has the very weights of {first}: no merge or training is in it.")
+    whole, seen = [model for model in opened if model.adapter is None], dict[str, str]()
+    for model in whole if len(whole) > 1 else ():  # of one alone no checksum is asked: large files take a while
+        first = seen.setdefault(identity(model.checkpoint).fingerprint, model.name)
+        if first != model.name:
+            raise RequestError(f"{model.name} has the very weights of {first}: no merge or training is in it.")
 
 
 def _evaluation(

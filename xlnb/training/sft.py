@@ -171,7 +171,8 @@ def train_expert(
 def _rows(base: Base, examples: Sequence[Example], training: Training) -> list[Row]:
     if len(examples) < training.batch_size:
         raise RequestError(f"{len(examples)} examples do not fill a batch of {training.batch_size}: give more of them.")
-    rows = [(base.start + base.encode(e.prompt), [*base.encode(e.completion), base.eos_id]) for e in examples]
+    told = (base.row(e.prompt, e.completion) for e in examples)
+    rows = [(prompt, [*completion, base.eos_id]) for prompt, completion in told]
     longest = max(range(len(rows)), key=lambda i: _length(rows[i]))
     if (length := _length(rows[longest])) > training.max_length:
         raise RequestError(
@@ -292,6 +293,7 @@ def fit(
     turns = alternation([lane.steps for lane in lanes])
     history = _resume(checkpoint, spec, weights, optimizers)
     ranks.agree(f"the checkpoint {checkpoint.name}", len(history))
+    together = ranks.several()
     model.train()
     shown = progress.bar(total=len(turns), initial=len(history), desc=title, unit="step")
     began, tokens_done = time.time(), 0
@@ -301,7 +303,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = group["share"] * rate
             for name, parameter in weights.items():  # said anew each time: PEFT sets it at a whim
-                parameter.requires_grad_(ranks.several() or name in lane.rates)
+                parameter.requires_grad_(together or name in lane.rates)
             rows = [lane.rows[j] for j in orders[i][step]]
             loss, training = _within_memory(trainee, rows, training)
             if not isfinite(loss):
