@@ -26,7 +26,7 @@ CORNERS = {"the base": (0.0, 0.0), "the math expert": (1.0, 0.0), "the language 
 _ON = {"the base": "o", "the math expert": "^", "the language expert": "s", "the soup": "D", "task arithmetic": "P"}
 _OFF = {("layer-swapping", "A"): "<", ("layer-swapping", "B"): ">", ("layer-swapping", "C"): "v", ("ties", ""): "*",
         ("dare", ""): "X", ("slerp", ""): "d", ("train-then-revert", "C"): "h"}  # fmt: skip
-_MIDDLE = "#F2F2F2"
+MIDDLE = "#F2F2F2"
 LEAST = 0.001  # nats: what reading between points may err by
 
 
@@ -71,7 +71,7 @@ def plane_figure(
 
     def draw(narrow: bool) -> Figure:
         figure, axes = panels(len(grids), 3.3, narrow)
-        colours = LinearSegmentedColormap.from_list("saved", [WORSE_COLOUR, _MIDDLE, BETTER_COLOUR])
+        colours = LinearSegmentedColormap.from_list("saved", [WORSE_COLOUR, MIDDLE, BETTER_COLOUR])
         for axis, (title, grid) in zip(axes, grids, strict=True):
             saved = (grid.loc[0, 0] - grid).to_numpy().T
             limit = float(np.abs(saved).max()) or 1.0

@@ -17,22 +17,21 @@ from typing import Any
 import pandas as pd
 from matplotlib.colors import to_rgb
 
-from xlnb.analysis.linearity import losses
 from xlnb.chapters.figures import BETTER_COLOUR, WORSE_COLOUR
 from xlnb.chapters.interactive import Explorer, explorer, steps
 from xlnb.chapters.layer_swapping import NOT_YET as NO_SWEEP
 from xlnb.chapters.layer_swapping import cell_told
 from xlnb.chapters.pictures import Shown, box, table
-from xlnb.chapters.planes import CORNERS, heights, read_off
+from xlnb.chapters.planes import CORNERS, MIDDLE, heights, read_off
 from xlnb.chapters.tangents import NOT_YET, TEXTS
 from xlnb.chapters.words import capital, listed
 from xlnb.chapters.words import number as digits
 from xlnb.errors import RequestError, WorkError
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import LANGUAGE, MATH
-from xlnb.studies.maps import ASKED, held_out, rows
+from xlnb.studies.maps import ASKED, held_out, mean_losses, rows
 from xlnb.studies.study import Study
-from xlnb.weights.merging import applied, task_arithmetic
+from xlnb.weights.merging import task_arithmetic
 
 OWN_TEXTS = 16  # of each kind, for a point that is computed while the reader waits
 _STYLE = """<style>.xlnb-play{margin:1.2rem 0}.xlnb-play label{display:block;margin:.3rem 0}.xlnb-play input{width:min(20rem,90%);
@@ -79,7 +78,7 @@ def plane_page(plane: pd.DataFrame, language: str) -> Shown:
         "loss": {
             code: {asked: grid.round(4).to_numpy().tolist() for asked, grid in some.items()} for code, some in grids.items()
         },
-        "colours": [[round(255 * part) for part in to_rgb(colour)] for colour in (WORSE_COLOUR, "#F2F2F2", BETTER_COLOUR)],
+        "colours": [[round(255 * part) for part in to_rgb(colour)] for colour in (WORSE_COLOUR, MIDDLE, BETTER_COLOUR)],
     }  # fmt: skip
     controls = (
         _choice("language", "Language", {code: LANGUAGE_NAMES[code] for code in codes})
@@ -178,9 +177,7 @@ def own_point(study: Study) -> Callable[[str, float, float], Shown]:
     @cache
     def means(language: str, a: float, b: float) -> dict[str, float]:
         base, vectors, texts = parts(language)
-        with applied(base.model, task_arithmetic(vectors, [a, b])):
-            found = {asked: losses(base, some) for asked, some in texts.items()}
-        return {asked: sum(some) / len(some) for asked, some in found.items()}
+        return mean_losses(base, task_arithmetic(vectors, [a, b]), texts)
 
     def compute(language: str, a: float, b: float) -> Shown:
         here = means(language, round(a, 4), round(b, 4))

@@ -27,6 +27,7 @@ from xlnb.weights.task_vectors import TaskVector
 if TYPE_CHECKING:
     import pandas as pd
 
+    from xlnb.models.base import Base
     from xlnb.studies.study import Study
 
 IN_ENGLISH, IN_LANGUAGE, TEXT = ASKED = "math", "problems", "language"  # word problems in both languages, and prose
@@ -166,7 +167,7 @@ def _merges(study: Study) -> pd.DataFrame:
     for slug, partition in (*merges, *(("layer-swapping", name) for name in "ABC"), ("train-then-revert", "C")):
         merged = _held(study, study.merged(slug, partition))
         a, b, off = linearity.projected(merged, math, language)
-        losses = _mean_losses(study, merged, texts)
+        losses = mean_losses(study.base, merged, texts)
         found += [(slug, partition, a, b, off, asked, loss) for asked, loss in losses.items()]
     return pd.DataFrame(found, columns=["method", "partition", "a", "b", "off", "asked", "loss"])
 
@@ -176,10 +177,10 @@ def _crosses(study: Study) -> pd.DataFrame:
     import pandas as pd
 
     texts, found = rows(study, held_out(study)), []
-    nothing = _mean_losses(study, TaskVector({}), texts)
+    nothing = mean_losses(study.base, TaskVector({}), texts)
     for part, math, language in _parts(study, *_vectors(study)):
-        alone = [_mean_losses(study, vector, texts) for vector in (math, language)]
-        joint = _mean_losses(study, task_arithmetic([math, language], [1, 1]), texts)
+        alone = [mean_losses(study.base, vector, texts) for vector in (math, language)]
+        joint = mean_losses(study.base, task_arithmetic([math, language], [1, 1]), texts)
         found += [(part, asked, joint[asked], *(one[asked] for one in alone), nothing[asked]) for asked in texts]
     return pd.DataFrame(found, columns=["part", "asked", "both", "m", "l", "neither"])
 
@@ -251,9 +252,10 @@ def _vectors(study: Study) -> tuple[TaskVector, TaskVector]:
     return math, language
 
 
-def _mean_losses(study: Study, vector: TaskVector, texts: Mapping[str, Sequence[Row]]) -> dict[str, float]:
-    with applied(study.base.model, vector):
-        told = {asked: linearity.losses(study.base, some) for asked, some in texts.items()}
+def mean_losses(base: Base, vector: TaskVector, texts: Mapping[str, Sequence[Row]]) -> dict[str, float]:
+    """Return the mean loss of base + ``vector`` on texts, by what they ask, in nats per token."""
+    with applied(base.model, vector):
+        told = {asked: linearity.losses(base, some) for asked, some in texts.items()}
     return {asked: sum(some) / len(some) for asked, some in told.items()}
 
 
