@@ -57,9 +57,11 @@ def test_an_adapter_and_its_merged_checkpoint_score_the_same(study, merged):
 
 def test_what_is_the_base_itself_is_not_scored_as_another_model(study, merged, tmp_path):
     """A merge that did not happen would have the base's scores, and nobody would see it."""
-    copy = shutil.copytree(merged, tmp_path / "copy")
-    with pytest.raises(RequestError, match=r"copy has the very weights of .*merged"):
-        evaluate_models([str(merged), str(copy)], "en", "smoke", **QUICK)
+    copy = shutil.copytree(study.profile.checkpoint(), tmp_path / "copy")
+    with pytest.raises(RequestError, match="copy has the very weights of the base"):
+        evaluate_models(["base", str(merged), str(copy)], "en", "smoke", **QUICK)
+    with pytest.raises(RequestError, match="copy has the very weights of the base"):
+        evaluate_models([str(copy)], "en", "smoke", base=str(study.profile.checkpoint()), **QUICK)
     untrained = shutil.copytree(study.expert("math-only"), tmp_path / "untrained")
     weights = load_file(untrained / "adapter_model.safetensors")
     zeroed = {name: torch.zeros_like(one) if "lora_B" in name else one for name, one in weights.items()}

@@ -75,7 +75,7 @@ def evaluate_models(
     opened = [own_model(name, chosen, base) for name in models or (BASE,)]
     for checkpoint in dict.fromkeys(model.checkpoint for model in opened):
         _check_tokenizer(checkpoint)
-    _check_others(opened)
+    _check_merged(opened, base)
     trimmed = chosen.trimmed and evaluation.benchmark in OWN_BENCHMARKS and all(model.of_profile for model in opened)
     outcomes: dict[str, pd.DataFrame] = {}
     vocabularies: dict[str, dict[str, int]] = {}
@@ -126,21 +126,23 @@ def _speaking(base: Base, model: OwnModel) -> Iterator[None]:
         yield
         return
     vector = TaskVector.from_adapter(model.adapter)
-    if vector.is_zero:
-        raise WorkError(
-            f"The adapter {model.name} changes nothing: its scores would be the base's. Was it saved before it was trained?"
-        )
-    with applied(base.model, vector):
+    with applied(base.model, vector):  # which refuses another model's
+        if vector.is_zero:
+            raise WorkError(
+                f"The adapter {model.name} changes nothing: its scores would be the base's. Was it saved before it was trained?"
+            )
         yield
 
 
-def _check_others(opened: Sequence[OwnModel]) -> None:
-    """Refuse two names for the same weights: what is compared with itself is most often a merge that did not happen."""
-    whole, seen = [model for model in opened if model.adapter is None], dict[str, str]()
-    for model in whole if len(whole) > 1 else ():  # of one alone no checksum is asked: large files take a while
-        first = seen.setdefault(identity(model.checkpoint).fingerprint, model.name)
-        if first != model.name:
-            raise RequestError(f"{model.name} has the very weights of {first}: no merge or training is in it.")
+def _check_merged(opened: Sequence[OwnModel], base: str) -> None:
+    """Refuse a checkpoint with the very weights of the base, where that is named: a merge or a training that did not happen."""
+    under = {model.checkpoint for model in opened if model.name == BASE} | ({model_folder(base)} if base else set())
+    others = [model for model in opened if model.adapter is None and model.checkpoint not in under]
+    if under and others:  # or no checksum is asked: large files take a while
+        weights = {identity(folder).fingerprint for folder in under}
+        for model in others:
+            if identity(model.checkpoint).fingerprint in weights:
+                raise RequestError(f"{model.name} has the very weights of the base: no merge or training is in it.")
 
 
 def _evaluation(
