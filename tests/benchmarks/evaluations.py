@@ -21,6 +21,7 @@ from xlnb.evaluation.scoring import evaluate
 from xlnb.models import base as base_module
 from xlnb.models import pocket
 from xlnb.models.engine import Engine
+from xlnb.models.generation import answers
 from xlnb.studies.vocabulary import vocabulary_texts
 
 GOALS = {"likelihood": 3.0, "generation": 2.0}
@@ -100,8 +101,8 @@ def our_answers(base, benchmark, settings):
     started = time.perf_counter()
     engine = Engine(base, generation_batch_size=settings.generation_batch_size)
     prompts = [base.encode(item.prompt) for item in benchmark.items]
-    answers = engine.answers(engine.prefix(benchmark.prefix), prompts, settings.max_new_tokens)
-    return time.perf_counter() - started, answers
+    written = answers(engine, engine.prefix(benchmark.prefix), prompts, settings.max_new_tokens)
+    return time.perf_counter() - started, written
 
 
 # --- side by side ----------------------------------------------------------------------------------------

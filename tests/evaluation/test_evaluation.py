@@ -10,6 +10,7 @@ from lively import lively
 from xlnb.corpora import mismatched, strangers, templates
 from xlnb.corpora.benchmarks import Benchmark, Item, templates_benchmark
 from xlnb.errors import RequestError
+from xlnb.evaluation import scoring
 from xlnb.evaluation.answers import calculations, extract_number, has_calculations
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import CHOICES, READINGS, allowed
@@ -17,6 +18,7 @@ from xlnb.evaluation.scoring import answer_readings, evaluate
 from xlnb.evaluation.solutions import calculation_choices, calculation_variants, expression_tokens, solution_readings
 from xlnb.models.base import Base, load_base, trim
 from xlnb.models.engine import IGNORED, Branch, Engine, completion_nll, right_aligned
+from xlnb.models.generation import answers
 from xlnb.models.miniatures import MINIATURES
 
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -45,7 +47,7 @@ def run_prefix(base, text):
 
 def generate_answers(base, prefix, items, tokens, batch_size):
     prompts = [base.encode(item.prompt) for item in items]
-    return Engine(base, generation_batch_size=batch_size).answers(prefix, prompts, tokens)
+    return answers(Engine(base, generation_batch_size=batch_size), prefix, prompts, tokens)
 
 
 @pytest.fixture
@@ -579,13 +581,13 @@ def test_batch_sizes_hardly_matter(base):
 
 @pytest.mark.parametrize("right", [True, False])
 def test_answers_are_scored(base, monkeypatch, right):
-    def answers(self, prefix, prompts, n, stops):
+    def answers(engine, prefix, prompts, n, stops):
         solutions = [item.completion for item in SMALL.asked("sw").items]
         return [
             one if right else "I do not know. 10000 + 1 = 10001" for one, _ in zip(solutions, prompts, strict=False)
         ]
 
-    monkeypatch.setattr(Engine, "answers", answers)
+    monkeypatch.setattr(scoring, "answers", answers)
     rows = asked(base, "sw", SMALL)
     for metric in ("exact-match", "expression"):
         assert list(rows.loc[rows["metric"] == metric, "outcome"]) == [float(right)] * 4

@@ -13,7 +13,8 @@ from xlnb.corpora.benchmarks import in_chat, templates_benchmark
 from xlnb.errors import RequestError, WorkError
 from xlnb.evaluation.scoring import evaluate
 from xlnb.models.base import load_base
-from xlnb.models.engine import Engine, until
+from xlnb.models.engine import Engine
+from xlnb.models.generation import answers, until
 from xlnb.stats import paired_difference
 from xlnb.studies import own_models
 from xlnb.studies.experiments import Ask
@@ -161,9 +162,9 @@ def test_an_answer_ends_at_a_stop_or_where_the_model_ends(miniature):
     base = lively(load_base(miniature("llama")))
     engine, prompts = Engine(base, generation_batch_size=2), [base.encode(text) for text in ("Q: 5?\nA:", "Q\nA:", "2")]
     prefix = engine.prefix("")
-    whole = engine.answers(prefix, prompts, 16, ["\x00"])
+    whole = answers(engine, prefix, prompts, 16, ["\x00"])
     stop = whole[0][len(whole[0]) // 2]
-    assert engine.answers(prefix, prompts, 16, [stop]) == [until(text, [stop]).strip() for text in whole]
+    assert answers(engine, prefix, prompts, 16, [stop]) == [until(text, [stop]).strip() for text in whole]
     assert max(map(len, whole)) > 3
     base.model.generation_config.eos_token_id = [base.tokenizer.eos_token_id, base.encode(stop)[0]]
     ended = load_base(miniature("llama"))

@@ -306,6 +306,29 @@ def test_what_is_collected_is_what_is_committed(tmp_path, own_home, capsys):
     )
 
 
+def test_a_search_that_goes_on_elsewhere_keeps_what_is_committed(tmp_path, own_home):
+    here, there, whole = tmp_path / "here", tmp_path / "there", tmp_path / "whole"
+    search(SMOKE, whole)
+    for folder, setting in ((here, MATH), (there, ORACLE)):
+        folder.mkdir()
+        (folder / f"{setting.name}.json").write_bytes((whole / f"{setting.name}.json").read_bytes())
+    publish_search(here)
+    out = publish_search(there)
+    order = ["expert", "test_language", "shots", "metric", "problem"]
+    found, wanted = (table.sort_values(order, ignore_index=True) for table in (committed_search(), collected(whole)))
+    pd.testing.assert_frame_equal(found, wanted)
+    told, made = artifacts.read_json(out / "provenance.json"), [artifacts.read_json(p) for p in whole.glob("*.json")]
+    assert told["settings"] == 2 and told["when"] == sorted({one["when"] for one in made})
+    assert told["seconds"] == pytest.approx(sum(one["seconds"] for one in made), abs=0.11)
+    changed = artifacts.read_json(there / f"{ORACLE.name}.json")
+    artifacts.write_json(there / f"{ORACLE.name}.json", changed | {"tokens": 7})
+    publish_search(there)
+    assert set(committed_search().query("expert == 'oracle'")["tokens"]) == {7}, (
+        "a setting made anew takes the old one's place"
+    )
+    assert len(committed_search()) == len(wanted)
+
+
 def test_an_empty_search_is_told(tmp_path):
     for wrong in (collected, publish_search):
         with pytest.raises(RequestError, match=f"{tmp_path} holds nothing of a search"):

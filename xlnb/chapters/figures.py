@@ -114,6 +114,8 @@ def forest(
                 axis.set_xlim(min(ends), max(ends))
         return figure
 
+    if own is not None:
+        caption += f" Diamonds: the training that was made here, on {own['n'].max()} of the problems."
     verdicts = {name: word for _, part in parts if "verdict" in part for name, word in verdicts_of(part).items()}
     alt = " ".join(f"{title}: {_seen(part, naming, against)}." for title, part in parts)
     return picture(draw, number=number, caption=caption, alt=alt, verdicts=verdicts)

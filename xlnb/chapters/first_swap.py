@@ -179,10 +179,14 @@ def twins_sentence(study: Study) -> str:
 
 
 def own_run(study: Study, *families: comparisons.Family) -> pd.DataFrame | None:
-    """Return the contrasts of families by this study's one training, where it was computed here; verdicts it has none."""
+    """Return the contrasts of families by this study's one training, where it was computed here; verdicts it has none.
+
+    On half of the problems: enough to see whether a training falls where others did, in half the time.
+    """
     if not study.live:
         return None
-    outcomes = study.outcomes(replace(experiments.FIRST_SWAP, changes={"readings": (PRIMARY,)}))
+    half = max(2, study.profile.evaluation.problems // 2)
+    outcomes = study.outcomes(replace(experiments.FIRST_SWAP, changes={"readings": (PRIMARY,), "problems": half}))
     parts = [
         comparisons.contrasts(
             outcomes, family.pairs, study.language if code == experiments.TARGET else code, (PRIMARY,)

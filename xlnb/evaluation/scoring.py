@@ -16,6 +16,7 @@ from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, IN_LANGUAGE, READI
 from xlnb.evaluation.solutions import solution_readings
 from xlnb.languages import written_in
 from xlnb.models.engine import Engine
+from xlnb.models.generation import answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +61,7 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
         asked = [item for item in benchmark.items if item.answer is not None][: evaluation.generated]
         prompts = [base.encode(item.prompt) for item in asked]
         stops = evaluation.stops or benchmark.stops
-        for item, text in zip(asked, engine.answers(prefix, prompts, evaluation.max_new_tokens, stops), strict=True):
+        for item, text in zip(asked, answers(engine, prefix, prompts, evaluation.max_new_tokens, stops), strict=True):
             read = answer_readings(item, text)
             rows += [(item.id, metric, read[metric], text) for metric in readings if metric in read]
     return pd.DataFrame(rows, columns=["problem", "metric", "outcome", "text"])

@@ -1,4 +1,4 @@
-"""The one engine that calls a model: likelihoods and greedy answers of rows behind a few-shot text, on the model's own device.
+"""The one engine that calls a model: likelihoods of rows behind a few-shot text, on the model's own device.
 
 Rows of (prompt, completion) become right-aligned batches; training takes its batches and their loss from here, too.
 """
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Row = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
 IGNORED = -100
-LINE_BREAK = "\n"
 _MOST_LOGITS = 2**25  # in a batch: more of them only wait for memory, however large the vocabulary
 
 
@@ -233,14 +232,14 @@ class Engine:
 
         base, past = self.base, len(prefix.ids)
         branches = branches or [[]] * len(rows)
-        if any(branches) and self._exceeds_window(prefix, _reach(rows, branches)):
+        if any(branches) and self.exceeds_window(prefix, _reach(rows, branches)):
             return self._nll_apart(prefix, rows, branches, temperatures, what)
         whole = [(p, _written(c, own)) for (p, c), own in zip(rows, branches, strict=True)]
         found: dict[int, list[Tensor]] = {}
         with torch.inference_mode(), base.autocast():
             # Branches lie side by side, so a row may be longer than the window though none of its texts is: the mask says so.
-            equal = not any(branches) and self._exceeds_window(prefix, whole)
-            for indices in self._batches(whole, self._rows_at_once(whole), what, equal):
+            equal = not any(branches) and self.exceeds_window(prefix, whole)
+            for indices in self._batches(whole, what, equal):
                 some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
                 if any(own := [branches[i] for i in indices]):
                     dtype = getattr(torch, base.dtype)
@@ -262,14 +261,19 @@ class Engine:
 
         logits, targets = [], []
         with torch.inference_mode(), self.base.autocast():
-            equal = self._exceeds_window(prefix, rows)
-            for indices in self._batches(rows, self._rows_at_once(rows), "temperature", equal):
+            equal = self.exceeds_window(prefix, rows)
+            for indices in self._batches(rows, "temperature", equal):
                 some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
                 batch = right_aligned(some, self.base.pad_id, len(prefix.ids), device=self.base.device)
                 here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
                 logits.append(completion_logits(self.base.model, batch, past_key_values=cache)[here])
                 targets.append(batch.labels[here])
         return torch.cat(logits), torch.cat(targets)
+
+    def _batches(self, rows: Sequence[Row], what: str, equal: bool) -> Iterator[list[int]]:
+        """Yield the indices of each batch of likelihoods behind a progress bar."""
+        batches = ordered(rows, self._rows_at_once(rows), equal)
+        yield from progress.bar(batches, desc=f"{self.title} {what}".strip(), unit="batch")
 
     def _rows_at_once(self, rows: Sequence[Row]) -> int:
         widest = 1 + max((len(completion) for _, completion in rows), default=0)
@@ -290,82 +294,22 @@ class Engine:
         scored = iter(self.nll(prefix, apart, None, temperatures, what))
         return [[next(scored)[0] for _ in range(1 + len(own))] for own in branches]
 
-    def answers(
-        self, prefix: Prefix, prompts: Sequence[list[int]], n: int, stops: Sequence[str] = (LINE_BREAK,)
-    ) -> list[str]:
-        """Return each prompt's greedy answer behind the prefix: ``n`` tokens at most, up to the first of the ``stops``."""
-        rows: list[Row] = [(prompt, []) for prompt in prompts]
-        found: dict[int, str] = {}
-        equal = self._exceeds_window(prefix, rows, n)
-        for indices in self._batches(rows, self.generation_batch_size, "answers", equal):
-            written = self._greedy(prefix, [rows[i] for i in indices], n, stops)
-            found |= {i: until(self.base.decode(ids), stops).strip() for i, ids in zip(indices, written, strict=True)}
-        return [found[i] for i in range(len(rows))]
-
-    def _greedy(self, prefix: Prefix, rows: Sequence[Row], n: int, stops: Sequence[str]) -> list[list[int]]:
-        """Return the most likely continuation of each row, token by token, up to a stop.
-
-        Our own loop and not generate(): finished rows leave the batch, so one rambling answer does not keep all others in it.
-        """
-        import torch
-
-        base = self.base
-        inputs = right_aligned(rows, base.pad_id, len(prefix.ids), device=base.device).inputs()
-        ends = torch.tensor(base.stop_ids if LINE_BREAK in stops else base.end_ids, device=base.device)
-        cache, texts = prefix.for_rows(len(rows)), [stop for stop in stops if stop != LINE_BREAK]
-        answers: list[list[int]] = [[] for _ in rows]
-        alive = answers
-        with torch.inference_mode(), base.autocast():
-            for _ in range(n):
-                out = base.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-                cache, tokens = out.past_key_values, out.logits[:, -1].argmax(-1)
-                for answer, token in zip(alive, tokens.tolist(), strict=True):
-                    answer.append(token)
-                goes_on = ~torch.isin(tokens, ends)
-                if texts:
-                    whole = [base.decode(answer) for answer in alive]
-                    goes_on &= torch.tensor([until(text, texts) == text for text in whole], device=base.device)
-                going = goes_on.nonzero().flatten()
-                if not len(going):
-                    break
-                if len(going) < len(tokens):
-                    cache.batch_select_indices(going)
-                alive = [alive[i] for i in going.tolist()]
-                mask, position = inputs["attention_mask"][going], inputs["position_ids"][going, -1:] + 1
-                inputs = {
-                    "input_ids": tokens[going, None],
-                    "attention_mask": torch.cat([mask, torch.ones_like(position)], dim=1),
-                    "position_ids": position,
-                }
-        return answers
-
-    def _exceeds_window(self, prefix: Prefix, rows: Sequence[Row], new_tokens: int = 0) -> bool:
+    def exceeds_window(self, prefix: Prefix, rows: Sequence[Row], new_tokens: int = 0) -> bool:
         """Say whether some row is longer than the model's sliding window, in which padding would take the place of text."""
         window = getattr(self.base.model.config, "sliding_window", None)
         longest = len(prefix.ids) + max((len(p) + len(c) for p, c in rows), default=0) + new_tokens
         return window is not None and longest > window
 
-    def _batches(self, rows: Sequence[Row], batch_size: int, what: str, equal: bool) -> Iterator[list[int]]:
-        """Yield each batch's indices behind a progress bar: rows of like length together, of ``equal`` length beyond a window."""
 
-        def length(i: int) -> int:
-            return len(rows[i][0]) + len(rows[i][1])
+def ordered(rows: Sequence[Row], batch_size: int, equal: bool) -> list[list[int]]:
+    """Return each batch's indices: rows of like length together, of ``equal`` length beyond a window."""
 
-        order = sorted(range(len(rows)), key=lambda i: (length(i), i))
-        groups = [list(group) for _, group in groupby(order, key=length)] if equal else [order]
-        batches = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
-        yield from progress.bar(batches, desc=f"{self.title} {what}".strip(), unit="batch")
+    def length(i: int) -> int:
+        return len(rows[i][0]) + len(rows[i][1])
 
-
-def until(text: str, stops: Sequence[str]) -> str:
-    """Return an answer up to the first of the stops, of which one that it begins with is none, but for a line break.
-
-    >>> until("So 5.\\n\\nQuestion: 7?", ["\\nQuestion:"]), until("\\nQuestion: 7?", ["\\nQuestion:"]) == "\\nQuestion: 7?"
-    ('So 5.\\n', True)
-    """
-    begun = len(text) - len(text.lstrip())
-    places = [text.find(stop, 0 if stop == LINE_BREAK else begun) for stop in stops]
-    return text[: min([place for place in places if place >= 0], default=len(text))]
+    order = sorted(range(len(rows)), key=lambda i: (length(i), i))
+    groups = [list(group) for _, group in groupby(order, key=length)] if equal else [order]
+    return [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
 
 
 def _reach(rows: Sequence[Row], branches: Sequence[Sequence[Branch]]) -> list[Row]:

@@ -9,7 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,23 +143,37 @@ def collected(folder: str | Path) -> pd.DataFrame:
 
 
 def publish_search(folder: str | Path, results: str | Path | None = None, model: str = GEMMA) -> Path:
-    """Write what a search found as the committed result of a model and return its folder; refuses to replace another model's."""
-    found = collected(folder)
-    out = _home(results, model)
+    """Write what a search found as the committed result of a model and return its folder.
+
+    What is committed of settings that the folder does not have stays, so that a search may go on on another machine. Refuses to
+    replace another model's.
+    """
+    import pandas as pd
+
+    found, out = collected(folder), _home(results, model)
     told = [artifacts.read_json(file) for file in sorted(Path(folder).glob("*.json"))]
     made = {one["spec"].get("model", GEMMA) for one in told}
-    if (out / "provenance.json").is_file():
-        made.add(artifacts.read_json(out / "provenance.json").get("model", GEMMA))
+    before = artifacts.read_json(out / "provenance.json") if (out / "provenance.json").is_file() else {}
+    made |= {before.get("model", GEMMA)} if before else set()
     if len(made) > 1:
         raise RequestError(
             f"{folder} and {out} are not of one model, but of {', '.join(sorted(made))}: name its --profile."
         )
+    several = {name: {str(one[name]) for one in told} for name in ("commit", "device", "when", "versions")}
+    seconds = sum(one["seconds"] for one in told)
+    key = [field.name for field in fields(Setting)]
+    if before:
+        there = committed_search(results, model)
+        kept = there[~there.set_index(key).index.isin(found.set_index(key).index)]
+        if len(kept):
+            found = pd.concat([kept, found], ignore_index=True)
+            several = {name: values | set(before[name]) for name, values in several.items()}
+            seconds += before["seconds"]
+    count = len(found[key].drop_duplicates())
     with artifacts.whole_file(out / "search.parquet") as partial:
         found.to_parquet(partial, index=False, compression="zstd")
-    several = {name: sorted({str(one[name]) for one in told}) for name in ("commit", "device", "when", "versions")}
-    seconds = round(sum(one["seconds"] for one in told), 1)
-    record = {"command": "xlnb search", "model": made.pop(), "settings": len(told), "seconds": seconds, **several}
-    artifacts.write_json(out / "provenance.json", record)
+    record = {"command": "xlnb search", "model": made.pop(), "settings": count, "seconds": round(seconds, 1)}
+    artifacts.write_json(out / "provenance.json", record | {name: sorted(values) for name, values in several.items()})
     return out
 
 
