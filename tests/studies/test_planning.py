@@ -166,13 +166,19 @@ def test_any_folder_and_a_name_without_a_network(miniature, tmp_path, monkeypatc
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", nothing)
     assert shape_for(str(miniature("qwen2"))).kind == "Qwen2Config"
-    with pytest.raises(RequestError, match=r"some/model is none of .* \(OSError\)\. Save that file"):
+    with pytest.raises(RequestError, match=r"some/model is none of .* \(OSError: no network\)\. Save that file"):
         shape_for("some/model")
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"model_type": "llama", "hidden_size": 64}))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda name, file: str(config))
     with pytest.raises(RequestError, match="has no 'num_attention_heads'"):
         shape_for("some/model")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", nothing)
+    here = tmp_path / "hub" / "models" / "some" / "model"
+    here.mkdir(parents=True)
+    (here / "config.json").write_bytes((miniature("qwen2") / "config.json").read_bytes())
+    monkeypatch.setenv("XLNB_HUB", str(tmp_path / "hub"))
+    assert shape_for("some/model") == shape_for(str(miniature("qwen2"))), "what was fetched needs no network"
 
 
 # --- the command ---------------------------------------------------------------------------------------------

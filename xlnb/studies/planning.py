@@ -6,11 +6,13 @@ with every plan. Needs no torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlnb import artifacts
+from xlnb.downloads import MODEL, VARIABLE, place, reason
 from xlnb.errors import RequestError, known
 from xlnb.methods import EXPERTS, METHODS, all_streams
 from xlnb.models.memory import FULL, LORA, Memory, Shape, generation_memory, shape_of, training_memory
@@ -233,11 +235,13 @@ def refusal(plans: Sequence[Plan], assumed: Assumed) -> str:
 
 
 def shape_for(model: str) -> Shape:
-    """Return the shape of one of the paper's models, of a checkpoint folder, or of any model of the hub, whose config.json alone
-    (about 1 kB) is fetched. Raises RequestError where there is none."""
+    """Return the shape of one of the paper's models, of a checkpoint folder, or of any model of the hub (or of XLNB_HUB, see
+    :mod:`xlnb.downloads`), whose config.json alone (about 1 kB) is fetched. Raises RequestError where there is none."""
     if model in MODELS:
         return MODELS[model].shape
     file = Path(model) / "config.json"
+    if not file.is_file() and (root := os.environ.get(VARIABLE)):
+        file = place(root, model, MODEL) / "config.json"
     if not file.is_file():
         from huggingface_hub import hf_hub_download
 
@@ -246,6 +250,6 @@ def shape_for(model: str) -> Shape:
         except Exception as error:  # of many kinds: no network, no such model, no right to read it
             raise RequestError(
                 f"{model} is none of {', '.join(MODELS)}, no folder with a config.json, and its config.json could not be had "
-                f"from the hub ({type(error).__name__}). Save that file of about 1 kB in a folder, and give the folder."
+                f"from the hub ({reason(error, model, MODEL)}). Save that file of about 1 kB in a folder, and give the folder."
             ) from None
     return shape_of(artifacts.read_json(file), model)
