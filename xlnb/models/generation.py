@@ -170,8 +170,11 @@ def _joined(parts: Sequence[_Rows], n: int) -> _Rows:
     width = max(mask.shape[1] - start for mask, start in zip(seen, starts, strict=True))
     masks = [_flush_right(rows.attention_mask, start, width + 1) for rows, start in zip(parts, starts, strict=True)]
     cache = parts[0].cache
-    layers = zip(*(rows.cache.layers for rows in parts), strict=True)
-    cache.layers = [_Roomy(same, starts, width, n) for same in layers]
+    for place in range(len(cache.layers)):
+        same = [rows.cache.layers[place] for rows in parts]
+        for rows in parts:
+            rows.cache.layers[place] = None  # so that one layer is held twice for a moment, not all
+        cache.layers[place] = _Roomy(same, starts, width, n)
     return _Rows(
         [i for rows in parts for i in rows.asked],
         cache,

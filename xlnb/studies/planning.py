@@ -190,10 +190,11 @@ def plan(model: str, shape: Shape, setup: Setup, todo: Work, seeds: int = 1, ass
     reading = (
         paper("problems a language") * assumed.shown * 2 * shape.parameters / (card.tflops * 1e12 * assumed.utilisation)
     )
-    rows = assumed.shown + paper("new tokens at most")
+    # An answer's places, and as many free ones: who joins a batch late may write as much as the others have written.
+    row = assumed.shown + 2 * paper("new tokens at most")
     return Plan(
         model, shape, setup, seeds * len(todo.experts), todo.cells, setup.memory(shape),
-        answering=generation_memory(shape, assumed.rows, rows), download=2 * shape.parameters, expert_bytes=each,
+        answering=generation_memory(shape, assumed.rows, row), download=2 * shape.parameters, expert_bytes=each,
         disk_kept=2 * shape.parameters + each * seeds * len(todo.experts) + resumable,
         disk_peak=2 * shape.parameters + each * (shared + by_language) + resumable, tokens=examples * mean,
         training_hours=flops / (card.tflops * 1e12 * assumed.utilisation) / 3600,
