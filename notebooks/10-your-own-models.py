@@ -282,7 +282,7 @@ at_scale.provenance_table(number=6)
 # - the paper's data sets as a whole, and its 80,000 examples an expert;
 # - FSDP, or any other way to share a training between several GPUs, on GPUs;
 # - the grid on Slurm, and `sbatch` as above;
-# - answers by vLLM;
+# - answers by vLLM, which takes over on a GPU from a thousand million parameters on (the tests have a stand-in for it);
 # - the workflow that publishes this book.
 #
 # ## Exercises
