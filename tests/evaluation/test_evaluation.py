@@ -10,12 +10,12 @@ from lively import lively
 from xlnb.corpora import mismatched, strangers, templates
 from xlnb.corpora.benchmarks import Benchmark, Item, templates_benchmark
 from xlnb.errors import RequestError
-from xlnb.evaluation import scoring
 from xlnb.evaluation.answers import calculations, extract_number, has_calculations
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import CHOICES, READINGS, allowed
 from xlnb.evaluation.scoring import answer_readings, evaluate
 from xlnb.evaluation.solutions import calculation_choices, calculation_variants, expression_tokens, solution_readings
+from xlnb.models import generation
 from xlnb.models.base import Base, load_base, trim
 from xlnb.models.engine import IGNORED, Branch, Engine, completion_nll, right_aligned
 from xlnb.models.generation import answers
@@ -587,7 +587,7 @@ def test_answers_are_scored(base, monkeypatch, right):
             one if right else "I do not know. 10000 + 1 = 10001" for one, _ in zip(solutions, prompts, strict=False)
         ]
 
-    monkeypatch.setattr(scoring, "answers", answers)
+    monkeypatch.setattr(generation, "answers", answers)
     rows = asked(base, "sw", SMALL)
     for metric in ("exact-match", "expression"):
         assert list(rows.loc[rows["metric"] == metric, "outcome"]) == [float(right)] * 4

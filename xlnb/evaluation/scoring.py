@@ -16,7 +16,6 @@ from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, IN_LANGUAGE, READI
 from xlnb.evaluation.solutions import solution_readings
 from xlnb.languages import written_in
 from xlnb.models.engine import Engine
-from xlnb.models.generation import answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +57,8 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
         for metric, value in found.items()
     ]
     if any(READINGS[reading].generates for reading in readings):
+        from xlnb.models.generation import answers  # here, since it takes torch, and a grid is listed without
+
         asked = [item for item in benchmark.items if item.answer is not None][: evaluation.generated]
         prompts = [base.encode(item.prompt) for item in asked]
         stops = evaluation.stops or benchmark.stops
