@@ -10,7 +10,6 @@ import gc
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -207,19 +206,16 @@ class _Roomy(DynamicLayer):
         ]
         self._show()
 
-    def _show(self) -> None:
-        self.keys, self.values = self._written()
-
-    def _written(self) -> tuple[Tensor, Tensor]:
+    def _show(self) -> tuple[Tensor, Tensor]:
         keys, values = (block[:, :, : self._length] for block in self._blocks)
+        self.keys, self.values = keys, values
         return keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         start, self._length = self._length, self._length + key_states.shape[2]
         for block, new in zip(self._blocks, (key_states, value_states), strict=True):
             block[:, :, start : self._length] = new
-        self._show()
-        return self._written()
+        return self._show()
 
     def batch_select_indices(self, indices: Tensor) -> None:
         self._blocks = [block[indices] for block in self._blocks]
@@ -242,6 +238,9 @@ def by_vllm(
     The weights are written to a folder that is removed afterwards; the same ids are asked, in the base's arithmetic. Stops are
     tokens here: texts among them are looked for by the caller, since vLLM would need the tokenizer for them.
     """
+    os.environ.setdefault(
+        "VLLM_ENABLE_V1_MULTIPROCESSING", "0"
+    )  # in this process, so that its memory is free when it ends
     from vllm import LLM, SamplingParams
 
     base = engine.base
@@ -249,12 +248,11 @@ def by_vllm(
         temperature=0.0,
         max_tokens=n,
         stop_token_ids=base.stop_ids if LINE_BREAK in stops else base.end_ids,
-        ignore_eos=False,
         detokenize=False,
     )
     asked = [{"prompt_token_ids": prefix.ids + prompt} for prompt in prompts]
     longest = max(len(prefix.ids) + len(prompt) for prompt in prompts) + n
-    with tempfile.TemporaryDirectory(prefix="xlnb-served-") as folder, _in_this_process():
+    with tempfile.TemporaryDirectory(prefix="xlnb-served-") as folder:
         base.model.save_pretrained(folder)
         llm = LLM(
             model=folder,
@@ -280,16 +278,3 @@ def _share_of_memory(base: Base) -> float:
     torch.cuda.empty_cache()
     free, whole = torch.cuda.mem_get_info(base.device)
     return round(_SHARE * free / whole, 3)
-
-
-@contextmanager
-def _in_this_process() -> Iterator[None]:
-    """Have vLLM work in this process, so that its memory is free when it ends; a choice of the user's stands."""
-    name = "VLLM_ENABLE_V1_MULTIPROCESSING"
-    before = os.environ.get(name)
-    os.environ.setdefault(name, "0")
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)

@@ -154,7 +154,8 @@ def publish_search(folder: str | Path, results: str | Path | None = None, model:
     told = [artifacts.read_json(file) for file in sorted(Path(folder).glob("*.json"))]
     made = {one["spec"].get("model", GEMMA) for one in told}
     before = artifacts.read_json(out / "provenance.json") if (out / "provenance.json").is_file() else {}
-    made |= {before.get("model", GEMMA)} if before else set()
+    if before:
+        made.add(before.get("model", GEMMA))
     if len(made) > 1:
         raise RequestError(
             f"{folder} and {out} are not of one model, but of {', '.join(sorted(made))}: name its --profile."
