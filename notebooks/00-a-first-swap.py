@@ -144,7 +144,7 @@ display(Markdown(told))
 
 # %% [markdown]
 # *Significant* means: the 95 % interval excludes zero, and still does after Holm's correction for all contrasts of the question.
-# Intervals cover other problems *and* other trainings; one training alone gets no verdict. The tables behind the
+# Intervals cover other problems *and* other trainings; one training alone gets no verdict. The numbers of the
 # figures, and what the models wrote, are folded here:
 
 # %% tags=["hide-cell"]

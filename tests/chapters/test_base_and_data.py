@@ -1,5 +1,7 @@
 """The chapter on base and data: its tables say what the corpus has, its words what the verdicts say."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
@@ -12,6 +14,7 @@ from xlnb.evaluation.readings import (
     EXACT_MATCH,
     EXPRESSION,
     EXPRESSION_NLL,
+    INFORMATION,
     NLL,
     PRIMARY,
     READINGS,
@@ -23,6 +26,7 @@ from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import claims, experiments
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, judged
 from xlnb.studies.outcomes import select
+from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import open_study
 
 
@@ -242,6 +246,37 @@ def test_what_each_worked_example_adds():
 def test_whoever_tells_as_many_twins_apart_as_a_coin_may_read():
     assert base_and_data._twins_sentence(24.9, "Telugu").endswith("hardly what is asked about them.")
     assert base_and_data._twins_sentence(40.0, "Telugu").endswith("it tells 40 % apart in Telugu; a coin tells 25 %.")
+
+
+def test_what_is_asked_anew_is_held_against_what_is_shown():
+    rows = pd.DataFrame(
+        [
+            {"test_language": "sw", "split": "development", "shots": 1, "metric": metric, "problem": f"p{i}", "outcome": outcome,
+             "text": text}
+            for metric, outcome, text in ((NLL, 1.5, ""), (EXPRESSION_NLL, 0.5, ""), (EXPRESSION, 1.0, "3 + 4 = 7"))
+            for i in range(8)
+        ]
+    )  # fmt: skip
+    asked = []
+
+    def outcomes(*asks):
+        asked.extend(asks)
+        some = rows[rows["problem"].isin(["p0", "p1"])].copy()
+        some.loc[(some["metric"] == NLL) & (some["problem"] == "p1"), "outcome"] -= 0.02
+        some.loc[(some["metric"] == EXPRESSION) & (some["problem"] == "p0"), "text"] = "3 + 4 = 8"
+        return some
+
+    profile = named_profile("pocket")
+    study = SimpleNamespace(live=True, profile=profile, outcomes=outcomes, repeated=lambda *asks: rows)
+    told = base_and_data.asked_anew(study)
+    assert "4 likelihoods are off by at most 0.02000 nats per token" in told
+    assert "1 of 2 answers are the same to the letter" in told
+    for fewer, whole in zip(asked, (*experiments.BY_SHOTS, experiments.BASE), strict=True):
+        some, every = fewer.evaluation(profile), whole.evaluation(profile)
+        assert (4 * some.problems, 4 * some.generated) == (every.problems, every.generated)
+        assert (some.shots, some.split) == (every.shots, every.split)
+        assert not set(some.readings) & {INFORMATION, PRIMARY}, "they depend on which other problems there are"
+    assert "is committed" in base_and_data.asked_anew(SimpleNamespace(live=False))
 
 
 def test_answer_and_summary_follow_the_committed_verdicts():

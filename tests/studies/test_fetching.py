@@ -10,6 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from local_hub import LocalHub, pointed_to, serving
+from transformers import AutoModelForCausalLM
 
 from xlnb.commands.cli import main
 from xlnb.corpora.benchmarks import GSM8K, MGSM
@@ -286,6 +287,55 @@ def test_the_whole_grid_runs_on_miniatures(fetched, chatty, own_home, monkeypatc
     assert set(rows) == set(FOUR)
     for found in rows.values():
         assert set(found["method"]) == set(methods)
+
+
+def test_what_was_fetched_is_packed_and_runs_without_the_hub(fetched, chatty, tmp_path, monkeypatch, capsys, own_home):
+    model = chatty("mini-Instruct", "qwen2")
+    whole = AutoModelForCausalLM.from_pretrained(model)
+    (model / "model.safetensors").unlink()
+    whole.save_pretrained(model, max_shard_size="50KB")
+    assert len(list(model.glob("*.safetensors"))) > 2, "in several files, as large models come"
+    asked = [
+        "--profile",
+        "paper",
+        "--experiment",
+        "paper",
+        "--languages",
+        "sw,te",
+        "--seeds",
+        "0",
+        "--dtype",
+        "bfloat16",
+    ]
+    assert command("grid", *asked, "--model", str(model), "--dry-run") == 0
+    here, name = capsys.readouterr().out, identity(model)
+    packed, there = str(tmp_path / "packed"), tmp_path / "there"
+    assert command("pack", packed, *asked, "--model", str(model), "--no-wheels", "--no-results") == 0
+    assert command("unpack", packed, str(there)) == 0
+    words = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])
+    for gone in (fetched, model, tmp_path / "on-hub"):
+        shutil.rmtree(gone)
+    while "=" in words[0]:
+        monkeypatch.setenv(*words.pop(0).split("=", 1))
+    no_sockets(monkeypatch)
+    assert command(*words[words.index("grid") :], "--dry-run") == 0
+    assert capsys.readouterr().out == here, "the same cells under the same names"
+    study._corpus.cache_clear()
+    one = Study(named_profile("paper", str(there / "weights/mini-Instruct")), "te", dtype="bfloat16", **theirs("te"))
+    assert one._identity == name
+    rows = one.outcomes(Ask(("base", "layer-swapping"), changes=AS_THE_PAPER.changes))
+    assert len(rows) == 2 * 2 * 2, "two models, two languages, two problems"
+
+
+def test_what_was_not_fetched_is_not_packed(chatty, tmp_path, capsys, monkeypatch):
+    asked = ["--profile", "paper", "--experiment", "paper", "--model", str(chatty("mini-Instruct", "qwen2"))]
+    monkeypatch.setenv("XLNB_HUB", str(tmp_path / "empty"))
+    assert command("pack", str(tmp_path / "packed"), *asked, "--languages", "te", "--seeds", "0") == 2
+    error = capsys.readouterr().err
+    for name in (MGSM, GSM8K, *(SOURCES[corpus].hub for corpus in ("orca-math", *LANGUAGE_CORPORA["te"]))):
+        assert name in error
+    assert "bring it by `xlnb fetch` and set XLNB_HUB" in error
+    assert not (tmp_path / "packed").exists()
 
 
 def test_what_is_wanted_is_what_was_not_given(tmp_path):

@@ -313,8 +313,11 @@ def test_data_given_by_path_go_along_and_are_named_there(own_home, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--experiment", "real"], "give a copy by --mgsm PATH"),
-        (["--language-data", "ntrex"], "--language-data ntrex:PATH"),
+        (["--experiment", "real"], "juletxara/mgsm, openai/gsm8k would be fetched from the hub, which is not there"),
+        (
+            ["--language-data", "ntrex"],
+            "give copies by path: --math-data NAME:PATH, --language-data NAME:PATH, --mgsm PATH",
+        ),
         (["--math-data", "gsm8k:nowhere"], "there is no nowhere"),
         (["--part-mb", "-1"], "--part-mb -1"),
         (["--experiment", "strength,lairs"], "No experiment 'lairs'"),

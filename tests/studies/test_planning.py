@@ -179,6 +179,9 @@ def test_any_folder_and_a_name_without_a_network(miniature, tmp_path, monkeypatc
     (here / "config.json").write_bytes((miniature("qwen2") / "config.json").read_bytes())
     monkeypatch.setenv("XLNB_HUB", str(tmp_path / "hub"))
     assert shape_for("some/model") == shape_for(str(miniature("qwen2"))), "what was fetched needs no network"
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(RequestError, match=r"XLNB_HUB is .*hub, which has none of it: bring it there by `xlnb fetch`"):
+        shape_for("other/model")
 
 
 # --- the command ---------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from trainings import stopped_at_its_first_checkpoint
 
 from xlnb import artifacts
 from xlnb.commands.cli import exit_code
-from xlnb.commands.options import corpora_of
 from xlnb.commands.train_commands import launched
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA, Example, templates
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import load_base
+from xlnb.studies.profiles import corpora_of
 from xlnb.training import ranks, sft
 from xlnb.training.experts import Expert, Stream
 from xlnb.training.sft import Training

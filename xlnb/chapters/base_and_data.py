@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import lru_cache, partial
 from html import escape
-from math import exp
+from math import ceil, exp
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -21,6 +21,7 @@ from xlnb.corpora.sources import SOURCES, load_corpus
 from xlnb.evaluation.readings import (
     EXPRESSION,
     EXPRESSION_NLL,
+    LIKELIHOODS,
     NLL,
     PRIMARY,
     READINGS,
@@ -33,7 +34,9 @@ from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import mean_interval
 from xlnb.studies import claims, experiments
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, WORSE, judged, verdicts_of
+from xlnb.studies.experiments import Ask
 from xlnb.studies.outcomes import scores, select
+from xlnb.studies.profiles import Profile
 from xlnb.studies.study import Study, open_study
 
 _COUNTED = 400  # problems a split on which shares are counted; few-shot has few more
@@ -365,6 +368,33 @@ def base_table(outcomes: pd.DataFrame, number: int | None = None) -> Shown:
     return table(rows, columns, number=number, caption=caption, verdicts=verdicts_of(gap))
 
 
+_ASKED = (*experiments.BY_SHOTS, experiments.BASE)  # what the chapter shows of the base
+
+
+def asked_anew(study: Study) -> str:
+    """Return in words how far a quarter of the chapter's outcomes, computed here, are from those that it shows; live only."""
+    if not study.live:
+        return "All this is committed. Live, the chapter asks the base a quarter of it anew, and says how far both are apart."
+    now = study.outcomes(*(_quarter(ask, study.profile) for ask in _ASKED))
+    both = now.merge(
+        study.repeated(*_ASKED), on=["test_language", "split", "shots", "metric", "problem"], suffixes=("", "_shown")
+    )
+    likelihoods, answers = both[both["metric"].isin(LIKELIHOODS)], select(both, metric=EXPRESSION)
+    far = float((likelihoods["outcome"] - likelihoods["outcome_shown"]).abs().max())
+    same = int((answers["text"] == answers["text_shown"]).sum())
+    return (
+        f"A quarter of it was asked anew on this computer: {len(likelihoods)} likelihoods are off by at most "
+        f"{ceil(round(far * 1e5, 3)) / 1e5:.5f} nats per token, and {same} of {len(answers)} answers are the same to the letter."
+    )
+
+
+def _quarter(ask: Ask, profile: Profile) -> Ask:
+    """Return an ask of a quarter of its problems and answers, by what does not depend on which others are asked."""
+    whole = ask.evaluation(profile)
+    fewer = {"problems": max(2, whole.problems // 4), "generated": max(1, whole.generated // 4)}
+    return replace(ask, changes={**ask.changes, **fewer, "readings": SHOTS_READINGS})
+
+
 def by_steps_table(outcomes: pd.DataFrame, number: int | None = None) -> Shown:
     """Return a table of the share of problems with right calculations, by number of steps, with 95 % intervals."""
     found = select(outcomes, metric=EXPRESSION)
@@ -401,7 +431,7 @@ def answer_samples(outcomes: pd.DataFrame, language: str, n: int, number: int | 
 
 def summary(study: Study) -> str:
     """Return the chapter's summary as Markdown bullets: what the base can do, in which language, and what examples add."""
-    gap = judged(claims.GAP, study.outcomes(experiments.BASE)).set_index("metric", drop=False)
+    gap = judged(claims.GAP, study.repeated(experiments.BASE)).set_index("metric", drop=False)
     name = LANGUAGE_NAMES[study.language]
     says = {
         BETTER: "the base is significantly better in English",
@@ -412,7 +442,7 @@ def summary(study: Study) -> str:
         f"By {READINGS[row.metric].title} {says[row.verdict]} ({improved(row)}, English minus {name})."
         for row in gap.loc[[PRIMARY, EXPRESSION]].itertuples()
     ]
-    shots = judged(claims.SHOTS, study.outcomes(*experiments.BY_SHOTS))
+    shots = judged(claims.SHOTS, study.repeated(*experiments.BY_SHOTS))
     first = shots[shots["partition_b"] == claims.shown_examples(0)]
     better = int((first["verdict"] == BETTER).sum())
     lines.append(

@@ -69,27 +69,13 @@ def language_by_language(studies: Sequence[Study]) -> list[Study]:
     return sorted(studies, key=lambda study: (profiles.index(study.profile), codes.index(study.language)))
 
 
-def corpora_of(profile: str, math: str, language: str, codes: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Return what the math expert and each language's expert learn: the paper's data in its profile, where none are named."""
-    from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
-    from xlnb.studies.paper import LANGUAGE_CORPORA, MATH_CORPUS
-    from xlnb.studies.profiles import PAPER_PROFILE
-
-    if profile != PAPER_PROFILE:
-        return math, dict.fromkeys(codes, language)
-    texts = {code: "+".join(LANGUAGE_CORPORA.get(code, (language,))) for code in codes}
-    return MATH_CORPUS if math == MATH_DATA else math, texts if language == LANGUAGE_DATA else dict.fromkeys(
-        codes, language
-    )
-
-
 def studies_of(profiles: str, languages: str, seeds: str, paradigms: str, models: str = "", **more: Any) -> list[Study]:
     """Return the studies of a comparison, profile by profile (and model by model), the first seed's first.
 
     Of profile paper the data are the paper's, where none are named.
     """
     from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
-    from xlnb.studies.profiles import named_profile
+    from xlnb.studies.profiles import corpora_of, named_profile
     from xlnb.studies.study import Study
 
     chosen = [named_profile(name, model) for name in profiles.split(",") for model in models.split(",")]

@@ -14,6 +14,7 @@ from xlnb.commands.options import (
     Languages,
     MathData,
     Mgsm,
+    Models,
     Ntrex,
     Paradigms,
     ProfileNames,
@@ -39,6 +40,7 @@ def pack_command(
     seeds: Seeds = "0,1,2,3,4",
     paradigms: Paradigms = "lora",
     profile: ProfileNames = "pocket",
+    model: Models = "",
     math_data: MathData = MATH_DATA,
     language_data: LanguageData = LANGUAGE_DATA,
     mgsm: Mgsm = "",
@@ -64,7 +66,7 @@ def pack_command(
         print(archives.pack_outcomes(out, part_mb or _OF_OUTCOMES))
         return
     studies = studies_of(
-        profile, languages, seeds, paradigms, math_data=math_data, language_data=language_data, mgsm=mgsm,
+        profile, languages, seeds, paradigms, model, math_data=math_data, language_data=language_data, mgsm=mgsm,
         reference=reference, dtype=dtype,
     )  # fmt: skip
     asked = packing.Packing(

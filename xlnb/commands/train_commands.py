@@ -25,7 +25,6 @@ from xlnb.commands.options import (
     Paradigm,
     ProfileName,
     Seed,
-    corpora_of,
 )
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import WorkError
@@ -58,7 +57,7 @@ def train_command(
         options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
         code = launched(processes, [sys.executable, "-m", "xlnb", "train", *options, "--", expert])
         raise typer.Exit(code)
-    from xlnb.studies.profiles import named_profile
+    from xlnb.studies.profiles import corpora_of, named_profile
     from xlnb.studies.study import Study
     from xlnb.training import ranks
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -16,7 +17,8 @@ from typing import Any
 
 from xlnb import artifacts
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
-from xlnb.corpora.sources import SOURCES, name_and_path
+from xlnb.corpora.sources import name_and_path, together
+from xlnb.downloads import DATASET, VARIABLE, place
 from xlnb.errors import RequestError
 from xlnb.models.base import checksum
 from xlnb.models.pocket import pocket_gguf
@@ -25,11 +27,15 @@ from xlnb.models.quantised import store
 from xlnb.paths import project_root, results_folder
 from xlnb.studies.archives import MB, free, write_parts
 from xlnb.studies.experiments import named_experiment
+from xlnb.studies.fetching import wanted
+from xlnb.studies.profiles import corpora_of
 from xlnb.studies.study import Study
 from xlnb.studies.vocabulary import kept_of, vocabulary_file
 from xlnb.studies.wheels import THERE, fetch_wheels
 from xlnb.unpacking import STUDY
 from xlnb.weights.tensor_files import companions, open_checkpoint
+
+HUB = "hub"  # what XLNB_HUB is called there
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,15 @@ class Packing:
 def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: Callable[[str], None] = print) -> Path:
     """Write a study into parts of at most so many megabytes, with contents.json and unpack.py, and return their folder.
 
-    Raises RequestError, before anything is written, for an ``out`` that is there and for data that would be the hub's.
+    Raises RequestError, before anything is written, for an ``out`` that is there, and for data of the hub that XLNB_HUB has not.
     """
     out = free(out, part_mb)
     study = packing.studies[0]
     for one in packing.studies:
-        _check_data(one, packing.experiment)
+        _check_data(one)
     if any(one.profile.checkpoint() != study.profile.checkpoint() for one in packing.studies):
         raise RequestError("All studies that are packed together must be of one model.")
+    hub = _fetched(packing)
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="xlnb-pack-") as folder:
         work = Path(folder)
@@ -67,7 +74,14 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
         if packing.results and results_folder().is_dir():
             shutil.copytree(results_folder(), work / "project" / "book" / "results")
         moved = _copy_data(packing, work / "data")
+        for fetched in hub:
+            report(f"{fetched.name}, as it was fetched.")
+            _copy(fetched, work / HUB / fetched.relative_to(_hub()))
         checkpoint, environment = _copy_checkpoint(packing, work, report)
+        if study.profile.named:
+            moved["model"] = f"{{target}}/{checkpoint}"
+        if hub:
+            environment |= {VARIABLE: HUB}
         told = {
             "checkpoint": checkpoint,
             "environment": {"PYTHONPATH": "site", "XLNB_HOME": "project", "XLNB_CACHE": "cache", **environment},
@@ -79,21 +93,31 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
 # --- what goes in ------------------------------------------------------------------------------------------
 
 
-def _check_data(study: Study, experiment: str) -> None:
-    """Refuse data that only the hub has: give a copy by its path."""
+def _check_data(study: Study) -> None:
+    """Refuse paths where nothing is."""
+    given = [("--mgsm", study.mgsm), ("--reference", study.reference)]
     for option, text in (("--math-data", study.math_data), ("--language-data", study.language_data)):
-        name, path = name_and_path(text)
-        if SOURCES[name].hub and path is None:
-            raise RequestError(f"{option} {text} is the hub's, which is not there: give a copy, {option} {name}:PATH.")
-        if path is not None and not path.exists():
-            raise RequestError(f"{option} {text}: there is no {path}.")
-    asked = [ask.evaluation(study.profile) for ask in named_experiment(experiment).asks]
-    if any(one.benchmark == "mgsm" for one in asked):
-        for option, given in (("--mgsm", study.mgsm), ("--reference", study.reference)):
-            if not (given and Path(given).exists()):
-                raise RequestError(
-                    f"{experiment} asks MGSM, and its solutions are GSM8K's: give a copy by {option} PATH."
-                )
+        given += [(option, str(path or "")) for _, path in map(name_and_path, together(text))]
+    for option, path in given:
+        if path and not Path(path).exists():
+            raise RequestError(f"{option}: there is no {path}. Name data that are here.")
+
+
+def _hub() -> Path:
+    return Path(os.environ.get(VARIABLE, "")).expanduser().resolve()
+
+
+def _fetched(packing: Packing) -> list[Path]:
+    """Return the folders of XLNB_HUB with the data that were not given by path; refuse those that are not there."""
+    asked = wanted(packing.studies, named_experiment(packing.experiment))
+    folders = {place(_hub(), one.repository, one.kind): one.repository for one in asked if one.kind == DATASET}
+    if lacking := [name for folder, name in folders.items() if not (os.environ.get(VARIABLE) and folder.is_dir())]:
+        raise RequestError(
+            f"{', '.join(lacking)} would be fetched from the hub, which is not there: bring it by `xlnb fetch` and set "
+            f"{VARIABLE}, or give copies by path: --math-data NAME:PATH, --language-data NAME:PATH, --mgsm PATH, "
+            "--reference PATH."
+        )
+    return list(folders)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -119,11 +143,13 @@ def _copy_data(packing: Packing, folder: Path) -> dict[str, str]:
     """Copy data that were given by path, and return what each option says in the unpacked copy."""
     study, moved = packing.studies[0], {}
     for option, text in (("math-data", study.math_data), ("language-data", study.language_data)):
-        name, path = name_and_path(text)
-        moved[option] = text
-        if path:
-            _copy(path, folder / option / path.name)
-            moved[option] = f"{name}:{{target}}/data/{option}/{path.name}"
+        said = []
+        for one in together(text):
+            name, path = name_and_path(one)
+            if path:
+                _copy(path, folder / option / name / path.name)
+            said.append(f"{name}:{{target}}/data/{option}/{name}/{path.name}" if path else one)
+        moved[option] = "+".join(said)
     for option, given in (("mgsm", study.mgsm), ("reference", study.reference), ("ntrex", str(packing.ntrex or ""))):
         if given:
             path = Path(given).resolve()
@@ -134,11 +160,13 @@ def _copy_data(packing: Packing, folder: Path) -> dict[str, str]:
 
 def _copy_checkpoint(packing: Packing, work: Path, report: Callable[[str], None]) -> tuple[str, dict[str, str]]:
     """Store the base's weights, and return where the checkpoint comes to lie and by which variable it is found there."""
-    study = packing.studies[0]
-    source = study.profile.checkpoint()
+    profile = packing.studies[0].profile
+    source = profile.checkpoint()
     inside = source.resolve().is_relative_to(project_root().resolve())
-    place = f"project/{source.resolve().relative_to(project_root().resolve())}" if inside else f"weights/{source.name}"
-    checkpoint, target = open_checkpoint(source), work / place
+    where = (
+        f"project/{source.resolve().relative_to(project_root().resolve())}" if inside else f"weights/{profile.model}"
+    )
+    checkpoint, target = open_checkpoint(source), work / where
     for file in companions(checkpoint):
         _copy(file, target / file.relative_to(source))
     for file in source.glob("*.index.json"):
@@ -146,14 +174,14 @@ def _copy_checkpoint(packing: Packing, work: Path, report: Callable[[str], None]
     artifacts.write_json(target / "provenance.json", _record(source, [file.path for file in checkpoint.files]))
     kept = _kept(packing, source, work / "cache")
     (work / "stored").mkdir()
-    with nullcontext() if inside else pocket_gguf(study.profile.model) as gguf:
+    with nullcontext() if inside or profile.named else pocket_gguf(profile.model) as gguf:
         plan = store(checkpoint.files, work / "stored", gguf, kept)
     tensors = [tensor for file in plan["files"] for tensor in file["tensors"]]
     quantised = sum(tensor["kind"] is not None for tensor in tensors)
     rows = "whole vocabulary" if kept is None else f"{len(kept):,} tokens of the vocabulary"
     size = (work / "stored" / "bytes.bin").stat().st_size
     report(f"{source.name}: {rows}, {quantised} of {len(tensors)} tensors quantised, {size / MB:.1f} MB.")
-    return place, {} if inside else {pocket_model(study.profile.model).variable: place}
+    return where, {} if inside or profile.named else {pocket_model(profile.model).variable: where}
 
 
 def _record(source: Path, files: Sequence[Path]) -> dict[str, Any]:
@@ -197,11 +225,14 @@ def _commands(packing: Packing, moved: Mapping[str, str]) -> list[str]:
         "dtype": [studies[0].dtype],
     }
     options = {name: ",".join(map(str, values)) for name, values in said.items()}
-    usual = {"math-data": MATH_DATA, "language-data": LANGUAGE_DATA, "dtype": "float32"}
     data = {name: value for name, value in moved.items() if name != "ntrex"}
-    asked = {name: value for name, value in {**options, **data}.items() if value != usual.get(name)}
-    commands = [" ".join(["grid", "--here", *(f"--{name} {value}" for name, value in asked.items())])]
+    profile, codes = studies[0].profile.name, [study.language for study in studies]
+    math, texts = corpora_of(profile, MATH_DATA, LANGUAGE_DATA, codes)
+    if all(study.math_data == math for study in studies):
+        del data["math-data"]
+    if all(study.language_data == texts[study.language] for study in studies):
+        del data["language-data"]
+    commands = [" ".join(["grid", "--here", *(f"--{name} {value}" for name, value in {**options, **data}.items())])]
     if "ntrex" in moved:
-        profile = studies[0].profile.name
         commands.append(f"search {{target}}/project/runs/search --ntrex {moved['ntrex']} --profile {profile}")
     return commands

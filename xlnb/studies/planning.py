@@ -236,13 +236,19 @@ def refusal(plans: Sequence[Plan], assumed: Assumed) -> str:
 
 
 def shape_for(model: str) -> Shape:
-    """Return the shape of one of the paper's models, of a checkpoint folder, or of any model of the hub (or of XLNB_HUB, see
-    :mod:`xlnb.downloads`), whose config.json alone (about 1 kB) is fetched. Raises RequestError where there is none."""
+    """Return the shape of one of the paper's models, of a checkpoint folder, or of any model of the hub, whose config.json alone
+    (about 1 kB) is fetched; of XLNB_HUB instead where that is set (see :mod:`xlnb.downloads`). Raises RequestError where there
+    is none."""
     if model in MODELS:
         return MODELS[model].shape
-    file = Path(model) / "config.json"
-    if not file.is_file() and (root := os.environ.get(VARIABLE)):
+    file, root = Path(model) / "config.json", os.environ.get(VARIABLE)
+    if not file.is_file() and root:
         file = place(root, model, MODEL) / "config.json"
+        if not file.is_file():
+            raise RequestError(
+                f"{model} is none of {', '.join(MODELS)}, no folder with a config.json, and {VARIABLE} is {root}, which has none "
+                f"of it: bring it there by `xlnb fetch`, or unset {VARIABLE}."
+            )
     if not file.is_file():
         from huggingface_hub import hf_hub_download
 

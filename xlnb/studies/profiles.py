@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
+from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, known
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import EXACT_MATCH
@@ -15,7 +16,7 @@ from xlnb.models.miniatures import miniature
 from xlnb.models.pocket import pocket_checkpoint
 from xlnb.models.pocket_models import GEMMA, SMOLLM2
 from xlnb.paths import runs_folder
-from xlnb.studies.paper import MODELS, paper
+from xlnb.studies.paper import LANGUAGE_CORPORA, MATH_CORPUS, MODELS, paper
 from xlnb.training.sft import Training
 
 
@@ -93,6 +94,14 @@ def named_profile(name: str, model: str = "") -> Profile:
 
 
 PAPER_PROFILE = "paper"
+
+
+def corpora_of(profile: str, math: str, language: str, codes: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return what the math expert and each language's expert learn: the paper's data in its profile, where none are named."""
+    if profile == PAPER_PROFILE and math == MATH_DATA:
+        math = MATH_CORPUS
+    of_paper = LANGUAGE_CORPORA if profile == PAPER_PROFILE and language == LANGUAGE_DATA else {}
+    return math, {code: "+".join(of_paper.get(code, (language,))) for code in codes}
 
 
 def paper_profile(model: str) -> Profile:
