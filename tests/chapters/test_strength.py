@@ -131,6 +131,14 @@ def test_strengths_that_are_missing_are_named(found):
     told = strength.lines(strength.curve(select(found, profile=[USUAL, FAR])))
     assert "With experts of the usual strength" in told[0] and "With experts that moved far" in told[1]
     assert told[-1] == "Not computed yet: barely and by heart."
+    told = strength.lines(strength.curve(select(found, profile=[BARELY, USUAL])))
+    assert "With experts that barely moved" in told[0]
+    assert told[1] == (
+        "Does the swap win where updates are large? Experts that moved far or that learned by heart are not computed yet."
+    )
+    assert told[2].startswith("Of 8 differences")
+    told = strength.lines(strength.curve(select(found, profile=[FAR, BY_HEART])))
+    assert told[0].endswith("Experts that barely moved or of the usual strength are not computed yet.")
     (alone,) = strength.lines(strength.curve(select(found, profile=USUAL)))
     assert alone == "Of one strength alone nothing is told of small and large updates."
 

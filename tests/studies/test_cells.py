@@ -21,7 +21,7 @@ from xlnb.methods import EXPERTS, METHODS
 from xlnb.studies import study as study_module
 from xlnb.studies import vocabulary
 from xlnb.studies.committing import publish
-from xlnb.studies.experiments import BASE, EXPERIMENTS, FIRST_SWAP, SWAP, Ask, Experiment
+from xlnb.studies.experiments import BASE, BY_STRENGTH, EXPERIMENTS, FIRST_SWAP, SWAP, Ask, Experiment
 from xlnb.studies.outcomes import distinct, load_outcomes, load_training, scores, select
 from xlnb.studies.profiles import PROFILES, STRENGTHS, named_profile
 from xlnb.studies.study import Study
@@ -32,6 +32,23 @@ from xlnb.weights.task_vectors import TaskVector
 pytestmark = pytest.mark.usefixtures("own_home")
 SMOKE = named_profile("smoke")
 NLL = {"readings": ("nll",)}
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    """The runs folder of a project in which the first chapter's study is made; nobody may write there."""
+    home = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLNB_HOME", str(home))
+        patch.setenv("XLNB_CACHE", str(home / "cache"))
+        Study(SMOKE).outcomes(*EXPERIMENTS["first-swap"].asks)
+    return home / "runs"
+
+
+@pytest.fixture
+def made(made_once, own_home):
+    """The first chapter's study, made in the test's own project."""
+    shutil.copytree(made_once, own_home / "runs")
 
 
 @pytest.fixture
@@ -122,7 +139,7 @@ def test_what_is_listed_is_what_is_made(capsys):
     assert told[1] == "Missing cells need 2 experts: 2 made, 0 missing."
 
 
-def test_the_depth_needs_no_weights_where_nothing_is_computed(tmp_path):
+def test_the_depth_needs_no_weights_where_nothing_is_computed(made, tmp_path):
     study = Study(SMOKE)
     publish([study], "first-swap", tmp_path / "results")
     smaller = replace(SMOKE, checkpoint=lambda: 1 / 0)
@@ -239,15 +256,15 @@ def test_two_studies_on_different_data_never_count_as_one(tmp_path):
         corpus_of(tmp_path / name, words) for name, words in (("one", ("taa", "gari")), ("two", ("ngoma", "nyumba")))
     ]
     studies = [Study(SMOKE, language_data=text) for text in texts]
-    ask = Ask(("language-only",), languages=("sw",), changes=NLL)
+    ask = Ask(("language-only",), languages=("sw",), changes={**BY_STRENGTH.changes, **NLL})
     both = pd.concat([study.outcomes(ask) for study in studies])
     assert set(both["setting"]) == {"real"} and set(both["corpora"]) == {"ntrex"}  # alike by every name
     kept = distinct(both)
-    assert len(kept) == 2 * SMOKE.evaluation.problems
+    assert len(kept) == 2 * SMOKE.compared
     assert kept["trained"].nunique() == 2
     assert len(scores(kept)) == 2
     for number, study in enumerate(studies):
-        publish([study], f"first-swap-{number}", tmp_path / "results")
+        publish([study], f"strength-{number}", tmp_path / "results", "strength")
     with pytest.raises(RequestError, match="two results of language-only that were not made alike"):
         Study(SMOKE, language_data=texts[0], live=False, results=tmp_path / "results").outcomes(ask)
 
@@ -292,7 +309,7 @@ def test_a_reading_that_is_added_later_is_computed_alone_and_joined(evaluated):
     assert made["device"]
 
 
-def test_what_is_committed_counts_as_made(own_home, evaluated, no_training):
+def test_what_is_committed_counts_as_made(made, own_home, evaluated, no_training):
     study = Study(SMOKE)
     publish([study], "first-swap")
     shutil.rmtree(own_home / "runs" / "smoke" / "gemma3-miniature" / "lora")

@@ -34,6 +34,7 @@ _WHO = dict(
         strict=True,
     )
 )
+_SMALL, _LARGE = list(STRENGTHS)[:2], list(STRENGTHS)[2:]
 _SAYS = {ABOVE: "yes", BELOW: "no", "": "cannot be told"}
 # Neither blue nor orange, which stand for better and worse; marks and strokes differ, too.
 _STYLES = {
@@ -189,10 +190,13 @@ def lines(rows: pd.DataFrame) -> list[str]:
     if not rest:
         return ["Of one strength alone nothing is told of small and large updates."]
     told = []
-    for question, profile, pairs in (
-        ("Is nothing lost by addition while updates are small?", first, [(ADDITION, MATH_EXPERT)]),
-        ("Does the swap win where updates are large?", rest[-1], OF_THE_SWAP),
+    for question, profile, pairs, fitting in (
+        ("Is nothing lost by addition while updates are small?", first, [(ADDITION, MATH_EXPERT)], _SMALL),
+        ("Does the swap win where updates are large?", rest[-1], OF_THE_SWAP, _LARGE),
     ):
+        if profile not in fitting:
+            told.append(f"{question} Experts {listed([_WHO[name] for name in fitting], 'or')} are not computed yet.")
+            continue
         mine = of_pairs(select(rows, profile=profile), pairs)
         by = [f"{_BY[metric]}: {_answer(select(mine, metric=metric))}" for metric in METRICS]
         told.append(f"{question} With experts {_WHO[profile]}, {'; '.join(by)}.")
