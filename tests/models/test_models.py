@@ -202,6 +202,20 @@ def test_the_hub_is_asked_only_when_allowed(tiny_packages, miniature, monkeypatc
     assert asked == [True, True, False]
 
 
+def test_a_folder_that_stands_for_the_hub_is_asked_in_its_place(tiny_packages, miniature, monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "a token")
+    monkeypatch.setenv("XLNB_HUB", str(tmp_path / "hub"))
+    assert [bool(s.files) for s in pocket_sources(download=True)] == [False, True]
+    fetched = tmp_path / "hub" / "models" / "google" / "gemma-3-270m"
+    shutil.copytree(miniature("llama"), fetched)
+    (fetched / "provenance.json").unlink(missing_ok=True)
+    assert not pocket_sources()[0].files, "not whole yet: its record comes last"
+    artifacts.write_json(fetched / "provenance.json", {"spec": {}})
+    assert pocket_sources()[0].files == (fetched,)
+    assert "google/gemma-3-270m in XLNB_HUB" in pocket.found_pocket()
+
+
 @pytest.mark.parametrize("what", ["nothing", "no weights", "a text file"])
 def test_a_wrong_path_is_refused(what, tmp_path, monkeypatch):
     path = tmp_path / "given"
