@@ -178,6 +178,12 @@ def test_provenance_says_what_repeats_a_result():
     json.dumps(found)
 
 
+@pytest.mark.parametrize("program", ["/here/bin/xlnb", "/here/site/xlnb/__main__.py"])
+def test_a_command_is_told_as_it_may_be_given_again(monkeypatch, program):
+    monkeypatch.setattr(sys, "argv", [program, "maps", "--publish"])
+    assert artifacts.provenance({}, started=0.0)["command"] == "xlnb maps --publish"
+
+
 def test_a_fresh_folder_does_not_give_way_to_another(tmp_path):
     out = tmp_path / "out"
     with (

@@ -153,7 +153,8 @@ def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
 
     ``started`` is a :func:`time.time`; durations are in seconds. Names no path of the machine beyond the command's.
     """
-    program = Path(sys.argv[0]).name
+    started_as = Path(sys.argv[0])
+    program = started_as.parent.name if started_as.name == "__main__.py" else started_as.name
     return {
         # A notebook's arguments say nothing but where the kernel's files lie.
         "command": "a notebook" if program == "ipykernel_launcher.py" else " ".join([program, *sys.argv[1:]]),
