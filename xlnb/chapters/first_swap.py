@@ -186,7 +186,9 @@ def own_run(study: Study, *families: comparisons.Family) -> pd.DataFrame | None:
     if not study.live:
         return None
     some = max(2, study.profile.evaluation.problems // 4)
-    outcomes = study.outcomes(replace(experiments.FIRST_SWAP, changes={"readings": (PRIMARY,), "problems": some}))
+    outcomes = study.outcomes(
+        replace(experiments.FIRST_SWAP, changes={"readings": (PRIMARY,), "problems": some, "generated": 0})
+    )
     parts = [
         comparisons.contrasts(
             outcomes, family.pairs, study.language if code == experiments.TARGET else code, (PRIMARY,)
