@@ -314,6 +314,7 @@ def test_the_table_of_experts_has_what_is_known():
         for cell in BeautifulSoup(strength.experts_table(trained(), 7).html, "html.parser").find_all("th")
     ]
     assert "moved, math" in heads and "cross term" in heads
+    assert "0.00005" in strength.experts_table(trained().assign(rate=5e-5), 7).html, "one notation for all rates"
     page = strength.experts_table(trained(moved=False), 7).html
     assert "moved, math" not in page and "cross term" not in page and "loss, language" in page
 

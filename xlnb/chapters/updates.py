@@ -113,7 +113,8 @@ def experts_table(told: pd.DataFrame, number: int | None = None) -> Shown:
     columns = ["loss {}", "moved {}"] if told[f"moved {MATH}"].notna().any() else ["loss {}"]
     rows = []
     for profile, row in told.iterrows():
-        line = {"experts": named(profile), "steps": f"{row['steps']:.0f}", "peak rate": f"{row['rate']:g}"}
+        rate = np.format_float_positional(row["rate"])
+        line = {"experts": named(profile), "steps": f"{row['steps']:.0f}", "peak rate": rate}
         for column in columns:
             form, title = (".2f", "loss") if column.startswith("loss") else (".2%", "moved")
             line |= {f"{title}, {side}": digits(row[column.format(slug)], form) for slug, side in _SIDES.items()}
