@@ -325,6 +325,7 @@ def test_every_page_is_looked_at(site):
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_as_a_reader_meets_it(browser, site, page):
     with visiting(browser, site / f"{page}.html") as visit:
+        assert visit.page.evaluate("document.getAnimations().length") == 0, "motion, for a reader who asks for none"
         assert visit.faults() == []
         assert weight(visit) < 1_500_000
         assert barriers(visit.page) == []
