@@ -22,6 +22,7 @@ from xlnb.corpora import templates
 from xlnb.errors import RequestError, WorkError
 from xlnb.models import miniatures, pocket
 from xlnb.models.base import Base, kept_ids, load_base, trim
+from xlnb.models.hub import MODEL_FILES
 from xlnb.models.pocket import pocket_checkpoint, pocket_sources
 from xlnb.models.pocket_models import GEMMA, POCKET_MODELS
 
@@ -211,7 +212,7 @@ def test_a_folder_that_stands_for_the_hub_is_asked_in_its_place(tiny_packages, m
     shutil.copytree(miniature("llama"), fetched)
     (fetched / "provenance.json").unlink(missing_ok=True)
     assert not pocket_sources()[0].files, "not whole yet: its record comes last"
-    artifacts.write_json(fetched / "provenance.json", {"spec": {}})
+    artifacts.write_json(fetched / "provenance.json", {"spec": {"patterns": list(MODEL_FILES)}})
     assert pocket_sources()[0].files == (fetched,)
     assert "google/gemma-3-270m in XLNB_HUB" in pocket.found_pocket()
 

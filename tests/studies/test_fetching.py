@@ -338,6 +338,18 @@ def test_what_was_not_fetched_is_not_packed(chatty, tmp_path, capsys, monkeypatc
     assert not (tmp_path / "packed").exists()
 
 
+def test_what_was_fetched_of_another_language_is_not_enough_to_pack(hub, chatty, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "fetched"
+    with serving(hub) as address, pointed_to(address, monkeypatch):
+        assert command("fetch", "--model", "some/mini-Instruct", "--languages", "te", str(out)) == 0
+    monkeypatch.setenv("XLNB_HUB", str(out))
+    asked = ["--profile", "paper", "--experiment", "paper", "--model", "some/mini-Instruct", "--seeds", "0"]
+    assert command("pack", str(tmp_path / "packed"), *asked, "--languages", "sw") == 2
+    error = capsys.readouterr().err
+    assert all(SOURCES[name].hub in error for name in LANGUAGE_CORPORA["sw"])
+    assert SOURCES["orca-math"].hub not in error, "that serves every language"
+
+
 def test_what_is_wanted_is_what_was_not_given(tmp_path):
     given = {"math_data": "gsm8k", "language_data": "aya:here+xp3mt", "mgsm": "mgsm", "reference": "test.jsonl"}
     one = Study(named_profile("paper", str(tmp_path)), "te", **given)

