@@ -6,7 +6,6 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial, reduce
 from math import prod
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from xlnb.cores import on_cores
 from xlnb.errors import WorkError
 from xlnb.weights import kernels
 from xlnb.weights.tensor_files import Stored
@@ -65,21 +65,13 @@ def _keep_freed_memory() -> None:
 def compute(jobs: Sequence[tuple[Recipe, Stored]], descriptor: int) -> Rounding:
     """Compute tensors and write each to its place in an open file, in the place's dtype; return what rounding took away.
 
-    Each processor works on a tensor of its own: torch's own threads would wait for each other after every small step, which
-    takes many times longer where anything else runs.
+    Each processor works on a tensor of its own (see :mod:`xlnb.cores`).
     """
     _keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(max(1, before)) as pool:
-            # The largest first, so that nobody is left with it at the end; the sum is in a fixed order.
-            order = sorted(range(len(jobs)), key=lambda i: -jobs[i][1].nbytes)
-            futures = {i: pool.submit(_compute_one, *jobs[i], descriptor) for i in order}
-            parts = [futures[i].result() for i in range(len(jobs))]
-    finally:
-        torch.set_num_threads(before)
-    return reduce(add, parts, Rounding())
+    order = sorted(range(len(jobs)), key=lambda i: -jobs[i][1].nbytes)
+    done = on_cores(lambda i: _compute_one(*jobs[i], descriptor), order)
+    parts = dict(zip(order, done, strict=True))
+    return reduce(add, (parts[i] for i in range(len(jobs))), Rounding())
 
 
 def _compute_one(recipe: Recipe, place: Stored, descriptor: int) -> Rounding:

@@ -6,12 +6,13 @@ Rows of (prompt, completion) become right-aligned batches; training takes its ba
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xlnb import progress
+from xlnb.cores import on_cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from xlnb.models.base import Base
 
 Row = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
+Told = TypeVar("Told")
 IGNORED = -100
 _MOST_LOGITS = 2**25  # in a batch: more of them only wait for memory, however large the vocabulary
 
@@ -235,45 +237,57 @@ class Engine:
         if any(branches) and self.exceeds_window(prefix, _reach(rows, branches)):
             return self._nll_apart(prefix, rows, branches, temperatures, what)
         whole = [(p, _written(c, own)) for (p, c), own in zip(rows, branches, strict=True)]
-        found: dict[int, list[Tensor]] = {}
-        with torch.inference_mode(), base.autocast():
-            # Branches lie side by side, so a row may be longer than the window though none of its texts is: the mask says so.
-            equal = not any(branches) and self.exceeds_window(prefix, whole)
-            for indices in self._batches(whole, what, equal):
-                some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
-                if any(own := [branches[i] for i in indices]):
+
+        def scored(indices: Sequence[int]) -> list[list[Tensor]]:
+            some, own = [rows[i] for i in indices], [branches[i] for i in indices]
+            with torch.inference_mode(), base.autocast():
+                cache = prefix.for_rows(len(indices))
+                if any(own):
                     dtype = getattr(torch, base.dtype)
                     tree = branched(some, own, base.pad_id, past, device=base.device, dtype=dtype)
-                    scored = branched_nll(base.model, tree, temperatures, past_key_values=cache)
+                    found = branched_nll(base.model, tree, temperatures, past_key_values=cache)
                 else:
                     batch = right_aligned(some, base.pad_id, past, device=base.device)
                     logits = completion_logits(base.model, batch, past_key_values=cache)
-                    scored = [
+                    found = [
                         [_nll_at(row[batch.width - len(c) :], c, temperatures)]
                         for row, (_, c) in zip(logits, some, strict=True)
                     ]
-                found |= {i: [part.cpu() for part in parts] for i, parts in zip(indices, scored, strict=True)}
+                return [[part.cpu() for part in parts] for parts in found]
+
+        # Branches lie side by side, so a row may be longer than the window though none of its texts is: the mask says so.
+        equal = not any(branches) and self.exceeds_window(prefix, whole)
+        found: dict[int, list[Tensor]] = {}
+        for indices, some in self._each(scored, whole, what, equal):
+            found |= zip(indices, some, strict=True)
         return [found[i] for i in range(len(rows))]
 
     def logits(self, prefix: Prefix, rows: Sequence[Row], wanted: Sequence[Sequence[bool]]) -> tuple[Tensor, Tensor]:
-        """Return the logits of the completions' ``wanted`` tokens, shape (tokens, vocabulary), and these tokens' ids."""
+        """Return the logits of the completions' ``wanted`` tokens, shape (tokens, vocabulary), and these tokens' ids: those of
+        the shortest rows first.
+        """
         import torch
 
-        logits, targets = [], []
-        with torch.inference_mode(), self.base.autocast():
-            equal = self.exceeds_window(prefix, rows)
-            for indices in self._batches(rows, "temperature", equal):
+        def asked(indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+            with torch.inference_mode(), self.base.autocast():
                 some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
                 batch = right_aligned(some, self.base.pad_id, len(prefix.ids), device=self.base.device)
                 here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
-                logits.append(completion_logits(self.base.model, batch, past_key_values=cache)[here])
-                targets.append(batch.labels[here])
+                return completion_logits(self.base.model, batch, past_key_values=cache)[here], batch.labels[here]
+
+        equal = self.exceeds_window(prefix, rows)
+        told = [found for _, found in self._each(asked, rows, "temperature", equal)]
+        logits, targets = zip(*reversed(told), strict=True)
         return torch.cat(logits), torch.cat(targets)
 
-    def _batches(self, rows: Sequence[Row], what: str, equal: bool) -> Iterator[list[int]]:
-        """Yield the indices of each batch of likelihoods behind a progress bar."""
-        batches = ordered(rows, self._rows_at_once(rows), equal)
-        yield from progress.bar(batches, desc=f"{self.title} {what}".strip(), unit="batch")
+    def _each(
+        self, do: Callable[[Sequence[int]], Told], rows: Sequence[Row], what: str, equal: bool
+    ) -> Iterator[tuple[list[int], Told]]:
+        """Yield each batch of likelihoods, the longest rows first, as indices and ``do`` of them, behind a progress bar."""
+        batches = ordered(rows, self._rows_at_once(rows), equal)[::-1]
+        done = on_cores(do, batches, None if self.base.device.type == "cpu" else 1)
+        shown = progress.bar(done, total=len(batches), desc=f"{self.title} {what}".strip(), unit="batch")
+        yield from zip(batches, shown, strict=True)
 
     def _rows_at_once(self, rows: Sequence[Row]) -> int:
         widest = 1 + max((len(completion) for _, completion in rows), default=0)

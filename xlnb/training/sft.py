@@ -10,16 +10,18 @@ import io
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from heapq import heapreplace
 from itertools import islice
 from math import cos, isfinite, pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts, progress
+from xlnb.cores import on_cores
 from xlnb.corpora import Example
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.models.base import device_name
@@ -30,6 +32,7 @@ from xlnb.training.masks import rates
 from xlnb.training.paradigms import PARADIGMS, Trainee
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Parameter
     from torch.optim import AdamW
 
@@ -362,15 +365,70 @@ def _within_memory(trainee: Trainee, rows: Sequence[Row], training: Training) ->
 
 def _backward(trainee: Trainee, rows: Sequence[Row], training: Training) -> float:
     """Add the gradients of a batch, part by part, and return its loss in nats a completion token."""
-    base, counted, shares = trainee.base, sum(len(completion) for _, completion in rows), []
-    for part in _parts(rows, training, base.device.type):
-        batch = right_aligned(part, base.pad_id, device=base.device)
-        with base.autocast():
-            share = completion_nll(trainee.model, batch).sum() / counted
+    if trainee.base.device.type == "cpu" and not ranks.several():
+        return _backward_on_cores(trainee, rows, training)
+    shares = []
+    for part in _parts(rows, training, trainee.base.device.type):
+        share = _share(trainee, part, rows)
         (share * ranks.count()).backward()  # FSDP divides the sum of all gradients by the number of processes
         shares.append(share.detach())
     # read once a step: each reading waits for the device
     return ranks.total(float(sum(share.item() for share in shares)))
+
+
+def _share(trainee: Trainee, part: Sequence[Row], rows: Sequence[Row]) -> Tensor:
+    """Return what part of a batch adds to its loss."""
+    base = trainee.base
+    batch = right_aligned(part, base.pad_id, device=base.device)
+    with base.autocast():
+        return completion_nll(trainee.model, batch).sum() / sum(len(completion) for _, completion in rows)
+
+
+def _backward_on_cores(trainee: Trainee, rows: Sequence[Row], training: Training) -> float:
+    """Do :func:`_backward` with several parts at once, and their gradients apart until they are added."""
+    import torch
+
+    moving = [parameter for parameter in trainee.weights.values() if parameter.requires_grad]
+
+    def gradients(part: Sequence[Row]) -> tuple[float, tuple[Tensor | None, ...]]:
+        share = _share(trainee, part, rows)
+        return share.item(), torch.autograd.grad(share, moving, allow_unused=True)
+
+    loss, at_once = 0.0, min(torch.get_num_threads(), training.micro_batch or len(rows))
+    parts = _side_by_side(rows, at_once, training.micro_batch)
+    for share, found in on_cores(gradients, parts, at_once):
+        loss += share
+        for parameter, gradient in zip(moving, found, strict=True):  # in the parts' order: the same sum each time
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    return loss
+
+
+def _side_by_side(rows: Sequence[Row], at_once: int, micro_batch: int) -> list[list[Row]]:
+    """Return a batch in parts, the costliest first, that end the soonest where so many are computed at once.
+
+    >>> rows = [([1] * 50, [2] * 50)] * 8
+    >>> [[len(part) for part in _side_by_side(rows, n, 0)] for n in (1, 2, 3)]
+    [[8], [4, 4], [3, 3, 2]]
+    """
+    largest = max(1, micro_batch // at_once) if micro_batch else len(rows)
+    parts = alike(rows, _A_PASS)
+    ways = [list(_at_most(n, parts)) for n in range(1, min(largest, len(rows)) + 1)]
+    return min(
+        (sorted(way, key=_cost, reverse=True) for way in ways), key=lambda way: _last_end(map(_cost, way), at_once)
+    )
+
+
+def _cost(part: Sequence[Row]) -> int:
+    return _A_PASS + max(map(_length, part)) * len(part)
+
+
+def _last_end(costs: Iterable[int], at_once: int) -> int:
+    """Return when the last of several pieces ends, each begun by whoever is free first."""
+    ends = [0] * at_once
+    for cost in costs:
+        heapreplace(ends, ends[0] + cost)
+    return max(ends)
 
 
 def _parts(rows: Sequence[Row], training: Training, device: str) -> Iterator[list[Row]]:
