@@ -9,10 +9,11 @@ from xlnb.training import sft
 from xlnb.training.experts import Lesson
 
 
-def train_expert(base, examples, training, seed, out, title="expert"):
-    """Train by LoRA on all parameters, or find what equal settings gave."""
+def train_expert(base, examples, training, seed, out, title="expert", paradigm="lora"):
+    """Train all parameters, or find what equal settings gave."""
     spec = {"base": base.fingerprint, "data": fingerprint(examples), "seed": seed, "training": training.spec()}
-    return sft.train_expert(base, [Lesson(tuple(examples), training.steps)], training, seed, out, spec, title=title)
+    lessons = [Lesson(tuple(examples), training.steps)]
+    return sft.train_expert(base, lessons, training, seed, out, spec, title=title, paradigm=paradigm)
 
 
 @contextmanager

@@ -108,6 +108,24 @@ def test_logits_are_those_of_the_wanted_tokens(base, asked, batch_size):
     assert torch.allclose(logits.double(), torch.cat(alone), atol=1e-3)  # as the model has them
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("branching", [False, True])
+def test_batches_side_by_side_have_the_same_numbers(miniature, asked, dtype, branching):
+    base = load_base(miniature("gemma3"), dtype=dtype)
+    engine, rows = Engine(base, 1), encoded(base, asked.items)
+    branches = [[Branch(0, base.encode(" no"))] for _ in rows] if branching else None
+    wanted = [expression_tokens(base, item.completion) for item in asked.items]
+    prefix, found = engine.prefix("Some text before. "), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        likelihoods = engine.nll(prefix, rows, branches, [1.0, 2.0])
+        found.append([part for parts in likelihoods for part in parts] + list(engine.logits(prefix, rows, wanted)))
+    torch.set_num_threads(1)
+    assert len(found[0]) > len(rows)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other) and not other.requires_grad
+
+
 # --- the temperature that fits ---------------------------------------------------------------------------
 
 

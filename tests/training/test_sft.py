@@ -1,6 +1,7 @@
 """Fine-tuning on miniatures: what is learned from, interruption to the bit, reuse, and refusals."""
 
 import os
+import random
 import signal
 import time
 from dataclasses import replace
@@ -91,6 +92,78 @@ def test_parts_of_like_lengths_have_the_gradient_of_the_batch(base, tmp_path, ex
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-6 * float(norms[0]))
     losses = [artifacts.read_json(tmp_path / str(a) / "history.json")[0]["loss"] for a in (0, 10**6)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("paradigm", ["lora", "full"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parts_side_by_side_have_the_gradient_of_the_batch(
+    miniature, tmp_path, examples, monkeypatch, threads, paradigm, dtype
+):
+    base, rounding = load_base(miniature(), dtype=dtype), 1e-6 if dtype == "float32" else 1e-2
+    gradients, under_way, most = [], [], []
+    clip, nll = torch.nn.utils.clip_grad_norm_, sft.completion_nll
+
+    def seen(weights, largest):
+        gradients.append([None if w.grad is None else w.grad.clone() for w in weights])
+        return clip(weights, largest)
+
+    def slow(model, batch):
+        under_way.append(len(batch.input_ids))
+        most.append((len(under_way), sum(under_way)))
+        time.sleep(0.1)
+        under_way.pop()
+        return nll(model, batch)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", seen)
+    monkeypatch.setattr(sft, "completion_nll", slow)
+    training = replace(SHORT, steps=1, batch_size=7)
+    for name, n, micro_batch in (("one", 1, 0), ("three", 3, 0), ("again", 3, 0), ("small", 3, 2)):
+        threads(n)
+        most.clear()
+        train_expert(base, examples, replace(training, micro_batch=micro_batch), 0, tmp_path / name, paradigm=paradigm)
+        assert max(parts for parts, _ in most) == (min(n, micro_batch or n)), "so many at once"
+        assert not micro_batch or max(rows for _, rows in most) <= micro_batch
+    alone, *others = gradients
+    for other in others:
+        for one, apart in zip(alone, other, strict=True):
+            assert torch.allclose(one, apart, rtol=100 * rounding, atol=rounding * max(float(g.norm()) for g in alone))
+    three, again = ((tmp_path / name) for name in ("three", "again"))
+    assert [f.read_bytes() for f in three.glob("*.safetensors")] == [
+        f.read_bytes() for f in again.glob("*.safetensors")
+    ]
+    losses = [artifacts.read_json(tmp_path / name / "history.json")[0]["loss"] for name in ("one", "three", "small")]
+    assert losses == pytest.approx([losses[0]] * 3, rel=rounding)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 8])
+@pytest.mark.parametrize("micro_batch", [0, 1, 4])
+def test_parts_side_by_side_end_no_later_than_those_of_least_cost(at_once, micro_batch):
+    for seed in range(20):
+        draw = random.Random(seed)
+        rows = [([1] * draw.randint(1, 90), [2] * draw.randint(1, 90)) for _ in range(draw.randint(1, 9))]
+        parts = sft._side_by_side(rows, at_once, micro_batch)
+        assert sorted(row for part in parts for row in part) == sorted(rows)
+        costs = [64 + max(len(p) + len(c) for p, c in part) * len(part) for part in parts]
+        assert costs == sorted(costs, reverse=True)
+        if micro_batch:
+            assert max(map(len, parts)) <= max(1, micro_batch // at_once)
+        else:
+            plain = [64 + max(len(p) + len(c) for p, c in part) * len(part) for part in sft.alike(rows, 64)]
+            assert last_end(costs, at_once) <= last_end(sorted(plain, reverse=True), at_once)
+
+
+def last_end(costs, at_once):
+    ends = [0] * at_once
+    for cost in costs:
+        ends[ends.index(min(ends))] += cost
+    return max(ends)
 
 
 @pytest.mark.parametrize("a_pass", [0, 7, 64, 10**6])
