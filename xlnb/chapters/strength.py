@@ -14,7 +14,7 @@ from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, table, to_come
 from xlnb.chapters.updates import NAMES, SEEDS, named
 from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, trainings
 from xlnb.errors import RequestError
-from xlnb.evaluation.readings import NLL, PRIMARY, READINGS
+from xlnb.evaluation.readings import NLL, PRIMARY, READINGS, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies.claims import ADDITION, MATH_EXPERT, REVERTED, SOUP, SWAPPED
 from xlnb.studies.comparisons import ABOVE, BASE, BELOW, Arm, by_pairs, contrasts, improvement, of_pairs, side
@@ -24,6 +24,7 @@ from xlnb.studies.profiles import STRENGTHS
 from xlnb.studies.study import Study
 
 ARMS, METRICS = (SWAPPED, ADDITION, SOUP, REVERTED), (PRIMARY, NLL)
+TOLD = (*METRICS, *TWINS)  # the table's; the rest is drawn and told by the two alone
 AGAINST_MATH, OF_MATH = [(arm, MATH_EXPERT) for arm in ARMS], [(MATH_EXPERT, BASE)]
 OF_THE_SWAP = [(SWAPPED, MATH_EXPERT), (SWAPPED, ADDITION), (SWAPPED, SOUP)]
 _BY = {PRIMARY: f"by the {READINGS[PRIMARY].title}", NLL: "by plain likelihood of the whole solution"}
@@ -48,14 +49,14 @@ _NOT_YET = (
 
 
 def outcomes(study: Study) -> pd.DataFrame:
-    """Return the committed outcomes by both metrics of all strengths that are whole, the weakest first; live, the study's own.
+    """Return the committed outcomes by ``TOLD`` of all strengths that are whole, the weakest first; live, the study's own.
 
     No rows where fewer than two strengths are whole. The base is the same for all, and stands with each.
     """
     if study.live:
-        return select(study.outcomes(BY_STRENGTH), metric=METRICS)
+        return select(study.outcomes(BY_STRENGTH), metric=TOLD)
     methods, partitions = (list(dict.fromkeys(names)) for names in zip(BASE, MATH_EXPERT, *ARMS, strict=True))
-    alike: dict[str, Any] = {"language": study.language, "paradigm": study.paradigm, "metric": METRICS, "seed": SEEDS}
+    alike: dict[str, Any] = {"language": study.language, "paradigm": study.paradigm, "metric": TOLD, "seed": SEEDS}
     alike |= {"profile": list(STRENGTHS), "method": methods, "partition": partitions}
     asked = {cell.asked for cell in study.cells(BY_STRENGTH)}
     try:
@@ -67,7 +68,7 @@ def outcomes(study: Study) -> pd.DataFrame:
     for profile in STRENGTHS:
         mine = select(found, profile=profile, method=methods[1:])
         counts = mine.groupby(["method", "metric"]).size()
-        if len(counts) == len(METRICS) * (1 + len(ARMS)) and counts.nunique() == 1 and len(base):
+        if len(counts) == len(TOLD) * (1 + len(ARMS)) and counts.nunique() == 1 and len(base):
             parts += [base.assign(profile=profile), mine]
     return pd.concat(parts, ignore_index=True) if len(parts) > 2 else found.iloc[:0]
 
@@ -80,7 +81,7 @@ def curve(found: pd.DataFrame) -> pd.DataFrame:
     parts = [pd.DataFrame(columns=["profile"])] if found.empty else []
     for profile, mine in found.groupby("profile", sort=False):
         pairs = [*OF_MATH, *AGAINST_MATH, *OF_THE_SWAP[1:]]
-        made = contrasts(by_pairs(mine), pairs, mine["test_language"].iloc[0], METRICS)
+        made = contrasts(by_pairs(mine), pairs, mine["test_language"].iloc[0], TOLD)
         means = mine.groupby(["metric", "method", "seed"])["outcome"].mean()
         each = []
         for row in made.itertuples():
@@ -126,7 +127,8 @@ def figure(rows: pd.DataFrame, told: pd.DataFrame, number: int | None = None) ->
         f"{rows['n'].max()} pairs of twins and {trainings(int(rows['seeds'].max()))}, bars are 95 % intervals, small dots single "
         "trainings. Exploratory: no test is made."
     )
-    shown = of_pairs(rows, [*OF_MATH, *AGAINST_MATH]).sort_values("metric", kind="stable").itertuples()
+    drawn_rows = select(rows, metric=METRICS)
+    shown = of_pairs(drawn_rows, [*OF_MATH, *AGAINST_MATH]).sort_values("metric", kind="stable").itertuples()
     seen = [
         f"{named(r.profile)}, {in_prose(r.method_a, r.partition_a)} {improved(r, False)} {_BY[r.metric]}" for r in shown
     ]
@@ -158,17 +160,18 @@ def _ground(axis: Any) -> None:
 
 
 def differences_table(rows: pd.DataFrame, number: int | None = None) -> Shown:
-    """Return the figure's differences by both metrics, a row a strength and model."""
+    """Return the figure's differences by its metrics and by those of twins, a row a strength and model."""
     if rows.empty:
         return to_come(number, _NOT_YET, "table")
     shown: dict[tuple[str, ...], dict[str, str]] = {}
     for row in of_pairs(rows, [*OF_MATH, *AGAINST_MATH]).itertuples():
         names = in_prose(row.method_a, row.partition_a), in_prose(row.method_b, row.partition_b)
-        line = {"experts": named(row.profile), "difference": " − ".join(names)}
-        shown.setdefault((row.profile, *names), line)[_gained(row.metric)] = improved(row, with_unit=False)
+        line = shown.setdefault((row.profile, *names), {"experts": named(row.profile), "difference": " − ".join(names)})
+        unit = "points" if READINGS[row.metric].unit == "%" else "nats"
+        line[f"{_gained(row.metric)} ({unit})"] = improved(row, with_unit=False)
     caption = (
-        "Differences in nats per token with 95 % intervals; above zero the first is better. All experts in a row are of one "
-        "strength. Exploratory."
+        "Differences with 95 % intervals, in nats per token or percentage points; above zero the first is better. The last two "
+        "columns are what numbers alone cannot give. All experts in a row are of one strength. Exploratory."
     )
     return table(list(shown.values()), number=number, caption=caption)
 
@@ -200,7 +203,8 @@ def lines(rows: pd.DataFrame) -> list[str]:
         mine = of_pairs(select(rows, profile=profile), pairs)
         by = [f"{_BY[metric]}: {_answer(select(mine, metric=metric))}" for metric in METRICS]
         told.append(f"{question} With experts {_WHO[profile]}, {'; '.join(by)}.")
-    told.append(_agreement(of_pairs(rows, AGAINST_MATH)))
+    told.append(_agreement(of_pairs(select(rows, metric=METRICS), AGAINST_MATH)))
+    told.append(_by_twins(select(rows, metric=TWINS)))
     lacking = [name for profile, name in NAMES.items() if profile not in {first, *rest}]
     return [*told, *([f"Not computed yet: {listed(lacking)}."] if lacking else [])]
 
@@ -218,6 +222,19 @@ def _agreement(rows: pd.DataFrame) -> str:
     return (
         f"Of {len(both)} differences to the math expert both metrics put {same} on one side and {turned} on opposite sides, with "
         f"intervals that exclude zero; of the other {len(both) - same - turned} at least one interval includes it."
+    )
+
+
+def _by_twins(rows: pd.DataFrame) -> str:
+    counts = []
+    for pairs in (AGAINST_MATH, OF_MATH):
+        sides = [side(row) for row in of_pairs(rows, pairs).itertuples()]
+        counts.append((len(sides), sides.count(ABOVE), sides.count(BELOW)))
+    (merges, above, below), (own, gained, lost) = counts
+    return (
+        f"By the two metrics of twins, which numbers alone cannot give, {above} of {merges} differences to the math expert are "
+        f"above zero and {below} below it, with intervals that exclude it; of the math experts' {own} differences to the base "
+        f"{gained} are above and {lost} below."
     )
 
 
