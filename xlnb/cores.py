@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+PASSES = 4  # through a model at once, at most: what each makes needs memory, and torch's own threads share what cores are left
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from xlnb import progress
-from xlnb.cores import on_cores
+from xlnb.cores import PASSES, on_cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -285,7 +285,7 @@ class Engine:
     ) -> Iterator[tuple[list[int], Told]]:
         """Yield each batch of likelihoods, the longest rows first, as indices and ``do`` of them, behind a progress bar."""
         batches = ordered(rows, self._rows_at_once(rows), equal)[::-1]
-        done = on_cores(do, batches, None if self.base.device.type == "cpu" else 1)
+        done = on_cores(do, batches, PASSES if self.base.device.type == "cpu" else 1)
         shown = progress.bar(done, total=len(batches), desc=f"{self.title} {what}".strip(), unit="batch")
         yield from zip(batches, shown, strict=True)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts, progress
-from xlnb.cores import on_cores
+from xlnb.cores import PASSES, on_cores
 from xlnb.corpora import Example
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.models.base import device_name
@@ -394,7 +394,7 @@ def _backward_on_cores(trainee: Trainee, rows: Sequence[Row], training: Training
         share = _share(trainee, part, rows)
         return share.item(), torch.autograd.grad(share, moving, allow_unused=True)
 
-    loss, at_once = 0.0, min(torch.get_num_threads(), training.micro_batch or len(rows))
+    loss, at_once = 0.0, min(torch.get_num_threads(), PASSES, training.micro_batch or len(rows))
     parts = _side_by_side(rows, at_once, training.micro_batch)
     for share, found in on_cores(gradients, parts, at_once):
         loss += share
