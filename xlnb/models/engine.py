@@ -258,8 +258,9 @@ class Engine:
         # Branches lie side by side, so a row may be longer than the window though none of its texts is: the mask says so.
         equal = not any(branches) and self.exceeds_window(prefix, whole)
         found: dict[int, list[Tensor]] = {}
-        for indices, some in self._each(scored, whole, what, equal):
-            found |= zip(indices, some, strict=True)
+        with base.autocast():  # around all of them, too, so that a GPU rounds the weights once
+            for indices, some in self._each(scored, whole, what, equal):
+                found |= zip(indices, some, strict=True)
         return [found[i] for i in range(len(rows))]
 
     def logits(self, prefix: Prefix, rows: Sequence[Row], wanted: Sequence[Sequence[bool]]) -> tuple[Tensor, Tensor]:
@@ -276,7 +277,8 @@ class Engine:
                 return completion_logits(self.base.model, batch, past_key_values=cache)[here], batch.labels[here]
 
         equal = self.exceeds_window(prefix, rows)
-        told = [found for _, found in self._each(asked, rows, "temperature", equal)]
+        with self.base.autocast():
+            told = [found for _, found in self._each(asked, rows, "temperature", equal)]
         logits, targets = zip(*reversed(told), strict=True)
         return torch.cat(logits), torch.cat(targets)
 
