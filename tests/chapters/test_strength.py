@@ -208,8 +208,8 @@ def test_what_numbers_alone_cannot_give_is_told(found):
     assert "0 of 32 differences to the math expert are above zero and 16 below it" in told
     assert "of the math experts' 8 differences to the base 8 are above and 0 below" in told
     rows = strength.curve(some)
-    heads = BeautifulSoup(strength.differences_table(rows, 6).html, "html.parser").find_all("th", scope="col")
-    assert [head.get_text() for head in heads][-2:] == [
+    heads = BeautifulSoup(strength.differences_table(rows, 7, TWINS).html, "html.parser").find_all("th", scope="col")
+    assert [head.get_text() for head in heads][2:] == [
         "information gained on the twin (nats)",
         "twins told apart (points)",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from xlnb.studies.profiles import STRENGTHS
 from xlnb.studies.study import Study
 
 ARMS, METRICS = (SWAPPED, ADDITION, SOUP, REVERTED), (PRIMARY, NLL)
-TOLD = (*METRICS, *TWINS)  # the table's; the rest is drawn and told by the two alone
+TOLD = (*METRICS, *TWINS)  # drawn are the first two
 AGAINST_MATH, OF_MATH = [(arm, MATH_EXPERT) for arm in ARMS], [(MATH_EXPERT, BASE)]
 OF_THE_SWAP = [(SWAPPED, MATH_EXPERT), (SWAPPED, ADDITION), (SWAPPED, SOUP)]
 _BY = {PRIMARY: f"by the {READINGS[PRIMARY].title}", NLL: "by plain likelihood of the whole solution"}
@@ -127,8 +128,11 @@ def figure(rows: pd.DataFrame, told: pd.DataFrame, number: int | None = None) ->
         f"{rows['n'].max()} pairs of twins and {trainings(int(rows['seeds'].max()))}, bars are 95 % intervals, small dots single "
         "trainings. Exploratory: no test is made."
     )
-    drawn_rows = select(rows, metric=METRICS)
-    shown = of_pairs(drawn_rows, [*OF_MATH, *AGAINST_MATH]).sort_values("metric", kind="stable").itertuples()
+    shown = (
+        of_pairs(select(rows, metric=METRICS), [*OF_MATH, *AGAINST_MATH])
+        .sort_values("metric", kind="stable")
+        .itertuples()
+    )
     seen = [
         f"{named(r.profile)}, {in_prose(r.method_a, r.partition_a)} {improved(r, False)} {_BY[r.metric]}" for r in shown
     ]
@@ -159,19 +163,20 @@ def _ground(axis: Any) -> None:
     axis.axhline(0, color="#010203", linewidth=1)
 
 
-def differences_table(rows: pd.DataFrame, number: int | None = None) -> Shown:
-    """Return the figure's differences by its metrics and by those of twins, a row a strength and model."""
+def differences_table(rows: pd.DataFrame, number: int | None = None, metrics: Sequence[str] = METRICS) -> Shown:
+    """Return the figure's differences by its metrics, or by those of ``TWINS``, a row a strength and model."""
     if rows.empty:
         return to_come(number, _NOT_YET, "table")
     shown: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in of_pairs(rows, [*OF_MATH, *AGAINST_MATH]).itertuples():
+    for row in of_pairs(select(rows, metric=metrics), [*OF_MATH, *AGAINST_MATH]).itertuples():
         names = in_prose(row.method_a, row.partition_a), in_prose(row.method_b, row.partition_b)
         line = shown.setdefault((row.profile, *names), {"experts": named(row.profile), "difference": " − ".join(names)})
         unit = "points" if READINGS[row.metric].unit == "%" else "nats"
         line[f"{_gained(row.metric)} ({unit})"] = improved(row, with_unit=False)
+    by = "by what numbers alone cannot give" if metrics == TWINS else "in nats per token"
     caption = (
-        "Differences with 95 % intervals, in nats per token or percentage points; above zero the first is better. The last two "
-        "columns are what numbers alone cannot give. All experts in a row are of one strength. Exploratory."
+        f"Differences {by}, with 95 % intervals; above zero the first is better. All experts in a row are of one strength. "
+        "Exploratory."
     )
     return table(list(shown.values()), number=number, caption=caption)
 
