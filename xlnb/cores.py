@@ -1,7 +1,7 @@
 """Independent pieces of work, each on processor cores of its own.
 
-Torch's own threads wait for each other after every operation: two take a pass hardly faster than one, and where anything else
-runs each waits for the slowest. Threads that have nothing in common but the weights wait once, at the end.
+Torch's own threads wait for each other after every operation: asleep they are late, and spinning they take a core from whatever
+else runs. Threads that have nothing in common but the weights wait once, at the end (tests/benchmarks/waiting.py).
 """
 
 from __future__ import annotations
