@@ -287,7 +287,11 @@ def test_what_foretells_is_told():
 
 def test_gains_are_those_of_the_committed_outcomes(study):
     cells = foretelling.cells(study)
-    assert len(cells) == 3 * 15 and set(cells["method"]) == {"task-arithmetic", "soup", "layer-swapping"}
+    assert set(cells["method"]) == {"task-arithmetic", "soup", "layer-swapping"}
+    far = load_outcomes(study.results, "strength", profile="pocket-far", metric=PRIMARY)["seed"].nunique()
+    assert cells["profile"].value_counts().to_dict() == {"pocket": 3 * 15, "pocket-far": 3 * far}, (
+        "of both there are maps"
+    )
     outcomes = load_outcomes(study.results, "methods", metric=PRIMARY, language="te", test_language="te", seed=2)
     means = outcomes.groupby(["method", "partition"])["outcome"].mean()
     row = cells[(cells["method"] == "layer-swapping") & (cells["language"] == "te") & (cells["seed"] == 2)].iloc[0]
