@@ -27,6 +27,7 @@ from xlnb.chapters.words import (
     label,
     listed,
     trainings,
+    unit_of_gains,
     unjudged,
 )
 from xlnb.chapters.words import (
@@ -664,11 +665,17 @@ def noise_table(measured: Mapping[str, stats.Components], problems: int = MGSM, 
     for metric, components in measured.items():
         parts = (components.seed, components.problem, components.residual)
         shares = [part / sum(parts) if any(parts) else 0.0 for part in parts]
-        scale, unit = READINGS[metric].scale, "points" if READINGS[metric].unit == "%" else "nats"
-        single = scale * (components.seed + (components.problem + components.residual) / problems) ** 0.5
+        single = (
+            READINGS[metric].scale * (components.seed + (components.problem + components.residual) / problems) ** 0.5
+        )
         between = "unknown" if components.seeds == 1 else f"{shares[0]:.0%}"
         rows.append(
-            (READINGS[metric].title, between, *(f"{share:.0%}" for share in shares[1:]), f"{single:.2g} {unit}")
+            (
+                READINGS[metric].title,
+                between,
+                *(f"{share:.0%}" for share in shares[1:]),
+                f"{single:.2g} {unit_of_gains(metric)}",
+            )
         )
     caption = (
         "The variance of the oracle's difference to the base, by its sources, and the standard error that one training has over "

@@ -14,7 +14,18 @@ from xlnb.chapters.figures import how_to_read
 from xlnb.chapters.fitted import with_fitted, with_the_best
 from xlnb.chapters.layer_swapping import NOT_YET, with_pooled_random
 from xlnb.chapters.pictures import Shown, box, table, to_come
-from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, lowered, standing, trainings
+from xlnb.chapters.words import (
+    amount,
+    bullets,
+    capital,
+    improved,
+    in_prose,
+    listed,
+    lowered,
+    standing,
+    trainings,
+    unit_of_gains,
+)
 from xlnb.chapters.words import number as digits
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, NLL, PRIMARY, READINGS, TWIN_CHOICE, TWINS
@@ -200,10 +211,9 @@ def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
     mine = found[~found["partition"].isin(FITTED)]
     rows: dict[Arm, dict[str, str]] = {}
     for metric in (*TWINS, NLL):
-        unit = "points" if READINGS[metric].unit == "%" else "nats"
         for row in against(mine, BASE, metric=metric).itertuples():
             line = rows.setdefault((row.method_a, row.partition_a), {"method": in_prose(row.method_a, row.partition_a)})
-            line[f"{READINGS[metric].title} ({unit})"] = improved(row, with_unit=False)
+            line[f"{READINGS[metric].title} ({unit_of_gains(metric)})"] = improved(row, with_unit=False)
     caption = (
         "Gains over the base, over all languages, by what numbers alone cannot give and by plain likelihood: 95 % intervals, "
         "more is better. Exploratory."

@@ -13,7 +13,7 @@ from xlnb.chapters import updates
 from xlnb.chapters.figures import BETTER_COLOUR, GREY, MATH_COLOUR, WORSE_COLOUR, wrapped
 from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, table, to_come
 from xlnb.chapters.updates import NAMES, SEEDS, named
-from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, trainings
+from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, trainings, unit_of_gains
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import NLL, PRIMARY, READINGS, TWINS
 from xlnb.languages import LANGUAGE_NAMES
@@ -171,8 +171,7 @@ def differences_table(rows: pd.DataFrame, number: int | None = None, metrics: Se
     for row in of_pairs(select(rows, metric=metrics), [*OF_MATH, *AGAINST_MATH]).itertuples():
         names = in_prose(row.method_a, row.partition_a), in_prose(row.method_b, row.partition_b)
         line = shown.setdefault((row.profile, *names), {"experts": named(row.profile), "difference": " − ".join(names)})
-        unit = "points" if READINGS[row.metric].unit == "%" else "nats"
-        line[f"{_gained(row.metric)} ({unit})"] = improved(row, with_unit=False)
+        line[f"{_gained(row.metric)} ({unit_of_gains(row.metric)})"] = improved(row, with_unit=False)
     by = "by what numbers alone cannot give" if metrics == TWINS else "in nats per token"
     caption = (
         f"Differences {by}, with 95 % intervals; above zero the first is better. All experts in a row are of one strength. "

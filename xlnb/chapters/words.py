@@ -129,6 +129,11 @@ def amount(value: float, low: float, high: float, metric: str, signed: bool = Fa
     return shown.replace(" ", f" {unit} ", 1) if with_unit else shown
 
 
+def unit_of_gains(metric: str) -> str:
+    """Return the unit of a metric's differences as a table's head says it: points or nats."""
+    return "points" if READINGS[metric].unit == "%" else "nats"
+
+
 def improved(row: Any, with_unit: bool = True) -> str:
     """Return a contrast's improvement with its interval: more is better, whichever way the metric points."""
     digits, unit = (1, "points") if READINGS[row.metric].unit == "%" else (2, "nats per token")

@@ -68,10 +68,8 @@ def compute(jobs: Sequence[tuple[Recipe, Stored]], descriptor: int) -> Rounding:
     Each processor works on a tensor of its own (see :mod:`xlnb.cores`).
     """
     _keep_freed_memory()
-    order = sorted(range(len(jobs)), key=lambda i: -jobs[i][1].nbytes)
-    done = on_cores(lambda i: _compute_one(*jobs[i], descriptor), order)
-    parts = dict(zip(order, done, strict=True))
-    return reduce(add, (parts[i] for i in range(len(jobs))), Rounding())
+    largest_first = sorted(jobs, key=lambda job: -job[1].nbytes)
+    return reduce(add, on_cores(lambda job: _compute_one(*job, descriptor), largest_first), Rounding())
 
 
 def _compute_one(recipe: Recipe, place: Stored, descriptor: int) -> Rounding:

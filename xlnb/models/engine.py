@@ -6,7 +6,7 @@ Rows of (prompt, completion) become right-aligned batches; training takes its ba
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -239,28 +239,25 @@ class Engine:
         whole = [(p, _written(c, own)) for (p, c), own in zip(rows, branches, strict=True)]
 
         def scored(indices: Sequence[int]) -> list[list[Tensor]]:
-            some, own = [rows[i] for i in indices], [branches[i] for i in indices]
-            with torch.inference_mode(), base.autocast():
-                cache = prefix.for_rows(len(indices))
-                if any(own):
-                    dtype = getattr(torch, base.dtype)
-                    tree = branched(some, own, base.pad_id, past, device=base.device, dtype=dtype)
-                    found = branched_nll(base.model, tree, temperatures, past_key_values=cache)
-                else:
-                    batch = right_aligned(some, base.pad_id, past, device=base.device)
-                    logits = completion_logits(base.model, batch, past_key_values=cache)
-                    found = [
-                        [_nll_at(row[batch.width - len(c) :], c, temperatures)]
-                        for row, (_, c) in zip(logits, some, strict=True)
-                    ]
-                return [[part.cpu() for part in parts] for parts in found]
+            some, own, cache = [rows[i] for i in indices], [branches[i] for i in indices], prefix.for_rows(len(indices))
+            if any(own):
+                dtype = getattr(torch, base.dtype)
+                tree = branched(some, own, base.pad_id, past, device=base.device, dtype=dtype)
+                found = branched_nll(base.model, tree, temperatures, past_key_values=cache)
+            else:
+                batch = right_aligned(some, base.pad_id, past, device=base.device)
+                logits = completion_logits(base.model, batch, past_key_values=cache)
+                found = [
+                    [_nll_at(row[batch.width - len(c) :], c, temperatures)]
+                    for row, (_, c) in zip(logits, some, strict=True)
+                ]
+            return [[part.cpu() for part in parts] for parts in found]
 
         # Branches lie side by side, so a row may be longer than the window though none of its texts is: the mask says so.
         equal = not any(branches) and self.exceeds_window(prefix, whole)
         found: dict[int, list[Tensor]] = {}
-        with base.autocast():  # around all of them, too, so that a GPU rounds the weights once
-            for indices, some in self._each(scored, whole, what, equal):
-                found |= zip(indices, some, strict=True)
+        for indices, some in self._each(scored, whole, what, equal):
+            found |= zip(indices, some, strict=True)
         return [found[i] for i in range(len(rows))]
 
     def logits(self, prefix: Prefix, rows: Sequence[Row], wanted: Sequence[Sequence[bool]]) -> tuple[Tensor, Tensor]:
@@ -270,26 +267,31 @@ class Engine:
         import torch
 
         def asked(indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-            with torch.inference_mode(), self.base.autocast():
-                some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
-                batch = right_aligned(some, self.base.pad_id, len(prefix.ids), device=self.base.device)
-                here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
-                return completion_logits(self.base.model, batch, past_key_values=cache)[here], batch.labels[here]
+            some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
+            batch = right_aligned(some, self.base.pad_id, len(prefix.ids), device=self.base.device)
+            here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
+            return completion_logits(self.base.model, batch, past_key_values=cache)[here], batch.labels[here]
 
         equal = self.exceeds_window(prefix, rows)
-        with self.base.autocast():
-            told = [found for _, found in self._each(asked, rows, "temperature", equal)]
+        told = [found for _, found in self._each(asked, rows, "temperature", equal)]
         logits, targets = zip(*reversed(told), strict=True)
         return torch.cat(logits), torch.cat(targets)
 
     def _each(
         self, do: Callable[[Sequence[int]], Told], rows: Sequence[Row], what: str, equal: bool
-    ) -> Iterator[tuple[list[int], Told]]:
-        """Yield each batch of likelihoods, the longest rows first, as indices and ``do`` of them, behind a progress bar."""
+    ) -> list[tuple[list[int], Told]]:
+        """Return each batch of likelihoods, the longest rows first, as indices and ``do`` of them, behind a progress bar."""
+        import torch
+
+        def asked(indices: Sequence[int]) -> Told:
+            with torch.inference_mode(), self.base.autocast():  # in the thread that does it
+                return do(indices)
+
         batches = ordered(rows, self._rows_at_once(rows), equal)[::-1]
-        done = on_cores(do, batches, PASSES if self.base.device.type == "cpu" else 1)
+        done = on_cores(asked, batches, PASSES if self.base.device.type == "cpu" else 1)
         shown = progress.bar(done, total=len(batches), desc=f"{self.title} {what}".strip(), unit="batch")
-        yield from zip(batches, shown, strict=True)
+        with self.base.autocast():  # around all of them, too, so that a GPU rounds the weights once
+            return list(zip(batches, shown, strict=True))
 
     def _rows_at_once(self, rows: Sequence[Row]) -> int:
         widest = 1 + max((len(completion) for _, completion in rows), default=0)
