@@ -47,6 +47,15 @@ def test_maps_agree_on_the_same_models(maps):
         assert 0 < swap["off"] < 1, "a swap is no point of the plane"
 
 
+def test_crosses_are_those_of_the_parts_that_the_profile_names(study, maps):
+    """Experts of other strengths are looked at in two parts alone: a sixth of the work, the same numbers."""
+    named = named_profile("pocket-far").crosses
+    few = MAPS["crosses"].make(replace(study, profile=replace(study.profile, crosses=named)))
+    assert set(few["part"]) == set(named) and named
+    whole = maps["crosses"][maps["crosses"]["part"].isin(named)][few.columns]
+    pd.testing.assert_frame_equal(few, whole.reset_index(drop=True))
+
+
 def test_slopes_are_the_tangents_of_the_plane(maps):
     slopes = maps["slopes"].groupby(["side", "asked"])["slope"].sum()
     for asked in ("math", "problems", "language"):

@@ -173,12 +173,17 @@ def _merges(study: Study) -> pd.DataFrame:
 
 
 def _crosses(study: Study) -> pd.DataFrame:
-    """Return f(m + l), f(m), f(l) and f(0) of parts of both task vectors: of blocks, projections, shares, and of swaps."""
+    """Return f(m + l), f(m), f(l) and f(0) of parts of both task vectors: of blocks, projections, shares, and of swaps.
+
+    Of those that the profile names, where it names some.
+    """
     import pandas as pd
 
     texts, found = rows(study, held_out(study)), []
     nothing = mean_losses(study.base, TaskVector({}), texts)
     for part, math, language in _parts(study, *_vectors(study)):
+        if study.profile.crosses and part not in study.profile.crosses:
+            continue
         alone = [mean_losses(study.base, vector, texts) for vector in (math, language)]
         joint = mean_losses(study.base, task_arithmetic([math, language], [1, 1]), texts)
         found += [(part, asked, joint[asked], *(one[asked] for one in alone), nothing[asked]) for asked in texts]

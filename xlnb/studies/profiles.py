@@ -39,6 +39,7 @@ class Profile:
     compared: int  # scored problems, half of them the others' twins, by which all methods are compared
     told: int  # scored problems that the main methods answer in words
     plane: int  # points along each side of the plane of both task vectors
+    crosses: tuple[str, ...] = ()  # parts of the task vectors in the map of crosses; all where none are named
     named: str = ""  # of profile paper: its model as it was given, by name on the hub or folder
 
     @property
@@ -76,9 +77,13 @@ STRENGTHS = {
     "pocket-by-heart": (240, 1e-3),
 }
 PROFILES |= {
-    name: replace(PROFILES["pocket"], name=name, training=replace(Training(), steps=steps, learning_rate=learning_rate))
+    name: replace(
+        PROFILES["pocket"], name=name, training=replace(Training(), steps=steps, learning_rate=learning_rate),
+        crosses=("whole", "swap by C"),
+    )
     for name, (steps, learning_rate) in STRENGTHS.items()
-}
+    if name not in PROFILES
+}  # fmt: skip
 
 
 def named_profile(name: str, model: str = "") -> Profile:
