@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlnb.chapters.figures import unit_of
 from xlnb.chapters.pictures import Shown, box, table
 from xlnb.chapters.words import amount, bracketed, bullets, listed
 from xlnb.errors import RequestError
@@ -144,12 +145,8 @@ def _named(key: Iterable[Any]) -> tuple[str, int, str]:
     return str(data), int(steps), f"{rate:g}"
 
 
-def _unit(metric: str) -> str:
-    return "points" if READINGS[metric].unit == "%" else "nats per token"
-
-
 def _short(metric: str) -> str:
-    return f"{READINGS[metric].title} ({_unit(metric).partition(' ')[0]})"
+    return f"{READINGS[metric].title} ({unit_of(metric, difference=True).partition(' ')[0]})"
 
 
 def sentences(found: pd.DataFrame, steps: int, rate: float) -> str:
@@ -158,7 +155,10 @@ def sentences(found: pd.DataFrame, steps: int, rate: float) -> str:
     lines = []
     math = select(gains, expert="math", data="many frames", test_language="en")
     if len(math):
-        told = [f"{_told(_gain(math, m), m)} {_unit(m)} by {READINGS[m].title}" for m in (PRIMARY, EXPRESSION)]
+        told = [
+            f"{_told(_gain(math, m), m)} {unit_of(m, difference=True)} by {READINGS[m].title}"
+            for m in (PRIMARY, EXPRESSION)
+        ]
         lines.append(f"The math expert gains {listed(told)} on English problems of situations that it never saw.")
     return bullets([*lines, *_language_lines(gains)])
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from xlnb import stats
 from xlnb.chapters import home
 from xlnb.chapters.budgets import reading_sentence
-from xlnb.chapters.figures import BETTER_COLOUR, GREY, VERDICT_COLOURS, WORSE_COLOUR, dot, wrapped
+from xlnb.chapters.figures import BETTER_COLOUR, GREY, VERDICT_COLOURS, WORSE_COLOUR, dot, unit_of, wrapped
 from xlnb.chapters.interactive import Explorer, explorer
 from xlnb.chapters.layer_swapping import with_pooled_random
 from xlnb.chapters.pictures import Foreign, Shown, box, panels, picture, table
@@ -478,7 +478,7 @@ def _in_order(languages: pd.Series) -> list[str]:
 
 def by_language_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return :func:`by_language` of the primary metric as a table."""
-    unit = READINGS[PRIMARY].unit_in_words.replace("%", "points")
+    unit = unit_of(PRIMARY, difference=True)
     rows = [
         {
             "language": LANGUAGE_NAMES[row.language],
