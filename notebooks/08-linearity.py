@@ -208,10 +208,14 @@ linearity.crosses_table(found, number=3)
 
 # %% [markdown]
 # Experts that moved further should meddle more. Table 4 has the same share for experts that hardly learned, for the usual ones, and for
-# experts that learned by heart.
+# such as learned longer and faster. The [scorecard](09-scorecard.ipynb) tells what comes of their merges.
 
 # %%
 linearity.strengths_table(study, number=4)
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + linearity.strengths_told(study)
+display(Markdown(told))
 
 # %% [markdown]
 # ## Inside the network

@@ -116,10 +116,10 @@ display(Markdown(told))
 # among large updates only, and what is found would depend on how long experts are trained. A pilot of one training looked like that, by
 # plain likelihood.
 #
-# So experts of four strengths are planned, from such as hardly move to such as know their examples by heart, three trainings each, in one
-# language. The second strength is that of all other pages; what is not computed yet is named below. Merges are held against the math
-# expert *of the same strength* (Figure 3, Table 6): on the left by the metric of this page, on the right by the pilot's. Table 7 has the
-# metrics of twins, Table 8 the trainings. This is ours, and not in the paper.
+# So there are experts of four strengths, from such as hardly move to such as nearly know their problems by heart, three trainings each,
+# in one language. The second strength is that of all other pages. Merges are held against the math expert *of the same strength*
+# (Figure 3, Table 6): on the left by the metric of this page, on the right by the pilot's. Table 7 has the metrics of twins, Table 8 the
+# trainings. This is ours, and not in the paper.
 
 # %%
 curve = strength.curve(strength.outcomes(study))

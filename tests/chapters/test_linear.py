@@ -334,7 +334,20 @@ def test_figures_have_no_text_on_another(maps, study, monkeypatch):
 
 def test_strengths_stand_beside_each_other(study):
     text = words_of(linearity.strengths_table(study, 4))
-    assert "pocket-far" in text and "pocket-barely" not in text and "240" not in text
+    assert "far" in text and "barely" not in text and "240" not in text
+    shares = {name: plain["share"].mean() for name, plain in linearity.by_strength(study).items()}
+    assert list(shares) == ["pocket", "pocket-far"]
+    told_ = linearity.strengths_told(study)
+    assert shares["pocket"] < shares["pocket-far"] and "grows with every step on" in told_ and "does not" not in told_
+
+
+def test_a_share_that_falls_once_does_not_grow_with_every_step(tmp_path):
+    strong = [
+        made_maps(share, ("sw",), range(3), profile=name) for share, name in ((0.5, "pocket"), (0.2, "pocket-far"))
+    ]
+    publish(tmp_path, *strong)
+    told_ = linearity.strengths_told(Study(named_profile("pocket"), "sw", 0, results=tmp_path))
+    assert "does not on" in told_ and "grows with every step" not in told_
 
 
 def test_the_chapter_and_the_home_page_tell_the_same(study, monkeypatch):
@@ -378,6 +391,7 @@ def test_without_maps_all_say_so(without, monkeypatch):
         planes.optimum_told(plane),
         linearity.crosses_told(found),
         linearity.swaps_told(found),
+        linearity.strengths_told(without),
     ):
         assert told_ == tangents.NOT_YET
     assert foretelling.in_short(cells) == ""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xlnb.chapters import foretelling, home
+from xlnb.chapters import foretelling, home, updates
 from xlnb.chapters.figures import GREY, dot, wrapped
 from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
 from xlnb.chapters.tangents import NOT_YET, SIDES, TEXTS, along, lines_told
 from xlnb.chapters.words import PARADIGM_NAMES, bracketed, bullets, capital, listed, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.languages import LANGUAGE_NAMES
+from xlnb.stats import Interval
 from xlnb.studies.additivity import MARGIN, WHOLE, additivity, cross_terms, over_trainings
 from xlnb.studies.atlas import load_map, tables
 from xlnb.studies.claims import UNTESTED
@@ -183,23 +185,30 @@ def swaps_told(found: pd.DataFrame) -> str:
     return f"On problems in the language the cross terms of swaps are {listed(told)}; {within}."
 
 
+def by_strength(study: Study) -> dict[str, pd.DataFrame]:
+    """Return the committed cross terms of plain addition in the study's language by the experts' strength, the weakest first."""
+    alike = {"paradigm": study.paradigm, "language": study.language}
+    found = {name: cross_terms(load_map("crosses", study.results, profile=name, **alike)) for name in STRENGTHS}
+    return {name: one[one["part"] == WHOLE] for name, one in found.items() if len(one)}
+
+
+def _share_on(plain: pd.DataFrame, asked: str) -> Interval:
+    return over_trainings(100 * plain.loc[plain["asked"] == asked, "share"].to_numpy())
+
+
 def strengths_table(study: Study, number: int | None = None) -> Shown:
     """Return the shares of plain addition by how far the experts moved, in the study's language."""
     rows = []
-    for name, (steps, rate) in STRENGTHS.items():
-        found = load_map("crosses", study.results, profile=name, paradigm=study.paradigm, language=study.language)
-        found = cross_terms(found)
-        if found.empty:
-            continue
-        plain = found[found["part"] == WHOLE]
+    for name, plain in by_strength(study).items():
+        steps, rate = STRENGTHS[name]
         row = {
-            "training": name,
+            "experts": updates.named(name),
             "steps": str(steps),
             "peak rate": f"{rate:g}",
             "trainings": str(plain["seed"].nunique()),
         }
         for asked in ASKED:
-            one = over_trainings(100 * plain.loc[plain["asked"] == asked, "share"].to_numpy())
+            one = _share_on(plain, asked)
             row[f"{TEXTS[asked]} (%)"] = bracketed(one.value, one.low, one.high, "+.0f")
         rows.append(row)
     if not rows:
@@ -209,6 +218,21 @@ def strengths_table(study: Study, number: int | None = None) -> Shown:
         f"{LANGUAGE_NAMES[study.language]}. Above zero both together lose more than the sum; 95 % intervals over trainings."
     )
     return table(rows, number=number, caption=caption)
+
+
+def strengths_told(study: Study) -> str:
+    """Return in words whether the share of plain addition grows with how far the experts moved, by its means."""
+    found = by_strength(study)
+    if len(found) < 2:
+        return NOT_YET
+    grows: dict[bool, list[str]] = {True: [], False: []}
+    for asked in ASKED:
+        means = [_share_on(plain, asked).value for plain in found.values()]
+        rises = all(before < after for before, after in pairwise(means))
+        grows[rises].append(f"{TEXTS[asked]} ({listed([digits(mean, '+.0f') for mean in means])} %)")
+    told = [f"it grows with every step on {listed(grows[True])}"] if grows[True] else []
+    told += [f"it does not on {listed(grows[False])}"] if grows[False] else []
+    return f"From the experts that moved least to those that moved most: {', '.join(told)}."
 
 
 # --- the verdict -------------------------------------------------------------------------------------------
