@@ -267,8 +267,9 @@ told = words.caveat(profile) + foretelling.told(correlations)
 display(Markdown(told))
 
 # %% [markdown]
-# *Over all cells* mixes languages, whose losses differ for many reasons; *within a language* compares trainings alone, and there are few
-# of them. A correlation here would not be a cause either: both sides depend on how far the experts were trained.
+# *Over all cells* mixes languages and strengths of experts, which differ for many reasons; *within a language* compares trainings of one
+# strength, and there are few of them. A correlation here would not be a cause either: both sides depend on how far the experts were
+# trained.
 #
 # ## Move it yourself
 #

@@ -161,8 +161,8 @@ def correlations_table(found: pd.DataFrame, number: int | None = None) -> Shown:
         rows.append(row)
     caption = (
         "Spearman's correlation with what the merge gains over the math expert on scored problems (primary metric), with 95 % "
-        "intervals over trainings and languages. A cell is a training in a language; within a language the means of each are "
-        "taken away first. Exploratory: not corrected for their number."
+        "intervals over trainings and languages. A cell is a training in a language, by experts of any strength; within a "
+        "language the means of each language and strength are taken away first. Exploratory: not corrected for their number."
     )
     return table(rows, number=number, caption=caption)
 
@@ -200,7 +200,8 @@ def scatter(found: pd.DataFrame, correlated: pd.DataFrame, number: int | None = 
 
     caption = (
         "What both vectors together save beyond the sum, on development problems in the language, and what the merge gains over "
-        "the math expert on scored ones (primary metric): a mark is a training in a language, right and up are better."
+        "the math expert on scored ones (primary metric): a mark is a training in a language, by experts of any strength; right "
+        "and up are better."
     )
     return picture(draw, number=number, caption=caption, alt=told(correlated))
 
