@@ -139,7 +139,7 @@ display(strength.experts_table(trained, number=8))
 
 # %% [markdown]
 # *Yes* and *no* are told by intervals alone: all of one on one side of zero, or it cannot be told. Three trainings are few, and nothing
-# is tested here.
+# is tested here. Whose layers help was asked last, when two trainings by heart had been seen.
 #
 # **Change this:** hold every method against another one, `scorecard.figure(found, ("soup", ""))` for instance.
 #

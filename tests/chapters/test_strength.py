@@ -119,12 +119,22 @@ def test_the_swap_among_large_updates(addition, swap, said):
 
 def test_metrics_that_disagree_are_told_apart(found):
     """Of 16 differences all agree but those that are zero; with the likelihood turned around, all that agreed are opposite."""
-    told = strength.lines(strength.curve(found))[2]
+    told = strength.lines(strength.curve(found))[3]
     assert "Of 16 differences to the math expert both metrics put 15 on one side and 0 on opposite sides" in told
     turned = found.assign(outcome=found["outcome"].where(found["metric"] == PRIMARY, -found["outcome"]))
     told = strength.lines(strength.curve(turned))
-    assert "put 0 on one side and 15 on opposite sides" in told[2] and "of the other 1 at least" in told[2]
+    assert "put 0 on one side and 15 on opposite sides" in told[3] and "of the other 1 at least" in told[3]
     assert ": yes (the swap +0.20" in told[1] and ": no (the swap −0.20" in told[1]
+
+
+@pytest.mark.parametrize(("swap", "above", "below"), [(0.2, 4, 0), (-0.5, 0, 0), (-0.9, 0, 4)])
+def test_the_swap_is_held_against_the_base_in_the_place_of_the_language_expert(swap, above, below):
+    """Reverting lies half below the math expert."""
+    told = strength.lines(strength.curve(outcomes_of({BARELY: (0.0, swap), BY_HEART: (0.0, swap)})))[2]
+    assert f"with experts that learned by heart the swap is {swap + 0.5:+.2f} [".replace("-", "−") in told
+    assert (
+        f"Of 4 such differences over all strengths, by both metrics, {above} are above zero and {below} below" in told
+    )
 
 
 def test_strengths_that_are_missing_are_named(found):
@@ -136,7 +146,7 @@ def test_strengths_that_are_missing_are_named(found):
     assert told[1] == (
         "Does the swap win where updates are large? Experts that moved far or that learned by heart are not computed yet."
     )
-    assert told[2].startswith("Of 8 differences")
+    assert told[3].startswith("Of 8 differences")
     told = strength.lines(strength.curve(select(found, profile=[FAR, BY_HEART])))
     assert told[0].endswith("Experts that barely moved or of the usual strength are not computed yet.")
     (alone,) = strength.lines(strength.curve(select(found, profile=USUAL)))
@@ -316,7 +326,7 @@ def test_lines_end_where_the_table_says(drawn, rows):
         for line in page.tbody.find_all("tr")
         if (row := [c.get_text() for c in line.find_all(["th", "td"])])
     }
-    assert len(cells) == 4 * 5
+    assert len(cells) == 4 * 6 and ("far", "the swap − training and reverting") in cells
     for axis, column in ((drawn[0].axes[0], 0), (drawn[0].axes[1], 1)):
         for container in axis.containers:
             ends = container.lines[0].get_ydata()

@@ -28,6 +28,7 @@ ARMS, METRICS = (SWAPPED, ADDITION, SOUP, REVERTED), (PRIMARY, NLL)
 TOLD = (*METRICS, *TWINS)  # drawn are the first two
 AGAINST_MATH, OF_MATH = [(arm, MATH_EXPERT) for arm in ARMS], [(MATH_EXPERT, BASE)]
 OF_THE_SWAP = [(SWAPPED, MATH_EXPERT), (SWAPPED, ADDITION), (SWAPPED, SOUP)]
+OF_LAYERS = [(SWAPPED, REVERTED)]  # the language expert's outer layers, or the base's
 _BY = {PRIMARY: f"by the {READINGS[PRIMARY].title}", NLL: "by plain likelihood of the whole solution"}
 _WHO = dict(
     zip(
@@ -81,7 +82,7 @@ def curve(found: pd.DataFrame) -> pd.DataFrame:
     """
     parts = [pd.DataFrame(columns=["profile"])] if found.empty else []
     for profile, mine in found.groupby("profile", sort=False):
-        pairs = [*OF_MATH, *AGAINST_MATH, *OF_THE_SWAP[1:]]
+        pairs = [*OF_MATH, *AGAINST_MATH, *OF_THE_SWAP[1:], *OF_LAYERS]
         made = contrasts(by_pairs(mine), pairs, mine["test_language"].iloc[0], TOLD)
         means = mine.groupby(["metric", "method", "seed"])["outcome"].mean()
         each = []
@@ -164,11 +165,11 @@ def _ground(axis: Any) -> None:
 
 
 def differences_table(rows: pd.DataFrame, number: int | None = None, metrics: Sequence[str] = METRICS) -> Shown:
-    """Return the figure's differences by its metrics, or by those of ``TWINS``, a row a strength and model."""
+    """Return the figure's differences, and the swap's to reverting, by its metrics or by those of ``TWINS``."""
     if rows.empty:
         return to_come(number, _NOT_YET, "table")
     shown: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in of_pairs(select(rows, metric=metrics), [*OF_MATH, *AGAINST_MATH]).itertuples():
+    for row in of_pairs(select(rows, metric=metrics), [*OF_MATH, *AGAINST_MATH, *OF_LAYERS]).itertuples():
         names = in_prose(row.method_a, row.partition_a), in_prose(row.method_b, row.partition_b)
         line = shown.setdefault((row.profile, *names), {"experts": named(row.profile), "difference": " − ".join(names)})
         line[f"{_gained(row.metric)} ({unit_of_gains(row.metric)})"] = improved(row, with_unit=False)
@@ -207,6 +208,7 @@ def lines(rows: pd.DataFrame) -> list[str]:
         mine = of_pairs(select(rows, profile=profile), pairs)
         by = [f"{_BY[metric]}: {_answer(select(mine, metric=metric))}" for metric in METRICS]
         told.append(f"{question} With experts {_WHO[profile]}, {'; '.join(by)}.")
+    told.append(_of_layers(of_pairs(select(rows, metric=METRICS), OF_LAYERS), rest[-1]))
     told.append(_agreement(of_pairs(select(rows, metric=METRICS), AGAINST_MATH)))
     told.append(_by_twins(select(rows, metric=TWINS)))
     lacking = [name for profile, name in NAMES.items() if profile not in {first, *rest}]
@@ -218,6 +220,16 @@ def _answer(rows: pd.DataFrame) -> str:
     said = _SAYS[BELOW if BELOW in sides else ABOVE if sides == {ABOVE} else ""]
     sizes = [f"{improved(row, False)} against {in_prose(row.method_b, row.partition_b)}" for row in rows.itertuples()]
     return f"{said} ({in_prose(rows['method_a'].iloc[0], rows['partition_a'].iloc[0])} {listed(sizes)})"
+
+
+def _of_layers(rows: pd.DataFrame, last: str) -> str:
+    sides = [side(row) for row in rows.itertuples()]
+    sizes = [f"{improved(row, False)} {_BY[row.metric]}" for row in select(rows, profile=last).itertuples()]
+    return (
+        "Is it the language expert's layers that help? Reverting puts the base's in their place: with experts "
+        f"{_WHO[last]} the swap is {listed(sizes)} against it. Of {len(sides)} such differences over all strengths, by both "
+        f"metrics, {sides.count(ABOVE)} are above zero and {sides.count(BELOW)} below, with intervals that exclude it."
+    )
 
 
 def _agreement(rows: pd.DataFrame) -> str:
