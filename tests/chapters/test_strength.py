@@ -1,5 +1,7 @@
 """The curve of strength, on made-up outcomes whose answers are known: whole, in part, none; its words, its axes, its numbers."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,6 +137,15 @@ def test_the_swap_is_held_against_the_base_in_the_place_of_the_language_expert(s
     assert (
         f"Of 4 such differences over all strengths, by both metrics, {above} are above zero and {below} below" in told
     )
+
+
+def test_the_home_page_holds_the_usual_strength_against_the_last(found):
+    told = strength.in_short(strength.curve(found))
+    sizes = [float(size.replace("−", "-")) for size in re.findall(r"([+−]\d\.\d\d) \[", told)]
+    assert sizes == pytest.approx([-0.1, 0.2, -0.5, -0.5, 0.2], abs=0.02) and "three trainings" in told
+    for some in ([BARELY, BY_HEART], [BARELY, USUAL]):
+        assert "not computed yet" in strength.in_short(strength.curve(select(found, profile=some)))
+    assert "not computed yet" in strength.in_short(strength.curve(found.iloc[:0]))
 
 
 def test_strengths_that_are_missing_are_named(found):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from xlnb.artifacts import whole_file
-from xlnb.chapters import figures
+from xlnb.chapters import figures, strength
 from xlnb.chapters.pictures import Shown, box
 from xlnb.chapters.words import MEASURE_NAMES, bracketed, capital, in_prose, listed, percent, standing
 from xlnb.errors import RequestError
@@ -277,5 +277,6 @@ WORDS: dict[str, Callable[[], str]] = {
     "finding-box": lambda: finding_box().html,
     "figure": lambda: finding_figure(1).html,
     "findings": findings_table,
+    "strength": lambda: strength.in_short(strength.curve(strength.outcomes(committed_study()))),
     "readme-figure": readme_figure,
 }

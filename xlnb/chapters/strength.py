@@ -254,6 +254,25 @@ def _by_twins(rows: pd.DataFrame) -> str:
     )
 
 
+def in_short(rows: pd.DataFrame) -> str:
+    """Return for the home page how the swap and reverting stand to the math expert, with usual and with the strongest experts."""
+    strengths = [profile for profile in rows["profile"].unique() if profile in (_SMALL[-1], *_LARGE)]
+    if len(strengths) < 2:
+        return _NOT_YET
+    usual, last = strengths[0], strengths[-1]
+    shown = {
+        (row.method_a, row.metric, row.profile): improved(row, False)
+        for row in of_pairs(rows, [(SWAPPED, MATH_EXPERT), (REVERTED, MATH_EXPERT)]).itertuples()
+    }
+    swaps, reverted = ([shown[arm[0], PRIMARY, one] for one in (usual, last)] for arm in (SWAPPED, REVERTED))
+    return (
+        f"Against the math expert of the same strength the swap is at {swaps[0]} nats per token with experts {_WHO[usual]}, and "
+        f"at {swaps[1]} with experts {_WHO[last]}. With the base's layers in the place of the language expert's these are "
+        f"{reverted[0]} and {reverted[1]}. So much by the metric of this book; {_BY[NLL]} the swap of the latter is at "
+        f"{shown[SWAPPED[0], NLL, last]}. No test was planned for it: intervals alone, of {trainings(int(rows['seeds'].max()))}."
+    )
+
+
 def summary(rows: pd.DataFrame) -> str:
     """Return the section's points as Markdown bullets."""
     return bullets(lines(rows))
