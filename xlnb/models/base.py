@@ -202,9 +202,9 @@ def load_base(
 ) -> Base:
     """Load a checkpoint folder with float32 weights; with ``texts``, or the ids ``kept`` themselves, trim its vocabulary to them.
 
-    Float32 because on CPUs it was the faster of the two here, and because a merge then has no rounding floor; on a GPU it is
-    float32 indeed, without TF32. With ``dtype`` bfloat16 forward passes are autocast. Trimming is exact on the kept tokens: same
-    ids up to renaming, same logits (source: ours).
+    Float32 because a merge then has no rounding floor, and because every processor computes in it; on a GPU it is float32 indeed,
+    without TF32. With ``dtype`` bfloat16 forward passes are autocast, which is faster where a processor has instructions for it,
+    and slower where it has none. Trimming is exact on the kept tokens: same ids up to renaming, same logits (source: ours).
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
