@@ -338,16 +338,19 @@ def test_strengths_stand_beside_each_other(study):
     shares = {name: plain["share"].mean() for name, plain in linearity.by_strength(study).items()}
     assert list(shares) == ["pocket", "pocket-far"]
     told_ = linearity.strengths_told(study)
-    assert shares["pocket"] < shares["pocket-far"] and "grows with every step on" in told_ and "does not" not in told_
+    assert shares["pocket"] < shares["pocket-far"] and "rises with every step on English problems" in told_
+    assert "falls" not in told_ and "neither" not in told_
 
 
-def test_a_share_that_falls_once_does_not_grow_with_every_step(tmp_path):
-    strong = [
-        made_maps(share, ("sw",), range(3), profile=name) for share, name in ((0.5, "pocket"), (0.2, "pocket-far"))
-    ]
-    publish(tmp_path, *strong)
+@pytest.mark.parametrize(
+    ("shares", "way"), [((0.5, 0.2, -0.1), "falls with every step"), ((0.2, 0.5, 0.1), "does neither")]
+)
+def test_a_share_falls_or_does_neither(shares, way, tmp_path):
+    profiles = ("pocket-barely", "pocket", "pocket-far")
+    several = [made_maps(share, ("sw",), range(3), profile=name) for share, name in zip(shares, profiles, strict=True)]
+    publish(tmp_path, *several)
     told_ = linearity.strengths_told(Study(named_profile("pocket"), "sw", 0, results=tmp_path))
-    assert "does not on" in told_ and "grows with every step" not in told_
+    assert f"the share {way} on English problems" in told_ and "rises" not in told_
 
 
 def test_the_chapter_and_the_home_page_tell_the_same(study, monkeypatch):

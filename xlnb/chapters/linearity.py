@@ -221,18 +221,21 @@ def strengths_table(study: Study, number: int | None = None) -> Shown:
 
 
 def strengths_told(study: Study) -> str:
-    """Return in words whether the share of plain addition grows with how far the experts moved, by its means."""
+    """Return in words whether the share of plain addition rises or falls with how far the experts moved, by its means."""
     found = by_strength(study)
     if len(found) < 2:
         return NOT_YET
-    grows: dict[bool, list[str]] = {True: [], False: []}
+    ways: dict[str, list[str]] = {way: [] for way in ("rises with every step", "falls with every step", "does neither")}
     for asked in ASKED:
         means = [_share_on(plain, asked).value for plain in found.values()]
-        rises = all(before < after for before, after in pairwise(means))
-        grows[rises].append(f"{TEXTS[asked]} ({listed([digits(mean, '+.0f') for mean in means])} %)")
-    told = [f"it grows with every step on {listed(grows[True])}"] if grows[True] else []
-    told += [f"it does not on {listed(grows[False])}"] if grows[False] else []
-    return f"From the experts that moved least to those that moved most: {', '.join(told)}."
+        signs = {before < after for before, after in pairwise(means)}
+        way = "does neither" if len(signs) > 1 else f"{'rises' if True in signs else 'falls'} with every step"
+        ways[way].append(f"{TEXTS[asked]} ({listed([digits(mean, '+.0f') for mean in means])} %)")
+    told = listed([f"{way} on {listed(texts)}" for way, texts in ways.items() if texts])
+    return (
+        f"From the experts that moved least to those that moved most the share {told}. Below zero, both together lose less, or "
+        "save more, than the sum."
+    )
 
 
 # --- the verdict -------------------------------------------------------------------------------------------
