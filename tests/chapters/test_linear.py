@@ -334,7 +334,7 @@ def test_figures_have_no_text_on_another(maps, study, monkeypatch):
 
 def test_strengths_stand_beside_each_other(study):
     text = words_of(linearity.strengths_table(study, 4))
-    assert "far" in text and "barely" not in text and "240" not in text
+    assert "far" in text and "barely" not in text and "240" not in text and "0.00015" in text
     shares = {name: plain["share"].mean() for name, plain in linearity.by_strength(study).items()}
     assert list(shares) == ["pocket", "pocket-far"]
     told_ = linearity.strengths_told(study)

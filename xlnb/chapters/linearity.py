@@ -204,7 +204,7 @@ def strengths_table(study: Study, number: int | None = None) -> Shown:
         row = {
             "experts": updates.named(name),
             "steps": str(steps),
-            "peak rate": f"{rate:g}",
+            "peak rate": f"{rate:f}".rstrip("0"),
             "trainings": str(plain["seed"].nunique()),
         }
         for asked in ASKED:
