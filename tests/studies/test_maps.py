@@ -48,7 +48,7 @@ def test_maps_agree_on_the_same_models(maps):
 
 
 def test_crosses_are_those_of_the_parts_that_the_profile_names(study, maps):
-    """Experts of other strengths are looked at in two parts alone: a sixth of the work, the same numbers."""
+    """Experts of other strengths are looked at in two parts alone: a tenth of the work, the same numbers."""
     named = named_profile("pocket-far").crosses
     few = MAPS["crosses"].make(replace(study, profile=replace(study.profile, crosses=named)))
     assert set(few["part"]) == set(named) and named

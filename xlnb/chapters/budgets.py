@@ -10,7 +10,7 @@ import pandas as pd
 
 from xlnb.chapters.figures import unit_of
 from xlnb.chapters.pictures import Shown, box, table
-from xlnb.chapters.words import amount, bracketed, bullets, listed
+from xlnb.chapters.words import amount, bracketed, bullets, listed, unit_of_gains
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXPRESSION, PRIMARY, READINGS, TWIN_CHOICE
 from xlnb.evaluation.shortcuts import APART, WORDS, pairs_of_twins, shortcuts
@@ -146,7 +146,7 @@ def _named(key: Iterable[Any]) -> tuple[str, int, str]:
 
 
 def _short(metric: str) -> str:
-    return f"{READINGS[metric].title} ({unit_of(metric, difference=True).partition(' ')[0]})"
+    return f"{READINGS[metric].title} ({unit_of_gains(metric)})"
 
 
 def sentences(found: pd.DataFrame, steps: int, rate: float) -> str:

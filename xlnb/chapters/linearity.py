@@ -22,6 +22,7 @@ from xlnb.studies.atlas import load_map, tables
 from xlnb.studies.claims import UNTESTED
 from xlnb.studies.comparisons import seeds_everywhere
 from xlnb.studies.maps import ASKED
+from xlnb.studies.outcomes import select
 from xlnb.studies.profiles import STRENGTHS
 from xlnb.studies.study import Study
 from xlnb.training.paradigms import PARADIGMS
@@ -187,9 +188,10 @@ def swaps_told(found: pd.DataFrame) -> str:
 
 def by_strength(study: Study) -> dict[str, pd.DataFrame]:
     """Return the committed cross terms of plain addition in the study's language by the experts' strength, the weakest first."""
-    alike = {"paradigm": study.paradigm, "language": study.language}
-    found = {name: cross_terms(load_map("crosses", study.results, profile=name, **alike)) for name in STRENGTHS}
-    return {name: one[one["part"] == WHOLE] for name, one in found.items() if len(one)}
+    alike = {"paradigm": study.paradigm, "language": study.language, "part": WHOLE}
+    every = load_map("crosses", study.results, profile=list(STRENGTHS), **alike)
+    found = {name: cross_terms(select(every, profile=name)) for name in STRENGTHS}
+    return {name: plain for name, plain in found.items() if len(plain)}
 
 
 def _share_on(plain: pd.DataFrame, asked: str) -> Interval:

@@ -223,13 +223,19 @@ def _answer(rows: pd.DataFrame) -> str:
 
 
 def _of_layers(rows: pd.DataFrame, last: str) -> str:
-    sides = [side(row) for row in rows.itertuples()]
+    count, above, below = _counted(rows)
     sizes = [f"{improved(row, False)} {_BY[row.metric]}" for row in select(rows, profile=last).itertuples()]
     return (
         "Is it the language expert's layers that help? Reverting puts the base's in their place: with experts "
-        f"{_WHO[last]} the swap is {listed(sizes)} against it. Of {len(sides)} such differences over all strengths, by both "
-        f"metrics, {sides.count(ABOVE)} are above zero and {sides.count(BELOW)} below, with intervals that exclude it."
+        f"{_WHO[last]} the swap is {listed(sizes)} against it. Of {count} such differences over all strengths, by both "
+        f"metrics, {above} are above zero and {below} below, with intervals that exclude it."
     )
+
+
+def _counted(rows: pd.DataFrame) -> tuple[int, int, int]:
+    """Return how many differences there are, and how many are above and below zero by their whole intervals."""
+    sides = [side(row) for row in rows.itertuples()]
+    return len(sides), sides.count(ABOVE), sides.count(BELOW)
 
 
 def _agreement(rows: pd.DataFrame) -> str:
@@ -242,11 +248,8 @@ def _agreement(rows: pd.DataFrame) -> str:
 
 
 def _by_twins(rows: pd.DataFrame) -> str:
-    counts = []
-    for pairs in (AGAINST_MATH, OF_MATH):
-        sides = [side(row) for row in of_pairs(rows, pairs).itertuples()]
-        counts.append((len(sides), sides.count(ABOVE), sides.count(BELOW)))
-    (merges, above, below), (own, gained, lost) = counts
+    merges, above, below = _counted(of_pairs(rows, AGAINST_MATH))
+    own, gained, lost = _counted(of_pairs(rows, OF_MATH))
     return (
         f"By the two metrics of twins, which numbers alone cannot give, {above} of {merges} differences to the math expert are "
         f"above zero and {below} below it, with intervals that exclude it; of the math experts' {own} differences to the base "
