@@ -72,12 +72,13 @@ def no_training(monkeypatch):
     return lambda: monkeypatch.setattr(sft, "fit", fail)
 
 
-def test_strengths_differ_from_the_pocket_profile_in_training_alone():
+def test_strengths_differ_from_the_pocket_profile_in_training_and_parts_of_cross_terms_alone():
     pocket = PROFILES["pocket"]
     assert (pocket.training.steps, pocket.training.learning_rate) == STRENGTHS["pocket"]
     for name in STRENGTHS:
         mine = PROFILES[name]
-        assert replace(mine, name="pocket", training=pocket.training) == pocket
+        assert replace(mine, name="pocket", training=pocket.training, crosses=pocket.crosses) == pocket
+        assert mine.crosses == (() if name == "pocket" else ("whole", "swap by C"))
         assert replace(mine.training, steps=90, learning_rate=1.5e-4) == pocket.training
         assert mine.name == name
     moved = [steps * rate for steps, rate in STRENGTHS.values()]
