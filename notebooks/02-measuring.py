@@ -33,9 +33,9 @@ measuring.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import words
+from xlnb.chapters import many_comparisons, power, reading_answers, words
 from xlnb.evaluation.readings import EXPRESSION, PRIMARY
-from xlnb.studies import experiments
+from xlnb.studies import experiments, validation
 from xlnb.studies.study import open_study
 
 display(Markdown(words.versions_line(artifacts.versions())))
@@ -83,7 +83,7 @@ measuring.validation_figure(outcomes, number=1, own=own)
 # each metric is worth, and that share.
 
 # %% tags=["remove-input"]
-worth = measuring.validation(outcomes, study.costs())
+worth = validation.worth_of_metrics(outcomes, study.costs())
 measuring.validation_table(worth, number=1)
 
 # %% [markdown]
@@ -91,7 +91,7 @@ measuring.validation_table(worth, number=1)
 # alone, at most a quarter of the oracle's gain, the one that takes the least time.
 
 # %%
-measuring.best_reading(worth, most=0.25)
+validation.best_metric(worth, most=0.25)
 
 # %% tags=["remove-input"]
 told = words.caveat(profile) + measuring.validation_reading(worth)
@@ -161,7 +161,7 @@ bluffing.bluffs_table(language, calibration=True)
 
 # %% tags=["remove-input"]
 everywhere, costs = measuring.committed_validation()
-languages = measuring.by_language(everywhere, costs)
+languages = validation.by_language(everywhere, costs)
 measuring.by_language_table(languages, number=4)
 
 # %% tags=["remove-input"]
@@ -182,7 +182,7 @@ answers = [
     ("bn", "উত্তর হল ১৮।", 18),
     ("te", "సమాధానం ౧౮.", 18),
 ]
-measuring.ways_table(answers, number=5)
+reading_answers.ways_table(answers, number=5)
 
 # %% [markdown]
 # **Change this:** add an answer in a language that you know, as a person would write it. Which reader gets it?
@@ -191,17 +191,17 @@ measuring.ways_table(answers, number=5)
 # How much does that matter for what models really write? Table 6 has the answers of the models above, read by both.
 
 # %% tags=["remove-input"]
-answers = measuring.reread(everywhere)
-measuring.referee_table(answers, number=6)
+answers = reading_answers.reread(everywhere)
+reading_answers.referee_table(answers, number=6)
 
 # %% [markdown]
 # A language in which right answers count as wrong looks weak whatever the method. More answers, those on which the two readers differ,
 # and the gold solutions as a check of both:
 
 # %% tags=["hide-cell"]
-display(measuring.ways_table())
-display(measuring.referee_examples(answers))
-display(measuring.gold_table(measuring.gold_readings()))
+display(reading_answers.ways_table())
+display(reading_answers.referee_examples(answers))
+display(reading_answers.gold_table(reading_answers.gold_readings()))
 
 # %% [markdown]
 # ## How much does it take to see three points?
@@ -211,10 +211,10 @@ display(measuring.gold_table(measuring.gold_readings()))
 
 # %% tags=["remove-input"]
 noise = {
-    metric: measuring.noise(outcomes, metric)
+    metric: validation.noise(outcomes, metric)
     for metric in (PRIMARY, EXPRESSION)
 }
-measuring.noise_table(noise, number=7)
+power.noise_table(noise, number=7)
 
 # %% [markdown]
 # Three points would be a good result for a method. Would MGSM's 250 problems show them? Say two larger models of about 50 % differ on one
@@ -223,17 +223,17 @@ measuring.noise_table(noise, number=7)
 
 # %% tags=["remove-input"]
 measured = {
-    "exact match, assumed": measuring.ASSUMED,
+    "exact match, assumed": power.ASSUMED,
     "calculations right, measured": noise[EXPRESSION],
     "information gained, measured": noise[PRIMARY],
 }
 
 # %%
-measuring.power_calculator(measured, difference=0.03, number=8)
+power.power_calculator(measured, difference=0.03, number=8)
 
 # %% tags=["remove-input"]
-told = measuring.needed_sentence(
-    measuring.ASSUMED, 0.03, (3, 5, 10), "three points"
+told = power.needed_sentence(
+    power.ASSUMED, 0.03, (3, 5, 10), "three points"
 )
 display(Markdown(told))
 
@@ -245,7 +245,7 @@ display(Markdown(told))
 # %% tags=["hide-cell"]
 gain = worth.set_index("metric")["gain"][PRIMARY]
 display(
-    measuring.power_table(
+    power.power_table(
         noise[PRIMARY],
         gain / 4,
         (25, 50, 100, 200),
@@ -254,7 +254,7 @@ display(
     )
 )
 display(
-    measuring.power_table(
+    power.power_table(
         noise[EXPRESSION],
         0.03,
         (100, 250, 1000, 4000),
@@ -270,9 +270,7 @@ display(
 # by Student's t, to that over problems. Do they hold what they promise?
 
 # %% tags=["remove-input"]
-told = measuring.error_rate_sentence(
-    (3, 5, 10), noise[PRIMARY], problems=200
-)
+told = power.error_rate_sentence((3, 5, 10), noise[PRIMARY], problems=200)
 display(Markdown(told))
 
 # %% [markdown]
@@ -282,18 +280,18 @@ display(Markdown(told))
 # and without worked examples, none is needed.
 
 # %% tags=["remove-input"]
-families = measuring.judged_families()
-measuring.families_table(families, number=9)
+families = many_comparisons.judged_families()
+many_comparisons.families_table(families, number=9)
 
 # %% tags=["remove-input"]
-display(Markdown(measuring.families_sentence(families)))
+display(Markdown(many_comparisons.families_sentence(families)))
 
 # %% [markdown]
 # An aside: papers often test two models by McNemar's method, which asks on which problems just one of them is right. That is another
 # question, about these two models and not about another training of them:
 
 # %% tags=["remove-input"]
-told = measuring.mcnemar_sentence(
+told = power.mcnemar_sentence(
     outcomes, EXPRESSION, "oracle", "base", language, seed
 )
 display(Markdown(told))
@@ -309,7 +307,7 @@ display(Markdown(told))
 # from xlnb import stats
 #
 # [
-#     round(stats.power(0.03, measuring.ASSUMED, 250, count), 2)
+#     round(stats.power(0.03, power.ASSUMED, 250, count), 2)
 #     for count in (3, 10, 100, 1000)
 # ]
 # ```

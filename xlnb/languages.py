@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -45,6 +46,16 @@ def written_in(text: str) -> str | None:
     letters = "".join(words)
     by_script = next((code for code, script in _SCRIPTS.items() if script.fullmatch(letters)), None)
     return by_script or str(_identifier(tuple(LANGUAGE_NAMES)).classify(" ".join(words))[0])
+
+
+def in_order(codes: Iterable[str]) -> list[str]:
+    """Return languages, each once, in the order of the book; others than MGSM's are left out.
+
+    >>> in_order(["te", "sw", "te"])
+    ['sw', 'te']
+    """
+    found = set(codes)
+    return [code for code in LANGUAGE_NAMES if code in found]
 
 
 def likeliest_language(text: str) -> str:

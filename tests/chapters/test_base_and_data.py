@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from shown import cells
 
 from xlnb.chapters import base_and_data
 from xlnb.corpora import prose, templates
@@ -32,10 +33,6 @@ from xlnb.studies.study import open_study
 
 def page(shown):
     return BeautifulSoup(shown.html, "html.parser")
-
-
-def cells(shown):
-    return [[cell.get_text("\n") for cell in row.find_all(["td", "th"])] for row in page(shown).table.find_all("tr")]
 
 
 # --- the data ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from bs4 import BeautifulSoup
+from shown import cells
 
 from xlnb.chapters import budgets
 from xlnb.evaluation.readings import EXPRESSION, EXPRESSION_NLL, NLL, PRIMARY, TWIN_CHOICE
@@ -57,11 +57,6 @@ def found():
     ]
     parts += [outcomes(SWAHILI[2], "sw", (NTREX,), 0.6), outcomes(TELUGU, "te", IN_LANGUAGE, -0.2)]
     return pd.concat(parts, ignore_index=True)
-
-
-def cells(shown):
-    page = BeautifulSoup(shown.html, "html.parser")
-    return [[cell.get_text() for cell in row.find_all(["td", "th"])] for row in page.table.find_all("tr")]
 
 
 def test_gains_are_paired_by_problem_and_more_is_better(found):

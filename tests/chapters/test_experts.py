@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from bs4 import BeautifulSoup
+from shown import cells
 
 from xlnb.chapters import experts, first_swap, home
 from xlnb.chapters.experts import HALF, LANGUAGE_LAST, MATH_LAST, MIXED, TRAINED
@@ -58,11 +58,6 @@ def told(loss, steps=20, seeds=3, languages=("sw", "bn")):
 @pytest.fixture(scope="module")
 def found():
     return made()
-
-
-def cells(shown):
-    page = BeautifulSoup(shown.html, "html.parser")
-    return [[cell.get_text() for cell in row.find_all(["td", "th"])] for row in page.table.find_all("tr")]
 
 
 def test_who_is_above_the_base_and_who_below(found):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bs4 import BeautifulSoup
 from experts import digests, same, tensors
 from made_up import made
+from shown import cells
 from texts import text_faults
 from typer.main import get_command
 
@@ -28,12 +28,6 @@ from xlnb.studies.study import Study
 
 QWEN = "Qwen/Qwen2.5-7B-Instruct"
 CHAPTER = Path(__file__).parents[2] / "notebooks" / "10-your-own-models.py"
-
-
-def cells(shown):
-    """A table's cells by rows, its head first."""
-    page = BeautifulSoup(shown.html, "html.parser")
-    return [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in page.find_all("tr")]
 
 
 @pytest.fixture(scope="module")

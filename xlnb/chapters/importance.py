@@ -21,7 +21,7 @@ from xlnb.analysis.sensitivity import FISHER, TAYLOR
 from xlnb.chapters.figures import GREY, MATH_COLOUR
 from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, printed, table, to_come
 from xlnb.chapters.words import MEASURE_NAMES, listed
-from xlnb.languages import LANGUAGE_NAMES
+from xlnb.languages import LANGUAGE_NAMES, in_order
 from xlnb.studies import atlas, importances
 from xlnb.studies.importances import BY_PROJECTION, MEASURES, PATCHING
 from xlnb.studies.study import Study
@@ -144,8 +144,7 @@ def save_poster(found: Mapping[str, pd.DataFrame], file: str = "poster.pdf") -> 
 
 def _drawn(found: Mapping[str, pd.DataFrame]) -> Callable[[bool], Figure]:
     blocks, finer = (leanings(importances.scores(found, by)) for by in ("block", "projection"))
-    codes = [code for code in LANGUAGE_NAMES if code in set(blocks["language"])]
-    return partial(_poster, blocks, finer, codes)
+    return partial(_poster, blocks, finer, in_order(blocks["language"]))
 
 
 def _poster(blocks: pd.DataFrame, finer: pd.DataFrame, codes: Sequence[str], narrow: bool) -> Figure:

@@ -1,0 +1,57 @@
+"""Families of contrasts, before and after they are corrected as wholes."""
+
+import pandas as pd
+from shown import cells
+
+from xlnb.chapters import many_comparisons
+from xlnb.methods import ORACLE
+from xlnb.studies import claims
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE
+
+
+def family_of(name, *rows):
+    """Judged contrasts of a family: (low, high, verdict) each."""
+    frame = pd.DataFrame(rows, columns=["low", "high", "verdict"])
+    trained = name not in ("shots", "gap")
+    return frame.assign(seeds=3 if trained else 1, method_a=ORACLE if trained else "base", method_b="base")
+
+
+FOUND = {
+    "gains": family_of("gains", (0.1, 1, BETTER), (-1, -0.1, NOT_SHOWN), (-1, 1, NOT_SHOWN), (0.1, 1, NOT_SHOWN)),
+    "gap": family_of("gap", (-2, -1, WORSE)),
+    "cost": family_of("cost", (0.1, 1, UNJUDGED), (-1, 1, UNJUDGED)),
+}
+
+
+def test_families_are_counted_before_and_after_the_correction():
+    head, *rows = cells(many_comparisons.families_table(FOUND, number=7))
+    assert head == ["question", "contrasts", "trainings", "each for itself", "after Holm"]
+    assert rows == [
+        [claims.GAINS.question, "4", "3", "3", "1"],
+        [claims.GAP.question, "1", "none", "1", "1"],
+        [claims.COST.question, "2", "3", "no verdict", "no verdict"],
+    ]
+    assert many_comparisons.families_sentence(FOUND) == (
+        "Of 5 contrasts in 2 families 4 have an interval that excludes zero; after Holm's correction 2 are significant. It takes "
+        f"most away from “{claims.GAINS.question}”: 1 of 3 remain."
+    )
+    assert many_comparisons.families_sentence({"gap": FOUND["gap"]}).endswith("Here it takes nothing away.")
+    assert many_comparisons.families_sentence({"cost": FOUND["cost"]}) == "No family has a verdict yet."
+
+
+def test_each_declared_family_is_known_by_what_was_asked():
+    assert {*many_comparisons.ASKED, claims.PLAN.id} == set(claims.FAMILIES)
+
+
+def test_committed_families_are_corrected_as_wholes():
+    found = many_comparisons.judged_families()
+    assert {"gains", "rivals", "shots", "gap", "validation", "format"} <= set(found)
+    for name, part in found.items():
+        family = claims.FAMILIES[name]
+        assert len(part) == len(family.pairs) * len(family.languages) * len(family.metrics)
+        assert set(part["family"]) == {name}
+    gap = found["gap"].set_index("metric")
+    assert set(gap["test_language"]) == {"sw"} and set(gap["partition_a"]) == {claims.IN_ENGLISH[1]}
+    assert UNJUDGED not in set(gap["verdict"]), "the base has no training of which another could differ"
+    shots = found["shots"]
+    assert set(shots["test_language"]) == {"en", "sw"} and len(set(shots["partition_a"])) == 2
