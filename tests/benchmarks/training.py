@@ -18,20 +18,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 GOAL, PADDING, ROUNDING = 1.3, 10.0, 2e-3
 SIDES = ("xlnb", "trl")
 WARM = 2  # steps
 
 
-def prepared(expert, language, steps):
+def prepared(expert, language, steps, dtype="float32"):
     """The base, the rows of each step's batch, and how they are learned: without a warm-up, by a cosine."""
     from xlnb.methods import EXPERTS
     from xlnb.studies.profiles import named_profile
     from xlnb.studies.study import Study
     from xlnb.training import sft
 
-    study = Study(named_profile("pocket"), language, 0, device="cpu")
+    study = Study(named_profile("pocket"), language, 0, device="cpu", dtype=dtype)
     training = replace(study.profile.training, steps=steps, warmup=0.0, checkpoint_every=10**6)
     (lesson,) = EXPERTS[expert].lessons(study._formatted, steps)
     rows = sft._rows(study.base, lesson.examples, training)
@@ -47,9 +48,14 @@ def by_xlnb(base, batches, training):
     from xlnb.training.paradigms import PARADIGMS
 
     rows, ends, plain = [row for batch in batches for row in batch], [], torch.optim.AdamW.step
-    torch.optim.AdamW.step = lambda self, *a, **k: (plain(self, *a, **k), ends.append(time.perf_counter()))[0]
-    sft.batch_order = lambda n, size, steps, seed: [list(range(i * size, (i + 1) * size)) for i in range(steps)]
-    with PARADIGMS["lora"].attached(base, training, 0, None) as trainee, tempfile.TemporaryDirectory() as folder:
+    timed = lambda self, *a, **k: (plain(self, *a, **k), ends.append(time.perf_counter()))[0]  # noqa: E731
+    in_order = lambda n, size, steps, seed: [list(range(i * size, (i + 1) * size)) for i in range(steps)]  # noqa: E731
+    with (
+        patch.object(torch.optim.AdamW, "step", timed),
+        patch.object(sft, "batch_order", in_order),
+        PARADIGMS["lora"].attached(base, training, 0, None) as trainee,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         lane = sft.Lane(rows, training.steps, dict.fromkeys(trainee.weights, 1.0))
         history = sft.fit(trainee, [lane], training, 0, Path(folder) / "checkpoint.pt", {})
     return [step["loss"] for step in history], ends
