@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from experts import Trio, trio_finder
 from xlnb.errors import WorkError
 from xlnb.models import miniatures, pocket
 from xlnb.models.pocket_models import POCKET_MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -27,6 +30,17 @@ def own_home(tmp_path, monkeypatch):
     for model in POCKET_MODELS.values():
         monkeypatch.delenv(model.variable, raising=False)
     return home
+
+
+@pytest.fixture(scope="module")
+def copied_book(tmp_path_factory):
+    """A project folder with a copy of notebooks and book, so that nothing is written into the checkout."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(ROOT / "book", home / "book", ignore=shutil.ignore_patterns("_build"))
+    shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLNB_HOME", str(home))
+        yield home
 
 
 @pytest.fixture(scope="session")

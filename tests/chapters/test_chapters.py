@@ -1,7 +1,6 @@
 """The real chapters, live at `smoke`: each runs, says that it is no result, and renders without a warning."""
 
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -18,21 +17,10 @@ CHAPTERS = chapters(ROOT)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A copy of notebooks and book, so that nothing is written into the checkout."""
-    home = tmp_path_factory.mktemp("home")
-    shutil.copytree(ROOT / "book", home / "book", ignore=shutil.ignore_patterns("_build"))
-    shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLNB_HOME", str(home))
-        yield home
-
-
-@pytest.fixture(scope="module")
-def live(home):
+def live(copied_book):
     """The chapters' notebooks, executed live at smoke while the book is made of them."""
-    build("all", profile="smoke", root=home, out=home / "site-live", words=WORDS)
-    return home / "runs" / "book" / "smoke"
+    build("all", profile="smoke", root=copied_book, out=copied_book / "site-live", words=WORDS)
+    return copied_book / "runs" / "book" / "smoke"
 
 
 def shown(path):
@@ -56,9 +44,9 @@ def test_what_a_live_chapter_asks_anew_is_what_it_shows(live):
     assert told[2] == told[3] != "0"
 
 
-def test_the_live_book_stands_alone(live, home):
-    assert check_html(home / "site-live") == []
-    page = (home / "site-live" / "notebooks" / "00-a-first-swap.html").read_text()
+def test_the_live_book_stands_alone(live, copied_book):
+    assert check_html(copied_book / "site-live") == []
+    page = (copied_book / "site-live" / "notebooks" / "00-a-first-swap.html").read_text()
     assert page.count('class="xlnb-figure"') >= 4
 
 
@@ -75,7 +63,7 @@ def test_a_notebook_computes_only_when_told_and_says_for_how_long(number):
     assert live["help"] == f"True computes what is missing: {minutes} min on two cores"
 
 
-def test_a_seed_without_committed_results_is_refused_in_words(home, tmp_path):
+def test_a_seed_without_committed_results_is_refused_in_words(copied_book, tmp_path):
     with pytest.raises(WorkError, match="No committed result of profile pocket, language sw, seed 999"):
         run_notebook(CHAPTERS["00"], tmp_path / "out.ipynb", {"live": False, "seed": 999})
 

@@ -5,7 +5,6 @@ The solutions stand as cells at the end of each chapter that is run and rendered
 
 import json
 import re
-import shutil
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -33,17 +32,12 @@ def with_solutions(path):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(copied_book):
     """A copy of notebooks and book, where the book was made from the committed results."""
-    home = tmp_path_factory.mktemp("home")
-    shutil.copytree(ROOT / "book", home / "book", ignore=shutil.ignore_patterns("_build"))
-    shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    for path in chapters(home).values():
+    for path in chapters(copied_book).values():
         with_solutions(path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLNB_HOME", str(home))
-        build("none", root=home, out=home / "site", words=WORDS)
-        yield home
+    build("none", root=copied_book, out=copied_book / "site", words=WORDS)
+    return copied_book
 
 
 @pytest.fixture(scope="module")
