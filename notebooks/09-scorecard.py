@@ -34,7 +34,7 @@ scorecard.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import strength, updates, words
+from xlnb.chapters import full_finetuning, strength, updates, words
 from xlnb.studies import claims
 from xlnb.studies.study import open_study
 
@@ -140,6 +140,27 @@ display(strength.experts_table(trained, number=8))
 # %% [markdown]
 # *Yes* and *no* are told by intervals alone: all of one on one side of zero, or it cannot be told. Three trainings are few, and nothing
 # is tested here. Whose layers help was asked last, when two trainings by heart had been seen.
+#
+# ## All parameters trained
+#
+# So far experts were trained by LoRA. The paper has full fine-tuning, too. Is the picture another one where all parameters move? Figure 4
+# has the plan's six pairs by both paradigms, in the same trainings and languages; Table 9 has every method against the math expert.
+
+# %%
+both = full_finetuning.outcomes(study)
+full_finetuning.figure(both, number=4)
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + full_finetuning.reading(both)
+display(Markdown(told))
+
+# %% tags=["hide-cell"]
+display(full_finetuning.methods_table(both, number=9))
+display(Markdown(full_finetuning.strength_sentence(study, both)))
+
+# %% [markdown]
+# A paradigm is more than a list of parameters: rates differ, and with them how far experts move. What differs between the panels may come
+# from either.
 #
 # **Change this:** hold every method against another one, `scorecard.figure(found, ("soup", ""))` for instance.
 #

@@ -1,0 +1,136 @@
+"""Full fine-tuning beside LoRA, on made-up outcomes whose answers are known."""
+
+import pandas as pd
+import pytest
+from made_up import made
+from shown import caption, cells
+
+from xlnb.chapters import full_finetuning
+from xlnb.chapters.words import in_prose
+from xlnb.errors import RequestError
+from xlnb.evaluation.readings import PRIMARY
+from xlnb.studies import claims
+from xlnb.studies.comparisons import ABOVE, BASE, BELOW, side
+from xlnb.studies.experiments import MAIN_COMPARISON
+from xlnb.studies.outcomes import COLUMNS
+from xlnb.studies.study import open_study
+
+
+def level(method, partition):
+    return {"base": 0.0, "math-only": 0.9, "layer-swapping": 0.5, "soup": 0.1, "train-then-revert": 0.6}.get(
+        method, 0.3
+    )
+
+
+def turned(method, partition):
+    """Where the swap is ahead of the math expert."""
+    return 1.5 if method == "layer-swapping" else level(method, partition)
+
+
+@pytest.fixture
+def study():
+    return open_study("pocket", "sw", 0, live=False)
+
+
+@pytest.fixture
+def committed(monkeypatch):
+    """A function that commits outcomes of both paradigms; of full fine-tuning the main methods, in Swahili alone."""
+
+    def commit(lora, full):
+        mine = full[full["method"].isin(MAIN_COMPARISON.methods) & full["partition"].isin(["", "C"])]
+        tables = {"lora": lora, "full": mine[mine["test_language"] == "sw"].assign(paradigm="full")}
+        monkeypatch.setattr(
+            full_finetuning, "load_outcomes", lambda results, profile, paradigm, asked: tables[paradigm].copy()
+        )
+
+    return commit
+
+
+def test_what_both_have_is_compared(study, committed):
+    committed(made(level), made(turned, languages=("sw",), seeds=2))
+    both = full_finetuning.outcomes(study)
+    for part in both.values():
+        trained = part[part["method"] != BASE[0]]
+        assert set(trained["method"]) == set(MAIN_COMPARISON.methods) - {"base"}
+        assert set(trained["seed"]) == {0, 1} and set(part["language"]) == set(trained["test_language"]) == {"sw"}
+    assert len(both["lora"]) == len(both["full"])
+
+
+def test_sides_are_told_by_paradigm(study, committed):
+    committed(made(level), made(turned, languages=("sw",)))
+    both = full_finetuning.outcomes(study)
+    rows = full_finetuning.planned(both)
+    of_math = {name: next(part.itertuples()) for name, part in rows.items()}
+    assert (of_math["lora"].method_a, of_math["lora"].method_b) == ("layer-swapping", "math-only")
+    assert (side(of_math["lora"]), side(of_math["full"])) == (BELOW, ABOVE)
+    told = full_finetuning.reading(both)
+    swap = in_prose(*claims.SWAPPED)
+    assert told.startswith(f"With full fine-tuning, by intervals alone, {swap} is above the math expert (+0.6")
+    assert "Of these 6 differences 5 are on the same side as by LoRA" in told
+    assert told.endswith("in the same trainings and languages, and 1 on opposite sides.")
+
+
+def test_a_training_that_lacks_a_method_is_left_out(study, committed):
+    full = made(turned, languages=("sw",))
+    committed(made(level), full[(full["seed"] != 1) | (full["method"] != "simultaneous")])
+    assert set(full_finetuning.outcomes(study)["full"]["seed"]) == {0, 2}
+
+
+def test_methods_are_held_against_the_math_expert_of_their_paradigm(study, committed):
+    committed(made(level, spread=0), made(turned, languages=("sw",), spread=0))
+    shown = full_finetuning.methods_table(full_finetuning.outcomes(study), number=9)
+    head, *rows = cells(shown)
+    assert [name.rpartition(", ")[2] for name in head[1:]] == ["LoRA", "full fine-tuning"] * 2
+    values = {row[0]: row[1:] for row in rows}
+    assert len(values) == len(MAIN_COMPARISON.methods) - 1, "all but the math expert"
+    for place, sign in enumerate(("−0.40", "+0.60", "−0.40", "+0.60")):  # less likelihood lost is a gain, too
+        assert values[in_prose(*claims.SWAPPED)][place].startswith(sign)
+    assert all(value.startswith("−0.90") for value in values["the base"])
+    assert caption(shown).startswith("Table 9. Every method against the math expert of the same paradigm, in Swahili,")
+
+
+def test_rates_and_lengths_are_told(study, committed, monkeypatch):
+    committed(made(level), made(turned, languages=("sw",)))
+    asked = []
+
+    def no_map(name, results, **filters):
+        asked.append(filters)
+        return pd.DataFrame()
+
+    monkeypatch.setattr(full_finetuning, "load_map", no_map)
+    both = full_finetuning.outcomes(study)
+    told = full_finetuning.strength_sentence(study, both)
+    training = study.profile.training
+    assert (training.learning_rate, training.full_learning_rate) == (1.5e-4, 1e-5)
+    assert (
+        "LoRA by a peak rate of 0.00015 and full fine-tuning by a peak rate of 0.00001. Neither rate was tuned." in told
+    )
+    assert [one["paradigm"] for one in asked] == ["lora", "full"] and asked[0]["seed"] == [0, 1, 2]
+    sums = pd.DataFrame({"language": "sw", "seed": [0, 1], "own": 4.0, "m": 0.01, "l": 0.0004, "dot": 0.0})
+    monkeypatch.setattr(full_finetuning, "load_map", lambda *arguments, **filters: sums)
+    told = full_finetuning.strength_sentence(study, both)
+    assert told.count("(the math expert moved by 5.00% of the weights' length, the language expert by 1.00%)") == 2
+
+
+def test_nothing_is_drawn_before_both_are_committed(study, committed, monkeypatch):
+    committed(made(level), made(turned).iloc[:0])
+    assert full_finetuning.outcomes(study) == {}
+
+    def nothing(*arguments, **filters):
+        raise RequestError("No results.")
+
+    monkeypatch.setattr(full_finetuning, "load_outcomes", nothing)
+    assert full_finetuning.outcomes(study) == {}
+    for shown in (full_finetuning.figure({}, 4), full_finetuning.methods_table({}, 9)):
+        assert "--paradigms full" in shown.html
+    assert full_finetuning.reading({}) == full_finetuning.NOT_YET and full_finetuning.strength_sentence(study, {}) == ""
+
+
+def test_what_is_drawn_is_what_is_told(study, committed):
+    committed(made(level), made(turned, languages=("sw",)))
+    shown = full_finetuning.figure(full_finetuning.outcomes(study), number=4)
+    assert caption(shown).startswith(
+        "Figure 4. The plan's six pairs by both paradigms, in Swahili: dots are means over 6 pairs"
+    )
+    assert not shown.verdicts, "exploratory"
+    assert PRIMARY in {*made(level)["metric"]} and set(COLUMNS) >= {"paradigm"}

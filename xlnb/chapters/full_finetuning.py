@@ -1,0 +1,140 @@
+"""Full fine-tuning beside LoRA: the same methods, trainings and problems, all parameters trained. Exploratory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from xlnb.analysis.lengths import lengths
+from xlnb.chapters import figures, scorecard
+from xlnb.chapters.pictures import Shown, table, to_come
+from xlnb.chapters.words import capital, improved, in_prose, listed, trainings
+from xlnb.errors import RequestError
+from xlnb.evaluation.readings import NLL, PRIMARY, READINGS
+from xlnb.languages import LANGUAGE_NAMES, in_order
+from xlnb.studies import claims
+from xlnb.studies.atlas import load_map
+from xlnb.studies.comparisons import ABOVE, BASE, BELOW, EVERY_LANGUAGE, arms_of, contrasts, side
+from xlnb.studies.experiments import MAIN_COMPARISON
+from xlnb.studies.outcomes import load_outcomes, select
+from xlnb.studies.study import Study
+
+NAMES = {"lora": "LoRA", "full": "full fine-tuning"}
+NOT_YET = (
+    "Full fine-tuning is not computed yet: xlnb grid --experiment main-methods --paradigms full --languages sw --seeds 0,1,2 "
+    "does it."
+)
+_ALIKE = ["language", "test_language", "seed", "method", "partition", "metric"]
+_SIDES = {ABOVE: "above", BELOW: "below", "": "not told apart from"}
+
+
+def outcomes(study: Study) -> dict[str, pd.DataFrame]:
+    """Return the committed outcomes by paradigm, lora and full: what both have, and the base with each.
+
+    Of trainings that have all methods of the main comparison alone. Nothing where a paradigm has none.
+    """
+    asked = {cell.asked for cell in study.cells(MAIN_COMPARISON)}
+    try:
+        found = {
+            paradigm: load_outcomes(study.results, profile=study.profile.name, paradigm=paradigm, asked=asked)
+            for paradigm in NAMES
+        }
+    except RequestError:  # nothing is committed yet
+        return {}
+    base = select(found["lora"], method=BASE[0])
+    trained = {paradigm: part[part["method"] != BASE[0]] for paradigm, part in found.items()}
+    rows = {paradigm: pd.MultiIndex.from_frame(part[_ALIKE]) for paradigm, part in trained.items()}
+    shared = rows["lora"].intersection(rows["full"]).to_frame(index=False)
+    arms = shared.groupby(["language", "seed"])["method"].nunique()
+    whole = arms[arms == len({*MAIN_COMPARISON.methods} - {BASE[0]})].index
+    shared = shared[pd.MultiIndex.from_frame(shared[["language", "seed"]]).isin(whole)]
+    if shared.empty:
+        return {}
+    mine = pd.MultiIndex.from_frame(shared)
+    base = select(base, language=list(shared["language"].unique()))
+    return {p: pd.concat([base, part[rows[p].isin(mine)]], ignore_index=True) for p, part in trained.items()}
+
+
+def planned(both: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the six pairs of the plan by paradigm, over the languages that both have: intervals, no verdicts."""
+    return {
+        paradigm: contrasts(scorecard.overall(part), claims.PLAN.pairs, EVERY_LANGUAGE, (PRIMARY,))
+        for paradigm, part in both.items()
+    }
+
+
+def figure(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
+    """Draw the plan's six pairs, a panel a paradigm."""
+    if not both:
+        return to_come(number, NOT_YET)
+    rows = planned(both)
+    caption = (
+        f"The plan's six pairs by both paradigms, in {_where(both)}: dots are means over {rows['full']['n'].max()} pairs of "
+        f"twins and {trainings(int(rows['full']['seeds'].max()))}, lines their 95 % intervals; right of zero the first is "
+        "better. Grey: exploratory, without verdict."
+    )
+    parts = [(capital(NAMES[paradigm]), part) for paradigm, part in rows.items()]
+    return figures.forest(parts, number=number, caption=caption, one_scale=True)
+
+
+def _where(both: Mapping[str, pd.DataFrame]) -> str:
+    return listed([LANGUAGE_NAMES[code] for code in in_order(both["full"]["language"])])
+
+
+def reading(both: Mapping[str, pd.DataFrame]) -> str:
+    """Return in words on which side of zero the intervals of full fine-tuning lie, and how many lie elsewhere by LoRA."""
+    if not both:
+        return NOT_YET
+    rows = {paradigm: list(part.itertuples()) for paradigm, part in planned(both).items()}
+    told = [
+        f"{in_prose(row.method_a, row.partition_a)} is {_SIDES[side(row)]} {in_prose(row.method_b, row.partition_b)} "
+        f"({improved(row, place == 0)})"
+        for place, row in enumerate(rows["full"])
+    ]
+    turned = sum({side(a), side(b)} == {ABOVE, BELOW} for a, b in zip(rows["lora"], rows["full"], strict=True))
+    same = sum(side(a) == side(b) for a, b in zip(rows["lora"], rows["full"], strict=True))
+    return (
+        f"With full fine-tuning, by intervals alone, {listed(told)}. Of these {len(told)} differences {same} are on the same "
+        f"side as by LoRA, in the same trainings and languages, and {turned} on opposite sides."
+    )
+
+
+def methods_table(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
+    """Return every method against the math expert, by both paradigms and two metrics."""
+    if not both:
+        return to_come(number, NOT_YET, "table")
+    rows: dict[str, dict[str, str]] = {}
+    for metric in (PRIMARY, NLL):
+        for paradigm, found in both.items():
+            mine = scorecard.overall(found, metric)
+            pairs = [(arm, claims.MATH_EXPERT) for arm in arms_of(mine) if arm != claims.MATH_EXPERT]
+            for row in contrasts(mine, pairs, EVERY_LANGUAGE, (metric,)).itertuples():
+                who = in_prose(row.method_a, row.partition_a)
+                line = rows.setdefault(who, {"method": who})
+                line[f"{READINGS[metric].title}, {NAMES[paradigm]}"] = improved(row, with_unit=False)
+    caption = (
+        f"Every method against the math expert of the same paradigm, in {_where(both)}, in nats per token with 95 % intervals; "
+        "more is better. Exploratory."
+    )
+    return table(list(rows.values()), number=number, caption=caption)
+
+
+def strength_sentence(study: Study, both: Mapping[str, pd.DataFrame]) -> str:
+    """Return by which rates the experts of both paradigms were trained, and how far they moved where that is committed."""
+    if not both:
+        return ""
+    training = study.profile.training
+    told = []
+    for paradigm, rate in (("lora", training.learning_rate), ("full", training.full_learning_rate)):
+        alike = {"language": in_order(both["full"]["language"]), "seed": sorted(both["full"]["seed"].unique())}
+        sums = load_map("lengths", study.results, profile=study.profile.name, paradigm=paradigm, **alike)
+        far = "" if sums.empty else _far(lengths(sums, "language", "seed"))
+        told.append(f"{NAMES[paradigm]} by a peak rate of {np.format_float_positional(rate)}{far}")
+    return f"Both paradigms trained for {training.steps} steps on the same examples: {listed(told)}. Neither rate was tuned."
+
+
+def _far(moved: pd.DataFrame) -> str:
+    math, language = (moved[letter].mean() for letter in "ml")
+    return f" (the math expert moved by {math:.2%} of the weights' length, the language expert by {language:.2%})"
