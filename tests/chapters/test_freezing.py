@@ -2,11 +2,13 @@
 
 import pytest
 from made_up import made
+from shown import caption
 
 from xlnb.chapters import freezing, home, scorecard
 from xlnb.evaluation.readings import NLL, PRIMARY
 from xlnb.studies import claims
 from xlnb.studies.comparisons import BETTER, WORSE
+from xlnb.studies.study import open_study
 
 
 def planned(found):
@@ -83,3 +85,16 @@ def test_what_is_committed_is_told_with_the_plan_s_verdicts():
     assert dict(freezing.answer().verdicts).items() <= dict(scorecard.answer().verdicts).items()
     assert len(freezing.summary(study).splitlines()) == 3
     assert set(home.planned()["metric"]) == {PRIMARY}
+
+
+def test_what_is_committed_elsewhere_is_drawn_with_its_trainings(found, monkeypatch):
+    full = found[(found["language"] == "sw") & (found["seed"] < 2)].assign(paradigm="full")
+    there = {("main-methods", "full"): full, ("partitions", "lora"): full.iloc[:0]}
+    monkeypatch.setattr(freezing, "load_outcomes", lambda results, name, profile, paradigm: there[name, paradigm])
+    study = open_study("pocket", "sw", 0, live=False)
+    assert caption(freezing.elsewhere(study, 3)) == (
+        "Figure 3. Reverting against freezing elsewhere; right of zero reverting is better. Exploratory: Partition C, full "
+        "fine-tuning by two trainings (one or two say little of another one)."
+    )
+    there["main-methods", "full"] = full.iloc[:0]
+    assert "Not computed yet" in caption(freezing.elsewhere(study, 3))

@@ -155,7 +155,11 @@ def elsewhere(study: Study, number: int | None = None) -> Shown:
             parts.append((title, contrasts(scorecard.overall(some), pairs, EVERY_LANGUAGE, (PRIMARY,))))
     if not parts:
         return to_come(number, f"Not computed yet. {_BY_GRID}")
-    caption = "Reverting against freezing elsewhere; right of zero reverting is better. Exploratory."
+    told = [f"{title} by {trainings(int(part['seeds'].max()))}" for title, part in parts]
+    caption = (
+        f"Reverting against freezing elsewhere; right of zero reverting is better. Exploratory: {listed(told)} (one or two say "
+        "little of another one)."
+    )
     return figures.forest(parts, number=number, caption=caption)
 
 
