@@ -111,12 +111,13 @@ def test_no_contrast_has_two_verdicts_in_the_whole_book(executed, home):
 
 
 def test_no_formatting_is_left_raw(home):
-    """In the rendered pages: no backtick outside code, no MyST role, no emphasis that nobody turned into type."""
+    """In the rendered pages: no backtick outside code, no MyST role, no emphasis that nobody turned into type, no object."""
     for page in (home / "site").rglob("*.html"):
         if "_static" in page.parts:
             continue
         soup = BeautifulSoup(page.read_text(), "html.parser")
         body = soup.find("article") or soup
+        assert "IPython.core.display" not in body.get_text(), page.name
         for code in body.find_all(["pre", "code", "script", "style", "math", "mjx-container"]):
             code.decompose()
         for raw in ("`", "{cite", "**", "{glue"):

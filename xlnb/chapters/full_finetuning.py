@@ -124,7 +124,7 @@ def methods_table(both: Mapping[str, pd.DataFrame], number: int | None = None) -
 def strength_sentence(study: Study, both: Mapping[str, pd.DataFrame]) -> str:
     """Return by which rates the experts of both paradigms were trained, and how far they moved where that is committed."""
     if not both:
-        return ""
+        return "Rates, and how far experts moved, are told here once both paradigms are computed."
     training = study.profile.training
     told = []
     for paradigm, rate in (("lora", training.learning_rate), ("full", training.full_learning_rate)):

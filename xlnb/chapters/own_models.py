@@ -212,6 +212,6 @@ def summary(profile: str, rows: pd.DataFrame, model: str) -> str:
         "Made and measured by this page: a swap of two experts on disk, with the checks before it.",
         f"By calculation alone: {lowered(at_scale.memory_told(model))}",
         home.by_the_plan("F2", "F3") if len(planned()) else "Nothing of the small model is committed here.",
-        second_model.told(rows) or "Whether the second model says the same is not computed yet.",
+        second_model.told(rows),
     ]
     return caveat(profile) + bullets(lines)

@@ -81,12 +81,14 @@ def figure(rows: pd.DataFrame, number: int | None = None) -> Shown:
 
 
 def told(rows: pd.DataFrame) -> str:
-    """Return in words what both models say of the swap; "" where they are not both there."""
+    """Return in words what both models say of the swap, where they are both there."""
+    if rows.empty:
+        return "Whether the second model says the same is not computed yet."
     parts = []
-    for profile, (_, title) in MODELS.items() if len(rows) else ():
+    for profile, (_, title) in MODELS.items():
         mine = select(rows, profile=profile).itertuples()
         parts.append(
             f"{title}: the swap "
             + ", ".join(f"{improved(r, False)} against {in_prose(r.method_b, r.partition_b)}" for r in mine)
         )
-    return "; ".join(parts) + "." * (len(parts) > 0)
+    return "; ".join(parts) + "."
