@@ -96,13 +96,13 @@ lock:  ## write constraints.txt anew from the ranges in pyproject.toml
 	echo "Resolving all extras: a minute or two"; \
 	"$$python" -m venv $$tmp/venv; \
 	$$tmp/venv/bin/python -m pip --disable-pip-version-check install --quiet --dry-run --ignore-installed $(PIP_ARGS) \
-	  --report $$tmp/report.json '.[book,test,pocket,grid]' >$$tmp/log 2>&1 || { tail -n 5 $$tmp/log >&2; exit 1; }; \
+	  --report $$tmp/report.json '.[book,test,pocket,grid,eight-bit]' >$$tmp/log 2>&1 || { tail -n 5 $$tmp/log >&2; exit 1; }; \
 	"$$python" -c "$$LOCK" $$tmp/report.json >$$tmp/constraints.txt; \
 	cp $$tmp/constraints.txt constraints.txt; echo "constraints.txt: $$(grep -c == constraints.txt) versions"
 
 define LOCK
 import json, re, sys
-print("# The exact versions of everything in the extras book, test, pocket and grid (Linux, Python 3.11).")
+print("# The exact versions of everything in all extras (Linux, Python 3.11).")
 print("# Made by 'make lock' from the ranges in pyproject.toml: do not edit.")
 packages = [item["metadata"] for item in json.load(open(sys.argv[1]))["install"]]
 pins = {re.sub("[-_.]+", "-", m["name"]).lower(): m["version"].split("+")[0] for m in packages}

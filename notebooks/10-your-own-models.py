@@ -280,7 +280,7 @@ at_scale.provenance_table(number=6)
 #
 # - a model of 7 or 8 billion parameters: no training, no score, no merge;
 # - the paper's data sets as a whole, and its 80,000 examples an expert;
-# - FSDP, or any other way to share a training between several GPUs, on GPUs;
+# - FSDP, or any other way to share a training between several GPUs, on GPUs; moments of eight bits, on a GPU;
 # - the grid on Slurm, and `sbatch` as above;
 # - answers by vLLM, which takes over on a GPU from a thousand million parameters on (the tests have a stand-in for it);
 # - the workflow that publishes this book.

@@ -150,6 +150,20 @@ def test_the_card_that_would_is_the_smallest_that_does(model, paradigm):
         assert said == "none of these cards"
 
 
+def test_moments_of_eight_bits_are_told_and_drawn():
+    setup = at_scale.setup_on("H100", FULL, "paper-8bit")
+    memory = setup.memory(MODELS[QWEN].shape)
+    assert memory.moments < at_scale.planned(QWEN, "sw", "H100", FULL).memory.moments / 3.9
+    told = at_scale.memory_told(QWEN)
+    assert (
+        f"(profile paper-8bit), it takes {memory.total / at_scale.GIB:.0f} GiB, and the smallest card is A100-80"
+        in told
+    )
+    small = [one for one in MODELS if "card is A100-80" in at_scale.memory_told(one)]
+    assert len(small) == 3, "as book/reproducing.md says"
+    assert f"paper-8bit {memory.total / at_scale.GIB:.0f} GiB" in at_scale.memory_figure(QWEN).html
+
+
 def test_training_is_planned_as_profile_paper_trains():
     setup = at_scale.setup_on("H100", LORA)
     assert setup == Setup(LORA, "H100", 1, micro_batch=4, checkpointing=True, length=1024)

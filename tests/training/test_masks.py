@@ -74,8 +74,8 @@ def copies(trainee):
 @pytest.fixture
 def optimizers(monkeypatch):
     """The optimizers that are made since."""
-    made, plain = [], sft._optimizer
-    monkeypatch.setattr(sft, "_optimizer", lambda *arguments: made.append(plain(*arguments)) or made[-1])
+    made, plain = [], sft.optimizer_of
+    monkeypatch.setattr(sft, "optimizer_of", lambda *arguments: made.append(plain(*arguments)) or made[-1])
     return made
 
 

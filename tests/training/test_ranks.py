@@ -75,10 +75,10 @@ def as_rank(rank, port, function, *arguments):
 
 def train_all_watched(folders, out):
     """Each optimizer's steps leave this process's share of what the lane may not move as it is, to the bit."""
-    plain, steps = sft._optimizer, []
+    plain, steps = sft.optimizer_of, []
 
-    def watched(lane, weights, training):
-        optimizer = plain(lane, weights, training)
+    def watched(rates, weights, training):
+        optimizer = plain(rates, weights, training)
         step = optimizer.step
 
         def checked():
@@ -87,13 +87,13 @@ def train_all_watched(folders, out):
             assert all(p.grad is not None for p in weights.values())
             step()
             moved = {name for name, p in weights.items() if not torch.equal(p.detach().to_local(), before[name])}
-            assert moved and moved <= lane.rates.keys()
-            steps.append(len(lane.rates) < len(weights))
+            assert moved and moved <= rates.keys()
+            steps.append(len(rates) < len(weights))
 
         optimizer.step = checked
         return optimizer
 
-    sft._optimizer = watched
+    sft.optimizer_of = watched
     train_all(folders, out)
     assert steps == [True] * sum(len(case[3].streams) * case[4].steps for case in CASES.values())
 

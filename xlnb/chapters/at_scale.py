@@ -14,12 +14,12 @@ from xlnb.chapters.figures import wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, table, to_come
 from xlnb.chapters.words import PARADIGM_NAMES, listed
 from xlnb.languages import LANGUAGE_NAMES
-from xlnb.models.memory import LORA, Memory, Shape
+from xlnb.models.memory import FULL, LORA, Memory, Shape
 from xlnb.paths import results_folder
 from xlnb.studies.experiments import EXPERIMENTS
 from xlnb.studies.paper import LANGUAGE_CORPORA, MATH_CORPUS, paper_table
 from xlnb.studies.planning import CARDS, GIB, Assumed, Plan, Setup, plan, shape_for, work
-from xlnb.studies.profiles import paper_profile
+from xlnb.studies.profiles import PAPER_8BIT, PAPER_PROFILE, named_profile
 
 ASSUMED, EXPERIMENT, GB = Assumed(), "paper", 1e9
 
@@ -47,10 +47,12 @@ SMALLER = {
 }
 
 
-def setup_on(card: str, paradigm: str) -> Setup:
-    """Return how profile paper trains on one card: its micro-batch, its checkpointing."""
-    training = paper_profile("a model").training
-    return Setup(paradigm, card, 1, training.micro_batch, training.checkpointing, training.max_length)
+def setup_on(card: str, paradigm: str, profile: str = PAPER_PROFILE) -> Setup:
+    """Return how a profile of large models trains on one card: its micro-batch, its checkpointing, its optimizer."""
+    training = named_profile(profile, "a model").training
+    return Setup(
+        paradigm, card, 1, training.micro_batch, training.checkpointing, training.max_length, training.optimizer
+    )
 
 
 def planned(model: str, language: str, card: str, paradigm: str, seeds: int = 1, shape: Shape | None = None) -> Plan:
@@ -62,14 +64,14 @@ def planned(model: str, language: str, card: str, paradigm: str, seeds: int = 1,
 def would(one: Plan) -> str:
     """Return the smallest card that holds both training and answering; "none here" where none does."""
     for name, card in sorted(CARDS.items(), key=lambda item: item[1].gib):
-        other = replace(one, setup=setup_on(name, one.setup.paradigm))
-        if other.fits(ASSUMED):
+        if replace(one, setup=replace(one.setup, card=name)).fits(ASSUMED):
             return f"{name} ({card.gib:.0f} GiB)"
     return "none of these cards"
 
 
 def memory_figure(model: str, number: int | None = None) -> Shown:
-    """Draw the memory of a training on one card by part, LoRA and full, with and without checkpointing, beside answering."""
+    """Draw the memory of a training on one card by part, LoRA and full, with and without checkpointing (and in full with moments
+    of eight bits), beside answering."""
     shape = shape_for(model)
     bars: dict[str, Memory | int] = {}
     for paradigm, title in PARADIGM_NAMES.items():
@@ -77,6 +79,7 @@ def memory_figure(model: str, number: int | None = None) -> Shown:
         for again, told in ((False, ""), (True, ", checkpointing")):
             one = Setup(paradigm, usual.card, 1, usual.micro_batch, again, usual.length)
             bars[f"{title}{told}"] = one.memory(shape)
+    bars[f"{PARADIGM_NAMES[FULL]}, {PAPER_8BIT}"] = _in_eight_bits(model).memory
     bars["answering"] = planned(model, "sw", "H100", LORA).answering
     parts = ("weights", "gradients", "moments", "activations", "logits")
     colours = dict(zip(parts, ("#00224E", "#575D6D", "#A59C74", "#D9C55E", "#7D3C98"), strict=True))
@@ -123,7 +126,18 @@ def memory_told(model: str) -> str:
             f"By {title} a training takes {one.memory.total / GIB:.0f} GiB, {parts[0][1] / GIB:.0f} of them {parts[0][0]}; "
             f"the smallest single card that holds it, and the answering, is {would(one)}."
         )
+    eight = _in_eight_bits(model)
+    told.append(
+        f"With the optimizer's moments in eight bits, and {eight.setup.micro_batch} examples at a time (profile {PAPER_8BIT}), "
+        f"it takes {eight.memory.total / GIB:.0f} GiB, and the smallest card is {would(eight)}."
+    )
     return " ".join(told)
+
+
+def _in_eight_bits(model: str) -> Plan:
+    one = planned(model, "sw", "RTX-4090", FULL)
+    setup = setup_on("RTX-4090", FULL, PAPER_8BIT)
+    return replace(one, setup=setup, memory=setup.memory(one.shape))
 
 
 def places_table(

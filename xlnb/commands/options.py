@@ -17,10 +17,10 @@ Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
 Seed = Annotated[int, typer.Option(help="Decides the initialisation and the training examples.")]
 Paradigm = Annotated[str, typer.Option(help="lora, or full (all parameters inside the layers).")]
 ProfileName = Annotated[
-    str, typer.Option("--profile", help="smoke (seconds, random weights), pocket; of train: paper.")
+    str, typer.Option("--profile", help="smoke (seconds, random weights), pocket; of train: paper, paper-8bit.")
 ]
 ProfileNames = Annotated[
-    str, typer.Option("--profile", help="smoke, pocket or a strength of it, with commas between; or paper.")
+    str, typer.Option("--profile", help="smoke, pocket or a strength of it, with commas between; or paper, paper-8bit.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]

@@ -17,8 +17,8 @@ FORMULAS = """\
 by formula (xlnb/models/memory.py; checked in tests against bytes counted on miniatures):
   parameters   from the model's layers, widths and vocabulary
   weights      4 bytes a parameter (float32; forward passes are bf16 autocast)
-  gradients    4, moments 8 bytes a trained parameter; over several GPUs these and the weights are divided (FSDP; not measured),
-               and what lies outside the layers, two layers and one layer's gradients are whole on each
+  gradients    4, moments 8 bytes a trained parameter (adamw-8bit: 2.03); over several GPUs these and the weights are divided
+               (FSDP; not measured), and what lies outside the layers, two layers and one layer's gradients are whole on each
   activations  bytes saved a token and layer by the kind of model, and 2 bytes a weight for its bf16 copy; with checkpointing a
                layer's input, and one layer's activations
   logits       12 bytes an entry: a row of the vocabulary for each token that is learned, all of the longest rows here
@@ -40,6 +40,7 @@ def plan_command(
     gpus: Annotated[int, typer.Option(help="That share one training.")] = 1,
     micro_batch: Annotated[int, typer.Option(help="Examples computed together on a GPU.")] = 4,
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Compute activations again.")] = False,
+    optimizer: Annotated[str, typer.Option(help="adamw, or adamw-8bit: profile paper-8bit, on one GPU.")] = "adamw",
     length: Annotated[int, typer.Option(help="Tokens of the longest example.")] = 1024,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of an example, on average (assumed).")] = 400,
     utilisation: Annotated[float, typer.Option(help="Share of the card's peak in training (assumed).")] = 0.35,
@@ -64,7 +65,7 @@ def plan_command(
     codes = [known("language", code, [c for c in LANGUAGE_NAMES if c != "en"]) for code in languages.split(",")]
     assumed = Assumed(tokens=tokens, utilisation=utilisation)
     todo = work(named_experiment(experiment), codes, seeds)
-    setups = [Setup(p, card, gpus, micro_batch, checkpointing, length) for p in paradigms.split(",")]
+    setups = [Setup(p, card, gpus, micro_batch, checkpointing, length, optimizer) for p in paradigms.split(",")]
     shapes = {name: shape_for(name) for name in model or MODELS}
     plans = [plan(name, shape, setup, todo, seeds, assumed) for name, shape in shapes.items() for setup in setups]
     print(

@@ -59,11 +59,12 @@ def train_command(
         raise typer.Exit(code)
     from xlnb.studies.profiles import corpora_of, named_profile
     from xlnb.studies.study import Study
-    from xlnb.training import ranks
+    from xlnb.training import optimizers, ranks
 
     chosen = named_profile(profile, model)
     math, texts = corpora_of(profile, math_data, language_data, [language])
     with ranks.joined(device) as where:
+        optimizers.check(chosen.training.optimizer)
         if ranks.first():
             chosen.checkpoint()  # fetched or made once; transformers writes nothing in the others
         ranks.agree("the base", profile)

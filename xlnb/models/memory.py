@@ -1,7 +1,8 @@
 """What a decoder's parameters, training and generation take, by formula: numbers alone, so that no weights are needed.
 
-Bytes are those of this package's training: weights, gradients and AdamW's moments in float32, forward passes under bfloat16
-autocast. What is saved for the gradients was counted on miniatures, tensor by tensor, and is exact for them; tests count again.
+Bytes are those of this package's training: weights, gradients and (but by choice) AdamW's moments in float32, forward passes
+under bfloat16 autocast. What is saved for the gradients was counted on miniatures, tensor by tensor, and is exact for them;
+tests count again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 from xlnb.errors import RequestError
 
 FULL, LORA = "full", "lora"
+ADAMW, ADAMW_8BIT = "adamw", "adamw-8bit"
+# Bytes of a trained parameter's two moments: in float32; in eight bits, with a scale in float32 for each 256 of either.
+MOMENTS = {ADAMW: 8.0, ADAMW_8BIT: 2 + 2 * 4 / 256}
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ def training_memory(
     checkpointing: bool = False,
     parts: int = 2,
     gpus: int = 1,
+    optimizer: str = ADAMW,
 ) -> Memory:
     """Return the memory of a training step: rows of ``length`` tokens, ``completion`` of them learned (all where not said).
 
@@ -215,7 +220,7 @@ def training_memory(
         outside_layers = shape.parameters - shape.inside
         weights += 4 * (outside_layers + 2 * (held - outside_layers) // shape.layers)
         gradients += 4 * trained // shape.layers
-    return Memory(weights, gradients, 8 * trained // gpus, working - shown, shown)
+    return Memory(weights, gradients, int(MOMENTS[optimizer] * trained) // gpus, working - shown, shown)
 
 
 def generation_memory(shape: Shape, rows: int, tokens: int) -> int:

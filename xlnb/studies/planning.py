@@ -15,7 +15,18 @@ from xlnb import artifacts
 from xlnb.downloads import MODEL, VARIABLE, place, reason
 from xlnb.errors import RequestError, known
 from xlnb.methods import EXPERTS, METHODS, all_streams
-from xlnb.models.memory import FULL, LORA, Memory, Shape, generation_memory, shape_of, training_memory
+from xlnb.models.memory import (
+    ADAMW,
+    ADAMW_8BIT,
+    FULL,
+    LORA,
+    MOMENTS,
+    Memory,
+    Shape,
+    generation_memory,
+    shape_of,
+    training_memory,
+)
 from xlnb.studies.experiments import TARGET, Experiment
 from xlnb.studies.paper import MODELS, paper
 from xlnb.training.experts import ALL
@@ -67,19 +78,23 @@ class Setup:
     micro_batch: int = 4
     checkpointing: bool = False
     length: int = 1024
+    optimizer: str = ADAMW
 
     def __post_init__(self) -> None:
         known("paradigm", self.paradigm, (LORA, FULL))
+        known("optimizer", self.optimizer, MOMENTS)
         known("card", self.card, CARDS)
         for name in ("gpus", "micro_batch", "length"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
+        if self.gpus > 1 and self.optimizer == ADAMW_8BIT:
+            raise RequestError(f"The optimizer {ADAMW_8BIT} is for one GPU: several share their moments in float32.")
 
     def memory(self, shape: Shape) -> Memory:
         """Return the bytes on each GPU at the peak of a training, of the longest rows, all learned."""
         return training_memory(
             shape, self.paradigm, rank=paper("LoRA rank"), micro_batch=self.micro_batch, length=self.length,
-            checkpointing=self.checkpointing, gpus=self.gpus, parts=2,
+            checkpointing=self.checkpointing, gpus=self.gpus, parts=2, optimizer=self.optimizer,
         )  # fmt: skip
 
     def fits(self, shape: Shape, assumed: Assumed) -> bool:
@@ -92,7 +107,8 @@ class Setup:
 
     def __str__(self) -> str:
         again = ", checkpointing" if self.checkpointing else ""
-        return f"{self.paradigm} on {self.gpus} x {self.card}, micro-batch {self.micro_batch}{again}"
+        moments = ", moments of eight bits" if self.optimizer == ADAMW_8BIT else ""
+        return f"{self.paradigm} on {self.gpus} x {self.card}, micro-batch {self.micro_batch}{again}{moments}"
 
 
 @dataclass(frozen=True)
@@ -208,12 +224,13 @@ def remedies(shapes: Sequence[Shape], setup: Setup, assumed: Assumed) -> list[Se
     smaller = [replace(setup, micro_batch=n) for n in (4, 2, 1) if n < setup.micro_batch]
     again = [replace(one, checkpointing=True) for one in (setup, *smaller)]
     every = (setup, *smaller, *again)
+    eight = [replace(one, optimizer=ADAMW_8BIT) for one in every if setup.paradigm == FULL and setup.gpus == 1]
     lora = [replace(one, paradigm=LORA) for one in every if setup.paradigm == FULL]
     larger = [replace(one, card=name) for name in CARDS if CARDS[name].gib > CARDS[setup.card].gib for one in every]
-    more = [replace(one, gpus=n) for n in (2, 4, 8, 16) if n > setup.gpus for one in every]
+    more = [replace(one, gpus=n, optimizer=ADAMW) for n in (2, 4, 8, 16) if n > setup.gpus for one in every]
     found = (
         next((one for one in kind if all(one.fits(shape, assumed) for shape in shapes)), None)
-        for kind in (smaller, again, lora, larger, more)
+        for kind in (smaller, again, eight, lora, larger, more)
     )
     return [one for one in found if one is not None]
 

@@ -12,6 +12,7 @@ from xlnb.errors import RequestError, known
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import EXACT_MATCH
 from xlnb.models.hub import model_folder
+from xlnb.models.memory import ADAMW_8BIT
 from xlnb.models.miniatures import miniature
 from xlnb.models.pocket import pocket_checkpoint
 from xlnb.models.pocket_models import GEMMA, SMOLLM2
@@ -87,10 +88,14 @@ PROFILES |= {
 
 
 def named_profile(name: str, model: str = "") -> Profile:
-    """Return a profile by name; ``paper`` is of any ``model``, a folder or a name on the hub."""
-    if name == PAPER_PROFILE:
-        return paper_profile(model)
-    chosen = PROFILES[known("profile", name, (*PROFILES, PAPER_PROFILE))]
+    """Return a profile by name; ``paper`` is of any ``model``, a folder or a name on the hub, and so is ``paper-8bit``, which
+    trains with moments of eight bits, fewer examples at a time."""
+    if name in PAPER_PROFILES:
+        chosen = paper_profile(model)
+        if name == PAPER_PROFILE:
+            return chosen
+        return replace(chosen, name=name, training=replace(chosen.training, optimizer=ADAMW_8BIT, micro_batch=2))
+    chosen = PROFILES[known("profile", name, (*PROFILES, *PAPER_PROFILES))]
     if model:
         raise RequestError(
             f"Profile {name} has a model of its own: leave {model} out, or take profile {PAPER_PROFILE}."
@@ -98,14 +103,14 @@ def named_profile(name: str, model: str = "") -> Profile:
     return chosen
 
 
-PAPER_PROFILE = "paper"
+PAPER_PROFILE, PAPER_8BIT = PAPER_PROFILES = "paper", "paper-8bit"
 
 
 def corpora_of(profile: str, math: str, language: str, codes: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Return what the math expert and each language's expert learn: the paper's data in its profile, where none are named."""
-    if profile == PAPER_PROFILE and math == MATH_DATA:
+    if profile in PAPER_PROFILES and math == MATH_DATA:
         math = MATH_CORPUS
-    of_paper = LANGUAGE_CORPORA if profile == PAPER_PROFILE and language == LANGUAGE_DATA else {}
+    of_paper = LANGUAGE_CORPORA if profile in PAPER_PROFILES and language == LANGUAGE_DATA else {}
     return math, {code: "+".join(of_paper.get(code, (language,))) for code in codes}
 
 

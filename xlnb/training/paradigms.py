@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.errors import WorkError
+from xlnb.models.memory import MOMENTS
 from xlnb.training import ranks
 from xlnb.weights.sites import locate_all
 from xlnb.weights.tensor_files import ADAPTER, SINGLE, companions, open_checkpoint
@@ -97,7 +98,7 @@ def _full(base: Base, training: Training, seed: int, start: Path | None) -> Iter
 
     parameters = dict(base.model.named_parameters())
     inside = [name for name, site in locate_all(parameters).of.items() if site.layer is not None]
-    _say_memory(sum(parameters[name].numel() for name in inside), base.device)
+    _say_memory(sum(parameters[name].numel() for name in inside), base.device, training.optimizer)
     kept = () if ranks.several() else inside  # what is shared out is loaded again where it is needed
     originals = {name: parameters[name].detach().to("cpu", copy=True) for name in kept}
     with _flags_kept(base.model):
@@ -117,16 +118,17 @@ def _full(base: Base, training: Training, seed: int, start: Path | None) -> Iter
                     parameters[name].copy_(original)
 
 
-def _say_memory(trained: int, device: Any) -> None:
-    """Say what full fine-tuning holds beside the model, in float32: gradients and AdamW's two moments where the model lies, and
-    a copy of the base in the machine's memory. Several processes share what they need, and are not told beforehand."""
+def _say_memory(trained: int, device: Any, optimizer: str) -> None:
+    """Say what full fine-tuning holds beside the model: gradients and AdamW's two moments where the model lies, and a copy of
+    the base in the machine's memory. Several processes share what they need, and are not told beforehand."""
     import psutil
     import torch
 
     if ranks.several():
         return
     on_gpu = device.type == "cuda"
-    needed, free = (3 if on_gpu else 4) * 4 * trained, psutil.virtual_memory().available
+    each = 4 + MOMENTS[optimizer] + (0 if on_gpu else 4)  # in float32 all but the moments, which may be in eight bits
+    needed, free = each * trained, psutil.virtual_memory().available
     if on_gpu:
         free = torch.cuda.mem_get_info(device)[0]
     told = (

@@ -26,15 +26,15 @@ from xlnb.corpora import Example
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.models.base import device_name
 from xlnb.models.engine import Row, completion_nll, right_aligned
+from xlnb.models.memory import ADAMW, MOMENTS
 from xlnb.training import ranks
 from xlnb.training.experts import ALL, Lesson
 from xlnb.training.masks import rates
+from xlnb.training.optimizers import check, optimizer_of, set_rate
 from xlnb.training.paradigms import PARADIGMS, Trainee
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Parameter
-    from torch.optim import AdamW
 
     from xlnb.models.base import Base
     from xlnb.weights.partitions import Partition
@@ -65,6 +65,7 @@ class Training:
     rank_stabilised: bool = True
     projections: tuple[str, ...] = PROJECTIONS
     max_length: int = 512  # tokens; longer examples are refused
+    optimizer: str = ADAMW  # or adamw-8bit: its moments take a quarter of the memory; needs torchao
     # What follows does not change the result but for the last bits, and is no part of the specification.
     checkpoint_every: int = 10  # steps between resumable checkpoints
     micro_batch: int = 0  # examples that a process computes together at most; 0: as many as pay
@@ -72,6 +73,7 @@ class Training:
     compiled: bool = False  # whether the layers are compiled (torch.compile): for GPUs; the first steps take a minute
 
     def __post_init__(self) -> None:
+        known("optimizer", self.optimizer, MOMENTS)
         for name in ("steps", "batch_size", "learning_rate", "full_learning_rate", "rank", "alpha", "max_length",
                      "checkpoint_every"):  # fmt: skip
             if not getattr(self, name) > 0:
@@ -93,6 +95,8 @@ class Training:
     def spec(self) -> dict[str, Any]:
         """Return the hyperparameters that may change an expert, as plain values."""
         fields = {name: value for name, value in asdict(self).items() if name not in _AT_RUN_TIME}
+        if self.optimizer == ADAMW:  # as specifications were before there was a choice
+            del fields["optimizer"]
         return fields | {"projections": list(self.projections)}
 
 
@@ -142,6 +146,7 @@ def train_expert(
         checkpoint.unlink(missing_ok=True)  # left where a run was killed between the last two lines below
         return out
     known("paradigm", paradigm, PARADIGMS)
+    check(training.optimizer)
     if partition is None and any(lesson.moves != ALL for lesson in lessons):
         raise RequestError(f"{title} is trained under a mask: say the partition.")
     started = time.time()
@@ -235,19 +240,6 @@ def alternation(steps: Sequence[int]) -> list[tuple[int, int]]:
     return sorted(turns, key=lambda turn: ((2 * turn[1] + 1) / steps[turn[0]], turn[0]))
 
 
-def _optimizer(lane: Lane, weights: Mapping[str, Parameter], training: Training) -> AdamW:
-    """Return the optimizer of a lane, which holds nothing but what the lane moves: the rest has no moments and no decay."""
-    from torch.optim import AdamW
-
-    shares = sorted(set(lane.rates.values()), reverse=True)
-    groups = [
-        {"params": [weights[n] for n in weights if lane.rates.get(n) == share], "share": share} for share in shares
-    ]
-    # On a GPU in one kernel, which needs no room for what lies between; elsewhere as ever, to the last bit.
-    fused = True if next(iter(weights.values())).device.type == "cuda" else None
-    return AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=fused)
-
-
 @contextmanager
 def _eased(model: Any, training: Training) -> Iterator[None]:
     """Let the model keep no cache and its layers be checkpointed or compiled, by choice; afterwards all is as it was.
@@ -290,7 +282,7 @@ def fit(
     import torch
 
     weights, model = trainee.weights, trainee.model
-    optimizers = [_optimizer(lane, weights, training) for lane in lanes]
+    optimizers = [optimizer_of(lane.rates, weights, training) for lane in lanes]
     plans = [replace(training, steps=lane.steps) for lane in lanes]
     orders = [batch_order(len(lane.rows), training.batch_size, lane.steps, seed) for lane in lanes]
     turns = alternation([lane.steps for lane in lanes])
@@ -303,8 +295,7 @@ def fit(
     with _eased(trainee.base.model, training):
         for turn, (i, step) in list(enumerate(turns))[len(history) :]:
             lane, optimizer, rate = lanes[i], optimizers[i], plans[i].rate(step)
-            for group in optimizer.param_groups:
-                group["lr"] = group["share"] * rate
+            set_rate(optimizer, rate)
             for name, parameter in weights.items():  # said anew each time: PEFT sets it at a whim
                 parameter.requires_grad_(together or name in lane.rates)
             rows = [lane.rows[j] for j in orders[i][step]]
