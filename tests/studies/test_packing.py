@@ -360,6 +360,33 @@ def test_wheels_are_asked_for_that_python_in_the_versions_that_are_here(tmp_path
     }
 
 
+def test_what_only_some_studies_need_is_fetched_too_or_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(wheels.subprocess, "run", lambda command, **_: subprocess.CompletedProcess([], 0))
+    names = {name.split("==")[0] for name in wheels.fetch_wheels(tmp_path / "a", "3.12", also=["hypothesis"])}
+    assert "hypothesis" in names and "hypothesis" not in {
+        n.split("==")[0] for n in wheels.fetch_wheels(tmp_path / "b", "3.12")
+    }
+    with pytest.raises(RequestError, match="no-such-package is needed there and not installed here"):
+        wheels.fetch_wheels(tmp_path / "c", "3.12", also=["no-such-package"])
+    assert wheels.fetch_wheels(tmp_path / "d", "3.12", ("no-such-package", "torch"), also=["no-such-package"])
+
+
+def test_torchao_goes_along_where_moments_take_eight_bits(own_home, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(folder, python, there, also):
+        asked.append(also)
+        raise WorkError("enough")
+
+    monkeypatch.setattr(packing, "fetch_wheels", fetch)
+    smoke = named_profile("smoke")
+    for training in (smoke.training, replace(smoke.training, optimizer="adamw-8bit")):
+        study = Study(replace(smoke, training=training))
+        with pytest.raises(WorkError, match="enough"):
+            packing.pack_study(packing.Packing("first-swap", [study]), tmp_path / "out")
+    assert asked == [(), ("torchao",)]
+
+
 def test_wheels_that_cannot_be_fetched_are_told(tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, stderr="ERROR: no network\n")
     monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: failed)

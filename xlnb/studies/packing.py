@@ -21,6 +21,7 @@ from xlnb.corpora.sources import name_and_path, together
 from xlnb.downloads import DATASET, VARIABLE, place, snapshot
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import checksum
+from xlnb.models.memory import ADAMW_8BIT
 from xlnb.models.pocket import pocket_gguf
 from xlnb.models.pocket_models import pocket_model
 from xlnb.models.quantised import store
@@ -69,7 +70,9 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
         report(f"The package, of commit {artifacts.commit()}.")
         _copy_package(work / "site")
         if packing.wheels:
-            names = fetch_wheels(work / "wheels", packing.python, packing.there)
+            eight_bit = any(one.profile.training.optimizer == ADAMW_8BIT for one in packing.studies)
+            also = ("torchao",) if eight_bit else ()
+            names = fetch_wheels(work / "wheels", packing.python, packing.there, also)
             report(f"Wheels: {', '.join(names) or 'none is missing there'}.")
         if packing.results and results_folder().is_dir():
             shutil.copytree(results_folder(), work / "project" / "book" / "results")

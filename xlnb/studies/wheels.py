@@ -61,16 +61,22 @@ def _own() -> set[str]:
     return {Requirement(line).name for line in lines}
 
 
-def fetch_wheels(folder: Path, python: str = "", there: Sequence[str] = THERE) -> list[str]:
+def fetch_wheels(folder: Path, python: str = "", there: Sequence[str] = THERE, also: Sequence[str] = ()) -> list[str]:
     """Download into a folder the wheels of all that studies need beyond what is there, and return them as NAME==VERSION.
 
     They have the versions that are installed here, for Linux and a version of Python such as 3.12 (the running one where
-    nothing is said). ``there`` are packages that the other machine has, with what these need.
+    nothing is said). ``there`` are packages that the other machine has, with what these need; ``also`` are needed besides what
+    this package always needs. Raises RequestError where one of these is neither there nor here.
     """
     python = python or ".".join(platform.python_version_tuple()[:2])
     if len(python.split(".")) != 2 or not all(part.isdecimal() for part in python.split(".")):
         raise RequestError(f"--python {python!r}: say it as 3.12.")
-    missing = needed(_own() - _NOT_FOR_STUDIES, python) - needed(there, python)
+    if lacking := sorted({*also} - needed(also, python) - {*there}):
+        raise RequestError(
+            f"{', '.join(lacking)} is needed there and not installed here: install it, or name it in --there if that machine "
+            "has it."
+        )
+    missing = needed({*(_own() - _NOT_FOR_STUDIES), *also}, python) - needed(there, python) - {*there}
     pinned = [f"{name}=={metadata.version(name)}" for name in sorted(missing)]
     folder.mkdir(parents=True, exist_ok=True)
     if pinned:
