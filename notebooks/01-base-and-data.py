@@ -33,7 +33,7 @@ base_and_data.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import budgets, words
+from xlnb.chapters import budgets, word_problems, words
 from xlnb.studies import experiments, profiles
 from xlnb.studies.study import open_study
 
@@ -54,14 +54,14 @@ dtype: str = "float32"  # or bfloat16: autocast
 # problems are parallel by construction: in Table 1 the same people need the same spoons in four languages.
 
 # %%
-base_and_data.one_problem_everywhere("scored", number=1)
+word_problems.one_problem_everywhere("scored", number=1)
 
 # %% [markdown]
 # Numbers keep the digits 0 to 9, as in MGSM. The wordings are text files, one a language, made to be corrected by people who speak
 # it. Look at some more:
 
 # %%
-base_and_data.browser(language, split="scored", problem=1)
+word_problems.browser(language, split="scored", problem=1)
 
 # %% [markdown]
 # **Change this:** in JupyterLab, move the controls; or name another split and problem in the call above. Compare *train* with
@@ -71,17 +71,17 @@ base_and_data.browser(language, split="scored", problem=1)
 # examples before each problem are from *few-shot*. Our own choices are made on *development*. Results are from *scored*.
 
 # %% tags=["remove-input"]
-base_and_data.splits_table(number=2)
+word_problems.splits_table(number=2)
 
 # %% [markdown]
 # The scored problems take about as many calculations as those of the training (Figure 1).
 
 # %% tags=["remove-input"]
-base_and_data.difficulty_figure(base_and_data.step_shares(), number=1)
+word_problems.difficulty_figure(word_problems.step_shares(), number=1)
 
 # %% tags=["hide-cell"]
-display(Markdown(base_and_data.difficulty_sentence()))
-display(Markdown(base_and_data.weaknesses(language)))
+display(Markdown(word_problems.difficulty_sentence()))
+display(Markdown(word_problems.weaknesses(language)))
 
 # %% [markdown]
 # ## Problems that must be read
@@ -92,17 +92,17 @@ display(Markdown(base_and_data.weaknesses(language)))
 # matter. And every development and scored problem has a **twin** (Table 3): a few words differ, and with them the operation.
 
 # %%
-base_and_data.twins_table(language, number=3)
+word_problems.twins_table(language, number=3)
 
 # %% [markdown]
 # How far does one get all the same? Table 4 has readers that see the numbers alone, the words alone, both, or look up the nearest training
 # question.
 
 # %% tags=["remove-input"]
-base_and_data.shortcuts_table(language, number=4)
+word_problems.shortcuts_table(language, number=4)
 
 # %% tags=["remove-input"]
-display(Markdown(base_and_data.shortcuts_sentence(language)))
+display(Markdown(word_problems.shortcuts_sentence(language)))
 
 # %% [markdown]
 # In a solution each calculation stands *before* the sentence that says what it means, so that no word of the solution gives the operation

@@ -7,7 +7,7 @@ import pytest
 from bs4 import BeautifulSoup
 from shown import cells
 
-from xlnb.chapters import base_and_data
+from xlnb.chapters import base_and_data, word_problems
 from xlnb.corpora import prose, templates
 from xlnb.corpora.sources import SOURCES
 from xlnb.errors import RequestError
@@ -39,7 +39,7 @@ def page(shown):
 
 
 def test_one_problem_in_every_language():
-    shown = base_and_data.one_problem_everywhere("development", 2, number=1)
+    shown = word_problems.one_problem_everywhere("development", 2, number=1)
     _, *rows = cells(shown)
     assert [row[0] for row in rows] == [LANGUAGE_NAMES[code] for code in templates.LANGUAGES]
     for row, code in zip(rows, templates.LANGUAGES, strict=True):
@@ -50,7 +50,7 @@ def test_one_problem_in_every_language():
 
 @pytest.mark.parametrize("language", templates.LANGUAGES)
 def test_weaknesses_are_those_of_the_file(language):
-    bullets = base_and_data.weaknesses(language).split("\n")
+    bullets = word_problems.weaknesses(language).split("\n")
     assert len(bullets) > 1 and all(bullet.startswith("- ") for bullet in bullets)
     head = " ".join(templates.file_head(language))
     assert head.endswith(" ".join(bullets)) or f"{' '.join(bullets)} " in head
@@ -60,9 +60,9 @@ def test_weaknesses_are_those_of_the_file(language):
 def test_a_file_that_names_no_weaknesses(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(templates, "file_head", lambda language: ["The word problems.", "", "How to read this file."])
-        assert base_and_data.weaknesses("en") == "The English file names no weaknesses."
+        assert word_problems.weaknesses("en") == "The English file names no weaknesses."
     with pytest.raises(RequestError, match="language"):
-        base_and_data.weaknesses("xx")
+        word_problems.weaknesses("xx")
 
 
 def test_tables_of_the_corpora():
@@ -90,7 +90,7 @@ def test_the_table_of_the_language_data_counts_pieces_and_examples():
 
 
 def test_the_table_of_splits():
-    _, *rows = cells(base_and_data.splits_table(2))
+    _, *rows = cells(word_problems.splits_table(2))
     assert [row[0] for row in rows] == list(templates.SPLITS)
     for row in rows:
         assert tuple(map(int, row[1:4])) == templates.inventory(row[0])
@@ -110,7 +110,7 @@ def test_samples_of_the_language_data_are_of_different_kinds(language):
 
 @pytest.mark.parametrize("language", [code for code in templates.LANGUAGES if code != "en"])
 def test_twins_stand_beside_their_problems(language):
-    shown = base_and_data.twins_table(language, "development", 2, number=3)
+    shown = word_problems.twins_table(language, "development", 2, number=3)
     _, *rows = cells(shown)
     expected = []
     for code in ("en", language):
@@ -134,14 +134,14 @@ def known_shortcuts(language):
 
 
 def test_shortcuts_are_told_in_percent(monkeypatch):
-    monkeypatch.setattr(base_and_data, "_shortcuts", known_shortcuts)
-    shown = base_and_data.shortcuts_table("bn", number=4)
+    monkeypatch.setattr(word_problems, "_shortcuts", known_shortcuts)
+    shown = word_problems.shortcuts_table("bn", number=4)
     head, *rows = cells(shown)
     assert head == ["reads", *(f"{asked} (%)" for asked in ASKED)]
     assert [row[0] for row in rows] == list(READERS)
     assert rows[1][1:] == ["10 [10, 10]", "35 [10, 40]", "60 [10, 70]"]
     assert "in Bengali" in shown.html and "one pair of twins in four" in shown.html
-    told = base_and_data.shortcuts_sentence("bn")
+    told = word_problems.shortcuts_sentence("bn")
     assert "numbers alone names the first operation in 0 % of the problems" in told
     assert "finds the answer in 25 %" in told and told.endswith("words alone name the first operation in 10 %.")
 
@@ -149,12 +149,12 @@ def test_shortcuts_are_told_in_percent(monkeypatch):
 def test_shortcuts_are_those_of_the_corpus(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        base_and_data, "shortcuts", lambda language: asked.append(language) or known_shortcuts(language)
+        word_problems, "shortcuts", lambda language: asked.append(language) or known_shortcuts(language)
     )
-    base_and_data._shortcuts.cache_clear()
-    assert base_and_data.shortcuts_table("te").html and base_and_data.shortcuts_sentence("te")
+    word_problems._shortcuts.cache_clear()
+    assert word_problems.shortcuts_table("te").html and word_problems.shortcuts_sentence("te")
     assert asked == ["te"], "once for table and sentence"
-    base_and_data._shortcuts.cache_clear()
+    word_problems._shortcuts.cache_clear()
 
 
 # --- the base ---------------------------------------------------------------------------------------------

@@ -11,10 +11,13 @@ from xlnb.chapters import (
     figures,
     freezing,
     home,
+    many_comparisons,
     measuring,
     pictures,
+    power,
     scorecard,
     simultaneous,
+    word_problems,
 )
 from xlnb.evaluation.readings import READINGS, VALIDATED
 from xlnb.methods import ORACLE_BUDGETS, PLACEBO
@@ -38,7 +41,7 @@ def looked_at(monkeypatch):
 
         return make(looked, **options)
 
-    for module in (base_and_data, measuring, experts, figures, simultaneous):
+    for module in (base_and_data, word_problems, measuring, power, experts, figures, simultaneous):
         monkeypatch.setattr(module, "picture", looking)
     return found
 
@@ -60,7 +63,7 @@ def test_a_planted_fault_is_found(looked_at):
 
 def test_the_committed_figures(looked_at):
     study = open_study("pocket", "sw", 0, live=False)
-    base_and_data.difficulty_figure(base_and_data.step_shares())
+    word_problems.difficulty_figure(word_problems.step_shares())
     base_and_data.shots_figure(study.outcomes(*experiments.BY_SHOTS))
     everywhere, _ = measuring.committed_validation()
     for language in everywhere["language"].unique():
@@ -86,7 +89,7 @@ def test_the_committed_figures_of_the_comparison(looked_at):
 def test_one_scale_is_one_however_the_panels_stand(monkeypatch):
     drawn = []
     monkeypatch.setattr(figures, "picture", lambda draw, **_: drawn.extend(draw(narrow) for narrow in (False, True)))
-    table = measuring.judged_families()["gains"]
+    table = many_comparisons.judged_families()["gains"]
     parts = [(code, part) for code, part in table.groupby("test_language")]
     figures.forest(parts, caption="", one_scale=True)
     for figure in drawn:
@@ -145,12 +148,12 @@ def test_levels_of_any_size(looked_at, size):
 @pytest.mark.parametrize("counts", [(1,), (1, 2, 3, 4, 5)])
 def test_any_number_of_steps(looked_at, counts):
     shares = pd.DataFrame({n: [1 / len(counts)] * 4 for n in counts}, ["train", "few-shot", "development", "scored"])
-    base_and_data.difficulty_figure(shares)
+    word_problems.difficulty_figure(shares)
     no_faults(looked_at)
 
 
-@pytest.mark.parametrize("components", [Components(0, 0, 0, 0), measuring.ASSUMED, Components(9, 9, 9, 3)])
+@pytest.mark.parametrize("components", [Components(0, 0, 0, 0), power.ASSUMED, Components(9, 9, 9, 3)])
 @pytest.mark.parametrize(("problems", "trainings"), [(25, 1), (250, 3), (5000, 20)])
 def test_power_of_any_noise(looked_at, components, problems, trainings):
-    measuring.power_figure(components, 0.03, problems, trainings)
+    power.power_figure(components, 0.03, problems, trainings)
     no_faults(looked_at)

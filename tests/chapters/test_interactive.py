@@ -7,7 +7,7 @@ import pytest
 from bs4 import BeautifulSoup
 from ipywidgets import IntSlider
 
-from xlnb.chapters import base_and_data
+from xlnb.chapters import word_problems
 from xlnb.chapters.interactive import Explorer, explorer
 from xlnb.chapters.pictures import Shown
 from xlnb.corpora import templates
@@ -54,7 +54,7 @@ def test_without_ipywidgets_there_is_the_twin(monkeypatch):
 def executed(tmp_path):
     py = tmp_path / "notebooks" / "07-moving.py"
     py.parent.mkdir()
-    text = '# %%\nfrom xlnb.chapters import base_and_data\n\nbase_and_data.browser("sw", "scored", 2)\n'
+    text = '# %%\nfrom xlnb.chapters import word_problems\n\nword_problems.browser("sw", "scored", 2)\n'
     py.write_text(text)
     (cell,) = nbformat.read(run_notebook(write_ipynb_from_py(py), tmp_path / "out.ipynb"), as_version=4).cells
     return cell.outputs
@@ -69,7 +69,7 @@ def test_an_executed_notebook_keeps_the_twin_alone(executed):
 
 
 def test_the_browser_shows_what_is_chosen():
-    found = base_and_data.browser("te", "development", 4)
+    found = word_problems.browser("te", "development", 4)
 
     def text():
         return BeautifulSoup(found.shown, "html.parser").get_text("\n")
