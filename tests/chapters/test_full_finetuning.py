@@ -47,12 +47,12 @@ def committed(monkeypatch):
 
 
 def test_what_both_have_is_compared(study, committed):
-    committed(made(level), made(turned, languages=("sw",), seeds=2))
+    committed(made(level, seeds=4), made(turned, languages=("sw",)))
     both = full_finetuning.outcomes(study)
     for part in both.values():
         trained = part[part["method"] != BASE[0]]
         assert set(trained["method"]) == set(MAIN_COMPARISON.methods) - {"base"}
-        assert set(trained["seed"]) == {0, 1} and set(part["language"]) == set(trained["test_language"]) == {"sw"}
+        assert set(trained["seed"]) == {0, 1, 2} and set(part["language"]) == set(trained["test_language"]) == {"sw"}
     assert len(both["lora"]) == len(both["full"])
 
 
@@ -71,9 +71,12 @@ def test_sides_are_told_by_paradigm(study, committed):
 
 
 def test_a_training_that_lacks_a_method_is_left_out(study, committed):
-    full = made(turned, languages=("sw",))
-    committed(made(level), full[(full["seed"] != 1) | (full["method"] != "simultaneous")])
-    assert set(full_finetuning.outcomes(study)["full"]["seed"]) == {0, 2}
+    full = made(turned, languages=("sw",), seeds=4)
+    lacking = full[(full["seed"] != 1) | (full["method"] != "simultaneous")]
+    committed(made(level, seeds=4), lacking)
+    assert set(full_finetuning.outcomes(study)["full"]["seed"]) == {0, 2, 3}
+    committed(made(level), lacking)
+    assert full_finetuning.outcomes(study) == {}, "two trainings are too few"
 
 
 def test_methods_are_held_against_the_math_expert_of_their_paradigm(study, committed):
