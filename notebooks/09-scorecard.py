@@ -34,7 +34,7 @@ scorecard.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import full_finetuning, strength, updates, words
+from xlnb.chapters import full_finetuning, on_mgsm, strength, updates, words
 from xlnb.studies import claims
 from xlnb.studies.study import open_study
 
@@ -162,6 +162,26 @@ display(Markdown(full_finetuning.strength_sentence(study, both)))
 # A paradigm is more than a list of parameters: rates differ, and with them how far experts move. What differs between the panels may come
 # from either.
 #
+# ## Problems that people wrote
+#
+# All problems so far are of one grammar, which also wrote what the math expert learned. Here experts of public data are asked public
+# problems: the math expert learned GSM8K's training problems, the language expert lines of news from NTREX-128, and both are merged as
+# before. The problems are MGSM's, behind two worked examples that are solved in English (Figure 5). Table 10 has the gains over the base,
+# Table 11 what is answered in words.
+
+# %%
+people = on_mgsm.outcomes(study)
+on_mgsm.figure(people, number=5)
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + on_mgsm.reading(people)
+display(Markdown(told))
+
+# %% tags=["hide-cell"]
+display(on_mgsm.gains_table(people, number=10))
+display(on_mgsm.answers_table(people, number=11))
+
+# %% [markdown]
 # **Change this:** hold every method against another one, `scorecard.figure(found, ("soup", ""))` for instance.
 #
 # ## Exercises

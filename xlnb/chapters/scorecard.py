@@ -133,12 +133,17 @@ def figure(found: pd.DataFrame, rival: Arm = _MATH, number: int | None = None) -
     return exploratory(parts, f"Every method against {in_prose(*rival)}, language by language, the best first", number)
 
 
-def exploratory(parts: Sequence[tuple[str, pd.DataFrame]], what: str, number: int | None = None) -> Shown:
-    """Draw contrasts of arms with one arm, a panel a part (title, contrasts), without verdicts; ``what`` opens the caption."""
+def exploratory(
+    parts: Sequence[tuple[str, pd.DataFrame]], what: str, number: int | None = None, of: str = "pairs of twins"
+) -> Shown:
+    """Draw contrasts of arms with one arm, a panel a part (title, contrasts), without verdicts.
+
+    ``what`` opens the caption; means are over so many ``of`` these.
+    """
     seeds = max(int(part["seeds"].max()) for _, part in parts)
     first = parts[0][1].iloc[0]
     caption = (
-        f"{what}: dots are means over {parts[0][1]['n'].max()} pairs of twins and {trainings(seeds)}, lines their 95 % "
+        f"{what}: dots are means over {parts[0][1]['n'].max()} {of} and {trainings(seeds)}, lines their 95 % "
         "intervals, not corrected for their number. Grey: exploratory, without verdict."
     )
     rival = in_prose(first["method_b"], first["partition_b"])
