@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from xlnb.chapters import scorecard
-from xlnb.chapters.pictures import Shown, table, to_come
-from xlnb.chapters.words import capital, improved, in_prose, listed, unit_of_gains
+from xlnb.chapters.pictures import Shown, to_come
+from xlnb.chapters.words import capital, improved, in_prose, listed
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import CLOSING_NLL, EXACT_MATCH, INFORMATION, NLL, PRIMARY, READINGS
 from xlnb.languages import LANGUAGE_NAMES, in_order
@@ -49,14 +49,9 @@ def gains_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     """Return what every method gains over the base on MGSM, by each metric that needs no written answer."""
     if found.empty:
         return to_come(number, _NOT_YET, "table")
-    rows: dict[str, dict[str, str]] = {}
-    for metric in [metric for metric in _TOLD if metric in set(found["metric"])]:
-        for row in scorecard.against(found, BASE, metric=metric).itertuples():
-            who = in_prose(row.method_a, row.partition_a)
-            line = rows.setdefault(who, {"method": who})
-            line[f"{READINGS[metric].title} ({unit_of_gains(metric)})"] = improved(row, with_unit=False)
+    metrics = [metric for metric in _TOLD if metric in set(found["metric"])]
     caption = f"Gains over the base on MGSM in {_where(found)}, 95 % intervals, more is better. Exploratory."
-    return table(list(rows.values()), number=number, caption=caption)
+    return scorecard.other_readings(found, number, metrics, caption)
 
 
 def answers_table(found: pd.DataFrame, number: int | None = None) -> Shown:

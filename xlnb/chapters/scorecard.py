@@ -60,6 +60,10 @@ _MATH = claims.MATH_EXPERT
 _FAR = (FORMAT_CONTROL, ORACLE)
 _REFERENCES = ("base", *_FAR)  # no methods: what they are held against
 _OF_THE_SWAP = tuple(pair for pair in claims.PLAN.pairs if pair[0] == claims.SWAPPED)
+_GAINS = (
+    "Gains over the base, over all languages, by what numbers alone cannot give and by plain likelihood: 95 % intervals, more is "
+    "better. Exploratory."
+)
 _VERDICTS = {BETTER: "better than", WORSE: "worse than", NOT_SHOWN: "not significantly different from"}
 
 
@@ -209,20 +213,18 @@ def wins_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     return table(rows, number=number, caption=caption)
 
 
-def other_readings(found: pd.DataFrame, number: int | None = None) -> Shown:
-    """Return every method's gain over the base by the readings of twins and by plain likelihood, over all languages."""
+def other_readings(
+    found: pd.DataFrame, number: int | None = None, metrics: Sequence[str] = (*TWINS, NLL), caption: str = _GAINS
+) -> Shown:
+    """Return every method's gain over the base by several metrics (those of twins and plain likelihood), over all languages."""
     if found.empty:
         return to_come(number, NOT_YET)
     mine = found[~found["partition"].isin(FITTED)]
     rows: dict[Arm, dict[str, str]] = {}
-    for metric in (*TWINS, NLL):
+    for metric in metrics:
         for row in against(mine, BASE, metric=metric).itertuples():
             line = rows.setdefault((row.method_a, row.partition_a), {"method": in_prose(row.method_a, row.partition_a)})
             line[f"{READINGS[metric].title} ({unit_of_gains(metric)})"] = improved(row, with_unit=False)
-    caption = (
-        "Gains over the base, over all languages, by what numbers alone cannot give and by plain likelihood: 95 % intervals, "
-        "more is better. Exploratory."
-    )
     return table(list(rows.values()), number=number, caption=caption)
 
 
