@@ -144,7 +144,8 @@ display(strength.experts_table(trained, number=8))
 # ## All parameters trained
 #
 # So far experts were trained by LoRA. The paper has full fine-tuning, too. Is the picture another one where all parameters move? Figure 4
-# has the plan's six pairs by both paradigms, in the same trainings and languages; Table 9 has every method against the math expert.
+# has the plan's six pairs by both paradigms, in the same trainings and languages; Table 9 has every method against the math expert,
+# Table 10 how often each wins.
 
 # %%
 both = full_finetuning.outcomes(study)
@@ -156,6 +157,7 @@ display(Markdown(told))
 
 # %% tags=["hide-cell"]
 display(full_finetuning.methods_table(both, number=9))
+display(full_finetuning.wins_table(both, number=10))
 display(Markdown(full_finetuning.strength_sentence(study, both)))
 
 # %% [markdown]
@@ -166,8 +168,8 @@ display(Markdown(full_finetuning.strength_sentence(study, both)))
 #
 # All problems so far are of one grammar, which also wrote what the math expert learned. Here experts of public data are asked public
 # problems: the math expert learned GSM8K's training problems, the language expert lines of news from NTREX-128, and both are merged as
-# before. The problems are MGSM's, behind two worked examples that are solved in English (Figure 5). Table 10 has the gains over the base,
-# Table 11 what is answered in words.
+# before. The problems are MGSM's, behind two worked examples that are solved in English (Figure 5). Table 11 has the gains over the base,
+# Table 12 what is answered in words.
 
 # %%
 people = on_mgsm.outcomes(study)
@@ -178,8 +180,8 @@ told = words.caveat(profile) + on_mgsm.reading(people)
 display(Markdown(told))
 
 # %% tags=["hide-cell"]
-display(on_mgsm.gains_table(people, number=10))
-display(on_mgsm.answers_table(people, number=11))
+display(on_mgsm.gains_table(people, number=11))
+display(on_mgsm.answers_table(people, number=12))
 
 # %% [markdown]
 # **Change this:** hold every method against another one, `scorecard.figure(found, ("soup", ""))` for instance.

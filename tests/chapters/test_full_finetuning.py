@@ -92,6 +92,14 @@ def test_methods_are_held_against_the_math_expert_of_their_paradigm(study, commi
     assert caption(shown).startswith("Table 9. Every method against the math expert of the same paradigm, in Swahili,")
 
 
+def test_wins_are_those_of_full_fine_tuning(study, committed):
+    committed(made(level), made(turned, languages=("sw",)))
+    _, *rows = cells(full_finetuning.wins_table(full_finetuning.outcomes(study), 10))
+    found = {row[0]: row[1:] for row in rows}
+    assert found[in_prose(*claims.SWAPPED)] == ["100%", "100%", "1.0", "1, 1"], "by LoRA it is not the best"
+    assert found[in_prose(*claims.SOUP)][:2] == ["100%", "0%"] and len(rows) == len(MAIN_COMPARISON.methods) - 1
+
+
 def test_rates_and_lengths_are_told(study, committed, monkeypatch):
     committed(made(level), made(turned, languages=("sw",)))
     asked = []
@@ -124,8 +132,8 @@ def test_nothing_is_drawn_before_both_are_committed(study, committed, monkeypatc
 
     monkeypatch.setattr(full_finetuning, "load_outcomes", nothing)
     assert full_finetuning.outcomes(study) == {}
-    for shown in (full_finetuning.figure({}, 4), full_finetuning.methods_table({}, 9)):
-        assert "--paradigms full" in shown.html
+    for draw in (full_finetuning.figure, full_finetuning.methods_table, full_finetuning.wins_table):
+        assert "--paradigms full" in draw({}, 4).html
     assert full_finetuning.reading({}) == full_finetuning.NOT_YET and full_finetuning.strength_sentence(study, {})
 
 

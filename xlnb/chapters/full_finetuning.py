@@ -122,6 +122,11 @@ def methods_table(both: Mapping[str, pd.DataFrame], number: int | None = None) -
     return table(list(rows.values()), number=number, caption=caption)
 
 
+def wins_table(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
+    """Return how often each method, trained in full, is above the base and the math expert, and its ranks."""
+    return scorecard.wins_table(both["full"], number) if both else to_come(number, NOT_YET, "table")
+
+
 def strength_sentence(study: Study, both: Mapping[str, pd.DataFrame]) -> str:
     """Return by which rates the experts of both paradigms were trained, and how far they moved where that is committed."""
     if not both:
