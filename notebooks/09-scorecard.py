@@ -168,7 +168,7 @@ display(Markdown(full_finetuning.strength_sentence(study, both)))
 #
 # All problems so far are of one grammar, which also wrote what the math expert learned. Here experts of public data are asked public
 # problems: the math expert learned GSM8K's training problems, the language expert lines of news from NTREX-128, and both are merged as
-# before. The problems are MGSM's, behind two worked examples that are solved in English (Figure 5). Table 11 has the gains over the base,
+# before. The problems are MGSM's, after two worked examples that are solved in English (Figure 5). Table 11 has the gains over the base,
 # Table 12 what is answered in words.
 
 # %%
