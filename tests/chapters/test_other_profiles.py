@@ -97,7 +97,7 @@ def test_rows_of_another_profile_change_nothing(results):
             out.parent.mkdir(exist_ok=True)
             of_another_model(pd.read_parquet(file), file.stem).to_parquet(out, index=False)
     soup_first = made(lambda method, partition: 5.0 * (method == "soup"))
-    write(results / "main-methods-smollm2", soup_first.assign(profile=OTHER, trained="made up", asked="made up"))
+    write(results / "main-methods-made-up", soup_first.assign(profile=OTHER, trained="made up", asked="made up"))
     assert len(load_outcomes(profile=OTHER)) and len(load_training(profile=OTHER)), "the other rows are not there"
     again, others = told()
     assert again == shown
