@@ -289,9 +289,12 @@ def test_gains_are_those_of_the_committed_outcomes(study):
     cells = foretelling.cells(study)
     assert set(cells["method"]) == {"task-arithmetic", "soup", "layer-swapping"}
     far = load_outcomes(study.results, "strength", profile="pocket-far", metric=PRIMARY)["seed"].nunique()
-    assert cells["profile"].value_counts().to_dict() == {"pocket": 3 * 15, "pocket-far": 3 * far}, (
-        "of both there are maps"
-    )
+    full = load_outcomes(study.results, "main-methods", profile="pocket", paradigm="full", metric=PRIMARY)[
+        "seed"
+    ].nunique()
+    found = cells.groupby(["profile", "paradigm"]).size().to_dict()
+    expected = {("pocket", "lora"): 3 * 15, ("pocket-far", "lora"): 3 * far, ("pocket", "full"): 2 * full}
+    assert found == expected, "of all there are maps; in full, addition is no main method"
     outcomes = load_outcomes(study.results, "methods", metric=PRIMARY, language="te", test_language="te", seed=2)
     means = outcomes.groupby(["method", "partition"])["outcome"].mean()
     row = cells[(cells["method"] == "layer-swapping") & (cells["language"] == "te") & (cells["seed"] == 2)].iloc[0]
