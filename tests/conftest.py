@@ -43,6 +43,24 @@ def copied_book(tmp_path_factory):
         yield home
 
 
+@pytest.fixture(scope="module")
+def known_forest():
+    """What a forest gets by a problem's numbers alone is said, not computed."""
+    from made_up_validation import FOREST
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xlnb.studies.validation._forest", lambda language: FOREST)
+        yield
+
+
+@pytest.fixture
+def real_forest(monkeypatch):
+    """What a forest gets by the numbers alone is computed, as in the book."""
+    from made_up_validation import REAL_FOREST
+
+    monkeypatch.setattr("xlnb.studies.validation._forest", REAL_FOREST)
+
+
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory):
     """A function from a family to the folder of its miniature; nobody may write there."""

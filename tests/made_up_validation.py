@@ -6,10 +6,12 @@ import pandas as pd
 from xlnb.evaluation.readings import PRIMARY, READINGS
 from xlnb.evaluation.shortcuts import EXACT, FIRST
 from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO
+from xlnb.studies import validation
 from xlnb.studies.comparisons import BETTER
 from xlnb.studies.validation import CANDIDATES
 
 BUDGETS = tuple(ORACLE_BUDGETS)
+REAL_FOREST = validation._forest  # before a test says what it finds
 FOREST = pd.Series(
     {FIRST: 1.45, EXACT: 1.25}
 )  # of a base of 1.25 and an oracle that gains 2: a tenth of it, and nothing

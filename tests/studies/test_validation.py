@@ -6,12 +6,12 @@ import pytest
 from made_up_validation import (
     BUDGETS,
     COSTS,
-    FOREST,
     GAINS,
     NO_FORMAT,
     ONCE,
     ONE_TRAINING,
     ORACLE_GAINS,
+    REAL_FOREST,
     STEADY,
     in_languages,
     validated,
@@ -42,21 +42,7 @@ from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE
 from xlnb.studies.outcomes import select
 from xlnb.studies.validation import CANDIDATES, MOST_FORMAT
 
-REAL_FOREST = validation._forest
-
-
-@pytest.fixture(scope="module", autouse=True)
-def known_forest():
-    """What a forest gets by the numbers alone is said, not computed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "_forest", lambda language: FOREST)
-        yield
-
-
-@pytest.fixture
-def real_forest(monkeypatch):
-    """What a forest gets by the numbers alone is computed, as in the book."""
-    monkeypatch.setattr(validation, "_forest", REAL_FOREST)
+pytestmark = pytest.mark.usefixtures("known_forest")
 
 
 SECONDS = dict(

@@ -55,10 +55,18 @@ def setup_on(card: str, paradigm: str, profile: str = PAPER_PROFILE) -> Setup:
     )
 
 
-def planned(model: str, language: str, card: str, paradigm: str, seeds: int = 1, shape: Shape | None = None) -> Plan:
+def planned(
+    model: str,
+    language: str,
+    card: str,
+    paradigm: str,
+    seeds: int = 1,
+    shape: Shape | None = None,
+    profile: str = PAPER_PROFILE,
+) -> Plan:
     """Return what the paper's comparison in one language takes of a model: by name, by folder, or by its shape."""
     todo = work(EXPERIMENTS[EXPERIMENT], [language], seeds)
-    return plan(model, shape or shape_for(model), setup_on(card, paradigm), todo, seeds, ASSUMED)
+    return plan(model, shape or shape_for(model), setup_on(card, paradigm, profile), todo, seeds, ASSUMED)
 
 
 def would(one: Plan) -> str:
@@ -135,9 +143,7 @@ def memory_told(model: str) -> str:
 
 
 def _in_eight_bits(model: str) -> Plan:
-    one = planned(model, "sw", "RTX-4090", FULL)
-    setup = setup_on("RTX-4090", FULL, PAPER_8BIT)
-    return replace(one, setup=setup, memory=setup.memory(one.shape))
+    return planned(model, "sw", "RTX-4090", FULL, profile=PAPER_8BIT)
 
 
 def places_table(

@@ -10,18 +10,17 @@ import pandas as pd
 from xlnb.analysis.lengths import lengths
 from xlnb.chapters import figures, scorecard
 from xlnb.chapters.pictures import Shown, table, to_come
-from xlnb.chapters.words import capital, improved, in_prose, listed, trainings
+from xlnb.chapters.words import PARADIGM_NAMES, capital, improved, in_prose, language_names, listed, trainings
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import NLL, PRIMARY, READINGS
-from xlnb.languages import LANGUAGE_NAMES, in_order
+from xlnb.languages import in_order
 from xlnb.studies import claims
 from xlnb.studies.atlas import load_map
-from xlnb.studies.comparisons import ABOVE, BASE, BELOW, EVERY_LANGUAGE, TRAININGS, arms_of, contrasts, side
+from xlnb.studies.comparisons import ABOVE, BASE, BELOW, EVERY_LANGUAGE, TRAININGS, contrasts, side
 from xlnb.studies.experiments import MAIN_COMPARISON
 from xlnb.studies.outcomes import load_outcomes, select
 from xlnb.studies.study import Study
 
-NAMES = {"lora": "LoRA", "full": "full fine-tuning"}
 NOT_YET = (
     "Full fine-tuning by three trainings is not computed yet: xlnb grid --experiment main-methods --paradigms full --languages "
     "sw --seeds 0,1,2 does it."
@@ -40,7 +39,7 @@ def outcomes(study: Study) -> dict[str, pd.DataFrame]:
     try:
         found = {
             paradigm: load_outcomes(study.results, profile=study.profile.name, paradigm=paradigm, asked=asked)
-            for paradigm in NAMES
+            for paradigm in PARADIGM_NAMES
         }
     except RequestError:  # nothing is committed yet
         return {}
@@ -70,18 +69,14 @@ def figure(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown
     """Draw the plan's six pairs, a panel a paradigm."""
     if not both:
         return to_come(number, NOT_YET)
-    rows = planned(both)
+    rows, where = planned(both), language_names(both["full"]["language"])
     caption = (
-        f"The plan's six pairs by both paradigms, in {_where(both)}: dots are means over {rows['full']['n'].max()} pairs of "
+        f"The plan's six pairs by both paradigms, in {where}: dots are means over {rows['full']['n'].max()} pairs of "
         f"twins and {trainings(int(rows['full']['seeds'].max()))}, lines their 95 % intervals; right of zero the first is "
         "better. Grey: exploratory, without verdict."
     )
-    parts = [(capital(NAMES[paradigm]), part) for paradigm, part in rows.items()]
+    parts = [(capital(PARADIGM_NAMES[paradigm]), part) for paradigm, part in rows.items()]
     return figures.forest(parts, number=number, caption=caption, one_scale=True)
-
-
-def _where(both: Mapping[str, pd.DataFrame]) -> str:
-    return listed([LANGUAGE_NAMES[code] for code in in_order(both["full"]["language"])])
 
 
 def reading(both: Mapping[str, pd.DataFrame]) -> str:
@@ -109,14 +104,13 @@ def methods_table(both: Mapping[str, pd.DataFrame], number: int | None = None) -
     rows: dict[str, dict[str, str]] = {}
     for metric in (PRIMARY, NLL):
         for paradigm, found in both.items():
-            mine = scorecard.overall(found, metric)
-            pairs = [(arm, claims.MATH_EXPERT) for arm in arms_of(mine) if arm != claims.MATH_EXPERT]
-            for row in contrasts(mine, pairs, EVERY_LANGUAGE, (metric,)).itertuples():
+            for row in scorecard.against(found, metric=metric).itertuples():
                 who = in_prose(row.method_a, row.partition_a)
                 line = rows.setdefault(who, {"method": who})
-                line[f"{READINGS[metric].title}, {NAMES[paradigm]}"] = improved(row, with_unit=False)
+                line[f"{READINGS[metric].title}, {PARADIGM_NAMES[paradigm]}"] = improved(row, with_unit=False)
+    where = language_names(both["full"]["language"])
     caption = (
-        f"Every method against the math expert of the same paradigm, in {_where(both)}, in nats per token with 95 % intervals; "
+        f"Every method against the math expert of the same paradigm, in {where}, in nats per token with 95 % intervals; "
         "more is better. Exploratory."
     )
     return table(list(rows.values()), number=number, caption=caption)
@@ -137,7 +131,7 @@ def strength_sentence(study: Study, both: Mapping[str, pd.DataFrame]) -> str:
         alike = {"language": in_order(both["full"]["language"]), "seed": sorted(both["full"]["seed"].unique())}
         sums = load_map("lengths", study.results, profile=study.profile.name, paradigm=paradigm, **alike)
         far = "" if sums.empty else _far(lengths(sums, "language", "seed"))
-        told.append(f"{NAMES[paradigm]} by a peak rate of {np.format_float_positional(rate)}{far}")
+        told.append(f"{PARADIGM_NAMES[paradigm]} by a peak rate of {np.format_float_positional(rate)}{far}")
     return f"Both paradigms trained for {training.steps} steps on the same examples: {listed(told)}. Neither rate was tuned."
 
 

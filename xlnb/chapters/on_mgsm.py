@@ -6,10 +6,9 @@ import pandas as pd
 
 from xlnb.chapters import scorecard
 from xlnb.chapters.pictures import Shown, to_come
-from xlnb.chapters.words import capital, improved, in_prose, listed
+from xlnb.chapters.words import capital, improved, in_prose, language_names, listed
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import CLOSING_NLL, EXACT_MATCH, INFORMATION, NLL, PRIMARY, READINGS
-from xlnb.languages import LANGUAGE_NAMES, in_order
 from xlnb.studies import claims
 from xlnb.studies.comparisons import ABOVE, BASE, BELOW, TRAININGS, everywhere, side
 from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
@@ -37,12 +36,10 @@ def figure(found: pd.DataFrame, number: int | None = None) -> Shown:
     if found.empty:
         return to_come(number, _NOT_YET)
     parts = [(capital(READINGS[metric].title), scorecard.against(found, metric=metric)) for metric in _DRAWN]
-    what = f"MGSM in {_where(found)}: every method against the math expert, right of zero it is better"
+    what = (
+        f"MGSM in {language_names(found['language'])}: every method against the math expert, right of zero it is better"
+    )
     return scorecard.exploratory(parts, what, number, of="problems")
-
-
-def _where(found: pd.DataFrame) -> str:
-    return listed([LANGUAGE_NAMES[code] for code in in_order(found["language"])])
 
 
 def gains_table(found: pd.DataFrame, number: int | None = None) -> Shown:
@@ -50,7 +47,7 @@ def gains_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     if found.empty:
         return to_come(number, _NOT_YET, "table")
     metrics = [metric for metric in _TOLD if metric in set(found["metric"])]
-    caption = f"Gains over the base on MGSM in {_where(found)}, 95 % intervals, more is better. Exploratory."
+    caption = f"Gains over the base on MGSM in {language_names(found['language'])}, 95 % intervals, more is better. Exploratory."
     return scorecard.other_readings(found, number, metrics, caption)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from xlnb.analysis.fitting import FITTED, fitted_by
 from xlnb.evaluation.readings import READINGS
+from xlnb.languages import LANGUAGE_NAMES, in_order
 from xlnb.methods import METHODS
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, improvement
 
@@ -139,6 +140,15 @@ def improved(row: Any, with_unit: bool = True) -> str:
     digits, unit = (1, "points") if READINGS[row.metric].unit == "%" else (2, "nats per token")
     shown = bracketed(*improvement(row), f"+.{digits}f")
     return shown.replace(" ", f" {unit} ", 1) if with_unit else shown
+
+
+def language_names(codes: Iterable[str]) -> str:
+    """Return languages by their names, each once, in the order of the book.
+
+    >>> language_names(["bn", "sw", "bn"])
+    'Swahili and Bengali'
+    """
+    return listed([LANGUAGE_NAMES[code] for code in in_order(codes)])
 
 
 def trainings(count: int) -> str:
