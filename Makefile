@@ -78,7 +78,7 @@ test: $(STAMP)  ## lint, then all tests (27 minutes on two cores)
 	@$(VENV)/bin/python -c "from xlnb.publishing.printing import chromium; chromium()" >/dev/null 2>&1 || \
 	  echo "No Chromium is there: tests that look at the book in a browser are skipped (on Debian: apt-get install chromium)."
 	@$(MAKE) --no-print-directory lint
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy, the order of the rooms
 	@$(VENV)/bin/ruff check .

@@ -124,7 +124,8 @@ base_and_data.language_samples(language, n=3, number=5)
 # %% [markdown]
 # Every target language has a set of its own. The paper trained on public sets, which can be named wherever ours stand: `xlnb corpus`
 # shows one, and `--language-data ntrex:FOLDER` trains on a local copy. Their loaders are tested on small files in the sets' own formats.
-# **Nothing was downloaded from the hub for this book**, and no result in it comes from them.
+# **Nothing was downloaded from the hub for this book.** Of public sets it uses local copies: NTREX-128 in the search below, and what the
+# [scorecard](09-scorecard.ipynb) names under *Problems that people wrote*.
 
 # %% tags=["hide-cell"]
 display(base_and_data.language_data_table())
@@ -133,8 +134,8 @@ display(base_and_data.corpora_table())
 # %% [markdown]
 # ## How long to train?
 #
-# All experts take the same number of steps at the same rate. Which, and on which data, is to be chosen on development problems and by
-# single experts alone:
+# By LoRA, single experts of the usual strength take the same number of steps at the same rate. That budget was a first guess. Others were
+# held against it, on development problems and by single experts alone:
 
 # %% tags=["remove-input"]
 training = profiles.named_profile(profile).training

@@ -126,7 +126,7 @@ display(Markdown(agreeing.among_ffn(sites)))
 # is exploratory: it has intervals, and no verdicts.
 #
 # Language by language, with rank correlations of all sites and a permutation of sites, it is folded here: by blocks (Table 4),
-# by projections (Table 5), and by blocks for experts that were fine-tuned in full (Table 6, fewer trainings). Sites of a model
+# by projections (Table 5), and by blocks for experts that were fine-tuned in full (Table 6: relative change alone). Sites of a model
 # are no random sample: the permutation asks only whether their labels matter.
 
 # %% tags=["hide-cell"]

@@ -35,7 +35,7 @@ layer_swapping.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import figures, words
+from xlnb.chapters import figures, playing, words
 from xlnb.studies.study import open_study
 from xlnb.weights import partitions
 
@@ -126,7 +126,7 @@ display(Markdown(told))
 # Move the boundary yourself: in JupyterLab the next cell has a slider for each end.
 
 # %%
-layer_swapping.boundaries(cells)
+playing.boundary_player(cells)
 
 # %% [markdown]
 # ## What one training does not show
@@ -235,7 +235,7 @@ told = words.caveat(profile) + layer_swapping.summary(study)
 display(Markdown(told))
 
 # %% [markdown]
-# **What would change our mind:** experts with more to give (a better language expert, full fine-tuning), real benchmark problems, a
+# **What would change our mind:** experts with more to give (a better language expert), real benchmark problems, a
 # larger model with the paper's depth, where the partition need not be scaled. **Not run:** the paper's four models. Merges from disk
 # to disk were tested on small models of each architecture and timed on a made-up model of 0.7 billion parameters, never on 7 billion.
 #

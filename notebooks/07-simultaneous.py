@@ -199,7 +199,7 @@ display(Markdown(told))
 
 # %% [markdown]
 # **What would change our mind:** longer training, in which layers might adapt to each other for good; other shares of steps, other
-# partitions, rates chosen for this method and not for single experts; full fine-tuning; a language expert with more to give. **Not
-# run:** the paper's models and its way of alternating, of which we know only that there is one.
+# partitions, rates chosen for this method and not for single experts; a language expert with more to give. **Not run:** the paper's
+# models and its way of alternating, of which we know only that there is one.
 #
 # Before: [Freezing or reverting](06-freezing-or-reverting.ipynb). Next: [Linearity](08-linearity.ipynb).

@@ -94,8 +94,8 @@ display(Markdown(told))
 
 # %% [markdown]
 # A tangent that is off early is no surprise: an expert is trained until its loss stops falling fast, so the road must bend before it is
-# there. Figure 2 is the same by full fine-tuning, where every weight moves. Its tangents leave out what the norms do, which is little.
-# Table 1 has the numbers of both.
+# there. Figure 2 is the same by full fine-tuning, where every weight moves. Its tangents leave out what the norms do. Table 1 has the
+# numbers of both.
 
 # %%
 full = tangents.along(
@@ -128,8 +128,8 @@ planes.plane_figure(
 told = words.caveat(profile) + planes.optimum_told(plane)
 display(Markdown(told))
 
-# %% [markdown]
-# **Change this:** `planes.of_language(plane, "bn")` draws Bengali. Problems in the other languages are in Figure 4.
+# %% tags=["remove-input"]
+display(Markdown(planes.others_told(plane, language)))
 
 # %%
 planes.plane_figure(
@@ -172,8 +172,9 @@ display(Markdown(told))
 # A cross term may be good news. Where one vector breaks what the other repairs, both together lose less than the sum, and the cross
 # term is below zero: that is not additive either, and no reason against the merge.
 #
-# Figure 5 has plain addition on top, then a control, then parts: both vectors' attention alone, their FFN alone, one projection alone.
-# The control is one vector as the sum of its two halves. They push the same way in the same place, so if anything meddles, they do.
+# Figure 5 has plain addition on top, then parts: both vectors' attention alone, their FFN alone, one projection alone. Where planes of
+# three trainings are committed a control stands between: one vector as the sum of its two halves. They push the same way in the same
+# place, so if anything meddles, they do.
 
 # %%
 found = linearity.with_halves(crosses, plane)

@@ -87,8 +87,8 @@ told = words.caveat(profile) + scorecard.far_off(found)
 display(Markdown(told))
 
 # %% [markdown]
-# A mean may hide that a method wins now and then. Table 2 counts. Swaps under [measured partitions](03-importance.ipynb) stand there one
-# by one; the figure has their mean, and the best swap in hindsight, which nobody could have chosen.
+# A mean may hide that a method wins now and then. Table 2 counts. Where swaps under [measured partitions](03-importance.ipynb) are
+# committed they stand there one by one; the figure then has their mean, and the best swap in hindsight, which nobody could have chosen.
 
 # %%
 scorecard.wins_table(found, number=2)
@@ -117,7 +117,7 @@ display(Markdown(told))
 # plain likelihood.
 #
 # So there are experts of four strengths, from such as hardly move to such as nearly know their problems by heart, three trainings each,
-# in one language. The second strength is that of all other pages. Merges are held against the math expert *of the same strength*
+# in one language. The second strength is that of all other pages by LoRA. Merges are held against the math expert *of the same strength*
 # (Figure 3, Table 6): on the left by the metric of this page, on the right by the pilot's. Table 7 has the metrics of twins, Table 8 the
 # trainings. This is ours, and not in the paper.
 
@@ -238,6 +238,7 @@ told = (
     + scorecard.summary(study)
     + "\n"
     + strength.summary(curve)
+    + full_finetuning.summary(both)
 )
 display(Markdown(told))
 

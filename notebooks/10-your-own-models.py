@@ -137,8 +137,10 @@ own_models.measured(pair, partition, number=2)
 # Score the merge and the experts on the same problems. The first model named is what the others are held against, problem by problem:
 #
 # ```shell
-# xlnb evaluate path/to/math path/to/language merged --language sw
-# xlnb evaluate path/to/math merged --benchmark mgsm --language sw --chat
+# xlnb evaluate path/to/math path/to/language merged \
+#     --base path/to/base --language sw
+# xlnb evaluate path/to/math merged --base path/to/base \
+#     --benchmark mgsm --language sw --chat
 # ```
 #
 # Hold the merge against the math expert, not against the base alone. If it does not beat the math expert, you need no merge. With
@@ -158,9 +160,12 @@ display(shown)
 # **Change this:** run the page on your own experts, from a shell:
 #
 # ```shell
-# xlnb run 10 -p math_expert=path/to/math \
-#     -p language_expert=path/to/language -p base=path/to/base -p live=yes
+# xlnb run 10 -p math_expert=$PWD/path/to/math \
+#     -p language_expert=$PWD/path/to/language \
+#     -p base=$PWD/path/to/base -p live=yes
 # ```
+#
+# Whole paths: a notebook sees others from its own folder.
 #
 # ## What training takes
 #
@@ -240,7 +245,7 @@ display(Markdown(told))
 # xlnb grid --languages sw,bn,te -- --profile notebooks/slurm
 # xlnb pack OUT --experiment main-methods --languages sw --seeds 0,1,2
 # python3 OUT/unpack.py TARGET        # there: verifies, says what to run
-# xlnb pack MADE --outcomes           # there, when it is done
+# xlnb pack MADE --outcomes           # there, by the line that it printed
 # xlnb unpack MADE                    # here
 # ```
 #

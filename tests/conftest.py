@@ -12,12 +12,26 @@ from pathlib import Path
 import pytest
 import torch
 from experts import Trio, trio_finder
+from filelock import FileLock
 
 from xlnb.errors import WorkError
 from xlnb.models import miniatures, pocket
 from xlnb.models.pocket_models import POCKET_MODELS
+from xlnb.studies.experiments import named_experiment
+from xlnb.studies.profiles import named_profile
+from xlnb.studies.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# Files that take longest first, so that no worker is left alone with one at the end; the others as pytest finds them.
+LONGEST = ("test_browser", "test_chapters", "test_studies", "test_text", "test_pocket", "test_grid", "test_cells", "test_sft",
+           "test_measuring", "test_masks", "test_validation_study")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture
@@ -59,6 +73,18 @@ def real_forest(monkeypatch):
     from made_up_validation import REAL_FOREST
 
     monkeypatch.setattr("xlnb.studies.validation._forest", REAL_FOREST)
+
+
+@pytest.fixture(scope="session")
+def first_swap(tmp_path_factory):
+    """The runs folder of the first chapter's smoke study of seed 0, made once for all workers; nobody may write there."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "first-swap"
+    with FileLock(f"{home}.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLNB_HOME", str(home))
+        patch.setenv("XLNB_CACHE", str(home / "cache"))
+        Study(named_profile("smoke")).outcomes(*named_experiment("first-swap").asks)
+    return home / "runs"
 
 
 @pytest.fixture(scope="session")

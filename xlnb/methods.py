@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
+from types import CodeType
 from typing import Any
 
 from xlnb.errors import known
@@ -58,6 +59,11 @@ class Method:
         return "M" in self.needs or any(EXPERTS[slug].is_masked for slug in self.experts)
 
     @property
+    def body(self) -> str:
+        """What a recipe of a reader's own does: it may change under one name, and outcomes of another one are not its own."""
+        return "" if self.recipe.__module__ == __name__ else _body(self.recipe.__code__)
+
+    @property
     def expert(self) -> str:
         """Whose training it uses: math, language, both (so for word problems in the language) or none."""
         streams = [stream for slug in self.experts for stream in all_streams(slug)]
@@ -68,6 +74,11 @@ class Method:
         """Return what the method adds to the base; ``others`` are M and base, where it needs them."""
         named = {slug.replace("-", "_"): vectors[slug] for slug in self.experts}
         return self.recipe(**named, **{name: others[name] for name in self.needs})
+
+
+def _body(code: CodeType) -> str:
+    inner = [_body(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {inner}"
 
 
 def all_streams(slug: str) -> tuple[Stream, ...]:
@@ -83,11 +94,17 @@ for _slug, _expert in EXPERTS.items():  # each expert alone is a method
 
 
 def method(title: str, formula: str) -> Callable[[Recipe], Recipe]:
-    """Enter a recipe among the methods, under the name of its function."""
+    """Enter a recipe among the methods, under the name of its function.
+
+    Its parameters are experts (``math_only``: see ``EXPERTS``), ``M`` and ``base``. Raises RequestError for any other.
+    """
 
     def enter(recipe: Recipe) -> Recipe:
         slug, *names = (name.replace("_", "-") for name in (recipe.__name__, *signature(recipe).parameters))
         needs = tuple(name for name in names if name in ("M", "base"))
+        for name in names:
+            if name not in needs:
+                known("expert", name, EXPERTS)
         METHODS[slug] = Method(slug, title, formula, recipe, tuple(n for n in names if n not in needs), needs)
         return recipe
 

@@ -103,6 +103,7 @@ def unpack(folder: str | Path, target: str | Path, report: Callable[[str], None]
         _rebuild(partial, told["checkpoint"], report)
         lines = [_line(told, target, command) for command in told["commands"]]
         (partial / "run.sh").write_text("\n".join(["set -e", *lines, ""]), encoding="utf-8")
+    report(f"What is made there is packed, to take it home, by:\n{_line(told, target, 'pack MADE --outcomes')}")
     return lines
 
 

@@ -40,6 +40,6 @@ def test_change_is_a_share_of_what_is_there():
     norm = "model.layers.0.pre_feedforward_layernorm.weight"
     moved = changed({name: 0.5 * value for name, value in weight.items()}, weight)
     assert moved["score"].tolist() == pytest.approx([0.5])
-    assert changed({norm: torch.ones(3)}, {norm: torch.zeros(3)})["score"].tolist() == [1], (
-        "Gemma's norms multiply by 1 + w"
-    )
+    long, bent = {norm: torch.full((3,), 1e4)}, {norm: torch.ones(3)}
+    both = changed({name: 0.5 * value for name, value in weight.items()} | bent, weight | long)
+    assert both["score"].tolist() == pytest.approx([0.5]), "a norm, however long, hides nothing"

@@ -1,11 +1,10 @@
 """Planes, cross terms and activations on models where they are known: linear ones, and random ones against a plain loop."""
 
-import pandas as pd
 import plain_loops
 import pytest
 from plain_loops import losses_by_loop, rows_of
 
-from xlnb.analysis.linearity import cross_task, cross_term, grid, losses, projected, surface
+from xlnb.analysis.linearity import cross_task, grid, losses, projected, surface
 from xlnb.analysis.sensitivity import linear_modules, slopes
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
@@ -31,16 +30,6 @@ def test_a_point_of_the_plane_is_the_merge_there(base):
     assert losses(base, rows) == pytest.approx(losses_by_loop(base, TaskVector({}), rows), rel=1e-5), (
         "the base is itself again"
     )
-
-
-def test_the_cross_term_of_known_surfaces():
-    points = grid(0, 1, 2)
-    made = [(a, b, "math", row, 2 - a - 3 * b + 0.25 * a * b) for a, b in points for row in range(2)]
-    table = pd.DataFrame(made, columns=["a", "b", "asked", "row", "loss"])
-    assert cross_term(table, "math") == pytest.approx(0.25)
-    assert cross_term(table.assign(loss=2 - table["a"] - 3 * table["b"]), "math") == pytest.approx(0)
-    with pytest.raises(RequestError, match=r"needs the point \(1, 0\)"):
-        cross_term(table[table["a"] * (1 - table["b"]) == 0], "math")
 
 
 def test_small_updates_are_linear(base):

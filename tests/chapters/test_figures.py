@@ -22,7 +22,8 @@ from xlnb.chapters import (
 from xlnb.evaluation.readings import READINGS, VALIDATED
 from xlnb.methods import ORACLE_BUDGETS, PLACEBO
 from xlnb.stats import Components
-from xlnb.studies import experiments
+from xlnb.studies import claims, experiments
+from xlnb.studies.comparisons import judged
 from xlnb.studies.outcomes import select
 from xlnb.studies.study import open_study
 
@@ -89,9 +90,11 @@ def test_the_committed_figures_of_the_comparison(looked_at):
 def test_one_scale_is_one_however_the_panels_stand(monkeypatch):
     drawn = []
     monkeypatch.setattr(figures, "picture", lambda draw, **_: drawn.extend(draw(narrow) for narrow in (False, True)))
-    table = many_comparisons.judged_families()["gains"]
+    study = open_study("pocket", "sw", 0, live=False)
+    table = judged(claims.GAINS, study.repeated(*many_comparisons.ASKED[claims.GAINS.id]))
     parts = [(code, part) for code, part in table.groupby("test_language")]
     figures.forest(parts, caption="", one_scale=True)
+    assert len(drawn) == 2
     for figure in drawn:
         limits = {axis.get_xlim() for axis in figure.axes}
         assert len(figure.axes) == 2 and len(limits) == 1

@@ -92,9 +92,16 @@ def test_what_is_committed_elsewhere_is_drawn_with_its_trainings(found, monkeypa
     there = {("main-methods", "full"): full, ("partitions", "lora"): full.iloc[:0]}
     monkeypatch.setattr(freezing, "load_outcomes", lambda results, name, profile, paradigm: there[name, paradigm])
     study = open_study("pocket", "sw", 0, live=False)
-    assert caption(freezing.elsewhere(study, 3)) == (
-        "Figure 3. Reverting against freezing elsewhere; right of zero reverting is better. Exploratory: Partition C, full "
-        "fine-tuning by two trainings (one or two say little of another one)."
+    told = (
+        "; right of zero reverting is better. Exploratory: Partition C (full fine-tuning), in Swahili by {}. Not computed yet: "
+        "Partition A (LoRA), Partition B (LoRA) and Half and half (LoRA)."
+    )
+    assert caption(freezing.elsewhere(study, 3)).endswith(
+        f" pairs of twins, lines 95 % intervals{told.format('two trainings')}"
+    )
+    there["main-methods", "full"] = full[full["seed"] == 0]
+    assert caption(freezing.elsewhere(study, 3)).endswith(
+        f" (of one training over problems alone){told.format('one training')}"
     )
     there["main-methods", "full"] = full.iloc[:0]
     assert "Not computed yet" in caption(freezing.elsewhere(study, 3))

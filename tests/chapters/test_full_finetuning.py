@@ -65,9 +65,18 @@ def test_sides_are_told_by_paradigm(study, committed):
     assert (side(of_math["lora"]), side(of_math["full"])) == (BELOW, ABOVE)
     told = full_finetuning.reading(both)
     swap = in_prose(*claims.SWAPPED)
-    assert told.startswith(f"With full fine-tuning, by intervals alone, {swap} is above the math expert (+0.6")
-    assert "Of these 6 differences 5 are on the same side as by LoRA" in told
-    assert told.endswith("in the same trainings and languages, and 1 on opposite sides.")
+    start = "With full fine-tuning in Swahili, by three trainings and intervals alone, "
+    assert told.startswith(f"{start}{swap} is above the math expert (+0.6")
+    end = "5 are on the same side of zero as by LoRA in the same trainings, and 1 on opposite sides."
+    assert told.endswith(f"Of these 6 differences {end}")
+
+
+def test_intervals_that_include_zero_are_on_no_side(study, committed):
+    """Two of them are not told to agree."""
+    committed(made(lambda method, partition: 0.0, spread=0.0), made(turned, languages=("sw",)))
+    told = full_finetuning.reading(full_finetuning.outcomes(study))
+    assert full_finetuning.summary(full_finetuning.outcomes(study)) == f"\n- {told}"
+    assert "0 are on the same side of zero" in told and "and 0 on opposite sides; of the other 6 at least one" in told
 
 
 def test_a_training_that_lacks_a_method_is_left_out(study, committed):
@@ -106,7 +115,7 @@ def test_rates_and_lengths_are_told(study, committed, monkeypatch):
 
     def no_map(name, results, **filters):
         asked.append(filters)
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["seed"])
 
     monkeypatch.setattr(full_finetuning, "load_map", no_map)
     both = full_finetuning.outcomes(study)
@@ -119,6 +128,10 @@ def test_rates_and_lengths_are_told(study, committed, monkeypatch):
     assert [one["paradigm"] for one in asked] == ["lora", "full"] and asked[0]["seed"] == [0, 1, 2]
     sums = pd.DataFrame({"language": "sw", "seed": [0, 1], "own": 4.0, "m": 0.01, "l": 0.0004, "dot": 0.0})
     monkeypatch.setattr(full_finetuning, "load_map", lambda *arguments, **filters: sums)
+    told = full_finetuning.strength_sentence(study, both)
+    assert "moved" not in told, "one of the three trainings is lacking"
+    whole = sums.iloc[[0, 0, 1]].assign(seed=[0, 1, 2])
+    monkeypatch.setattr(full_finetuning, "load_map", lambda *arguments, **filters: whole)
     told = full_finetuning.strength_sentence(study, both)
     assert told.count("(the math expert moved by 5.00% of the weights' length, the language expert by 1.00%)") == 2
 
@@ -134,6 +147,7 @@ def test_nothing_is_drawn_before_both_are_committed(study, committed, monkeypatc
     assert full_finetuning.outcomes(study) == {}
     for draw in (full_finetuning.figure, full_finetuning.methods_table, full_finetuning.wins_table):
         assert "--paradigms full" in draw({}, 4).html
+    assert full_finetuning.summary({}) == ""
     assert full_finetuning.reading({}) == full_finetuning.NOT_YET and full_finetuning.strength_sentence(study, {})
 
 

@@ -143,7 +143,9 @@ def test_tangents_are_held_against_the_line(maps):
     # The tangent is off by BENT / 2 * a of the slope: a tenth of the change from a = 0.4545 on.
     assert set(found["first"]) == {0.5} and len(found) == 6
     assert list(found["asked"][:3]) == list(ASKED)
-    assert "6 of the tangents promise more than is kept, none point the wrong way" in tangents.lines_told(lines)
+    told_ = tangents.lines_told(lines)
+    assert told_.startswith("By three trainings in Swahili, Bengali and Telugu: of 6 lines")
+    assert "6 of the tangents promise more than is kept, none point the wrong way" in told_
     straight = lines.assign(saved=lines["tangent"])
     assert tangents.misses(straight)["first"].isna().all() and "6 keep to it all the way" in tangents.lines_told(
         straight
@@ -193,6 +195,20 @@ def test_a_merge_is_held_against_its_nearest_point(maps):
     assert "the swap is better than the plane says; DARE is worse than the plane says" in told_
     assert "not clearly apart from what the plane says" in told_ and "soup" not in told_
     assert "65%" in words_of(planes.merges_table(found))
+    assert "95 % intervals over three trainings" in words_of(planes.merges_table(found))
+
+
+def test_one_training_says_nothing_of_merges(maps):
+    found = planes.beside(maps["plane"][maps["plane"]["seed"] == 0], maps["merges"])
+    assert planes.merges_told(found) == "One training does not tell which merges do otherwise than the plane says."
+    assert "of one training, without intervals" in words_of(planes.merges_table(found))
+
+
+def test_planes_of_other_languages_are_pointed_at_where_they_are(maps):
+    told_ = planes.others_told(maps["plane"], "sw")
+    assert 'planes.of_language(plane, "bn")` draws Bengali' in told_
+    alone = maps["plane"][maps["plane"]["language"] == "sw"]
+    assert planes.others_told(alone, "sw") == "Planes of other languages are not computed yet."
 
 
 def test_the_lowest_point_is_found(maps):
@@ -232,6 +248,9 @@ def test_what_the_cross_term_is_made_of_is_told():
 
 def test_what_is_on_one_side_of_zero_is_told(maps):
     found = linearity.with_halves(maps["crosses"], maps["plane"])
+    assert set(linearity.HALVES.values()) < set(found["part"])
+    fewer = linearity.with_halves(maps["crosses"], maps["plane"][maps["plane"]["seed"] < 2])
+    assert not set(linearity.HALVES.values()) & set(fewer["part"]), "two trainings are too few for a control"
     told_ = linearity.crosses_told(found)
     assert "together worse than the sum in attention, FFN, q, k, v, o, gate, up and down" in told_
     better = linearity.crosses_told(found.assign(share=-found["share"]))

@@ -254,13 +254,13 @@ def test_the_figure_has_a_row_a_metric_and_its_colours_say_what_the_verdicts_say
     parts = [validated(cases.get(metric, GAINS), [metric]) for metric in CANDIDATES]
     rows, shown = drawn(monkeypatch, narrow, pd.concat(parts))
     assert rows.names == [READINGS[metric].title for metric in CANDIDATES]
+    value = validation.effects(pd.concat(parts)).set_index(["metric", "method"])["value"]
     for metric in CANDIDATES:
         *oracles, placebo = rows.marks[READINGS[metric].title]
         blue = figures.GREY if metric == "choice" else figures.BETTER_COLOUR
         orange = figures.WORSE_COLOUR if metric in cases else figures.GREY
         assert [mark[0] for mark in oracles] == ["o"] * 3 and {mark[2] for mark in oracles} == {blue}
         assert placebo[0] == "D" and placebo[2] == orange
-        value = validation.effects(pd.concat(parts)).set_index(["metric", "method"])["value"]
         assert [mark[1] for mark in oracles] == pytest.approx([value[metric, arm] for arm in BUDGETS])
     assert caption(shown).startswith("What oracles of a quarter, half and all")
     assert "Swahili, 4 development problems (4 by written answers), three trainings of each" in caption(shown)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from xlnb.chapters import layer_swapping
+from xlnb.chapters import layer_swapping, playing
 from xlnb.chapters.home import by_the_plan
 from xlnb.chapters.words import lowered, standing
 from xlnb.errors import RequestError
@@ -251,7 +251,7 @@ def test_without_the_controls_the_rivals_are_told_and_no_other_layers(first_chap
 def test_without_the_sweep_its_maps_are_boxes_that_say_so(first_chapter_alone):
     cells, one = layer_swapping.sweep(first_chapter_alone), layer_swapping.one_training(first_chapter_alone)
     assert cells.empty and one.empty
-    figure, sliders = layer_swapping.sweep_figure(cells, number=3), layer_swapping.boundaries(one)
+    figure, sliders = layer_swapping.sweep_figure(cells, number=3), playing.boundary_player(one)
     assert figure.html.count("<figcaption>") == 1 and "Figure 3. " in words_of(figure), "the text refers to it"
     for shown in (figure, sliders):
         assert layer_swapping.NOT_YET in words_of(shown) and "<svg" not in shown.html and not shown.verdicts

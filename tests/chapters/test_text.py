@@ -15,6 +15,7 @@ from bs4 import BeautifulSoup
 
 from xlnb.chapters.home import WORDS
 from xlnb.publishing.book import build, chapters, check_html
+from xlnb.publishing.pages import refill
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = chapters(ROOT)
@@ -94,6 +95,10 @@ def verdicts(page):
 def test_the_book_stands_alone_and_nothing_was_trained(home):
     assert check_html(home / "site") == []
     assert not list((home / "runs").glob("pocket"))
+
+
+def test_the_readme_says_what_the_results_say():
+    assert refill(ROOT / "README.md", WORDS, write=False) == []
 
 
 def test_no_contrast_has_two_verdicts_in_the_whole_book(executed, home):

@@ -390,10 +390,32 @@ def test_a_merge_that_leaves_nothing_is_refused(base, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_owners_who_own_nothing_that_they_changed_are_refused(base, tmp_path):
+    """Both have shares; what is theirs they never adapted, and the sum of their updates would have rank 0."""
+    math = lora(base(), tmp_path / "math", target_modules=["up_proj"])
+    language = lora(base(), tmp_path / "language", 1, target_modules=["q_proj"])
+    roles = {"math": math, "language": language, "partition": "complement of A"}
+    assert_refused(tmp_path, "Nothing of the adapters is left", "layer-swapping", **roles)
+
+
+def test_a_config_of_a_model_beside_an_adapter_keeps_its_vocabulary(base, pair, tmp_path):
+    """It is a companion like others: an adapter's own config has no size to write there."""
+    math = shutil.copytree(pair()[0], tmp_path / "math")
+    shutil.copy(base() / "config.json", math)
+    merge("layer-swapping", tmp_path / "out", math=math, language=pair()[1])
+    assert (tmp_path / "out" / "config.json").read_bytes() == (base() / "config.json").read_bytes()
+
+
 def test_no_room_for_an_adapter_is_said(pair, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**12, 10**12, 10_000_000))
     assert_refused(tmp_path, "Make room", "soup", kind=WorkError, experts=pair())
     assert_refused(tmp_path, "Make room", "layer-swapping", kind=WorkError, math=pair()[0], language=pair()[1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_bytes_that_are_told_are_those_of_the_file(pair, tmp_path, dtype):
+    done = merge("soup", tmp_path / "out", experts=pair(), dtype=dtype)
+    assert done.nbytes == sum(tensor.nbytes for tensor in tensors(tmp_path / "out").values())
 
 
 def test_an_adapter_beside_a_tokenizer_takes_it_along(base, pair, tmp_path):

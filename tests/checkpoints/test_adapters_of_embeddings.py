@@ -183,6 +183,8 @@ def test_adapters_of_a_base_that_ties_its_head(base, pair, tmp_path, targets):
         RequestError, match="ties its head to the embedding: in a checkpoint the change would reach both"
     ):
         merge("soup", tmp_path / "out", experts=adapters, base=base("gemma3"), as_checkpoint=True)
+    with pytest.raises(RequestError, match="ties its head to the embedding"):
+        TaskVector.from_adapter(adapters[0], base("gemma3"))  # in memory it would be another model as well
     merge("task-arithmetic", tmp_path / "out", experts=adapters, weights=[1, 0], base=base("gemma3"))
     ids = torch.arange(3, 60, 3).view(1, -1)
     with torch.no_grad():

@@ -611,6 +611,8 @@ WRONG = [
     Ask(SOUP, {"weights": [1, float("nan")]}, "A weight is a number"),
     Ask(SOUP, {"weights": [1, float("inf")]}, "A weight is a number"),
     Ask(SOUP, {"density": 0.5}, "takes no density"),
+    Ask(SOUP, {"t": 0.3}, "soup takes no t"),
+    Ask(SOUP, {"seed": 3}, "soup takes no seed"),
     Ask(SOUP, {"partition": "A"}, "takes no partition"),
     Ask(SOUP, {"bottom": 1, "top": 1}, "takes no partition"),
     Ask(SOUP, {"embeddings": "math"}, "takes no partition"),

@@ -1,16 +1,18 @@
 """Where two models differ: what a plain loop over loaded tensors finds, of checkpoints and of adapters."""
 
 import math
+import shutil
 
 import pandas as pd
 import pytest
 import torch
-from experts import DEPTH, trio_finder
+from experts import DEPTH, lora, rewritten, trio_finder
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import xlnb
+from xlnb.checkpoints import streaming
 from xlnb.checkpoints.differences import diff
 from xlnb.commands import cli
 from xlnb.errors import RequestError
@@ -88,6 +90,32 @@ def test_two_adapters_by_their_updates_or_on_a_base(trio, adapters):
     check(diff(*adapters), plainly(one, {name: two[name] for name in one}))
     base = stored(trio.base)
     check(diff(*adapters, base=trio.base), plainly(*({n: base[n] + v.get(n, 0) for n in base} for v in (one, two))))
+
+
+def test_updates_in_chunks_are_the_updates(adapters, monkeypatch):
+    whole = diff(*adapters).table
+    monkeypatch.setattr(streaming, "_CHUNK", 100)
+    pd.testing.assert_frame_equal(diff(*adapters).table, whole, rtol=1e-6)
+
+
+def test_an_adapter_that_changes_nothing_somewhere(adapters, tmp_path):
+    """There the other's change is infinitely larger; it prints and is drawn all the same."""
+    still = shutil.copytree(adapters[0], tmp_path / "still")
+    rewritten(still, lambda found: [t.zero_() for name, t in found.items() if "layers.2." in name and "lora_B" in name])
+    found = diff(still, adapters[1])
+    there = found.table[found.table["layer"] == 2]
+    assert there["change"].tolist() == [math.inf] * len(there) and len(there) == 2
+    line = next(line for line in str(found).splitlines() if line.split()[:1] == ["2"])
+    assert line.count("inf █") == 2
+    found.picture()
+
+
+def test_a_partition_of_adapters_that_pick_layers_needs_the_base(trio, tmp_path):
+    adapters = [lora(trio.base, tmp_path / str(i), i, layers_to_transform=[0, 1]) for i in range(2)]
+    with pytest.raises(RequestError, match="does not tell how many there are: say --base"):
+        diff(*adapters, partition="C")
+    owners = diff(*adapters, base=trio.base, partition="C").table.set_index("layer")["math"]
+    assert owners.loc[0].eq(0).all() and len(diff(*adapters).table) == 4
 
 
 def test_a_partition_says_whose_a_layer_is(trio):

@@ -17,7 +17,7 @@ from xlnb.commands import cli
 from xlnb.corpora import prose
 from xlnb.corpora.sources import formatted, load_corpus
 from xlnb.errors import RequestError
-from xlnb.methods import EXPERTS, METHODS
+from xlnb.methods import EXPERTS, METHODS, method
 from xlnb.studies import study as study_module
 from xlnb.studies import vocabulary
 from xlnb.studies.committing import publish
@@ -34,21 +34,10 @@ SMOKE = named_profile("smoke")
 NLL = {"readings": ("nll",)}
 
 
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory):
-    """The runs folder of a project in which the first chapter's study is made; nobody may write there."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLNB_HOME", str(home))
-        patch.setenv("XLNB_CACHE", str(home / "cache"))
-        Study(SMOKE).outcomes(*EXPERIMENTS["first-swap"].asks)
-    return home / "runs"
-
-
 @pytest.fixture
-def made(made_once, own_home):
+def made(first_swap, own_home):
     """The first chapter's study, made in the test's own project."""
-    shutil.copytree(made_once, own_home / "runs")
+    shutil.copytree(first_swap, own_home / "runs")
 
 
 @pytest.fixture
@@ -430,3 +419,29 @@ def test_several_profiles_are_one_table(tmp_path, monkeypatch, capsys):
     ]
     assert cli.exit_code(["study", "--profile", "smoke,huge"]) == 2
     assert "No profile 'huge'" in capsys.readouterr().err
+
+
+# --- a reader's own method -------------------------------------------------------------------------------
+
+MINE = """
+@method("Mine", "t0 + m / 4")
+def mine(math_only):
+    return {share} * math_only
+"""
+
+
+def test_a_recipe_of_a_reader_s_own_goes_by_what_it_does(own_home, monkeypatch):
+    """Under one name another recipe is another model: what was scored before is not its own."""
+    monkeypatch.setitem(METHODS, "mine", METHODS["soup"])  # which is taken back with the test
+    paths = []
+    for share in ("0.25", "0.5", "0.25"):
+        exec(MINE.format(share=share), {"method": method, "__name__": "a notebook"})
+        (cell,) = Study(SMOKE).cells(Ask(("mine",), languages=("sw",)))
+        paths.append(cell.path)
+    assert paths[0] == paths[2] != paths[1]
+
+
+def test_a_recipe_of_unknown_experts_is_refused():
+    with pytest.raises(RequestError, match="No expert 'm'"):
+        exec(MINE.format(share="0.5").replace("math_only", "m"), {"method": method})
+    assert "mine" not in METHODS

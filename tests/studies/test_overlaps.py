@@ -145,3 +145,11 @@ def test_curves_have_a_share(maps):
     found = overlaps.curves(importances.scores(maps), (0.1, 1.0))
     whole = found[(found["share"] == 1.0) & found["quantity"].isin(PAIRS)]
     assert (whole["value"] == 1).all() and set(found["share"]) == {0.1, 1.0}
+
+
+def test_a_seed_that_is_left_out_takes_its_pairs_of_single_weights():
+    """A seed's experts are held against the next one's, whatever they learned."""
+    every = {name: {0: 0.1, 1: 0.2, 2: 0.4} for name in PAIRS}
+    for name in PAIRS:
+        left = overlaps._of_elements(every, {name: 1.0}, [0, 1, 2, 3], [0, 2, 3])
+        assert left == 0.4, "seed 1 is in the pairs of 0 and of 1"

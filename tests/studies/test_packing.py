@@ -310,6 +310,12 @@ def test_data_given_by_path_go_along_and_are_named_there(own_home, tmp_path):
     assert "--language-data" not in words
 
 
+def test_all_profiles_are_run_there():
+    both = [Study(named_profile(name), "sw", 0) for name in ("pocket-barely", "pocket-far")]
+    (line,) = packing._commands(packing.Packing("strength", both), {"math-data": "", "language-data": ""})
+    assert " --profile pocket-barely,pocket-far " in line
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -320,6 +326,8 @@ def test_data_given_by_path_go_along_and_are_named_there(own_home, tmp_path):
         ),
         (["--math-data", "gsm8k:nowhere"], "there is no nowhere"),
         (["--part-mb", "-1"], "--part-mb -1"),
+        (["--part-mb", "0"], "--part-mb 0"),
+        (["--ntrex", "nowhere"], "--ntrex: there is no nowhere"),
         (["--experiment", "strength,lairs"], "No experiment 'lairs'"),
         (["--python", "three"], "--python 'three'"),
     ],

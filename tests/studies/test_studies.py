@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import sys
@@ -10,6 +11,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+import killing
 import pandas as pd
 import pytest
 
@@ -30,14 +32,16 @@ from xlnb.training import sft
 from xlnb.weights.partitions import COMPLEMENT
 
 pytestmark = pytest.mark.usefixtures("own_home")
+ROOT = Path(__file__).resolve().parents[2]
 SMOKE = named_profile("smoke")
 PROBLEMS, GENERATED = SMOKE.evaluation.problems, SMOKE.evaluation.generated
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(first_swap, tmp_path_factory):
     """A home with finished smoke studies of two seeds, published together and each by itself; nobody writes there."""
     home = tmp_path_factory.mktemp("finished")
+    shutil.copytree(first_swap, home / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLNB_HOME", str(home))
         parts = [Study(SMOKE, "sw", seed) for seed in (0, 1)]
@@ -244,39 +248,29 @@ def study_after_a_merge(home):
     study_in_child(home)
 
 
-def test_what_ran_before_in_a_process_changes_no_bit(in_child, tmp_path):
-    for name, run in (("plain", study_in_child), ("after", study_after_a_merge)):
-        process = in_child(run, tmp_path / name)
-        process.join(120)
-        assert process.exitcode == 0
-    assert kept_files(tmp_path / "plain" / "runs") == kept_files(tmp_path / "after" / "runs")
-
-
-def test_killed_at_any_moment_a_study_goes_on_to_the_same_outcomes(own_home, finished, in_child, tmp_path):
-    whole = tmp_path / "whole"
-    in_child(time.time).join()  # the libraries are loaded now
-    started = time.time()
-    process = in_child(study_in_child, whole)
+def test_what_ran_before_in_a_process_changes_no_bit(in_child, first_swap, tmp_path):
+    process = in_child(study_after_a_merge, tmp_path)
     process.join(120)
-    duration = time.time() - started
     assert process.exitcode == 0
-    expected = kept_files(whole / "runs")
-    seen = []
-    for share in (0.2, 0.4, 0.35, 0.5, 0.3):  # each goes on from what the one before left
+    assert kept_files(tmp_path / "runs") == kept_files(first_swap)
+
+
+def test_killed_at_any_moment_a_study_goes_on_to_the_same_outcomes(own_home, first_swap, finished, in_child):
+    expected, rng, runs = kept_files(first_swap), random.Random(0), own_home / "runs"
+    for _ in range(5):  # each goes on from what the one before left
+        wanted = len(killing.finished(runs)) + rng.randint(1, 3)
         process = in_child(study_in_child, own_home)
-        process.join(share * duration)
+        killing.wait_until(lambda most=wanted: len(killing.finished(runs)) >= most, process.is_alive)
+        time.sleep(rng.uniform(0, 1))
+        assert process.is_alive(), "it ended before it was killed: this test would prove nothing"
         process.kill()
         process.join()
-        seen.append(kept_files(own_home / "runs"))
-        for name in {name for name, digest in seen[-1].items() if expected.get(name) != digest}:
-            assert begins(own_home / "runs" / name, whole / "runs" / name), "a half-made or different file was left"
-    assert any(0 < len(found) < len(expected) for found in seen), (
-        "no kill came in the middle: this test would prove nothing"
-    )
+        for name in {name for name, digest in kept_files(runs).items() if expected.get(name) != digest}:
+            assert begins(runs / name, first_swap / name), "a half-made or different file was left"
     process = in_child(study_in_child, own_home)
     process.join(120)
     assert process.exitcode == 0
-    assert kept_files(own_home / "runs") == expected
+    assert kept_files(runs) == expected
     assert not list(own_home.rglob(".*.partial-*"))
     assert not list(own_home.rglob("*.checkpoint.pt"))
     columns = ["method", "partition", "test_language", "metric", "problem", "outcome"]
@@ -389,6 +383,20 @@ def test_stored_answers_are_read_again(here, capsys, nothing_to_compute):
     assert "studies" in artifacts.read_json(file.parent / "provenance.json")["spec"], "the first provenance stays"
     with pytest.raises(RequestError, match="No committed result 'nothing'"):
         committing.reread("nothing")
+
+
+def test_answers_are_read_by_the_problems_that_were_asked(tmp_path):
+    """The comparison's problems are called as the usual ones are, and are others."""
+    home, committed = tmp_path / "methods", ROOT / "book" / "results" / "methods"
+    home.mkdir()
+    shutil.copy(committed / "provenance.json", home)
+    answered = [("test_language", "==", "sw"), ("metric", "in", ["exact-match", "expression"])]
+    table = pd.read_parquet(committed / "outcomes.parquet", filters=answered)
+    table.to_parquet(home / "outcomes.parquet", index=False)
+    assert len(table) > 1000 and committing.reread("methods", tmp_path) == 0
+    table.assign(asked="another").to_parquet(home / "outcomes.parquet", index=False)
+    with pytest.raises(RequestError, match=r"asks no longer \(another\)"):
+        committing.reread("methods", tmp_path)
 
 
 # --- data by name ----------------------------------------------------------------------------------------
@@ -545,9 +553,17 @@ def test_study_publishes(here, capsys, nothing_to_compute):
         (["train", "math-only", "--seed", "x", "--profile", "smoke"], "--seed"),
         (["train", "math-only", "--profile", "huge"], "No profile 'huge'"),
         (["train", "soup", "--profile", "smoke"], "No expert 'soup'"),
+        (["train", "soup", "--profile", "paper", "--model", "someone/model"], "No expert 'soup'"),
+        (
+            ["train", "math-only", "--profile", "paper", "--model", "someone/model", "--dtype", "bf16"],
+            "No dtype 'bf16'",
+        ),
         (["train"], "expert"),
         (["evaluate", "--language", "xx", "--profile", "smoke"], "No language 'xx': choose one of en, bn"),
         (["evaluate", "no-such-folder", "--profile", "smoke"], "No model 'no-such-folder'"),
+        (["evaluate", "someone/model", "--profile", "smoke", "--dtype", "bf16"], "No dtype 'bf16'"),
+        (["grid", "--language", "sw", "--profile", "smoke", "--dry-run"], "--language"),
+        (["grid", "--profile", "smoke", "--dtype", "bf16", "--dry-run"], "No dtype 'bf16'"),
         (["evaluate", "--problems", "0", "--profile", "smoke"], "at least one problem"),
         (["evaluate", "--problems", "99999999", "--profile", "smoke"], "99999999"),
         (["study", "--seeds", "x", "--profile", "smoke"], "--seeds takes whole numbers with commas between, not 'x'"),

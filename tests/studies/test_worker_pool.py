@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import killing
 import pytest
-from killing import killed_often, times
 
 from xlnb.commands import cli
 from xlnb.studies import grid, pool
@@ -133,17 +133,17 @@ def _is_there(group):
 ASKED = ("grid", "--here", "--profile", "smoke", "--experiment", "strength", "--languages", "sw", "--seeds", "0")
 
 
-def test_a_grid_without_snakemake_that_is_killed_goes_on(own_home):
+def test_a_grid_without_snakemake_that_is_killed_goes_on(own_home, tmp_path):
     command = [
         sys.executable,
         "-c",
         "import sys; sys.modules['snakemake'] = None; from xlnb.commands.cli import main; main()",
     ]
     command += [word for word in ASKED if word != "--here"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    before = killed_often(command, environment, own_home, kills=3, seconds=(4, 12), seed=1)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    before = killing.killed_often(command, environment, own_home, kills=2, seed=1)
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
-    assert before.items() <= times(own_home).items()
+    killing.assert_kept(before, killing.made(own_home))
     (study,) = [Study(named_profile("smoke"), "sw", 0)]
     assert grid.jobs([study], named_experiment("strength")) == []
 

@@ -436,6 +436,25 @@ def test_a_loss_that_is_no_number(base, tmp_path, examples):
     assert not list(tmp_path.glob("expert*"))
 
 
+def test_a_gradient_that_is_no_number_after_the_last_step(base, tmp_path, examples, monkeypatch):
+    """No loss tells it any more: the expert would be saved, of NaN."""
+    plain = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda parameters, most: plain(parameters, most) * float("inf")
+    )
+    with pytest.raises(WorkError, match=r"failed at step 0: its gradient's norm is inf\. Lower the learning rate"):
+        train_expert(base, examples, replace(SHORT, steps=1), 0, tmp_path / "expert")
+    assert not list(tmp_path.glob("expert*"))
+
+
+def test_projections_that_the_model_does_not_have(base, tmp_path, examples):
+    """PEFT is content where it finds one of them; the others would stay as they are, though the expert says otherwise."""
+    fused = replace(SHORT, projections=("o_proj", "qkv_proj", "gate_up_proj"))
+    with pytest.raises(RequestError, match=r"asked for qkv_proj, gate_up_proj, which .* does not have"):
+        train_expert(base, examples, fused, 0, tmp_path / "expert")
+    assert not list(tmp_path.glob("expert*"))
+
+
 def test_a_full_disk_while_training(base, small_disk, examples):
     with pytest.raises(WorkError, match="disk is full"):
         train_expert(base, examples, SHORT, 0, small_disk / "expert")

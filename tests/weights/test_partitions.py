@@ -1,14 +1,17 @@
 """Partitions: who owns which layer, by name, by count and from files, and how many parameters that makes."""
 
 import json
+import shutil
 from collections import Counter
 from functools import partial
 
+import numpy as np
 import pytest
-from experts import locate
+from experts import locate, rewritten
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+import xlnb
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import (
     COMPLEMENT,
@@ -68,6 +71,11 @@ def totals(table):
 
 
 # --- shares ----------------------------------------------------------------------------------------------
+
+
+def test_shares_may_be_numbers_of_numpy():
+    whole, real = Partition("made", np.array([0, 1, 1])), Partition("made", np.array([0, 0.5], dtype=np.float32))
+    assert whole == Partition("made", (0, 1, 1)) and real.shares["ffn"] == [0.0, 0.5]
 
 
 @pytest.mark.parametrize("share", [-0.01, 1.01, float("nan"), float("inf"), 5, True, "1", None, [0]])
@@ -531,6 +539,12 @@ def test_the_complement_owns_what_the_other_side_owned(partition):
     for block, row in table.items():
         swapped = {"math": row["language"], "language": row["math"], "neither": row["neither"]}
         assert other[block] == pytest.approx(swapped, abs=1e-9)
+
+
+def test_a_head_that_is_the_embedding_once_more_does_not_count(miniature, tmp_path):
+    folder = shutil.copytree(miniature("gemma3"), tmp_path / "headed")
+    rewritten(folder, lambda found: found.update({"lm_head.weight": found["model.embed_tokens.weight"].clone()}))
+    assert xlnb.partition("C", folder).counts == xlnb.partition("C", miniature("gemma3")).counts
 
 
 def test_ownership_of_a_and_c_by_block():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import block_of
-from xlnb.weights.sites import NORM, locate_all
+from xlnb.weights.sites import locate_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,22 +19,21 @@ SQUARES = ["own", "m", "l", "dot"]
 def squares(math: Mapping[str, Tensor], language: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> pd.DataFrame:
     """Return by layer, block and projection the sums of squares of the weights, of both updates, and of their products.
 
-    Columns: layer, block (attention or ffn, norms with the block that they belong to), projection, elements, own (the weights), m
-    and l (math's and the language's update), dot. A norm's weight of a model that multiplies by 1 + w (Gemma) counts as 1 + w.
-    What neither vector has, and what lies outside the layers, is left out. Raises RequestError where the vectors have nothing in
-    common.
+    Columns: layer, block (attention or ffn), projection, elements, own (the weights), m and l (math's and the language's update),
+    dot. Norms and biases are left out: Gemma's norms are thousands of times as long as its matrices, and would hide how far
+    these moved. So is what neither vector has, and what lies outside the layers. Raises RequestError where the vectors have
+    nothing in common.
     """
     import pandas as pd
 
     if not any(name in language for name in math):
         raise RequestError("The task vectors have no parameter in common: they are not of one model.")
     names = [name for name in base if name in math or name in language]
-    sites, rows, one = locate_all(names).of, [], _adds_one(base)
+    sites, rows = locate_all(names).of, []
     for name in names:
         site, own = sites[name], base[name].detach().float()
-        if site.layer is None:
+        if site.layer is None or own.dim() < 2:
             continue
-        own = own + 1 if site.block == NORM and one else own
         m, l = (side[name].to(own.device).float() if name in side else own.new_zeros(()) for side in (math, language))  # noqa: E741
         sums = (float((x * y).sum()) for x, y in ((own, own), (m, m), (l, l), (m, l)))
         rows.append((site.layer, block_of(site), site.projection or "", own.numel(), *sums))
@@ -58,8 +57,3 @@ def changed(vector: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> pd.Data
     """Return how far a task vector moves each block of each layer, as a share of what is there: columns layer, block, score."""
     found = lengths(squares(vector, vector, base), "layer", "block")
     return found.rename(columns={"m": "score"})[["layer", "block", "score"]]
-
-
-def _adds_one(base: Mapping[str, Tensor]) -> bool:
-    """Say whether a model's norms multiply by 1 + w, which only Gemma's do: it alone has a norm before its FFN and one after."""
-    return any(name.endswith("pre_feedforward_layernorm.weight") for name in base)

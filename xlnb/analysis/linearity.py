@@ -63,18 +63,6 @@ def grid(low: float = -0.5, high: float = 1.5, steps: int = 9) -> list[Point]:
     return [(a, b) for a in along for b in along]
 
 
-def cross_term(surface: pd.DataFrame, asked: str) -> float:
-    """Return f(m + l) - f(m) - f(l) + f(0), the mean over rows, in nats: zero where the two task vectors do not meddle.
-
-    Positive where both together lose more than each loses alone. Raises RequestError where a corner is missing.
-    """
-    mine = surface[surface["asked"] == asked].groupby(["a", "b"])["loss"].mean()
-    corners = {(1, 1): 1, (1, 0): -1, (0, 1): -1, (0, 0): 1}
-    if missing := [corner for corner in corners if corner not in mine.index]:
-        raise RequestError(f"The cross term needs the point {missing[0]}: compute the four corners 0 and 1.")
-    return float(sum(sign * mine[corner] for corner, sign in corners.items()))
-
-
 def projected(vector: TaskVector, math: TaskVector, language: TaskVector) -> tuple[float, float, float]:
     """Return where a task vector lies on the plane of two others: the nearest point (a, b), and how far it is off the plane.
 

@@ -22,6 +22,7 @@ from xlnb.training.sft import Training
 
 _MOST, _TAUGHT = 96, 4800  # development problems, at most so many of which were asked; problems of 600 steps of 8
 _SETTING = ["expert", "language", "data", "steps", "rate"]
+USED = "many frames"  # the data of the math expert that all chapters have
 _ON_PROBLEMS = (PRIMARY, TWIN_CHOICE, EXPRESSION)
 _SHOWN_EXAMPLES = (
     f"Answers were written after {max(READ)} worked examples; all else is read without any, as experts are trained."
@@ -100,7 +101,27 @@ def search_reading(training: Training) -> str:
     told = f"Of the {wanted} settings of the search {tried} are computed."
     if tried < wanted:
         told += f" So the budget in use ({training.steps} steps at {training.learning_rate:g}) is still a first guess. {asks}"
+    else:
+        told += f" {_gaining_more(found, training)}"
     return f"{told}\n\n{sentences(found, training.steps, training.learning_rate)}"
+
+
+def _gaining_more(found: pd.DataFrame, training: Training) -> str:
+    """Return in words which budgets of the math expert gain clearly more than the one in use, problem by problem."""
+    asked = select(found, expert="math", test_language="en", shots=0, metric=PRIMARY)
+    own = {key: part.set_index("problem")["outcome"] for key, part in asked.groupby(["data", "steps", "rate"])}
+    used = own.pop((USED, training.steps, training.learning_rate), None)
+    if used is None:
+        return "The budget in use is not among the math expert's."
+    more = [key for key, one in own.items() if _over_pairs((one - used).dropna(), "en").low > 0]
+    each = [f"{steps} steps at {rate:g} on {data}" for data, steps, rate in more]
+    return (
+        f"The budget in use is not the best: of the math expert's other {len(own)} settings {len(more)} gain clearly more "
+        f"on English problems by {READINGS[PRIMARY].title}, problem by problem and by one training each ({listed(each)}). The "
+        "results of this book are those of the budget in use all the same."
+        if more
+        else f"None of the math expert's other {len(own)} settings gains clearly more on English problems than the budget in use."
+    )
 
 
 def math_table(found: pd.DataFrame, number: int | None = None) -> Shown:
@@ -153,7 +174,7 @@ def sentences(found: pd.DataFrame, steps: int, rate: float) -> str:
     """Return in words what the chosen budget gives each single expert, as Markdown."""
     gains = select(against_base(found), steps=steps, rate=rate)
     lines = []
-    math = select(gains, expert="math", data="many frames", test_language="en")
+    math = select(gains, expert="math", data=USED, test_language="en")
     if len(math):
         told = [
             f"{_told(_gain(math, m), m)} {unit_of(m, difference=True)} by {READINGS[m].title}"

@@ -155,30 +155,25 @@ def how_to_read(judged: pd.DataFrame) -> str:
     return f"Dots are means over {n} problems and {trainings(seeds)}, lines their 95 % intervals. {colours}"
 
 
-def gains(judged: pd.DataFrame, *, number: int | None = None, own: pd.DataFrame | None = None, note: str = "") -> Shown:
+def gains(judged: pd.DataFrame, *, number: int | None = None, own: pd.DataFrame | None = None) -> Shown:
     """Draw what each model gains over the base, a panel a test language."""
     over = judged[(judged[["method_b", "partition_b"]] == list(BASE)).all(axis=1)]
     codes = target_first(over["test_language"])
     parts = [(f"In {LANGUAGE_NAMES[code]}", over[over["test_language"] == code]) for code in codes]
     what = READINGS[over["metric"].iloc[0]].title
-    caption = f"What each model gains over the base: {what}. {how_to_read(over)} {note}".strip()
+    caption = f"What each model gains over the base: {what}. {how_to_read(over)}"
     return forest(parts, number=number, caption=caption, own=own, against="the base")
 
 
-def rivals(
-    judged: pd.DataFrame,
-    naming: Naming = in_prose,
-    *,
-    number: int | None = None,
-    own: pd.DataFrame | None = None,
-    note: str = "",
-) -> Shown:
+def rivals(judged: pd.DataFrame, *, number: int | None = None, own: pd.DataFrame | None = None) -> Shown:
     """Draw one arm against each of its rivals: right of zero the arm is better."""
     arm = next(judged.itertuples())
     who = in_prose(arm.method_a, arm.partition_a)
     title = f"{capital(who)}, in {LANGUAGE_NAMES[arm.test_language]}"
-    caption = f"{capital(who)} against its rivals, problem by problem; right of zero it is better. {how_to_read(judged)} {note}"
-    return forest([(title, judged)], naming, number=number, caption=caption.strip(), own=own)
+    caption = (
+        f"{capital(who)} against its rivals, problem by problem; right of zero it is better. {how_to_read(judged)}"
+    )
+    return forest([(title, judged)], number=number, caption=caption, own=own)
 
 
 _OWNERS = "Who owns each layer: what is not the language expert's comes from the math expert."

@@ -12,7 +12,7 @@ import pandas as pd
 from xlnb.chapters import figures, home, scorecard
 from xlnb.chapters.layer_swapping import NOT_YET
 from xlnb.chapters.pictures import Shown, box, table, to_come
-from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, trainings
+from xlnb.chapters.words import bullets, capital, improved, in_prose, language_names, listed, trainings
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXPRESSION_NLL, NLL, PRIMARY, READINGS, TWIN_INFORMATION
 from xlnb.languages import LANGUAGE_NAMES
@@ -142,23 +142,29 @@ def metrics_reading(found: pd.DataFrame) -> str:
 def elsewhere(study: Study, number: int | None = None) -> Shown:
     """Draw both differences under other partitions and with full fine-tuning, as far as they are committed. Exploratory."""
     asked = [
-        (f"Partition {name}, LoRA" if len(name) == 1 else f"{capital(name)}, LoRA", "partitions", "lora", name)
+        (f"Partition {name} (LoRA)" if len(name) == 1 else f"{capital(name)} (LoRA)", "partitions", "lora", name)
         for name in experiments.OTHER_PARTITIONS.partitions
     ]
-    parts = []
-    for title, experiment, paradigm, name in [*asked, ("Partition C, full fine-tuning", "main-methods", "full", "C")]:
+    parts, told, missing = [], [], []
+    for title, experiment, paradigm, name in [*asked, ("Partition C (full fine-tuning)", "main-methods", "full", "C")]:
+        some = pd.DataFrame()
         with suppress(RequestError):  # results are committed as they come
             some = load_outcomes(study.results, experiment, profile=study.profile.name, paradigm=paradigm)
-            if some.empty:  # of other profiles
-                continue
-            pairs = [((a[0], name), (b[0], name)) for a, b in PAIRS]
-            parts.append((title, contrasts(scorecard.overall(some), pairs, EVERY_LANGUAGE, (PRIMARY,))))
+        if some.empty:  # or all are of other profiles
+            missing.append(title)
+            continue
+        pairs = [((a[0], name), (b[0], name)) for a, b in PAIRS]
+        found = contrasts(scorecard.overall(some), pairs, EVERY_LANGUAGE, (PRIMARY,))
+        parts.append((title, found))
+        told.append(f"{title}, in {language_names(some['language'])} by {trainings(int(found['seeds'].max()))}")
     if not parts:
         return to_come(number, f"Not computed yet. {_BY_GRID}")
-    told = [f"{title} by {trainings(int(part['seeds'].max()))}" for title, part in parts]
+    fewest = min(part["seeds"].max() for _, part in parts)
     caption = (
-        f"Reverting against freezing elsewhere; right of zero reverting is better. Exploratory: {listed(told)} (one or two say "
-        "little of another one)."
+        f"Reverting against freezing elsewhere: dots are means over {parts[0][1]['n'].max()} pairs of twins, lines 95 % intervals"
+        + (" (of one training over problems alone)" if fewest == 1 else "")
+        + f"; right of zero reverting is better. Exploratory: {listed(told)}."
+        + (f" Not computed yet: {listed(missing)}." if missing else "")
     )
     return figures.forest(parts, number=number, caption=caption)
 

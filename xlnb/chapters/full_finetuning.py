@@ -10,7 +10,7 @@ import pandas as pd
 from xlnb.analysis.lengths import lengths
 from xlnb.chapters import figures, scorecard
 from xlnb.chapters.pictures import Shown, table, to_come
-from xlnb.chapters.words import PARADIGM_NAMES, capital, improved, in_prose, language_names, listed, trainings
+from xlnb.chapters.words import PARADIGM_NAMES, bullets, capital, improved, in_prose, language_names, listed, trainings
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import NLL, PRIMARY, READINGS
 from xlnb.languages import in_order
@@ -89,12 +89,20 @@ def reading(both: Mapping[str, pd.DataFrame]) -> str:
         f"({improved(row, place == 0)})"
         for place, row in enumerate(rows["full"])
     ]
-    turned = sum({side(a), side(b)} == {ABOVE, BELOW} for a, b in zip(rows["lora"], rows["full"], strict=True))
-    same = sum(side(a) == side(b) for a, b in zip(rows["lora"], rows["full"], strict=True))
+    sides = [(side(a), side(b)) for a, b in zip(rows["lora"], rows["full"], strict=True)]
+    same, turned = sum(a == b != "" for a, b in sides), sum({a, b} == {ABOVE, BELOW} for a, b in sides)
+    open_ = len(sides) - same - turned
+    where, seeds = language_names(both["full"]["language"]), trainings(int(both["full"]["seed"].nunique()))
     return (
-        f"With full fine-tuning, by intervals alone, {listed(told)}. Of these {len(told)} differences {same} are on the same "
-        f"side as by LoRA, in the same trainings and languages, and {turned} on opposite sides."
+        f"With full fine-tuning in {where}, by {seeds} and intervals alone, {listed(told)}. Of these {len(told)} differences "
+        f"{same} are on the same side of zero as by LoRA in the same trainings, and {turned} on opposite sides"
+        + (f"; of the other {open_} at least one interval includes zero." if open_ else ".")
     )
+
+
+def summary(both: Mapping[str, pd.DataFrame]) -> str:
+    """Return :func:`reading` as a bullet on a line of its own; nothing where full fine-tuning is not computed."""
+    return f"\n{bullets([reading(both)])}" if both else ""
 
 
 def methods_table(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
@@ -130,7 +138,7 @@ def strength_sentence(study: Study, both: Mapping[str, pd.DataFrame]) -> str:
     for paradigm, rate in (("lora", training.learning_rate), ("full", training.full_learning_rate)):
         alike = {"language": in_order(both["full"]["language"]), "seed": sorted(both["full"]["seed"].unique())}
         sums = load_map("lengths", study.results, profile=study.profile.name, paradigm=paradigm, **alike)
-        far = "" if sums.empty else _far(lengths(sums, "language", "seed"))
+        far = _far(lengths(sums, "language", "seed")) if set(alike["seed"]) <= set(sums["seed"]) else ""
         told.append(f"{PARADIGM_NAMES[paradigm]} by a peak rate of {np.format_float_positional(rate)}{far}")
     return f"Both paradigms trained for {training.steps} steps on the same examples: {listed(told)}. Neither rate was tuned."
 

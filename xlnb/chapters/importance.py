@@ -23,6 +23,7 @@ from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, printed, table,
 from xlnb.chapters.words import MEASURE_NAMES, listed
 from xlnb.languages import LANGUAGE_NAMES, in_order
 from xlnb.studies import atlas, importances
+from xlnb.studies.comparisons import TRAININGS
 from xlnb.studies.importances import BY_PROJECTION, MEASURES, PATCHING
 from xlnb.studies.study import Study
 
@@ -82,8 +83,11 @@ def maps(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def in_full(study: Study) -> dict[str, pd.DataFrame]:
-    """Return the committed maps of experts that were fine-tuned in full; empty tables where there are none, or live."""
-    return {name: atlas.tables(study, name, "full") for name in _MAPS}
+    """Return the committed maps of experts that were fine-tuned in full; empty tables live, and of fewer than three trainings,
+    which have no control."""
+    found = {name: atlas.tables(study, name, "full") for name in _MAPS}
+    enough = found["lengths"]["seed"].nunique() >= TRAININGS
+    return {name: some if enough else some[:0] for name, some in found.items()}
 
 
 def there(found: Mapping[str, pd.DataFrame], names: Sequence[str] = importances.MAPS) -> bool:

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from xlnb.chapters import home
 from xlnb.chapters.figures import BETTER_COLOUR, WORSE_COLOUR, unit_of, wrapped
-from xlnb.chapters.interactive import Explorer, explorer, steps
 from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
 from xlnb.chapters.words import bullets, improved, in_prose, listed, lowered, standing, trainings, unjudged
 from xlnb.chapters.words import number as digits
@@ -292,19 +291,6 @@ def cell_told(cells: pd.DataFrame, bottom: int, top: int) -> Shown:
         f"{row.verdict}."
     )
     return box(f"<p>{told}</p>", verdicts_of(found))
-
-
-def boundaries(cells: pd.DataFrame) -> Explorer | Shown:
-    """Return a slider for each end of the network over the sweep's cells; where nothing moves, its largest swap in words."""
-    if cells.empty:
-        return box(f"<p>{NOT_YET}</p>")
-    counts = [sorted(set(cells[side])) for side in ("bottom", "top")]
-    return explorer(
-        lambda bottom, top: cell_told(cells, bottom, top),
-        cell_told(cells, *(int(most[-1]) for most in counts)),
-        bottom=steps(counts[0], "first layers"),
-        top=steps(counts[1], "last layers"),
-    )
 
 
 def disk_check(study: Study, partition: str = "C") -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from xlnb.analysis.lengths import lengths
-from xlnb.chapters.figures import BETTER_COLOUR, GREY, LANGUAGE_COLOUR, MATH_COLOUR, WORSE_COLOUR, wrapped
+from xlnb.chapters.figures import GREY, LANGUAGE_COLOUR, MATH_COLOUR, wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, to_come
 from xlnb.chapters.tangents import NOT_YET, TEXTS
 from xlnb.chapters.words import capital, listed, trainings
@@ -19,9 +19,9 @@ from xlnb.studies.maps import ASKED
 
 _MEASURES = {"cosine": "cosine", "coefficient": "coefficient", "error": "error (share of the change)"}
 _STYLES: dict[str, tuple[str, Any]] = {
-    "math": (BETTER_COLOUR, "-"),
-    "problems": (WORSE_COLOUR, "--"),
-    "language": (GREY, ":"),
+    "math": (MATH_COLOUR, "-"),
+    "problems": ("#6A51A3", "--"),
+    "language": (LANGUAGE_COLOUR, ":"),
 }
 
 

@@ -20,7 +20,7 @@ from xlnb.stats import Interval
 from xlnb.studies.additivity import MARGIN, WHOLE, additivity, cross_terms, over_trainings
 from xlnb.studies.atlas import load_map, tables
 from xlnb.studies.claims import UNTESTED
-from xlnb.studies.comparisons import seeds_everywhere
+from xlnb.studies.comparisons import TRAININGS, seeds_everywhere
 from xlnb.studies.maps import ASKED
 from xlnb.studies.outcomes import select
 from xlnb.studies.profiles import STRENGTHS
@@ -45,10 +45,11 @@ def halves(plane: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_halves(crosses: pd.DataFrame, plane: pd.DataFrame) -> pd.DataFrame:
-    """Return :func:`cross_terms` of the map, and of the halves of each vector."""
+    """Return :func:`cross_terms` of the map, and of the halves of each vector where three trainings or more have planes."""
     if crosses.empty:
         return cross_terms(crosses)
-    tables = [cross_terms(one) for one in (crosses, halves(plane)) if len(one)]
+    enough = len(plane) and len(seeds_everywhere(plane)) >= TRAININGS
+    tables = [cross_terms(one) for one in (crosses, halves(plane) if enough else plane[:0]) if len(one)]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -90,7 +91,8 @@ def crosses_figure(found: pd.DataFrame, parts: Sequence[str], what: str, number:
     seeds = found.loc[found["part"].isin(there), "seed"].nunique()
     caption = (
         f"{what} What both together save beyond the sum of what each saves alone, in percent of what each does alone. Dots are "
-        f"means, lines 95 % intervals over {trainings(seeds)}, not corrected for their number; the grey band is a tenth."
+        f"means, lines 95 % intervals over {trainings(seeds)}, not corrected for their number; the grey band is a tenth. "
+        "This is the cross term with its sign turned, so that right is better."
     )
     return picture(draw, number=number, caption=caption, alt=alt)
 
@@ -260,7 +262,8 @@ def summary(study: Study) -> str:
     crosses, lines = tables(study, "crosses"), along(tables(study, "plane"), tables(study, "slopes"))
     told = [verdict_told(crosses), lines_told(lines), foretelling.in_short(foretelling.cells(study))]
     for paradigm in PARADIGMS:
-        if paradigm != study.paradigm and len(other := tables(study, "crosses", paradigm)):
+        other = tables(study, "crosses", paradigm)
+        if paradigm != study.paradigm and len(seeds_everywhere(other)) >= TRAININGS:
             shares = additivity(other).shares
             told.append(
                 f"By {PARADIGM_NAMES[paradigm]} (no part of the verdict) the same shares are {home.shares_told(shares)}."

@@ -60,6 +60,17 @@ def of_problems(plane: pd.DataFrame, but: str = "") -> list[tuple[str, pd.DataFr
     return [(f"problems in {LANGUAGE_NAMES[code]}", heights(plane, code, "problems")) for code in codes]
 
 
+def others_told(plane: pd.DataFrame, language: str) -> str:
+    """Return how a reader sees the planes of other languages, as Markdown."""
+    codes = [code for code in plane["language"].unique() if code != language]
+    if not codes:
+        return "Planes of other languages are not computed yet."
+    return (
+        f'**Change this:** `planes.of_language(plane, "{codes[0]}")` draws {LANGUAGE_NAMES[codes[0]]}. Problems in the other '
+        "languages are in Figure 4."
+    )
+
+
 def plane_figure(
     grids: Sequence[tuple[str, pd.DataFrame]], merges: pd.DataFrame, seeds: int, number: int | None = None
 ) -> Shown:
@@ -200,9 +211,11 @@ def merges_table(found: pd.DataFrame, number: int | None = None) -> Shown:
             one = over_trainings(mine.loc[mine["asked"] == asked, "beyond"].to_numpy())
             row[TEXTS[asked]] = bracketed(one.value, one.low, one.high, "+.3f")
         rows.append(row)
+    seeds = found["seed"].nunique()
     caption = (
         "Merges and the plane: the nearest point, the share of the merge's length that sticks out of the plane, and what the "
-        "merge saves beyond that point (nats per token; above zero the merge is better), with 95 % intervals over trainings."
+        "merge saves beyond that point (nats per token; above zero the merge is better), "
+        + (f"with 95 % intervals over {trainings(seeds)}." if seeds > 1 else "of one training, without intervals.")
     )
     return table(rows, number=number, caption=caption)
 
@@ -211,6 +224,8 @@ def merges_told(found: pd.DataFrame) -> str:
     """Return in words which merges do otherwise than the plane's nearest point says, by their own intervals, on problems."""
     if found.empty:
         return NOT_YET
+    if found["seed"].nunique() < 2:
+        return "One training does not tell which merges do otherwise than the plane says."
     better, worse, alike = (
         "better than the plane says",
         "worse than the plane says",

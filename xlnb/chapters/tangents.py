@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 
 from xlnb.chapters.figures import GREY, LANGUAGE_COLOUR, MATH_COLOUR, wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, table, to_come
-from xlnb.chapters.words import PARADIGM_NAMES, capital, listed, trainings
+from xlnb.chapters.words import PARADIGM_NAMES, capital, language_names, listed, trainings
 from xlnb.chapters.words import number as digits
+from xlnb.languages import in_order
 from xlnb.studies.maps import ASKED
 
 NOT_YET = "The maps that this needs were not computed yet: the command xlnb maps --publish does it, best on a GPU."
@@ -26,11 +27,11 @@ SIDES = (("math", "a", "b"), ("language", "b", "a"))
 def along(plane: pd.DataFrame, slopes: pd.DataFrame) -> pd.DataFrame:
     """Return what losses do along each task vector: saved against the base, and what the tangent at the base says, in nats.
 
-    Columns: side, asked, seed, at (how much of the vector), saved, tangent. Means over languages, of the
-    seeds that have both maps.
+    Columns: side, asked, seed, at (how much of the vector), saved, tangent, languages (their codes). Means over languages, of
+    the seeds that have both maps.
     """
     if plane.empty or slopes.empty:
-        return pd.DataFrame(columns=["side", "asked", "seed", "at", "saved", "tangent"])
+        return pd.DataFrame(columns=["side", "asked", "seed", "at", "saved", "tangent", "languages"])
     keys = ["language", "seed", "asked"]
     steep = slopes.groupby([*keys, "side"], as_index=False)["slope"].sum()
     base = plane[(plane["a"] == 0) & (plane["b"] == 0)][[*keys, "loss"]].rename(columns={"loss": "base"})
@@ -38,7 +39,8 @@ def along(plane: pd.DataFrame, slopes: pd.DataFrame) -> pd.DataFrame:
     for side, at, other in SIDES:
         line = plane[plane[other] == 0].merge(base, on=keys).merge(steep[steep["side"] == side], on=keys)
         told = line.assign(at=line[at], saved=line["base"] - line["loss"], tangent=-line["slope"] * line[at])
-        parts.append(told.groupby(["side", "asked", "seed", "at"], as_index=False)[["saved", "tangent"]].mean())
+        means = told.groupby(["side", "asked", "seed", "at"], as_index=False)[["saved", "tangent"]].mean()
+        parts.append(means.assign(languages="+".join(in_order(told["language"]))))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -77,12 +79,15 @@ def lines_figure(lines: pd.DataFrame, paradigm: str, number: int | None = None) 
         for asked in ASKED
         for side in VECTORS
     ]
-    seeds = lines["seed"].nunique()
     caption = (
         f"What is saved against the base along each task vector, {PARADIGM_NAMES[paradigm]}: 0 is the base, 1 the expert. Mean "
-        f"and range over {trainings(seeds)}, of 48 texts at most; dashed, what the slope at the base says."
+        f"and range over {_of_what(lines)}, of 48 texts at most; dashed, what the slope at the base says."
     )
     return picture(draw, number=number, caption=caption, alt=f"Saved by the whole vectors: {listed(ends)}.")
+
+
+def _of_what(lines: pd.DataFrame) -> str:
+    return f"{trainings(lines['seed'].nunique())} in {language_names(lines['languages'].iloc[0].split('+'))}"
 
 
 def misses(lines: pd.DataFrame) -> pd.DataFrame:
@@ -107,9 +112,10 @@ def misses_table(found: dict[str, pd.DataFrame], number: int | None = None) -> S
     """Return :func:`misses` of :func:`along` by paradigm, as a table."""
     rows = []
     for paradigm, lines in found.items():
+        who = f"{PARADIGM_NAMES[paradigm]}, {_of_what(lines)}" if len(lines) else ""
         for row in misses(lines).itertuples() if len(lines) else ():
             first = digits(row.first, "g") if row.first == row.first else f"not up to {row.last:g}"
-            rows.append({"training": PARADIGM_NAMES[paradigm], "along": row.side, "losses of": TEXTS[row.asked],
+            rows.append({"experts": who, "along": row.side, "losses of": TEXTS[row.asked],
                          "saved by the whole vector": digits(row.saved, "+.3f"), "by the tangent": digits(row.tangent, "+.3f"),
                          "misses from": first})  # fmt: skip
     if not rows:
@@ -129,9 +135,10 @@ def lines_told(lines: pd.DataFrame) -> str:
     early = found[found["first"] <= 0.25]
     over = found[found["tangent"] > found["saved"]]
     wrong = found[np.sign(found["tangent"]) != np.sign(found["saved"])]
+    straight = int(found["first"].isna().sum())
     return (
-        f"Of {len(found)} lines (two vectors, three kinds of text) {len(early) or 'none'} are off their tangent by a tenth of "
-        f"the change at a quarter of the vector already, and {int(found['first'].isna().sum()) or 'none'} keep to it all the "
-        f"way. At the whole vector {len(over) or 'none'} of the tangents promise more than is kept, {len(wrong) or 'none'} point "
+        f"By {_of_what(lines)}: of {len(found)} lines (two vectors, three kinds of text) {len(early) or 'none'} are off their "
+        f"tangent by a tenth of the change at a quarter of the vector already, and {straight or 'none'} keep to it all the way. "
+        f"At the whole vector {len(over) or 'none'} of the tangents promise more than is kept, {len(wrong) or 'none'} point "
         "the wrong way."
     )

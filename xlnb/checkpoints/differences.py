@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb.checkpoints.agreement import check_whole
 from xlnb.checkpoints.recipes import Expert, Source, seen_alike
+from xlnb.checkpoints.requests import check_depth
 from xlnb.errors import RequestError, WorkError, typed
 from xlnb.weights.adapters import Adapter, Pair
 from xlnb.weights.partitions import Choice, Partition
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from torch import Tensor
+
+    from xlnb.weights.tensors import Rows
 
 BLOCKS = (ATTENTION, FFN, NORM)
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -40,7 +43,8 @@ class Differences:
     table: pd.DataFrame
 
     def __str__(self) -> str:
-        most = max(self.table["change"].max(), 1e-30)
+        change = self.table["change"]
+        most = max([1e-30, *change[change < float("inf")]])  # infinite where a is zero
         heads = "".join(f"{block:^24}" for block in BLOCKS)
         lines = [self.title, f"{'':>9}{heads}", f"{'layer':>9}{'    change     cosine   ' * len(BLOCKS)}"]
         inside = self.table[self.table["layer"].notna()]
@@ -61,7 +65,7 @@ class Differences:
 
         inside = self.table[self.table["layer"].notna()]
         wide = inside.astype({"layer": int}).pivot(index="block", columns="layer", values="change").reindex(BLOCKS)
-        seen = wide.where(wide > 0)
+        seen = wide.where((wide > 0) & (wide < float("inf")))
         figure, axis = plt.subplots(figsize=(max(4.0, 0.35 * wide.shape[1] + 2), 2.2), layout="constrained")
         low, high = seen.min(axis=None), seen.max(axis=None)
         norm = LogNorm(low, high) if low < high else None
@@ -74,7 +78,7 @@ class Differences:
 def _cell(row: Mapping[str, Any] | None, most: float) -> str:
     if row is None:
         return f"{_EMPTY:>8}{'':16}"
-    bar = _BARS[0 if row["change"] == 0 else max(1, round(row["change"] / most * (len(_BARS) - 1)))]
+    bar = _BARS[0 if row["change"] == 0 else max(1, round(min(row["change"], most) / most * (len(_BARS) - 1)))]
     return f"{row['change']:>10.2e} {bar} {row['cosine']:>8.5f}   "
 
 
@@ -107,6 +111,8 @@ def diff(
     experts = everyone[:2]
     pairs = list(_pairs(experts, everyone[2] if base else None))
     sites = _located(experts, [name for name, *_ in pairs])
+    if partition is not None and not any(one.adapter is None for one in everyone):
+        check_depth(everyone)
     shares = Choice(partition).on(sites.depth) if partition is not None else None
     sums: dict[tuple[int | None, str], list[float]] = defaultdict(lambda: [0.0] * 4)
     owned: dict[tuple[int | None, str], set[float]] = defaultdict(set)
@@ -160,7 +166,7 @@ def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, An
 
     adapters = [expert.adapter for expert in experts if expert.adapter]
     if len(adapters) == 2 and base is None:
-        yield from _pairs_of_updates(*adapters)
+        yield from _pairs_of_updates(adapters[0], adapters[1], _chunks)
         return
     if len(adapters) == 1 and base is None:
         base = next(expert for expert in experts if expert.adapter is None)
@@ -180,7 +186,9 @@ def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, An
         yield name, first, second, stored[0][name].size
 
 
-def _pairs_of_updates(first: Adapter, second: Adapter) -> Iterator[tuple[str, Any, Any, int]]:
+def _pairs_of_updates(
+    first: Adapter, second: Adapter, chunks: Callable[[tuple[int, ...]], list[Rows | None]]
+) -> Iterator[tuple[str, Any, Any, int]]:
     shapes = first.shapes
     common = [name for name in shapes if name in second.shapes]
     if differing := [name for name in common if shapes[name] != second.shapes[name]]:
@@ -189,7 +197,7 @@ def _pairs_of_updates(first: Adapter, second: Adapter) -> Iterator[tuple[str, An
         raise RequestError("The adapters have no module in common.")
 
     def update(pair: Pair) -> Chunks:
-        yield pair.update()
+        return (pair.update(rows) for rows in chunks(pair.shape))
 
     for name in common:
         mine, other = (partial(update, adapter.pairs[name]) for adapter in (first, second))

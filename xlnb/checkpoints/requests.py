@@ -14,9 +14,9 @@ from typing import Any
 from xlnb.checkpoints.agreement import check_agreement, check_whole
 from xlnb.checkpoints.recipes import Expert, seen_alike
 from xlnb.errors import RequestError
-from xlnb.weights.adapters import Adapter, of_base, ties_head
+from xlnb.weights.adapters import Adapter, of_base
 from xlnb.weights.kernels import Merge
-from xlnb.weights.sites import EMBEDDING, HEAD, Sites, locate_all, outside_block
+from xlnb.weights.sites import Sites, locate_all
 from xlnb.weights.tensor_files import DTYPES, open_checkpoint
 
 
@@ -165,11 +165,8 @@ def _check_shapes(adapted: Sequence[Expert], base: Expert | None, stays: bool) -
                     f"{expert} adapts {name!r} of shape {list(shape)}, but the base {base.checkpoint.folder} has "
                     + (f"it in shape {list(has.shape)}." if has else "no such parameter.")
                 )
-            if base and not stays and outside_block(name) in (EMBEDDING, HEAD) and ties_head(base.checkpoint):
-                raise RequestError(
-                    f"{expert} adapts {name!r}, and the base {base.checkpoint.folder} ties its head to the embedding: in a "
-                    "checkpoint the change would reach both. Merge adapters alone, which stay an adapter, or untie the base."
-                )
+        if base and not stays and expert.adapter:
+            expert.adapter.check_tied(base.checkpoint)
 
 
 def _sites(experts: Sequence[Expert], full: Sequence[Expert], stays: bool) -> Sites:
@@ -178,9 +175,14 @@ def _sites(experts: Sequence[Expert], full: Sequence[Expert], stays: bool) -> Si
     sites = locate_all([name for expert in experts for name in expert.checkpoint.tensors])
     if full:  # the depth is the base's: adapters need not have all layers
         return replace(sites, depth=full[0].checkpoint.sites.depth)
-    if any(_picks_layers(expert.checkpoint.config) for expert in experts):
-        raise RequestError("An adapter changes some layers only, so it does not tell how many there are: say --base.")
+    check_depth(experts)
     return sites
+
+
+def check_depth(adapted: Sequence[Expert]) -> None:
+    """Refuse to guess from adapters alone how many layers there are, where one of them changes some layers only."""
+    if any(_picks_layers(expert.checkpoint.config) for expert in adapted):
+        raise RequestError("An adapter changes some layers only, so it does not tell how many there are: say --base.")
 
 
 def _picks_layers(config: Mapping[str, Any]) -> bool:

@@ -20,7 +20,6 @@ from xlnb.checkpoints.writing import (
     Merged,
     _check_room,
     _check_unchanged,
-    _copy_companions,
     _output,
     _write,
     _write_provenance,
@@ -30,7 +29,15 @@ from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
 from xlnb.weights.partitions import OWNERS, SIDES, Choice, Partition, check_word
 from xlnb.weights.sites import Site, locate_all
-from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, DTYPE_NAMES, FLOATS, companions, same_bytes
+from xlnb.weights.tensor_files import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    DTYPE_NAMES,
+    FLOATS,
+    companions,
+    copy_companions,
+    same_bytes,
+)
 
 if TYPE_CHECKING:
     from xlnb.checkpoints.recipes import Expert
@@ -248,18 +255,18 @@ def _write_adapter(job: Job, terms: Mapping[str, adapters.Terms], spec: Mapping[
     """Write the sums of updates as one adapter; what no expert changes there gets a pair of zeros."""
     from safetensors.torch import save_file
 
-    if not any(terms.values()):
+    if not any(one.rank(name) for name, chosen in terms.items() for _, one in chosen):
         raise RequestError("Nothing of the adapters is left in this merge: it is the base itself.")
     dtype = DTYPE_NAMES[job.dtype or "F32"]
     tensors, rank = adapters.combined(terms, job.adapters, dtype)
-    nbytes = sum(4 * tensor.numel() for tensor in tensors.values())
+    nbytes = sum(tensor.nbytes for tensor in tensors.values())
     _check_room(job.out, nbytes)
     with _output(job.out) as folder:
         save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
         config = adapters.combined_config(job.adapters, list(terms), rank)
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         reference = job.reference.checkpoint
-        _copy_companions(companions(reference), reference.folder, folder, {ADAPTER_CONFIG})
+        copy_companions(companions(reference), reference.folder, folder, {ADAPTER_CONFIG})
         _write_provenance(folder, job, {**spec, "rank": rank})
         _check_unchanged(job)
     told = (

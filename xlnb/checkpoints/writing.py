@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -69,7 +69,7 @@ def _write(
         for file in planned:
             _copy_ranges(folder, file)
         roundings = [_compute(folder, file) for file in planned] if computed else []
-        _copy_companions(extras, companion.checkpoint.folder, folder)
+        tensor_files.copy_companions(extras, companion.checkpoint.folder, folder)
         _write_index(folder, job.reference.checkpoint, planned)
         _adjust_config(folder, job.dtype, vocabulary_size(companion.checkpoint.config))
         _write_provenance(folder, job, spec)
@@ -192,14 +192,6 @@ def _check_room(out: Path, nbytes: int) -> None:
         )
 
 
-def _copy_companions(paths: Sequence[Path], source: Path, folder: Path, without: Set[str] = frozenset()) -> None:
-    for path in paths:
-        if path.name not in without:
-            target = folder / path.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-
-
 def _write_index(folder: Path, reference: Checkpoint, planned: Sequence[PlannedFile]) -> None:
     path = reference.folder / INDEX
     if reference.is_adapter or not path.exists():
@@ -220,9 +212,9 @@ def _adjust_config(folder: Path, dtype: str | None, vocabulary: int) -> None:
     if not path.exists():
         return
     before = json.loads(path.read_text(encoding="utf-8"))
-    config = with_vocabulary_size(before, vocabulary)
+    config = with_vocabulary_size(before, vocabulary) if vocabulary else before  # an adapter's config has none
     if dtype is not None:
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = tensor_files.DTYPE_NAMES[dtype]
+        config = tensor_files.with_dtype(config, tensor_files.DTYPE_NAMES[dtype])
     if config == before:
         return
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -18,7 +18,13 @@ def run_command(
         Path, typer.Argument(help="A notebook, by its path or its number: notebooks/00-a-first-swap.ipynb, 00.")
     ],
     parameter: Annotated[
-        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter.")
+        list[str] | None,
+        typer.Option(
+            "-p",
+            "--parameter",
+            metavar="NAME=VALUE",
+            help="Set a parameter; a path is seen from the notebook's folder.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the executed notebook.")] = None,
 ) -> None:
@@ -111,9 +117,8 @@ def readme_command(
     changed = refill(project_root() / "README.md", home.WORDS, write=not check)
     if check and changed:
         raise WorkError(f"README.md is not what the results say: {', '.join(changed)}. `xlnb readme` writes it anew.")
-    if not check and (save := getattr(home, "save_figures", None)):
-        save()
     if not check:
+        home.save_figures()
         print(f"README.md: {', '.join(changed) or 'nothing'} changed.")
 
 

@@ -232,7 +232,7 @@ def study(
     print(table[shown].to_string(index=False, float_format="%.4f"))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings={"allow_extra_args": True})
 def grid(
     context: typer.Context,
     experiment: Experiment = "methods",
@@ -303,6 +303,7 @@ def maps(
     seeds: Seeds = "0,1,2,3,4",
     paradigm: Paradigm = "lora",
     profile: ProfileNames = "pocket",
+    model: Models = "",
     publish: Annotated[bool, typer.Option("--publish", help="Write them to book/results/maps.")] = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -313,7 +314,7 @@ def maps(
 
     for name in names or ():
         known("map", name, MAPS)
-    studies = language_by_language(studies_of(profile, languages, seeds, paradigm, device=device, dtype=dtype))
+    studies = language_by_language(studies_of(profile, languages, seeds, paradigm, model, device=device, dtype=dtype))
     if publish:
         print(atlas.publish_maps(studies, names or ()))
         return
@@ -328,8 +329,8 @@ def search(
     folder: Annotated[Path, typer.Argument(help="Where a file a setting goes; what is there is not computed again.")],
     ntrex: Ntrex = None,
     profile: ProfileName = "pocket",
-    worker: Annotated[int, typer.Option(help="Which worker this is, from 0.")] = 0,
-    workers: Annotated[int, typer.Option(help="How many workers share the settings.")] = 1,
+    worker: Annotated[int, typer.Option(min=0, help="Which worker this is, from 0.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="How many workers share the settings.")] = 1,
     publish: Annotated[
         bool, typer.Option("--publish", help="Write what the folder has to book/results/search, or search-MODEL.")
     ] = False,

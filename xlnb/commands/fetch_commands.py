@@ -38,7 +38,7 @@ def fetch_command(
     studies = studies_of(profile, languages, "0", "lora", model, **given)
     root = fetch_studies(studies, named_experiment(experiment), out, lambda told: print(told, flush=True))
     usual = {"math_data": MATH_DATA, "language_data": LANGUAGE_DATA, "mgsm": "", "reference": ""}
-    said = {"experiment": experiment, "profile": profile, "model": model, "languages": languages}
+    said = {"experiment": experiment, "profile": profile, "model": model, "languages": languages, "seeds": "0"}
     said |= {name.replace("_", "-"): text for name, text in given.items() if text != usual[name]}
     asked = [word for name, text in said.items() for word in (f"--{name}", text)]
     print(f"\nAll is in {root}, checksums in SHA256SUMS. Without a network, there or where you bring it:\n")

@@ -63,7 +63,7 @@ def pack_command(
     from xlnb.studies import archives, packing
 
     if outcomes:
-        print(archives.pack_outcomes(out, part_mb or _OF_OUTCOMES))
+        print(archives.pack_outcomes(out, _OF_OUTCOMES if part_mb is None else part_mb))
         return
     studies = studies_of(
         profile, languages, seeds, paradigms, model, math_data=math_data, language_data=language_data, mgsm=mgsm,
@@ -72,7 +72,7 @@ def pack_command(
     asked = packing.Packing(
         experiment, studies, ntrex, wheels, python, tuple(filter(None, there.split(","))) or packing.THERE, results
     )
-    packing.pack_study(asked, out, part_mb or _OF_STUDY)
+    packing.pack_study(asked, out, _OF_STUDY if part_mb is None else part_mb)
 
 
 def unpack_command(

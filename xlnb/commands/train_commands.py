@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -27,7 +28,7 @@ from xlnb.commands.options import (
     Seed,
 )
 from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
-from xlnb.errors import WorkError
+from xlnb.errors import WorkError, known
 
 _PATIENCE = 10.0  # seconds in which the others may tell why they fail, too
 
@@ -57,20 +58,21 @@ def train_command(
         options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
         code = launched(processes, [sys.executable, "-m", "xlnb", "train", *options, "--", expert])
         raise typer.Exit(code)
+    from xlnb.methods import EXPERTS
     from xlnb.studies.profiles import corpora_of, named_profile
     from xlnb.studies.study import Study
     from xlnb.training import optimizers, ranks
 
     chosen = named_profile(profile, model)
     math, texts = corpora_of(profile, math_data, language_data, [language])
+    known("expert", expert, EXPERTS)
+    study = Study(chosen, language, seed, math_data=math, language_data=texts[language], paradigm=paradigm, dtype=dtype)
     with ranks.joined(device) as where:
         optimizers.check(chosen.training.optimizer)
         if ranks.first():
             chosen.checkpoint()  # fetched or made once; transformers writes nothing in the others
         ranks.agree("the base", profile)
-        study = Study(chosen, language, seed, math_data=math, language_data=texts[language],
-                      paradigm=paradigm, device=where, dtype=dtype)  # fmt: skip
-        print(study.expert(expert, partition))
+        print(replace(study, device=where).expert(expert, partition))
 
 
 def launched(processes: int, command: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from xlnb.errors import RequestError, known
 from xlnb.models.base import device_name
 from xlnb.paths import results_folder
 from xlnb.studies.maps import MAPS, held_out, learned
+from xlnb.studies.outcomes import select
 from xlnb.weights.partitions import Partition, named_partition
 
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ def load_map(name: str, folder: str | Path | None = None, **filters: Any) -> pd.
     if not file.is_file():
         return pd.DataFrame(columns=KEYS)
     found = pd.read_parquet(file)
-    for column, value in filters.items():
-        found = found[found[column].isin(value if isinstance(value, list | tuple | set) else [value])]
-    return found.reset_index(drop=True)
+    return select(found, **filters)
 
 
 def tables(study: Study, name: str, paradigm: str = "") -> pd.DataFrame:

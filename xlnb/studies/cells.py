@@ -47,7 +47,8 @@ class Cell:
     @property
     def _model(self) -> dict[str, Any]:
         method, study = METHODS[self.method], self.study
-        return {
+        own = {"recipe": method.body} if method.body else {}  # of a reader, who may change it
+        return own | {
             "base": study.base_spec,
             "method": self.method,
             "partition": study.partition(self.partition).shares if "M" in method.needs else None,

@@ -16,6 +16,7 @@ from xlnb.studies.outcomes import TRAINING_KEYS, _is_of, distinct
 if TYPE_CHECKING:
     import pandas as pd
 
+    from xlnb.studies.cells import Cell
     from xlnb.studies.study import Study
 
 
@@ -109,13 +110,12 @@ def reread(name: str, folder: str | Path | None = None) -> int:
     """Read a committed result's stored answers again, by today's reading of answers; return how many outcomes changed.
 
     Answers are kept as text, so that a better reading needs no model. What changed is noted in provenance.json. Only our own
-    problems are known here; other benchmarks' rows stay.
+    problems are known here; other benchmarks' rows stay. Raises RequestError where the experiment asks other problems by now.
     """
     import time
 
     import pandas as pd
 
-    from xlnb.corpora.benchmarks import templates_benchmark
     from xlnb.evaluation.readings import READINGS
     from xlnb.evaluation.scoring import answer_readings
 
@@ -126,11 +126,17 @@ def reread(name: str, folder: str | Path | None = None) -> int:
     generated = [metric for metric, reading in READINGS.items() if reading.generates]
     rows = table[table["metric"].isin(generated) & (table["benchmark"] == "templates")]
     outcomes = table["outcome"].copy()
-    for (language, split), part in rows.groupby(["test_language", "split"]):
-        n = 1 + int(part["problem"].str.rpartition("-")[2].astype(int).max())
-        items = {item.id: item for item in templates_benchmark(language, split, n).items}
-        for row in part.itertuples():
-            outcomes[row.Index] = answer_readings(items[row.problem], row.text)[row.metric]
+    asked = named_experiment(artifacts.read_json(home / "provenance.json")["spec"]["experiment"])
+    for (profile, model, language), mine in rows.groupby(["profile", "model", "language"]):
+        cells = _asked_of(asked, profile, model, language)
+        if others := set(mine["asked"]) - set(cells):
+            raise RequestError(
+                f"The answers of {name} (profile {profile}, {language}) are to problems or examples that its experiment asks no "
+                f"longer ({', '.join(sorted(others))}): compute them anew, or read them by the commit in provenance.json."
+            )
+        items = {digest: {item.id: item for item in cells[digest].benchmark.items} for digest in set(mine["asked"])}
+        for row in mine.itertuples():
+            outcomes[row.Index] = answer_readings(items[row.asked][row.problem], row.text)[row.metric]
     changed = int((outcomes != table["outcome"]).sum())
     if changed:
         with artifacts.whole_file(home / "outcomes.parquet") as partial:
@@ -139,3 +145,12 @@ def reread(name: str, folder: str | Path | None = None) -> int:
         again = {"outcomes changed": changed, **artifacts.provenance({}, time.time())}
         artifacts.write_json(home / "provenance.json", made | {"reread": [*made.get("reread", []), again]})
     return changed
+
+
+def _asked_of(experiment: Experiment, profile: str, model: str, language: str) -> dict[str, Cell]:
+    """Return, by the digest of what is asked, one cell of an experiment that asks it."""
+    from xlnb.studies.profiles import PAPER_PROFILES, named_profile
+    from xlnb.studies.study import Study
+
+    study = Study(named_profile(profile, model if profile in PAPER_PROFILES else ""), language)
+    return {cell.asked: cell for ask in experiment.asks for cell in study.cells(ask)}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Arm = tuple[str, str]  # method and partition ("" where the method uses none)
 BASE: Arm = ("base", "")
-BETTER, WORSE, NOT_SHOWN = VERDICTS = ("better", "worse", "not significant")
+BETTER, WORSE, NOT_SHOWN = ("better", "worse", "not significant")
 ABOVE, BELOW = "above", "below"
 UNJUDGED = "no verdict"  # of too few trainings
 TRAININGS = 3  # of each expert, at least, or nothing is said of how trainings differ

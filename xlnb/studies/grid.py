@@ -42,11 +42,14 @@ def survey(studies: Sequence[Study], experiment: Experiment) -> dict[Path, str]:
     experts: dict[Path, str] = {}
     for study in studies:
         for cell in _cells(study, experiment):
-            if cell.path not in cells:
-                cells[cell.path] = study.state(cell)
-                if cells[cell.path] == "missing":
-                    experts |= {folder: "made" if folder.is_dir() else "missing" for folder in cell.needs}
+            # Two asks of an experiment may share a file and want other readings of it.
+            cells[cell.path] = max(cells.get(cell.path, ""), study.state(cell), key=_STATES.index)
+            if cells[cell.path] == "missing":
+                experts |= {folder: "made" if folder.is_dir() else "missing" for folder in cell.needs}
     return cells | experts
+
+
+_STATES = ("", "committed", "made", "missing")  # what is still to be done is told
 
 
 def _cells(study: Study, experiment: Experiment) -> list[Cell]:
@@ -87,6 +90,11 @@ class Job:
             return str(folder.relative_to(self.study.folder)).replace("/experts/", "/")
         place = self.study.place(METHODS[self.cells[0].method].experts).relative_to(self.study.folder)
         return f"{place}/{'+'.join(folder.name for folder in self.needs) or 'base'}"
+
+    @property
+    def studies(self) -> list[Study]:
+        """Its own study, and the others whose cells it has."""
+        return list({id(study): study for study in (self.study, *(cell.study for cell in self.cells))}.values())
 
     @property
     def makes(self) -> list[Path]:
@@ -159,6 +167,7 @@ _OF_STUDY = (
 def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str, Any]]:
     """Return jobs as JSON has them: what Snakemake and the process that does one must know.
 
+    ``studies`` are all whose cells it has: what languages share (the base, a math expert) is scored in each of them by one job.
     ``after`` are the places of the jobs that make what a job needs. The files themselves are hidden from Snakemake, which removes
     what a job is going to make: a cell that is to get more readings keeps those that it has.
     """
@@ -170,7 +179,8 @@ def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str
             "done": str(folder / "done" / str(place)),
             "profile": job.study.profile.name,
             "model": job.study.profile.named,
-            "study": {name: getattr(job.study, name) for name in _OF_STUDY},
+            "where": str(Path.cwd()),  # Snakemake works elsewhere, and paths of data may be relative
+            "studies": [{name: getattr(study, name) for name in _OF_STUDY} for study in job.studies],
             "experiment": experiment,
             "expert": job.expert,
             "needs": [str(path) for path in job.needs],
@@ -183,14 +193,24 @@ def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str
 
 def job_of(told: Mapping[str, Any]) -> Job:
     """Return a job that was listed."""
-    named = dict(told["study"], vocabulary=tuple(told["study"]["vocabulary"]))
-    study, makes = Study(named_profile(told["profile"], told.get("model", "")), **named), set(told["makes"])
-    cells = [cell for cell in _cells(study, named_experiment(told["experiment"])) if str(cell.path) in makes]
-    return Job(study, tuple(map(Path, told["needs"])), told["expert"] and tuple(told["expert"]), cells)
+    profile, experiment, makes = (
+        named_profile(told["profile"], told.get("model", "")),
+        told["experiment"],
+        {*told["makes"]},
+    )
+    studies = [Study(profile, **dict(one, vocabulary=tuple(one["vocabulary"]))) for one in told["studies"]]
+    cells: dict[Any, Cell] = {}  # of what studies share the first one's
+    for study in studies:
+        for cell in _cells(study, named_experiment(experiment)):
+            if str(cell.path) in makes:
+                cells.setdefault((cell.path, cell.readings), cell)
+    expert = told["expert"] and tuple(told["expert"])
+    return Job(studies[0], tuple(map(Path, told["needs"])), expert, list(cells.values()))
 
 
 def do(told: Mapping[str, Any]) -> None:
     """Do a job that was listed."""
+    os.chdir(told["where"])
     work(job_of(told))
 
 

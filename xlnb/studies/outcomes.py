@@ -208,7 +208,7 @@ def made_readings(path: Path) -> set[str]:
 
 
 # What tells one training from another.
-TRAINING_KEYS = ["profile", "language", "paradigm", "corpora", "seed", "expert"]
+TRAINING_KEYS = ["profile", "model", "language", "paradigm", "corpora", "seed", "expert"]
 
 
 def load_training(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:

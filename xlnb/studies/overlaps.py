@@ -167,7 +167,7 @@ def elements(table: pd.DataFrame) -> pd.DataFrame:
     """Return the overlap of the largest single weights, over the languages, from the map ``elements``.
 
     A row a measure, share and quantity: each of ``PAIRS``, chance, and over the control. That map holds a seed's experts against
-    each other, and as control against those of the next seed: leaving out a seed takes all that either of its experts is in.
+    those of the next seed: leaving out a seed takes all that any of its experts is in.
     Columns: measure, share, quantity, value, low, high.
     """
     import pandas as pd
@@ -196,7 +196,7 @@ def _of_elements(
     there = {seeds[place] for place in kept}
     told = 0.0
     for name, weight in weights.items():
-        needs = {seed: {seed} if name == BETWEEN else {seed, seed + 1} for seed in every[name]}
-        values = [value for seed, value in every[name].items() if needs[seed] <= there]
+        # A seed's experts are held against those of the next one.
+        values = [value for seed, value in every[name].items() if {seed, seed + 1} <= there]
         told += weight * sum(values) / len(values) if values else float("nan")
     return told

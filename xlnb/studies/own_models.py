@@ -9,11 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlnb.errors import RequestError, WorkError
+from xlnb.errors import RequestError, WorkError, known
 from xlnb.evaluation.asking import Evaluation
 from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, READINGS
 from xlnb.evaluation.scoring import evaluate
-from xlnb.models.base import Base, identity, load_base
+from xlnb.models.base import DTYPES, Base, identity, load_base
 from xlnb.models.hub import model_folder
 from xlnb.stats import mean_interval, paired_difference
 from xlnb.studies.cells import OWN_BENCHMARKS
@@ -68,6 +68,7 @@ def evaluate_models(
     import pandas as pd
 
     chosen = named_profile(profile)
+    known("dtype", dtype, DTYPES)
     evaluation = _evaluation(chosen, problems, generated, changes)
     evaluation.asked(language)  # a wrong request is refused before anything is loaded
     if twice := [name for name in dict.fromkeys(models) if models.count(name) > 1]:
@@ -125,7 +126,7 @@ def _speaking(base: Base, model: OwnModel) -> Iterator[None]:
     if model.adapter is None:
         yield
         return
-    vector = TaskVector.from_adapter(model.adapter)
+    vector = TaskVector.from_adapter(model.adapter, model.checkpoint)
     with applied(base.model, vector):  # which refuses another model's
         if vector.is_zero:
             raise WorkError(

@@ -60,7 +60,7 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
     out = free(out, part_mb)
     study = packing.studies[0]
     for one in packing.studies:
-        _check_data(one)
+        _check_data(one, packing.ntrex)
     if any(one.profile.checkpoint() != study.profile.checkpoint() for one in packing.studies):
         raise RequestError("All studies that are packed together must be of one model.")
     hub = _fetched(packing)
@@ -96,9 +96,9 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
 # --- what goes in ------------------------------------------------------------------------------------------
 
 
-def _check_data(study: Study) -> None:
+def _check_data(study: Study, ntrex: Path | None) -> None:
     """Refuse paths where nothing is."""
-    given = [("--mgsm", study.mgsm), ("--reference", study.reference)]
+    given = [("--mgsm", study.mgsm), ("--reference", study.reference), ("--ntrex", str(ntrex or ""))]
     for option, text in (("--math-data", study.math_data), ("--language-data", study.language_data)):
         given += [(option, str(path or "")) for _, path in map(name_and_path, together(text))]
     for option, path in given:
@@ -229,7 +229,7 @@ def _commands(packing: Packing, moved: Mapping[str, str]) -> list[str]:
         "languages": dict.fromkeys(study.language for study in studies),
         "seeds": dict.fromkeys(study.seed for study in studies),
         "paradigms": dict.fromkeys(study.paradigm for study in studies),
-        "profile": [studies[0].profile.name],
+        "profile": dict.fromkeys(study.profile.name for study in studies),
         "dtype": [studies[0].dtype],
     }
     options = {name: ",".join(map(str, values)) for name, values in said.items()}

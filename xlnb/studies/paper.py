@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 # reproduction, reviews); by a published machine summary of version 1; likely, but not checked; this project's choice.
 STATED, REPORTED, DIGEST, RECALLED, OURS = KNOWN = "stated", "reported", "digest", "recalled", "ours"
 _STUDENT, _SUMMARY = "comments in a student's reproduction", "machine summary of version 1 (May 2025)"
-_CARD = "public config.json, as recalled"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ class Model:
     architecture: str
     known: str
     source: str
-    gated: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -47,8 +45,8 @@ class Model:
 MODELS = {model.hub: model for model in (
     Model("Qwen/Qwen2.5-7B-Instruct", "Qwen2.5-7B", REPORTED, f"{_STUDENT}; {_SUMMARY}"),
     Model("tiiuae/Falcon3-7B-Instruct", "Falcon3-7B", DIGEST, f"{_SUMMARY}; that it is the Instruct model is likely"),
-    Model("meta-llama/Llama-3.1-8B-Instruct", "Llama-3.1-8B", DIGEST, _SUMMARY, gated=True),
-    Model("CohereLabs/aya-expanse-8b", "Aya-Expanse-8B", DIGEST, _SUMMARY, gated=True),
+    Model("meta-llama/Llama-3.1-8B-Instruct", "Llama-3.1-8B", DIGEST, _SUMMARY),
+    Model("CohereLabs/aya-expanse-8b", "Aya-Expanse-8B", DIGEST, _SUMMARY),
 )}  # fmt: skip
 MATH_CORPUS = "orca-math"
 LANGUAGE_CORPORA = {

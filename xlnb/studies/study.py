@@ -27,7 +27,7 @@ from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.evaluation.readings import COST_GROUPS
 from xlnb.evaluation.scoring import evaluate
 from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, all_streams
-from xlnb.models.base import Base, Identity, device_name, identity, load_base
+from xlnb.models.base import DTYPES, Base, Identity, device_name, identity, load_base
 from xlnb.paths import results_folder, runs_folder
 from xlnb.studies.atlas import fitted
 from xlnb.studies.cells import Cell
@@ -105,8 +105,8 @@ class Study:
             known("language of a vocabulary", code, templates.LANGUAGES)
         check_source(self.math_data, "en", "math")
         check_source(self.language_data, self.language, "language")
-        mine = {"profile": self.profile.name, "language": self.language, "paradigm": self.paradigm, "seed": self.seed}
-        if not self.live and not committed_rows(self.results, mine):
+        known("dtype", self.dtype, DTYPES)
+        if not self.live and not committed_rows(self.results, self._committed_by | {"seed": self.seed}):
             raise RequestError(
                 f"No committed result of profile {self.profile.name}, language {self.language}, seed {self.seed}: run live, or "
                 "choose a seed that book/results has."
@@ -268,8 +268,13 @@ class Study:
 
     def trained_as(self, slug: str) -> dict[str, Any]:
         """Return what tells the training of an expert from others in committed results."""
-        alike = {"profile": self.profile.name, "language": self.language, "paradigm": self.paradigm, "seed": self.seed}
-        return alike | {"corpora": self.corpora((slug,)), "expert": slug}
+        return self._committed_by | {"seed": self.seed, "corpora": self.corpora((slug,)), "expert": slug}
+
+    @property
+    def _committed_by(self) -> dict[str, Any]:
+        """Which committed rows are of this profile, its model, the language and paradigm, by whichever seed."""
+        names = {"profile": self.profile.name, "model": self.profile.model}
+        return names | {"language": self.language, "paradigm": self.paradigm}
 
     def history(self, slug: str, partition: str = "C") -> pd.DataFrame:
         """Return loss, learning rate and tokens of each training step of an expert."""
@@ -331,7 +336,7 @@ class Study:
         import pandas as pd
 
         cells = [cell for ask in asks or (FIRST_SWAP,) for cell in self.cells(ask)]
-        alike = {"profile": self.profile.name, "language": self.language, "paradigm": self.paradigm}
+        alike = self._committed_by
         kept = {(cell.method, cell.partition, cell.asked, metric) for cell in cells for metric in cell.readings}
         if committed_rows(self.results, alike):
             keys = ["method", "partition", "asked", "metric"]

@@ -90,7 +90,8 @@ def numbers_alone(outcomes: pd.DataFrame) -> dict[str, float]:
     """
 
     def gain(metric: str) -> float:
-        return float(signed_gains(select(outcomes, metric=metric), metric)[ORACLE].mean())
+        sign = 1 if READINGS[metric].higher_is_better else -1
+        return sign * float(gains_over_base(select(outcomes, metric=metric), ORACLE).mean())
 
     found = dict.fromkeys((*TWINS, calibrated(TWIN_INFORMATION)), 0.0)
     for metric in (EXPRESSION_NLL, EXPRESSION_INFORMATION):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
-from xlnb.errors import WorkError
+from xlnb.errors import RequestError, WorkError
 from xlnb.models.memory import MOMENTS
 from xlnb.training import ranks
 from xlnb.weights.sites import locate_all
-from xlnb.weights.tensor_files import ADAPTER, SINGLE, companions, open_checkpoint
+from xlnb.weights.tensor_files import ADAPTER, SINGLE, companions, copy_companions, open_checkpoint, with_dtype
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -69,6 +68,13 @@ def _lora(base: Base, training: Training, seed: int, start: Path | None) -> Iter
         target_modules=list(training.projections),
         task_type="CAUSAL_LM",
     )
+    modules = [name for name, _ in base.model.named_modules()]
+    # PEFT is content where it finds one of them
+    if missing := [one for one in training.projections if not any(name.endswith(f".{one}") for name in modules)]:
+        raise RequestError(
+            f"LoRA is asked for {', '.join(missing)}, which {base.folder} does not have: its projections are fused or have "
+            "other names. Name its own in the training's projections, or fine-tune it in full."
+        )
     with _flags_kept(base.model):
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             torch.manual_seed(seed)  # A is drawn at random, B starts at zero
@@ -151,12 +157,9 @@ def _save_checkpoint(trainee: Trainee, folder: Path) -> None:
     trained = {name: p.detach().float().cpu().contiguous() for name, p in trainee.weights.items()}
     kept = {name: load(stored) for name, stored in origin.tensors.items() if name not in trained}
     save_file(kept | trained, folder / SINGLE, metadata={"format": "pt"})
-    for path in companions(origin):
-        target = folder / path.relative_to(origin.folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+    copy_companions(companions(origin), origin.folder, folder)
     config = artifacts.read_json(folder / "config.json")
-    artifacts.write_json(folder / "config.json", config | {"dtype": "float32"})
+    artifacts.write_json(folder / "config.json", with_dtype(config, "float32"))
 
 
 PARADIGMS = {"lora": Paradigm(_lora, _save_adapter), "full": Paradigm(_full, _save_checkpoint)}

@@ -304,7 +304,12 @@ def fit(
                 raise WorkError(
                     f"Training of {title} failed at step {turn}: the loss is {loss}. Lower the learning rate."
                 )
-            torch.nn.utils.clip_grad_norm_([weights[name] for name in weights if name in lane.rates], training.clip)
+            moved = [weights[name] for name in weights if name in lane.rates]
+            norm = float(torch.nn.utils.clip_grad_norm_(moved, training.clip))
+            if not isfinite(norm):  # the loss tells it a step later, and after the last step nothing does
+                raise WorkError(
+                    f"Training of {title} failed at step {turn}: its gradient's norm is {norm}. Lower the learning rate."
+                )
             optimizer.step()
             model.zero_grad(set_to_none=True)  # of all: what strayed must not wait for another lane's turn
             tokens = sum(map(_length, rows))

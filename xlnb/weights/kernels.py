@@ -95,6 +95,10 @@ class Merge:
         kept = (self.density or 1.0) if density is None else density
         if not 0 < kept <= 1:
             raise RequestError(f"density={kept}: the share that is kept is larger than 0 and at most 1.")
+        if t != Options.t and not self.t:
+            raise RequestError(f"{self.slug} takes no t.")
+        if seed and not self.seed:
+            raise RequestError(f"{self.slug} takes no seed.")
         if not 0 <= t <= 1:
             raise RequestError(f"t={t}: it lies between 0 (the first expert) and 1 (the second).")
         if self.pair and n != 2:

@@ -10,6 +10,7 @@ from xlnb.errors import RequestError, WorkError, typed
 from xlnb.weights.partitions import Choice, Partition, owned
 from xlnb.weights.sites import locate_all
 from xlnb.weights.tensor_files import open_checkpoint
+from xlnb.weights.vocabularies import in_common
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def partition(
 ) -> Ownership:
     """Return who owns how many parameters of ``model`` (a checkpoint folder, or a model's name on the Hugging Face hub).
 
-    The partition is chosen as in :func:`xlnb.merge`. Only headers are read; from the hub, only headers are downloaded. Source:
-    ours.
+    The partition is chosen as in :func:`xlnb.merge`. A head that is the embedding's copy does not count; else only headers are
+    read, and from the hub nothing else is downloaded. Source: ours.
     """
     sizes = _sizes(model)
     sites = locate_all(sizes)
@@ -61,7 +62,8 @@ def partition(
 
 def _sizes(model: str | Path) -> dict[str, int]:
     if Path(model).is_dir():
-        return {name: stored.size for name, stored in open_checkpoint(model).tensors.items()}
+        (seen,), _ = in_common([open_checkpoint(model)])  # without a head that is the embedding once more
+        return {name: stored.size for name, stored in seen.tensors.items()}
     name = str(model)
     if name.count("/") != 1 or name.startswith((".", "/")) or name.endswith("/"):
         raise RequestError(f"There is no folder {name!r}, and it is no model's name on the hub (owner/name) either.")

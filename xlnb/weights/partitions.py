@@ -50,8 +50,12 @@ class Partition:
         check_type("name", self.name, str)
         for block in ("attention", "ffn"):
             check_type(block, getattr(self, block), Collection[Any])
-        object.__setattr__(self, "attention", tuple(self.attention))
-        object.__setattr__(self, "ffn", tuple(self.ffn) or self.attention)
+        for block in ("attention", "ffn"):
+            plain = tuple(
+                share.item() if hasattr(share, "item") else share for share in getattr(self, block)
+            )  # numpy's
+            object.__setattr__(self, block, plain)
+        object.__setattr__(self, "ffn", self.ffn or self.attention)
         for share in self.attention + self.ffn:
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise RequestError(f"A partition's shares lie between 0 (language) and 1 (math), not {share!r}.")

@@ -56,10 +56,14 @@ class TaskVector(Mapping[str, "Tensor"]):
     def from_adapter(cls, folder: str | Path, base: str | Path | None = None) -> TaskVector:
         """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32.
 
-        The ``base`` is needed where the adapter's file holds the base's embeddings or head as well, which must be the base's.
+        The ``base`` is needed where the adapter's file holds the base's embeddings or head as well, which must be the base's. An
+        adapter of either is refused for a ``base`` that ties them.
         """
         adapter = open_adapter(folder)
-        adapter.check_copies(open_checkpoint(base) if base and adapter.copies else None)
+        origin = open_checkpoint(base) if base else None
+        adapter.check_copies(origin)
+        if origin:
+            adapter.check_tied(origin)
         return cls({name: pair.update for name, pair in adapter.pairs.items()})
 
     @classmethod

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -350,6 +351,24 @@ def companions(checkpoint: Checkpoint) -> list[Path]:
         path for path in found if path.name in kept or not (path.name in _NOT_COMPANIONS or _WEIGHTS.search(path.name))
     )
     return [_checked_place(folder, path) for path in chosen if path.is_file()]
+
+
+def copy_companions(paths: Iterable[Path], source: Path, folder: Path, without: Set[str] = frozenset()) -> None:
+    """Copy files of the folder ``source`` to the same places of another one, but for those with the names ``without``."""
+    for path in paths:
+        if path.name not in without:
+            target = folder / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def with_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Return a config that says which dtype the weights have, under the name that it uses.
+
+    >>> with_dtype({"torch_dtype": "bfloat16"}, "float32"), with_dtype({}, "float32")
+    ({'torch_dtype': 'float32'}, {'dtype': 'float32'})
+    """
+    return {**config, "torch_dtype" if "torch_dtype" in config else "dtype": dtype}
 
 
 def _is_name_below(name: str) -> bool:
