@@ -5,6 +5,8 @@ from unittest.mock import patch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from xlnb.chapters import pictures
+
 
 def text_faults(figure):
     """Return a sentence for each fault of the texts that a figure really draws."""
@@ -31,3 +33,26 @@ def text_faults(figure):
             if across > 1 and down > 1:
                 faults.append(f"{name!r} overlaps {other!r}")
     return faults
+
+
+def watched(monkeypatch, *modules):
+    """Return a list that gets the width and the faults of every figure that these chapters' modules draw."""
+    found, make = [], pictures.picture
+
+    def looking(draw, **options):
+        def looked(narrow):
+            figure = draw(narrow)
+            found.append((narrow, text_faults(figure)))
+            return figure
+
+        return make(looked, **options)
+
+    for module in modules:
+        monkeypatch.setattr(module, "picture", looking)
+    return found
+
+
+def no_faults(looked_at):
+    """Assert that figures were looked at, each for page and phone, and that nothing is wrong with them."""
+    assert [narrow for narrow, _ in looked_at] == [False, True] * (len(looked_at) // 2) and looked_at
+    assert [fault for _, faults in looked_at for fault in faults] == []

@@ -69,7 +69,9 @@ def test_a_seed_without_committed_results_is_refused_in_words(copied_book, tmp_p
 
 
 def test_steps_of_a_training_are_unique():
-    for file in sorted((ROOT / "book" / "results").glob("*/training.parquet")):
+    files = sorted((ROOT / "book" / "results").glob("*/training.parquet"))
+    assert files
+    for file in files:
         table = pd.read_parquet(file)
-        keys = ["profile", "language", "seed", "expert", "step"]
+        keys = ["profile", "model", "language", "seed", "expert", "step"]
         assert not table.duplicated(keys).any(), file

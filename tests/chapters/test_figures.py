@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from texts import text_faults
+from texts import no_faults, watched
 
 from xlnb.chapters import (
     base_and_data,
@@ -30,26 +30,8 @@ from xlnb.studies.study import open_study
 
 @pytest.fixture
 def looked_at(monkeypatch):
-    """Collect the width and the faults of every figure that is drawn."""
-    found = []
-    make = pictures.picture
-
-    def looking(draw, **options):
-        def looked(narrow):
-            figure = draw(narrow)
-            found.append((narrow, text_faults(figure)))
-            return figure
-
-        return make(looked, **options)
-
-    for module in (base_and_data, word_problems, measuring, power, experts, figures, simultaneous):
-        monkeypatch.setattr(module, "picture", looking)
-    return found
-
-
-def no_faults(looked_at):
-    assert [narrow for narrow, _ in looked_at] == [False, True] * (len(looked_at) // 2) and looked_at
-    assert [fault for _, faults in looked_at for fault in faults] == []
+    modules = (base_and_data, word_problems, measuring, power, experts, figures, simultaneous)
+    return watched(monkeypatch, *modules)
 
 
 def test_a_planted_fault_is_found(looked_at):

@@ -6,10 +6,10 @@ import pytest
 from bs4 import BeautifulSoup
 from made_up import made
 from made_up_maps import DEPTH, made_maps
-from texts import text_faults
+from texts import no_faults, watched
 
 from xlnb.analysis.fitting import FITTED
-from xlnb.chapters import agreeing, fitted, home, importance, measured, overlapping, pictures, scorecard, words
+from xlnb.chapters import agreeing, fitted, home, importance, measured, overlapping, scorecard, words
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR
 from xlnb.chapters.layer_swapping import with_pooled_random
 from xlnb.studies import importances, overlaps
@@ -239,22 +239,11 @@ def test_what_is_missing_says_what_computes_it(maps, study):
 
 
 def test_no_text_overlaps(maps, study, monkeypatch):
-    faults, make = [], pictures.picture
-
-    def looking(draw, **options):
-        def looked(narrow):
-            figure = draw(narrow)
-            faults.extend((narrow, fault) for fault in text_faults(figure))
-            return figure
-
-        return make(looked, **options)
-
-    for module in (importance, overlapping):
-        monkeypatch.setattr(module, "picture", looking)
+    looked_at = watched(monkeypatch, importance, overlapping)
     wild = made_maps(apart=False, languages=("sw",), seeds=2, noise=2.0)
     for some in (maps, wild):
         shown_of(some, study)
-    assert not faults
+    no_faults(looked_at)
 
 
 def test_live_at_smoke(own_home, one_thread):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from texts import text_faults
+from texts import no_faults, watched
 
 from xlnb.analysis.linearity import grid
 from xlnb.chapters import foretelling, home, layerwise, linearity, planes, tangents
@@ -324,19 +324,7 @@ def test_gains_are_those_of_the_committed_outcomes(study):
 
 
 def test_figures_have_no_text_on_another(maps, study, monkeypatch):
-    faults = []
-
-    def look(draw, **kept):
-        def looked(narrow):
-            figure = draw(narrow)
-            faults.extend((kept["number"], narrow, fault) for fault in text_faults(figure))
-            return figure
-
-        return pictures_of(looked, **kept)
-
-    pictures_of = tangents.picture
-    for module in (tangents, planes, linearity, layerwise, foretelling):
-        monkeypatch.setattr(module, "picture", look)
+    looked_at = watched(monkeypatch, tangents, planes, linearity, layerwise, foretelling)
     lines = tangents.along(maps["plane"], maps["slopes"])
     found = linearity.with_halves(maps["crosses"], maps["plane"])
     shown = [
@@ -349,7 +337,7 @@ def test_figures_have_no_text_on_another(maps, study, monkeypatch):
         layerwise.lengths_figure(layerwise.moved(maps["lengths"]), 7),
         foretelling.scatter(cells := foretelling.cells(study), foretelling.correlations(cells), 8),
     ]
-    assert not faults, "\n".join(map(str, faults))
+    no_faults(looked_at)
     assert [f"Figure {n + 1}." in words_of(one) for n, one in enumerate(shown)] == [True] * 8
     assert all(one.html.count("<svg") == 2 for one in shown)
 

@@ -190,7 +190,7 @@ def test_places_take_as_many_seeds_as_cards(capsys):
 @pytest.mark.parametrize("model", MODELS)
 def test_the_figure_of_memory(model, drawn):
     shown = at_scale.memory_figure(model, 2)
-    assert [fault for figure in drawn for fault in text_faults(figure)] == []
+    assert drawn and [fault for figure in drawn for fault in text_faults(figure)] == []
     memory = at_scale.planned(model, "sw", "H100", FULL).memory.total / at_scale.GIB
     assert f"full fine-tuning, checkpointing {memory:.0f} GiB" in shown.html
 
@@ -275,7 +275,7 @@ def test_the_swap_of_both_models_is_told_with_its_side(drawn):
     assert (rows[rows["profile"] == "pocket"]["difference"] > 0.9).all()
     assert (rows[rows["profile"] == "pocket-smollm2"]["difference"] < -0.9).all()
     shown = second_model.figure(rows, 3)
-    assert [fault for figure in drawn for fault in text_faults(figure)] == []
+    assert drawn and [fault for figure in drawn for fault in text_faults(figure)] == []
     told = second_model.told(rows)
     assert told.startswith("Gemma 3 270M: the swap +1.0") and "SmolLM2 135M: the swap −1.0" in told
     assert "Figure 3" in shown.html and not shown.verdicts

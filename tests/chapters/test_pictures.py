@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from matplotlib.figure import Figure
-from texts import text_faults
+from texts import no_faults, text_faults, watched
 
-from xlnb.chapters import figures, first_swap, home, layer_swapping, pictures
+from xlnb.chapters import figures, first_swap, home, layer_swapping
 from xlnb.chapters.pictures import Foreign, box, folded, panels, picture, table
 from xlnb.evaluation.readings import READINGS
 from xlnb.studies import claims
@@ -123,26 +123,12 @@ SIZES = {"usual": 1.0, "tiny": 0.001, "huge": 12345.678}
 
 
 @pytest.fixture
-def faults(monkeypatch):
-    """Collect the faults of every figure that is drawn."""
-    found = []
-    panels_made = pictures.picture
-
-    def looking(draw, **options):
-        def looked(narrow):
-            figure = draw(narrow)
-            found.extend((narrow, fault) for fault in text_faults(figure))
-            return figure
-
-        return panels_made(looked, **options)
-
-    for module in (figures, first_swap, layer_swapping):
-        monkeypatch.setattr(module, "picture", looking)
-    return found
+def looked_at(monkeypatch):
+    return watched(monkeypatch, figures, first_swap, layer_swapping)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_no_text_of_gains_and_rivals_overlaps(faults, size):
+def test_no_text_of_gains_and_rivals_overlaps(looked_at, size):
     values = [SIZES[size] * x for x in (1.4, -0.07, 0.6, 1.5, 1.2, 0.15)]
     words = [BETTER, WORSE, NOT_SHOWN, UNJUDGED, BETTER, BETTER]
     table = pd.concat([contrast_rows(values, words, code=code) for code in ("sw", "en")], ignore_index=True)
@@ -151,19 +137,19 @@ def test_no_text_of_gains_and_rivals_overlaps(faults, size):
     rivals = contrast_rows(values[:5], words[:5], claims.RIVALS)
     figures.rivals(rivals, number=2, own=rivals)
     figures.rivals(pd.concat([rivals, contrast_rows(values[:5], words[:5], claims.LAYERS)]), number=3)
-    assert faults == []
+    no_faults(looked_at)
 
 
 @pytest.mark.parametrize("depth", [8, 18, 32, 80])
-def test_no_text_of_partitions_overlaps(faults, depth):
+def test_no_text_of_partitions_overlaps(looked_at, depth):
     names = ["C", "predecessor", "half and half", "complement of C", "random 0 of C", "A", "B"]
     figures.partition_figure(
         [named_partition(name, depth) for name in names if name in NAMED or " of " in name], number=1
     )
-    assert faults == []
+    no_faults(looked_at)
 
 
-def test_no_text_of_the_map_or_of_losses_overlaps(faults):
+def test_no_text_of_the_map_or_of_losses_overlaps(looked_at):
     family = claims.COUNTS
     values = [0.03 * (place - 12) for place in range(len(family.pairs))]
     cells = contrast_rows(values, [WORSE] * 5 + [NOT_SHOWN] * (len(values) - 5), family)
@@ -171,7 +157,7 @@ def test_no_text_of_the_map_or_of_losses_overlaps(faults):
     layer_swapping.sweep_figure(cells, number=1)
     history = pd.DataFrame({"step": range(60), "loss": [2 - 0.02 * x for x in range(60)]})
     first_swap.loss_figure({"math-only": history, "language-only": history})
-    assert faults == []
+    no_faults(looked_at)
 
 
 class Drawn:

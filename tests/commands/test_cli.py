@@ -8,8 +8,10 @@ import pytest
 import typer
 
 from xlnb import __version__
+from xlnb.analysis import fitting
 from xlnb.commands import book_commands, cli
 from xlnb.errors import RequestError, WorkError
+from xlnb.publishing import notebooks
 from xlnb.studies import own_models
 
 
@@ -140,3 +142,57 @@ def test_import_loads_nothing_heavy(statement):
     done = python("-c", f"{statement}, sys; print(*sys.modules)")
     loaded = set(done.stdout.split())
     assert not loaded & {"torch", "transformers", "numpy", "pandas", "scipy", "matplotlib", "papermill", "datasets"}
+
+
+class Reached(Exception):
+    """What a command hands to the work."""
+
+
+def reached(monkeypatch, module, name, command):
+    """Return the arguments with which a command calls a function, in place of the work."""
+
+    def stop(*arguments, **options):
+        raise Reached(arguments, options)
+
+    monkeypatch.setattr(module, name, stop)
+    with pytest.raises(Reached) as caught:
+        typer.main.get_command(cli.app)(command, standalone_mode=False)
+    return caught.value.args
+
+
+def test_parameters_reach_the_notebook(monkeypatch, tmp_path):
+    command = ["run", "00", "-p", "live=yes", "-p", "seed=3", "--out", str(tmp_path / "out.ipynb")]
+    (path, out, values), _ = reached(monkeypatch, notebooks, "run_notebook", command)
+    assert (path.stem, out, values) == ("00-a-first-swap", tmp_path / "out.ipynb", {"live": "yes", "seed": "3"})
+
+
+def test_options_of_a_fitted_partition_reach_it(monkeypatch, tmp_path):
+    command = ["partition", "fit", "--base", "BASE", "--out", str(tmp_path / "mine.yaml"), "--measure", "change"]
+    command += [
+        "--target",
+        "te",
+        "--math-data",
+        "gsm8k:M",
+        "--language-data",
+        "ntrex:L",
+        "--samples",
+        "7",
+        "--seed",
+        "9",
+    ]
+    command += ["--by-block", "--budget", "0.25", "--math", "m", "--language", "l", "--device", "cpu"]
+    (base, asked, math, language, device), _ = reached(monkeypatch, fitting, "fit_partition", command)
+    assert asked == fitting.Fit(
+        measure="change",
+        code="te",
+        math="gsm8k:M",
+        language="ntrex:L",
+        samples=7,
+        seed=9,
+        by_block=True,
+        budget=0.25,
+    )
+    assert (str(base), str(math), str(language), device) == ("BASE", "m", "l", "cpu")
+    short = ["partition", "fit", "--base", "BASE", "--out", str(tmp_path / "mine.yaml"), "--blend", "0.1"]
+    (_, asked, *_), _ = reached(monkeypatch, fitting, "fit_partition", short)
+    assert asked == fitting.Fit(blend=0.1)

@@ -305,7 +305,8 @@ def fit(
                     f"Training of {title} failed at step {turn}: the loss is {loss}. Lower the learning rate."
                 )
             moved = [weights[name] for name in weights if name in lane.rates]
-            norm = float(torch.nn.utils.clip_grad_norm_(moved, training.clip))
+            clipped: Any = torch.nn.utils.clip_grad_norm_(moved, training.clip)
+            norm = float(clipped.full_tensor() if together else clipped)  # each process has a part of it
             if not isfinite(norm):  # the loss tells it a step later, and after the last step nothing does
                 raise WorkError(
                     f"Training of {title} failed at step {turn}: its gradient's norm is {norm}. Lower the learning rate."
