@@ -73,7 +73,7 @@ book-results: $(STAMP)  ## render all chapters from the committed results (train
 pdf: $(STAMP)  ## print the rendered book as book/_build/xlnb.pdf (needs Chromium)
 	@$(XLNB) pdf
 
-test: $(STAMP)  ## lint, then all tests (27 minutes on two cores)
+test: $(STAMP)  ## lint, then all tests (25 minutes on two cores)
 	@$(MAKE) --no-print-directory pocket || echo "The pocket weights cannot be had: tests of the real model will say what they do without them."
 	@$(VENV)/bin/python -c "from xlnb.publishing.printing import chromium; chromium()" >/dev/null 2>&1 || \
 	  echo "No Chromium is there: tests that look at the book in a browser are skipped (on Debian: apt-get install chromium)."

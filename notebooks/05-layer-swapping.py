@@ -123,7 +123,7 @@ told = words.caveat(profile) + layer_swapping.sweep_reading(cells)
 display(Markdown(told))
 
 # %% [markdown]
-# Move the boundary yourself: in JupyterLab the next cell has a slider for each end.
+# Move the boundary yourself: the next cell has a slider for each end.
 
 # %%
 playing.boundary_player(cells)

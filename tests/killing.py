@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 import pandas as pd
 
@@ -46,11 +47,16 @@ def killed_often(command, environment, home, kills, seed):
     rng, before = random.Random(seed), made(home)
     for _ in range(kills):
         process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-        wait_until(lambda there=before: len(finished(home)) > len(there), lambda child=process: child.poll() is None)
-        time.sleep(rng.uniform(0, 1))
-        assert process.poll() is None, "it ended before it was killed: this test would prove nothing"
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            wait_until(
+                lambda there=before: len(finished(home)) > len(there), lambda child=process: child.poll() is None
+            )
+            time.sleep(rng.uniform(0, 1))
+            assert process.poll() is None, "it ended before it was killed: this test would prove nothing"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         after = made(home)
         assert_kept(before, after)
         before = after

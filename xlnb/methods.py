@@ -60,7 +60,7 @@ class Method:
 
     @property
     def body(self) -> str:
-        """What a recipe of a reader's own does: it may change under one name, and outcomes of another one are not its own."""
+        """What a recipe of a reader's own says, which may change under one name; what it takes from outside is not seen."""
         return "" if self.recipe.__module__ == __name__ else _body(self.recipe.__code__)
 
     @property
@@ -78,7 +78,7 @@ class Method:
 
 def _body(code: CodeType) -> str:
     inner = [_body(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {inner}"
+    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {inner}"
 
 
 def all_streams(slug: str) -> tuple[Stream, ...]:

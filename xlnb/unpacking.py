@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 CONTENTS, STUDY, OUTCOMES = "contents.json", "study", "outcomes"
+TAKEN_HOME = "When it is done, pack what was made, to take it home, by:"
 _CHUNK = 1 << 22
 
 
@@ -103,8 +104,12 @@ def unpack(folder: str | Path, target: str | Path, report: Callable[[str], None]
         _rebuild(partial, told["checkpoint"], report)
         lines = [_line(told, target, command) for command in told["commands"]]
         (partial / "run.sh").write_text("\n".join(["set -e", *lines, ""]), encoding="utf-8")
-    report(f"What is made there is packed, to take it home, by:\n{_line(told, target, 'pack MADE --outcomes')}")
     return lines
+
+
+def homeward(folder: str | Path, target: str | Path) -> str:
+    """Return the command line that packs what was made in an unpacked study, to take it home."""
+    return _line(contents(folder), Path(target).absolute(), "pack MADE --outcomes")
 
 
 def _rebuild(partial: Path, checkpoint: str, report: Callable[[str], None]) -> None:
@@ -188,7 +193,8 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("unpack: interrupted; nothing is left.", file=sys.stderr)
         return 130
-    print("\n".join([f"All is in {target}.", *(["Run it by:", *lines] if lines else [])]))
+    said = ["Run it by:", *lines, TAKEN_HOME, homeward(folder, target)] if lines else []
+    print("\n".join([f"All is in {target}.", *said]))
     return 0
 
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from xlnb.analysis.overlap import by_chance, curve, jaccard, likeness, top
+from xlnb.analysis.overlap import by_chance, jaccard, likeness, top
 from xlnb.errors import RequestError
 
 
@@ -13,9 +13,8 @@ def test_the_top_by_hand():
     assert top([5, 5, 1, 5], 0.5).tolist() == [True, True, False, False], "of equal ones the first"
     assert top([1, 2, 3], 0.01).tolist() == [False, False, True], "at least one"
     assert top([1, 2, 3], 1).all()
-    found = curve([4, 3, 2, 1], [4, 1, 3, 2], shares=(0.25, 0.5, 1))
-    assert list(found["jaccard"]) == [1, pytest.approx(1 / 3), 1]
-    assert list(found["chosen"]) == [1, 2, 4]
+    shares = [jaccard(top([4, 3, 2, 1], share), top([4, 1, 3, 2], share)) for share in (0.25, 0.5, 1)]
+    assert shares == [1, pytest.approx(1 / 3), 1]
 
 
 @pytest.mark.parametrize(("n", "chosen"), [(4, 1), (5, 2), (6, 3), (7, 7)])
@@ -51,7 +50,7 @@ def test_false_alarms_are_as_rare_as_said():
 
 def test_what_cannot_be_compared():
     with pytest.raises(RequestError, match="3 scores are held against 2"):
-        curve([1, 2, 3], [1, 2])
+        likeness([1, 2, 3], [1, 2])
     with pytest.raises(RequestError, match="finite"):
         top([1, float("nan")], 0.5)
     with pytest.raises(RequestError, match="share of the top is 0"):

@@ -204,13 +204,6 @@ def test_one_training_says_nothing_of_merges(maps):
     assert "of one training, without intervals" in words_of(planes.merges_table(found))
 
 
-def test_planes_of_other_languages_are_pointed_at_where_they_are(maps):
-    told_ = planes.others_told(maps["plane"], "sw")
-    assert 'planes.of_language(plane, "bn")` draws Bengali' in told_
-    alone = maps["plane"][maps["plane"]["language"] == "sw"]
-    assert planes.others_told(alone, "sw") == "Planes of other languages are not computed yet."
-
-
 def test_the_lowest_point_is_found(maps):
     best = planes.optimum(maps["plane"]).set_index(["language", "asked"])
     assert (best["saved"] >= best["beyond"]).all() and len(best) == 9

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from texts import no_faults, text_faults, watched
 
 from xlnb.chapters import figures, first_swap, home, layer_swapping
-from xlnb.chapters.pictures import Foreign, box, folded, panels, picture, table
+from xlnb.chapters.pictures import Foreign, box, panels, picture, table
 from xlnb.evaluation.readings import READINGS
 from xlnb.studies import claims
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE
@@ -79,7 +79,6 @@ def test_a_table_has_a_caption_heads_numbers_and_languages():
 def test_verdicts_are_kept_beside_what_shows_them():
     inner = box("<p>x</p>", {"a|b": BETTER})
     assert 'data-verdicts="{&quot;a|b&quot;: &quot;better&quot;}"' in inner.html
-    assert folded("More", [inner, table([(1,)], ["n"])]).verdicts == {"a|b": BETTER}
 
 
 # ----------------------------------------------------------------------------------------- the book's own, at both widths

@@ -7,7 +7,7 @@ from made_up import ARMS, CONTROLS, made
 
 from xlnb.chapters import scorecard
 from xlnb.studies import claims
-from xlnb.studies.comparisons import BASE, BETTER
+from xlnb.studies.comparisons import BASE, BETTER, UNJUDGED
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study
 
@@ -34,7 +34,9 @@ def test_languages_and_trainings_that_are_not_there_yet(found):
     early = found[(found["language"] == "sw") | (found["seed"] == 0)]  # one training in two languages, three in one
     table = claims.planned(early)
     assert set(table["seeds"]) == {1}, "only trainings that every language has"
-    assert scorecard.reading(table) == "Fewer than three trainings: no verdict."
+    assert scorecard.reading(table) == "Fewer than three trainings, or not of all three languages: no verdict."
+    two = claims.planned(found[found["language"] != "te"])
+    assert set(two["seeds"]) == {3} and set(two["verdict"]) == {UNJUDGED}, "the plan is about three languages"
     assert scorecard.figure(early).html
     assert set(scorecard.against(early, code="sw")["seeds"]) == {3}
     lacking = found[found["method"] != "simultaneous"]

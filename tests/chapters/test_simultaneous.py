@@ -242,5 +242,5 @@ def test_live_at_smoke(own_home, one_thread):
     assert simultaneous.gaps(losses).endswith("over one training.")
     scores = simultaneous.outcomes(live)
     contrast = simultaneous.of_simultaneous(claims.planned(scores))
-    assert scorecard.reading(contrast) == "Fewer than three trainings: no verdict."
+    assert scorecard.reading(contrast) == "Fewer than three trainings, or not of all three languages: no verdict."
     assert simultaneous.figure(scores, 3).html and simultaneous.reading(scores).startswith("Over all languages")

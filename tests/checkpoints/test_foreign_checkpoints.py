@@ -324,7 +324,7 @@ def test_a_name_that_is_there_twice_is_said_once(tmp_path):
 
 @pytest.mark.parametrize("method", ["layer-swapping", "soup"])
 def test_an_expert_that_is_saved_again_meanwhile_is_noticed(three, tmp_path, monkeypatch, method):
-    found, plain = three(), writing._copy_companions
+    found, plain = three(), writing.tensor_files.copy_companions
 
     def saved_again(*arguments):
         path = found.math / "model.safetensors"
@@ -334,7 +334,7 @@ def test_an_expert_that_is_saved_again_meanwhile_is_noticed(three, tmp_path, mon
         os.utime(path, (1, 1))
         return plain(*arguments)
 
-    monkeypatch.setattr(writing, "_copy_companions", saved_again)
+    monkeypatch.setattr(writing.tensor_files, "copy_companions", saved_again)
     with pytest.raises(WorkError, match=r"math/model.safetensors was written again while it was read"):
         if method == "soup":
             merge("soup", tmp_path / "out", experts=found.experts)
@@ -517,7 +517,7 @@ def test_a_merge_that_is_told_to_end_leaves_nothing(three, tmp_path, told):
         "import os, signal, sys\nfrom xlnb.checkpoints import writing\nfrom xlnb.commands.cli import main\n"
         # As a terminal starts it, whatever whoever runs the tests ignores.
         "usual = signal.default_int_handler if 'TOLD' == 'SIGINT' else signal.SIG_DFL\nsignal.signal(signal.TOLD, usual)\n"
-        "writing._copy_companions = lambda *_: os.kill(os.getpid(), signal.TOLD)\n"
+        "writing.tensor_files.copy_companions = lambda *_: os.kill(os.getpid(), signal.TOLD)\n"
         "main(['merge', 'layer-swapping', *sys.argv[1:]])"
     )
     arguments = ["--math", found.math, "--language", found.language, "--base", found.base, "--out", tmp_path / "out"]
@@ -531,8 +531,8 @@ def test_a_merge_whose_terminal_may_close_goes_on(three, tmp_path):
     found = three()
     program = (
         "import os, signal, sys\nfrom xlnb.checkpoints import writing\nfrom xlnb.commands.cli import main\n"
-        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nplain = writing._copy_companions\n"
-        "writing._copy_companions = lambda *all: (os.kill(os.getpid(), signal.SIGHUP), plain(*all))\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nplain = writing.tensor_files.copy_companions\n"
+        "writing.tensor_files.copy_companions = lambda *all: (os.kill(os.getpid(), signal.SIGHUP), plain(*all))\n"
         "main(['merge', 'layer-swapping', *sys.argv[1:]])"
     )
     arguments = ["--math", found.math, "--language", found.language, "--base", found.base, "--out", tmp_path / "out"]

@@ -85,7 +85,7 @@ def test_the_command_checks_and_writes(own_home, monkeypatch, capsys):
     readme, drawn = own_home / "README.md", []
     readme.write_text(README)
     monkeypatch.setattr(home, "WORDS", WORDS)
-    monkeypatch.setattr(home, "save_figures", lambda: drawn.append("figure"), raising=False)
+    monkeypatch.setattr(home, "save_figures", lambda: drawn.append("figure"))
     assert cli.exit_code(["readme", "--check"]) == 1
     assert "finding, table. `xlnb readme` writes it anew" in capsys.readouterr().err
     assert (readme.read_text(), drawn) == (README, [])

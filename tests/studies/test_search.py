@@ -122,6 +122,12 @@ def test_an_interrupted_search_goes_on(tmp_path, monkeypatch, trained):
     assert files(folder)[f"{MATH.name}.json"] == before
 
 
+@pytest.mark.parametrize(("worker", "workers"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_worker_that_is_none_of_them(tmp_path, worker, workers):
+    with pytest.raises(RequestError, match=f"Worker {worker} of {workers}"):
+        search(SMOKE, tmp_path, worker=worker, workers=workers)
+
+
 def test_workers_share_the_settings(tmp_path, trained):
     folder = tmp_path / "found"
     search(SMOKE, folder, worker=1, workers=2)

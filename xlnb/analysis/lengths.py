@@ -20,9 +20,9 @@ def squares(math: Mapping[str, Tensor], language: Mapping[str, Tensor], base: Ma
     """Return by layer, block and projection the sums of squares of the weights, of both updates, and of their products.
 
     Columns: layer, block (attention or ffn), projection, elements, own (the weights), m and l (math's and the language's update),
-    dot. Norms and biases are left out: Gemma's norms are thousands of times as long as its matrices, and would hide how far
-    these moved. So is what neither vector has, and what lies outside the layers. Raises RequestError where the vectors have
-    nothing in common.
+    dot. Norms and biases are left out: Gemma's norms are up to a hundred times as long as the matrices of their layer, and would
+    hide how far these moved. So is what neither vector has, and what lies outside the layers. Raises RequestError where the
+    vectors have nothing in common.
     """
     import pandas as pd
 

@@ -11,7 +11,6 @@ from xlnb.stats import ALPHA, Interval
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the top, by default
 _SHUFFLES = 10_000
@@ -57,23 +56,6 @@ def by_chance(n: int, chosen: int) -> float:
 
     both = np.arange(chosen + 1)
     return float((hypergeom(n, chosen, chosen).pmf(both) * both / (2 * chosen - both)).sum())
-
-
-def curve(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, shares: Sequence[float] = SHARES
-) -> pd.DataFrame:
-    """Return the overlap of the tops of two lists of scores of the same sites, a row a share.
-
-    Columns: share, chosen (how many that is), jaccard, chance. Raises RequestError where the lists differ in length.
-    """
-    import pandas as pd
-
-    first, second = _both(a, b)
-    rows = []
-    for share in shares:
-        ours, theirs = top(first, share), top(second, share)
-        rows.append((share, int(ours.sum()), jaccard(ours, theirs), by_chance(len(first), int(ours.sum()))))
-    return pd.DataFrame(rows, columns=["share", "chosen", "jaccard", "chance"])
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from html import escape
 from math import ceil, exp
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xlnb.chapters.pictures import Foreign, Shown, box, panels, picture, table
+from xlnb.chapters.pictures import Foreign, Shown, box, panels, paragraphs, picture, table
 from xlnb.chapters.word_problems import steps_in_words
 from xlnb.chapters.words import amount, bracketed, bullets, improved, listed
 from xlnb.chapters.words import number as digits
@@ -64,7 +63,7 @@ def answer() -> Shown:
         "The problems come from a grammar: the same ones in four languages. No situation, name, thing or set of numbers that is "
         "scored occurs in training.",
     )
-    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), verdicts_of(gap))
+    return box(paragraphs(sentences), verdicts_of(gap))
 
 
 def _twins_sentence(apart: float, language: str) -> str:

@@ -36,7 +36,7 @@ def bluffs_table(language: str, number: int | None = None, calibration: bool = F
     caption = (
         f"Readers that are no models, on {LANGUAGE_NAMES[language]} development problems{', calibrated' if calibration else ''}: "
         "all but the last know nothing of which operation a text asks for. In nats per number or sign, or percent, with 95 % "
-        "intervals over pairs of twins."
+        "intervals over pairs of twin situations."
     )
     return table(rows, number=number, caption=caption)
 

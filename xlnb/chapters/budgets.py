@@ -32,8 +32,8 @@ _SHOWN_EXAMPLES = (
 def against_base(found: pd.DataFrame) -> pd.DataFrame:
     """Return what each setting of a search gains over the base by each metric, signed so that more is better.
 
-    The setting's columns, test_language, shots, metric, gain (an :class:`xlnb.stats.Interval` over pairs of twins, or over texts
-    that have none, each paired with the base's), and seconds_of_training. Source: ours.
+    The setting's columns, test_language, shots, metric, gain (an :class:`xlnb.stats.Interval` over pairs of twin situations, or
+    over texts that have none, each paired with the base's), and seconds_of_training. Source: ours.
     """
     keys = ["test_language", "shots", "metric"]
     base = found[found["expert"] == BASE].set_index([*keys, "problem"])["outcome"].sort_index()
@@ -52,7 +52,7 @@ def against_base(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _over_pairs(outcomes: pd.Series, language: str) -> Interval:
-    """Return the mean of outcomes, indexed by problem, with its interval over pairs of twins: these share numbers and words."""
+    """Return the mean of outcomes, indexed by problem, with its interval over pairs of twin situations: these share words."""
     pairs = pairs_of_twins(language, "development", _MOST)
     by_pair = outcomes.groupby([pairs.get(problem, problem) for problem in outcomes.index]).mean()
     return mean_interval(by_pair.to_numpy())
@@ -117,7 +117,7 @@ def _gaining_more(found: pd.DataFrame, training: Training) -> str:
     each = [f"{steps} steps at {rate:g} on {data}" for data, steps, rate in more]
     return (
         f"The budget in use is not the best: of the math expert's other {len(own)} settings {len(more)} gain clearly more "
-        f"on English problems by {READINGS[PRIMARY].title}, problem by problem and by one training each ({listed(each)}). The "
+        f"on English problems by {READINGS[PRIMARY].title}, problem by problem and by one training each ({'; '.join(each)}). The "
         "results of this book are those of the budget in use all the same."
         if more
         else f"None of the math expert's other {len(own)} settings gains clearly more on English problems than the budget in use."
@@ -140,7 +140,7 @@ def math_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     ]
     caption = (
         "Math experts by data, steps and peak rate: what each gains over the base on development problems, with 95 % intervals "
-        f"over pairs of twins. One training each. {_SHOWN_EXAMPLES}"
+        f"over pairs of twin situations. One training each. {_SHOWN_EXAMPLES}"
     )
     return table(rows, columns, number=number, caption=caption)
 
@@ -155,7 +155,7 @@ def language_table(found: pd.DataFrame, language: str, number: int | None = None
     caption = (
         f"{LANGUAGE_NAMES[language]} experts by data, steps and peak rate, against the base: likelihood of held-out prose "
         "and of lines of NTREX-128 (in nats per token, more is better), and development problems. 95 % intervals over texts "
-        f"or pairs of twins, one training each. {_SHOWN_EXAMPLES}"
+        f"or pairs of twin situations, one training each. {_SHOWN_EXAMPLES}"
     )
     columns = ["data", "steps", "rate", "held-out prose", "NTREX", *map(_short, _ON_PROBLEMS)]
     return table(rows, columns, number=number, caption=caption)
@@ -225,8 +225,8 @@ def _language_line(gains: pd.DataFrame, language: str) -> str:
 def reading_levels(found: pd.DataFrame, language: str = "en") -> pd.DataFrame:
     """Return how many twins the base and each math expert tell apart in a language, a row a setting, shorter trainings first.
 
-    The setting's columns, seconds_of_training, and by shots an :class:`xlnb.stats.Interval` over pairs of twins, which share
-    numbers and words. Source: ours.
+    The setting's columns, seconds_of_training, and by shots an :class:`xlnb.stats.Interval` over pairs of twin situations,
+    which share words. Source: ours.
     """
     asked = select(found, metric=TWIN_CHOICE, test_language=language, expert=[BASE, "math"])
     if asked.empty:
@@ -257,7 +257,7 @@ def reading_table(language: str = "en", number: int | None = None) -> Shown:
     ]
     caption = (
         f"Math experts of the search, on {LANGUAGE_NAMES[language]} development problems: how many twins they tell apart. A coin "
-        f"tells 25 % apart; {_words_alone()} 95 % intervals over pairs of twins; one training each."
+        f"tells 25 % apart; {_words_alone()} 95 % intervals over pairs of twin situations; one training each."
     )
     return table(rows, number=number, caption=caption)
 

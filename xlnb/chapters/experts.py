@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from xlnb.chapters import first_swap, home, scorecard
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR
 from xlnb.chapters.layer_swapping import NOT_YET
-from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
+from xlnb.chapters.pictures import Shown, box, panels, paragraphs, picture, table, to_come
 from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, lowered, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.evaluation.readings import NLL, PRIMARY, TWINS
@@ -246,7 +245,7 @@ def answer() -> Shown:
     """Return the chapter's answer in a box, from the committed results."""
     verdicts = verdicts_of(home.tables()[claims.KNOWLEDGE.id])
     told = lines(outcomes(home.committed_study()))
-    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in told), verdicts)
+    return box(paragraphs(told), verdicts)
 
 
 def summary(study: Study) -> str:

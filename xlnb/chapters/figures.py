@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from xlnb.chapters.pictures import Shown, panels, picture
-from xlnb.chapters.words import Naming, capital, in_prose, listed, trainings
+from xlnb.chapters.words import capital, in_prose, listed, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.evaluation.readings import READINGS
 from xlnb.languages import LANGUAGE_NAMES
@@ -43,7 +43,7 @@ def unit_of(metric: str, difference: bool = False) -> str:
     return reading.unit_in_words if reading.unit != "%" else "points" if difference else "% of problems"
 
 
-def axis_label(metric: str, difference: bool = True, text: bool = False) -> str:
+def axis_label(metric: str, text: bool = False) -> str:
     """Return what an axis of improvement says: the metric (of plain ``text``, if so), its unit, which way is better.
 
     >>> print(axis_label("nll"))
@@ -53,15 +53,14 @@ def axis_label(metric: str, difference: bool = True, text: bool = False) -> str:
     reading = READINGS[metric]
     saved = "" if reading.higher_is_better else " saved"
     title = reading.title.replace("of the solution", "of the text") if text else reading.title
-    return f"{title}{saved}\n({unit_of(metric, difference)}, right is better)"
+    return f"{title}{saved}\n({unit_of(metric, difference=True)}, right is better)"
 
 
-def dot(axis: Any, place: Any, ends: Any, colour: str, upright: bool = False, **style: Any) -> None:
-    """Draw ``ends`` (value, low, high) as a dot with its interval, at a place of the other axis; ``style`` is the dot's."""
+def dot(axis: Any, place: Any, ends: Any, colour: str, **style: Any) -> None:
+    """Draw ``ends`` (value, low, high) as a dot with its interval, at a height; ``style`` is the dot's."""
     value, low, high = ends
-    (axis.vlines if upright else axis.hlines)(place, low, high, color=colour, linewidth=2)
-    at = (place, value) if upright else (value, place)
-    axis.plot(*at, **{"marker": "o", "linestyle": "", "markersize": 6, "color": colour} | style)
+    axis.hlines(place, low, high, color=colour, linewidth=2)
+    axis.plot(value, place, **{"marker": "o", "linestyle": "", "markersize": 6, "color": colour} | style)
 
 
 def wrapped(text: str, width: int) -> str:
@@ -71,7 +70,6 @@ def wrapped(text: str, width: int) -> str:
 
 def forest(
     parts: Sequence[tuple[str, pd.DataFrame]],
-    naming: Naming = in_prose,
     *,
     number: int | None = None,
     caption: str,
@@ -84,7 +82,7 @@ def forest(
     ``own`` are contrasts of one training, drawn as diamonds in the rows of the same arms; ``against`` is what all are compared
     with, where the rows' names do not say it. With ``one_scale`` all panels have the same axis.
     """
-    names = [_row_names(part, naming, against) for _, part in parts]
+    names = [_row_names(part, against) for _, part in parts]
 
     def draw(narrow: bool) -> Figure:
         beside = len(parts) > 1 and not narrow
@@ -117,7 +115,7 @@ def forest(
     if own is not None:
         caption += f" Diamonds: the training that was made here, on {own['n'].max()} of the problems."
     verdicts = {name: word for _, part in parts if "verdict" in part for name, word in verdicts_of(part).items()}
-    alt = " ".join(f"{title}: {_seen(part, naming, against)}." for title, part in parts)
+    alt = " ".join(f"{title}: {_seen(part, against)}." for title, part in parts)
     return picture(draw, number=number, caption=caption, alt=alt, verdicts=verdicts)
 
 
@@ -130,29 +128,31 @@ def _own_values(own: pd.DataFrame | None, row: Any) -> list[float]:
     return [improvement(mine)[0] for mine in own[same].itertuples()]
 
 
-def _row_names(part: pd.DataFrame, naming: Naming, against: str) -> list[str]:
+def _row_names(part: pd.DataFrame, against: str) -> list[str]:
     """Return what each contrast's row is called: by its first arm, by its second, or by both where both differ."""
-    firsts = [naming(row.method_a, row.partition_a).removeprefix("the ") for row in part.itertuples()]
+    firsts = [in_prose(row.method_a, row.partition_a).removeprefix("the ") for row in part.itertuples()]
     if against:
         return firsts
-    rivals = [f"against {naming(row.method_b, row.partition_b)}" for row in part.itertuples()]
+    rivals = [f"against {in_prose(row.method_b, row.partition_b)}" for row in part.itertuples()]
     return rivals if len(set(firsts)) < 2 else [f"{a} {b}" for a, b in zip(firsts, rivals, strict=True)]
 
 
-def _seen(part: pd.DataFrame, naming: Naming, against: str) -> str:
+def _seen(part: pd.DataFrame, against: str) -> str:
     told = []
-    for name, row in zip(_row_names(part, naming, against), part.itertuples(), strict=True):
+    for name, row in zip(_row_names(part, against), part.itertuples(), strict=True):
         told.append(f"{name} {digits(improvement(row)[0], '+.2f')} {getattr(row, 'verdict', '')}".strip())
     return listed(told)
 
 
-def how_to_read(judged: pd.DataFrame) -> str:
-    """Return what a caption says of dots and lines: problems, trainings, the interval, the colours."""
+def how_to_read(judged: pd.DataFrame, of: str = "problems") -> str:
+    """Return what a caption says of dots and lines: what means are ``of``, trainings, the interval, the colours."""
     n, seeds = judged["n"].max(), judged["seeds"].max()
-    colours = "Blue is better, orange worse, grey not significant." if UNJUDGED not in set(judged["verdict"]) else (
-        "Grey: no verdict, since fewer than three trainings say nothing of another one."
-    )  # fmt: skip
-    return f"Dots are means over {n} problems and {trainings(seeds)}, lines their 95 % intervals. {colours}"
+    colours = (
+        "Blue is better, orange worse, grey not significant, after correction for all contrasts of the question."
+        if UNJUDGED not in set(judged["verdict"])
+        else "Grey: no verdict, since fewer than three trainings say nothing of another one."
+    )
+    return f"Dots are means over {n} {of} and {trainings(seeds)}, lines their 95 % intervals. {colours}"
 
 
 def gains(judged: pd.DataFrame, *, number: int | None = None, own: pd.DataFrame | None = None) -> Shown:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xlnb.chapters import figures, home
+from xlnb.chapters import figures, home, word_problems
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, how_to_read
 from xlnb.chapters.pictures import Foreign, Shown, panels, picture, table
 from xlnb.chapters.words import amount, bullets, capital, improved, in_prose, listed, lowered, standing, unjudged
@@ -34,15 +34,10 @@ def answer() -> Shown:
     return home.finding_box()
 
 
-def one_problem(language: str, split: str = "scored", number: int | None = 1) -> Shown:
+def one_problem(language: str) -> Shown:
     """Return a problem and its solution in English and in another language, as a table."""
-    pair = [templates.problems(code, split, 1)[0] for code in ("en", language)]
-    rows = [
-        (what, getattr(pair[0], field), Foreign(getattr(pair[1], field), language))
-        for what, field in (("problem", "question"), ("solution", "solution"))
-    ]
     caption = "A scored problem, twice. Its situation is in no training set."
-    return table(rows, ["", "English", LANGUAGE_NAMES[language]], number=number, caption=caption)
+    return word_problems.one_problem(language, number=1, caption=caption)
 
 
 def knowledge(study: Study, number: int | None = 1) -> Shown:
@@ -55,7 +50,7 @@ def knowledge(study: Study, number: int | None = 1) -> Shown:
     caption = (
         f"What the experts learned, against the base. Left: what an English problem adds to its right calculations. Right: the "
         f"likelihood of {name} prose that no expert was trained on, by the same authors as what the language expert read. "
-        f"{how_to_read(gains)}"
+        + how_to_read(gains, f"problems (right: {knows['n'].max()} texts)")
     )
     return figures.forest(
         [("Calculating in English", gains[experts]), (f"Knowing {name}", knows)],

@@ -100,21 +100,28 @@ def rank_correlation(
 
     ``within`` takes the means of each profile, paradigm and language away first. The interval is over trainings and languages:
     seeds and languages are drawn again, each by itself, since the cells of a seed share a math expert (the pigeonhole bootstrap
-    of Owen 2007, which errs on the wide side). nan where too few cells differ.
+    of Owen 2007, which errs on the wide side); means are those of each draw. nan where too few cells differ.
     """
     mine = found.dropna(subset=[by])[[*CELL, by, "gain"]]
-    if within:
-        mine = mine.assign(**{name: _centred(mine, name) for name in (by, "gain")})
     values = mine[[by, "gain"]].to_numpy(dtype=float)
+    groups = mine.groupby(["profile", "paradigm", "language"]).ngroup().to_numpy()
+
+    def of(rows: np.ndarray) -> float:
+        return _spearman(_centred(values[rows], groups[rows]) if within else values[rows])
+
     places = dict(mine.reset_index().groupby(["seed", "language"]).indices)
-    drawn = [_spearman(values[rows]) for rows in _drawn(mine, places, draws)] if len(values) > 2 else []
+    drawn = [of(rows) for rows in _drawn(mine, places, draws)] if len(values) > 2 else []
     kept = [one for one in drawn if one == one]
     low, high = np.percentile(kept, [2.5, 97.5]) if len(kept) > draws / 2 else (float("nan"), float("nan"))
-    return _spearman(values), float(low), float(high)
+    return of(np.arange(len(values))), float(low), float(high)
 
 
-def _centred(table: pd.DataFrame, name: str) -> pd.Series:
-    return table[name] - table.groupby(["profile", "paradigm", "language"])[name].transform("mean")
+def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return values minus the means of their groups, column by column."""
+    if not len(values):
+        return values
+    sums = np.stack([np.bincount(groups, column) for column in values.T], axis=1)
+    return values - (sums / np.maximum(np.bincount(groups), 1)[:, None])[groups]
 
 
 def _drawn(table: pd.DataFrame, places: dict[tuple[int, str], np.ndarray], draws: int) -> Iterator[np.ndarray]:
@@ -206,19 +213,23 @@ def scatter(found: pd.DataFrame, correlated: pd.DataFrame, number: int | None = 
     return picture(draw, number=number, caption=caption, alt=told(correlated))
 
 
+_WITH, _AGAINST, _OPEN = "goes with", "goes against", "tells nothing certain of"
+
+
+def _way(low: float, high: float) -> str:
+    return _WITH if low > 0 else _AGAINST if high < 0 else _OPEN
+
+
 def told(found: pd.DataFrame) -> str:
     """Return in words what foretells which merge works, by intervals."""
     if found.empty:
         return NOT_YET
     mine, sentences = found[found["within"]], []
     for by, what in (("surplus", "what is saved beyond the sum"), ("alone", "what the language's side saves alone")):
-        clear: list[str] = []
-        open_: list[str] = []
+        ways: dict[str, list[str]] = {way: [] for way in (_WITH, _AGAINST, _OPEN)}
         for row in mine[mine["by"] == by].itertuples():
-            text = f"{in_prose(row.method, row.partition)} ({_correlation(row)})"
-            (clear if row.low > 0 or row.high < 0 else open_).append(text)
-        parts = [f"goes with the gain of {listed(clear)}"] if clear else []
-        parts += [f"tells nothing certain of {listed(open_)}"] if open_ else []
+            ways[_way(row.low, row.high)].append(f"{in_prose(row.method, row.partition)} ({_correlation(row)})")
+        parts = [f"{way} {'' if way == _OPEN else 'the gain of '}{listed(arms)}" for way, arms in ways.items() if arms]
         sentences.append(f"Within a language, {what} {listed(parts)}.")
     number = int(mine["n"].max())
     return f"{' '.join(sentences)} These are rank correlations over {digits(number, 'd')} cells at most."
@@ -230,8 +241,7 @@ def in_short(found: pd.DataFrame) -> str:
     value, low, high = rank_correlation(mine, "surplus", within=True) if len(mine) else (float("nan"),) * 3
     if value != value:
         return ""
-    way = "goes with" if low > 0 else "goes against" if high < 0 else "tells nothing certain of"
     return (
-        f"From training to training, what both vectors save beyond the sum {way} what addition gains over the math expert on "
-        f"scored problems (rank correlation {bracketed(value, low, high, '+.2f')}, {len(mine)} cells)."
+        f"From training to training, what both vectors save beyond the sum {_way(low, high)} what addition gains over the math "
+        f"expert on scored problems (rank correlation {bracketed(value, low, high, '+.2f')}, {len(mine)} cells)."
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from html import escape
 from typing import Any
 
 import pandas as pd
 
 from xlnb.chapters import figures, home, scorecard
 from xlnb.chapters.layer_swapping import NOT_YET
-from xlnb.chapters.pictures import Shown, box, table, to_come
+from xlnb.chapters.pictures import Shown, box, paragraphs, table, to_come
 from xlnb.chapters.words import bullets, capital, improved, in_prose, language_names, listed, trainings
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXPRESSION_NLL, NLL, PRIMARY, READINGS, TWIN_INFORMATION
@@ -42,10 +41,8 @@ def of_freezing(planned: pd.DataFrame) -> pd.DataFrame:
 
 def plan_figure(made: pd.DataFrame, number: int | None = None) -> Shown:
     """Draw both contrasts over all languages: right of zero reverting is better."""
-    if made.empty:
-        return to_come(number, NOT_YET)
-    caption = f"Reverting against freezing, over all languages: right of zero reverting is better. {figures.how_to_read(made)}"
-    return figures.forest([("All languages", made)], number=number, caption=caption)
+    what = "Reverting against freezing, over all languages: right of zero reverting is better."
+    return scorecard.plan_figure(made, number, what)
 
 
 def by_language(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -174,7 +171,7 @@ def answer() -> Shown:
     made = of_freezing(home.planned())
     if made.empty:
         return box(f"<p>{NOT_YET}</p>")
-    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in decisions(made))
+    told = paragraphs(decisions(made))
     return box(told, verdicts_of(made))
 
 

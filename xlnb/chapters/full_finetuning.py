@@ -92,7 +92,7 @@ def reading(both: Mapping[str, pd.DataFrame]) -> str:
     sides = [(side(a), side(b)) for a, b in zip(rows["lora"], rows["full"], strict=True)]
     same, turned = sum(a == b != "" for a, b in sides), sum({a, b} == {ABOVE, BELOW} for a, b in sides)
     open_ = len(sides) - same - turned
-    where, seeds = language_names(both["full"]["language"]), trainings(int(both["full"]["seed"].nunique()))
+    where, seeds = language_names(both["full"]["language"]), trainings(int(rows["full"][0].seeds))
     return (
         f"With full fine-tuning in {where}, by {seeds} and intervals alone, {listed(told)}. Of these {len(told)} differences "
         f"{same} are on the same side of zero as by LoRA in the same trainings, and {turned} on opposite sides"
@@ -136,7 +136,8 @@ def strength_sentence(study: Study, both: Mapping[str, pd.DataFrame]) -> str:
     training = study.profile.training
     told = []
     for paradigm, rate in (("lora", training.learning_rate), ("full", training.full_learning_rate)):
-        alike = {"language": in_order(both["full"]["language"]), "seed": sorted(both["full"]["seed"].unique())}
+        trained = both["full"][both["full"]["method"] != BASE[0]]
+        alike = {"language": in_order(trained["language"]), "seed": sorted(trained["seed"].unique())}
         sums = load_map("lengths", study.results, profile=study.profile.name, paradigm=paradigm, **alike)
         far = _far(lengths(sums, "language", "seed")) if set(alike["seed"]) <= set(sums["seed"]) else ""
         told.append(f"{PARADIGM_NAMES[paradigm]} by a peak rate of {np.format_float_positional(rate)}{far}")

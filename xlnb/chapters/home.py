@@ -191,7 +191,7 @@ def linear_told(found: Additivity) -> str:
     }[found.outcome]
     return (
         f"{capital(found.outcome)} with these experts: {why}. The cross term is {shares_told(found.shares)} of what each does "
-        "alone: above zero both together lose more than the sum, below zero less."
+        "alone: above zero both together lose more than the sum, below zero less. The three intervals hold together at 95 %."
     )
 
 

@@ -268,8 +268,8 @@ def answer() -> Shown:
     if len(several):
         sentences.append(
             f"How many layers: one training calls {int((outside_zero(one) != 0).sum())} of {len(one)} swaps different from the "
-            f"math expert; over {trainings(several['seeds'].max())}, "
-            f"{int((several['verdict'].isin([BETTER, WORSE])).sum())} are."
+            f"math expert; {trainings(several['seeds'].max())}, corrected for all of them, call "
+            f"{int((several['verdict'].isin([BETTER, WORSE])).sum())} so."
         )
     if not (len(layers) and len(several)):
         sentences.append(

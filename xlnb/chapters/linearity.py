@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from itertools import pairwise
 
 import pandas as pd
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 
 from xlnb.chapters import foretelling, home, updates
 from xlnb.chapters.figures import GREY, dot, wrapped
-from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
+from xlnb.chapters.pictures import Shown, box, panels, paragraphs, picture, table, to_come
 from xlnb.chapters.tangents import NOT_YET, SIDES, TEXTS, along, lines_told
 from xlnb.chapters.words import PARADIGM_NAMES, bracketed, bullets, capital, listed, trainings
 from xlnb.chapters.words import number as digits
@@ -279,4 +278,4 @@ def answer() -> Shown:
     sentences = [verdict_told(tables(study, "crosses")), *([lines_told(lines)] if len(lines) else [])]
     sentences += [one] if (one := foretelling.in_short(foretelling.cells(study))) else []
     kept = {} if found.outcome == UNTESTED else {"F5|plain addition": found.outcome}
-    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), kept)
+    return box(paragraphs(sentences), kept)

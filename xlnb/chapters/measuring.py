@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from xlnb import stats
 from xlnb.chapters import power, reading_answers
 from xlnb.chapters.budgets import reading_sentence
 from xlnb.chapters.figures import GREY, VERDICT_COLOURS, WORSE_COLOUR, dot, unit_of, wrapped
-from xlnb.chapters.pictures import Foreign, Shown, box, panels, picture, table
+from xlnb.chapters.pictures import Foreign, Shown, box, panels, paragraphs, picture, table
 from xlnb.chapters.words import bracketed, bullets, improved, label, listed, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.corpora import templates
@@ -53,7 +52,7 @@ def answer() -> Shown:
         "MGSM has as many a language: alone it cannot rank methods by three points.",
     )
     verdicts = verdicts_of(gain) | verdicts_of(apart)
-    return box("".join(f"<p>{escape(sentence)}</p>" for sentence in sentences), verdicts)
+    return box(paragraphs(sentences), verdicts)
 
 
 @lru_cache(maxsize=1)

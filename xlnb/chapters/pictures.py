@@ -93,11 +93,9 @@ def printed(draw: Callable[[bool], Figure], file: str | Path) -> Path:
     return Path(file)
 
 
-def panels(
-    count: int, height: float, narrow: bool, *, stacked: bool = True, **options: Any
-) -> tuple[Figure, list[Any]]:
+def panels(count: int, height: float, narrow: bool, **options: Any) -> tuple[Figure, list[Any]]:
     """Return a figure and its axes: beside each other on a page, below each other on a phone, each ``height`` inches high."""
-    rows, columns = (count, 1) if narrow and stacked else (1, count)
+    rows, columns = (count, 1) if narrow else (1, count)
     figure = Figure(figsize=(NARROW if narrow else WIDE, rows * height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, list(axes.flat)
@@ -168,16 +166,13 @@ def to_come(number: int | None, told: str, kind: str = "figure") -> Shown:
     return _framed(kind, capital(kind), "", number, escape(told), {})
 
 
-def box(text: str, verdicts: Mapping[str, str] | None = None, kind: str = "answer") -> Shown:
+def paragraphs(sentences: Iterable[str]) -> str:
+    """Return plain sentences as paragraphs, for :func:`box`."""
+    return "".join(f"<p>{escape(one)}</p>" for one in sentences)
+
+
+def box(text: str, verdicts: Mapping[str, str] | None = None) -> Shown:
     """Return the box in which a chapter's answer stands; ``text`` is HTML."""
     kept = f' data-verdicts="{escape(json.dumps(dict(verdicts)))}"' if verdicts else ""
     style = "border-left:4px solid #0072B2;padding:.4rem 1rem;margin:1rem 0;background:#0072B218"
-    return Shown(f'<div class="xlnb-{kind}"{kept} style="{style}">{text}</div>', verdicts or {})
-
-
-def folded(title: str, inside: Iterable[Shown]) -> Shown:
-    """Return parts that open at a click, under a title."""
-    shown = list(inside)
-    verdicts = {name: word for part in shown for name, word in part.verdicts.items()}
-    html = "".join(part.html for part in shown)
-    return Shown(f"<details><summary>{escape(title)}</summary>{html}</details>", verdicts)
+    return Shown(f'<div class="xlnb-answer"{kept} style="{style}">{text}</div>', verdicts or {})

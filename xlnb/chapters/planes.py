@@ -60,17 +60,6 @@ def of_problems(plane: pd.DataFrame, but: str = "") -> list[tuple[str, pd.DataFr
     return [(f"problems in {LANGUAGE_NAMES[code]}", heights(plane, code, "problems")) for code in codes]
 
 
-def others_told(plane: pd.DataFrame, language: str) -> str:
-    """Return how a reader sees the planes of other languages, as Markdown."""
-    codes = [code for code in plane["language"].unique() if code != language]
-    if not codes:
-        return "Planes of other languages are not computed yet."
-    return (
-        f'**Change this:** `planes.of_language(plane, "{codes[0]}")` draws {LANGUAGE_NAMES[codes[0]]}. Problems in the other '
-        "languages are in Figure 4."
-    )
-
-
 def plane_figure(
     grids: Sequence[tuple[str, pd.DataFrame]], merges: pd.DataFrame, seeds: int, number: int | None = None
 ) -> Shown:

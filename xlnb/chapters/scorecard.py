@@ -89,11 +89,14 @@ def decisions(table: pd.DataFrame) -> list[str]:
     return [home.decided(claim, table) for claim in claims.CLAIMS.values()]
 
 
-def plan_figure(table: pd.DataFrame, number: int | None = None) -> Shown:
-    """Draw the plan's contrasts: each method against its rival, over all languages."""
+_SIX = "The plan's six contrasts, averaged over the languages; right of zero the first is better."
+
+
+def plan_figure(table: pd.DataFrame, number: int | None = None, what: str = _SIX) -> Shown:
+    """Draw contrasts of the plan: each method against its rival, over all languages."""
     if table.empty:
         return to_come(number, NOT_YET)
-    caption = f"The plan's six contrasts, averaged over the languages; right of zero the first is better. {how_to_read(table)}"
+    caption = f"{what} {how_to_read(table, 'pairs of twins in each language')}"
     return figures.forest([("All languages", table)], number=number, caption=caption)
 
 
@@ -278,6 +281,8 @@ def answers_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     rows = []
     for arm, code in product(arms_of(told), told["test_language"].unique()):
         mine = of_arms(select(told, test_language=code), arm)
+        if code != "en":  # in English a training answers once for each language that it went on to
+            mine = select(mine, language=code)
         line = {"method": in_prose(*arm), "language": LANGUAGE_NAMES[code]}
         for metric in (EXPRESSION, EXACT_MATCH):
             some = select(mine, metric=metric)
@@ -319,7 +324,7 @@ def reading(table: pd.DataFrame) -> str:
     if table.empty:
         return NOT_YET
     if UNJUDGED in set(table["verdict"]):
-        return "Fewer than three trainings: no verdict."
+        return "Fewer than three trainings, or not of all three languages: no verdict."
     told = [
         f"{capital(in_prose(row.method_a, row.partition_a))} is {_VERDICTS[row.verdict]} "
         f"{in_prose(row.method_b, row.partition_b)} ({improved(row)})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from matplotlib.patches import Patch
 from xlnb.chapters import experts, home, scorecard
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR, SHARED_COLOUR
 from xlnb.chapters.layer_swapping import NOT_YET
-from xlnb.chapters.pictures import Shown, box, panels, picture, table, to_come
+from xlnb.chapters.pictures import Shown, box, panels, paragraphs, picture, table, to_come
 from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, lowered, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.errors import RequestError
@@ -229,7 +228,7 @@ def answer() -> Shown:
     if planned.empty:
         return box(f"<p>{NOT_YET}</p>")
     sentences = [*_lines(outcomes(home.committed_study()), planned), "Only the first sentence is a verdict."]
-    told = "".join(f"<p>{escape(one)}</p>" for one in sentences)
+    told = paragraphs(sentences)
     return box(told, verdicts_of(of_simultaneous(planned)))
 
 

@@ -30,7 +30,9 @@ def one_problem_everywhere(split: str, index: int = 0, number: int | None = None
     return table(rows, ["", "problem", "solution"], number=number, caption=caption)
 
 
-def one_problem(language: str, split: str = "scored", problem: int = 0) -> Shown:
+def one_problem(
+    language: str, split: str = "scored", problem: int = 0, number: int | None = None, caption: str = ""
+) -> Shown:
     """Return a problem of a split by its place, with its solution, in English beside another language."""
     english, other = (templates.problems(code, split, problem + 1)[problem] for code in ("en", language))
     rows = [
@@ -38,8 +40,8 @@ def one_problem(language: str, split: str = "scored", problem: int = 0) -> Shown
         for what, part in (("problem", "question"), ("solution", "solution"))
     ]
     steps = steps_in_words(len(english.expressions))
-    caption = f"Problem {problem} of the split {split}: the situation {english.frame}, {steps}."
-    return table(rows, ["", "English", LANGUAGE_NAMES[language]], caption=caption)
+    caption = caption or f"Problem {problem} of the split {split}: the situation {english.frame}, {steps}."
+    return table(rows, ["", "English", LANGUAGE_NAMES[language]], number=number, caption=caption)
 
 
 def browser(language: str, split: str = "scored", problem: int = 1) -> Explorer | Shown:
@@ -158,7 +160,7 @@ def shortcuts_table(language: str, number: int | None = None) -> Shown:
     caption = (
         f"Reading without understanding, in {LANGUAGE_NAMES[language]}: random forests (and a nearest neighbour) that learned "
         "from training problems which calculation goes with which numbers or words. Percent of scored problems, with 95 % "
-        "intervals over pairs of twins. A coin tells one pair of twins in four apart."
+        "intervals over pairs of twin situations. A coin tells one pair of twins in four apart."
     )
     return table(rows, ["reads", *(f"{asked} (%)" for asked in ASKED)], number=number, caption=caption)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,8 +13,6 @@ from xlnb.evaluation.readings import READINGS
 from xlnb.languages import LANGUAGE_NAMES, in_order
 from xlnb.methods import METHODS
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, improvement
-
-Naming = Callable[[str, str], str]  # from method and partition to an arm's name
 
 # What an arm is called in a sentence; others go by their title.
 _PROSE = {
@@ -182,18 +180,18 @@ def listed(parts: Sequence[str], word: str = "and") -> str:
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
-def standing(judged: pd.DataFrame, subject: str = "", naming: Naming = in_prose, numbers: bool = True) -> str:
+def standing(judged: pd.DataFrame, numbers: bool = True) -> str:
     """Return in a sentence whom an arm beats, to whom it loses, and where the difference is not significant.
 
-    All rows of ``judged`` have the same first arm, named in the sentence as ``subject`` or by its own name.
+    All rows of ``judged`` have the same first arm.
     """
     first = next(judged.itertuples())
-    who = subject or naming(first.method_a, first.partition_a)
+    who = in_prose(first.method_a, first.partition_a)
     parts: dict[str, str] = {}
     for word, phrase in ((BETTER, "beats"), (WORSE, "loses to"), (NOT_SHOWN, "does not differ significantly from")):
         rows = [row for row in judged.itertuples() if row.verdict == word]
         names = [
-            naming(row.method_b, row.partition_b) + (f" ({improved(row, place == 0)})" if numbers else "")
+            in_prose(row.method_b, row.partition_b) + (f" ({improved(row, place == 0)})" if numbers else "")
             for place, row in enumerate(rows)
         ]
         if names:

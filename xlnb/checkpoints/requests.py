@@ -166,7 +166,7 @@ def _check_shapes(adapted: Sequence[Expert], base: Expert | None, stays: bool) -
                     + (f"it in shape {list(has.shape)}." if has else "no such parameter.")
                 )
         if base and not stays and expert.adapter:
-            expert.adapter.check_tied(base.checkpoint)
+            expert.adapter.check_tied(base.checkpoint, "Merge adapters alone, which stay an adapter. ")
 
 
 def _sites(experts: Sequence[Expert], full: Sequence[Expert], stays: bool) -> Sites:

@@ -109,11 +109,6 @@ def read(name: str) -> dict[str, Any]:
 # Only Random.random() promises the same numbers in every Python version; the helpers use nothing else.
 
 
-def below(rng: random.Random, n: int) -> int:
-    """A whole number from 0 to n - 1."""
-    return int(rng.random() * n)
-
-
 def pick(rng: random.Random, items: Sequence[T]) -> T:
     """One item of a sequence."""
     return items[int(rng.random() * len(items))]

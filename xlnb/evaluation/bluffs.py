@@ -283,7 +283,7 @@ def bluffs(
     """Return what each reader gets by each of METRICS: reader, metric, value, low, high.
 
     Shares from 0 to 1, or nats per part (a number or a sign, in place of a token; results do not count), with 95 % intervals over
-    pairs of twins. Readers learn from training problems and the two worked examples alone. Source: ours.
+    pairs of twin situations. Readers learn from training problems and the two worked examples alone. Source: ours.
 
     >>> found = bluffs("en", n=24, readers=["numbers alone"]).set_index("metric")["value"]
     >>> found["twin-information"].item(), found["twin-choice"].item()

@@ -37,7 +37,7 @@ def shortcuts(
 ) -> pd.DataFrame:
     """Return what each reader gets: reader, asked (first operation, exact answer, twins told apart), value, low, high.
 
-    Shares from 0 to 1 with 95 % intervals over pairs of twins, which share their numbers and most words (over frames where
+    Shares from 0 to 1 with 95 % intervals over pairs of situations that are twins (over frames where
     there are none). Twins are told apart where behind either text its own first operation is held likelier than the twin's:
     impossible for whoever reads the numbers alone. Forests of 200 trees, a nearest neighbour by TF-IDF. With ``many_frames`` they
     learn from the many situations that English alone has, as the math expert does. Raises RequestError for these in another

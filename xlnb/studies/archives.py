@@ -51,7 +51,8 @@ def unpack(folder: str | Path, target: str | Path | None = None, report: Callabl
             return [_restored(Path(folder), told, Path(target or runs_folder()))]
         if target is None:
             raise RequestError("A study is unpacked into a folder of its own: xlnb unpack FOLDER TARGET.")
-        return unpacking.unpack(folder, target, report)
+        lines = unpacking.unpack(folder, target, report)
+        return [*lines, unpacking.TAKEN_HOME, unpacking.homeward(folder, target)]
     except unpacking.UnpackError as error:
         raise WorkError(str(error)) from None
 

@@ -33,7 +33,7 @@ def table(study: Study, name: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    wanted, keys = MAPS[known("map", name, MAPS)], _keys(study)
+    wanted, keys = MAPS[known("map", name, MAPS)], study.keys
     if study.committed and len(found := load_map(name, study.results, **keys)):
         return found
     if not study.live:
@@ -91,7 +91,7 @@ def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: st
     for name in names or MAPS:
         earlier, parts = load_map(name, out.parent), []
         for study in studies:
-            keys = _keys(study)
+            keys = study.keys
             parts.append(table(study, name))
             earlier = earlier[(earlier[KEYS] != pd.Series(keys)).any(axis=1)]
             told.setdefault(name, {})["/".join(map(str, keys.values()))] = _told(study, name)
@@ -107,7 +107,7 @@ def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: st
 def fitted(study: Study, name: str) -> Partition:
     """Return one of ``FITTED`` for a study's language: chosen on English math and generic text, by experts of another seed."""
     measure, like_c = fitted_by(name)
-    found = load_map("fits", study.results, **_keys(study) | {"seed": FITTED_SEED})
+    found = load_map("fits", study.results, **study.keys | {"seed": FITTED_SEED})
     if found.empty:
         found = table(replace(study, seed=FITTED_SEED, committed=True), "fits")
     scores = found[found["measure"] == measure]
@@ -126,20 +126,12 @@ def _told(study: Study, name: str) -> dict[str, Any]:
 
 def _spec(study: Study, name: str) -> dict[str, Any]:
     texts = [*learned(study, study.seed).values(), *held_out(study).values()]
+    later = {"version": MAPS[name].version} if MAPS[name].version > 1 else {}
     return {
         "map": name,
+        **later,
         "base": study.base_spec,
         "seed": study.seed,
         "experts": [one.expert_spec(slug) for one, slug in MAPS[name].needs(study)],
         "texts": artifacts.digest([[e.prompt, e.completion] for some in texts for e in some])[:16],
-    }
-
-
-def _keys(study: Study) -> dict[str, Any]:
-    return {
-        "profile": study.profile.name,
-        "model": study.profile.model,
-        "language": study.language,
-        "paradigm": study.paradigm,
-        "seed": study.seed,
     }

@@ -36,11 +36,15 @@ _LEARNED = 1000  # texts like an expert's, of seeds that no training has: from h
 
 @dataclass(frozen=True)
 class Map:
-    """A table of a study: what makes it, of which experts (with those of the next seed, too, where ``control``)."""
+    """A table of a study: what makes it, of which experts (with those of the next seed, too, where ``control``).
+
+    Another ``version`` means something else: what was made before is no longer it.
+    """
 
     make: Callable[[Study], pd.DataFrame]
     experts: tuple[str, ...] = (MATH, LANGUAGE)
     control: bool = False
+    version: int = 1
 
     def needs(self, study: Study) -> list[tuple[Study, str]]:
         """Return the experts that it looks at, each with its study."""
@@ -266,7 +270,7 @@ def mean_losses(base: Base, vector: TaskVector, texts: Mapping[str, Sequence[Row
 
 MAPS = {
     "sensitivity": Map(_sensitivity, ()),
-    "lengths": Map(_lengths),
+    "lengths": Map(_lengths, version=2),  # without norms
     "elements": Map(_elements, control=True),
     "sites": Map(_sites),
     "plane": Map(_plane),

@@ -109,6 +109,8 @@ def search(
     ``ntrex`` is a folder of NTREX-128's text files; without it what needs them is left out, and so are languages that the
     profile does not have. Raises RequestError for a folder that has no such files.
     """
+    if not 0 <= worker < workers:
+        raise RequestError(f"Worker {worker} of {workers}: they are numbered from 0 to {workers - 1}.")
     languages = [code for code in TARGETS if code in profile.languages]
     lines = {code: _lines(ntrex, code) if ntrex else [] for code in languages}
     chosen = [one for one in settings() if one.language in ("en", *languages) and (ntrex or one.data != NTREX)]

@@ -106,7 +106,7 @@ class Study:
         check_source(self.math_data, "en", "math")
         check_source(self.language_data, self.language, "language")
         known("dtype", self.dtype, DTYPES)
-        if not self.live and not committed_rows(self.results, self._committed_by | {"seed": self.seed}):
+        if not self.live and not committed_rows(self.results, self.keys):
             raise RequestError(
                 f"No committed result of profile {self.profile.name}, language {self.language}, seed {self.seed}: run live, or "
                 "choose a seed that book/results has."
@@ -268,7 +268,12 @@ class Study:
 
     def trained_as(self, slug: str) -> dict[str, Any]:
         """Return what tells the training of an expert from others in committed results."""
-        return self._committed_by | {"seed": self.seed, "corpora": self.corpora((slug,)), "expert": slug}
+        return self.keys | {"corpora": self.corpora((slug,)), "expert": slug}
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What tells committed rows of this study from others': profile, model, language, paradigm and seed."""
+        return self._committed_by | {"seed": self.seed}
 
     @property
     def _committed_by(self) -> dict[str, Any]:

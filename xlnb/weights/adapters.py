@@ -115,14 +115,16 @@ class Adapter:
             if own is None or not _is_rounded(copy, own):
                 raise _more_than_pairs(self.checkpoint, f"its {name!r} differs from that of the base {base.folder}")
 
-    def check_tied(self, base: Checkpoint) -> None:
-        """Refuse an update of the embedding or the head alone where the ``base`` ties them: PEFT changes one of the two."""
+    def check_tied(self, base: Checkpoint, else_: str = "") -> None:
+        """Refuse an update of the embedding or the head alone where the ``base`` ties them: PEFT changes one of the two.
+
+        ``else_`` says what else could be done.
+        """
         for name in self.pairs:
             if outside_block(name) in (EMBEDDING, HEAD) and ties_head(base):
                 raise RequestError(
                     f"The adapter in {self.checkpoint.folder} adapts {name!r}, and the base {base.folder} ties its head to the "
-                    "embedding: in a checkpoint the change would reach both. Merge adapters alone, which stay an adapter, or "
-                    "untie the base."
+                    f"embedding: in a checkpoint the change would reach both. {else_}Untie the base."
                 )
 
 

@@ -51,8 +51,8 @@ def partition(
 ) -> Ownership:
     """Return who owns how many parameters of ``model`` (a checkpoint folder, or a model's name on the Hugging Face hub).
 
-    The partition is chosen as in :func:`xlnb.merge`. A head that is the embedding's copy does not count; else only headers are
-    read, and from the hub nothing else is downloaded. Source: ours.
+    The partition is chosen as in :func:`xlnb.merge`. Of a folder, a head that is the embedding's copy does not count; else only
+    headers are read, and from the hub nothing else is downloaded (there such a head counts). Source: ours.
     """
     sizes = _sizes(model)
     sites = locate_all(sizes)

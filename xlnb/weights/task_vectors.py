@@ -60,7 +60,8 @@ class TaskVector(Mapping[str, "Tensor"]):
         adapter of either is refused for a ``base`` that ties them.
         """
         adapter = open_adapter(folder)
-        origin = open_checkpoint(base) if base else None
+        needed = adapter.copies or any(outside_block(name) in (EMBEDDING, HEAD) for name in adapter.pairs)
+        origin = open_checkpoint(base) if base and needed else None
         adapter.check_copies(origin)
         if origin:
             adapter.check_tied(origin)
