@@ -24,8 +24,9 @@ from xlnb.studies.study import Study
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# Files that take longest first, so that no worker is left alone with one at the end; the others as pytest finds them.
-LONGEST = ("test_browser", "test_chapters", "test_studies", "test_text", "test_pocket", "test_grid", "test_cells", "test_sft",
+# Files that take longest first, so that no worker is left alone with one at the end; the others as pytest finds them. A browser,
+# JupyterLab and a book in the making need two cores by themselves: what runs live comes when they are done.
+LONGEST = ("test_browser", "test_studies", "test_grid", "test_pocket", "test_chapters", "test_cells", "test_text", "test_sft",
            "test_measuring", "test_masks", "test_validation_study")  # fmt: skip
 
 
