@@ -312,7 +312,8 @@ def test_what_was_fetched_is_packed_and_runs_without_the_hub(fetched, chatty, tm
     packed, there = str(tmp_path / "packed"), tmp_path / "there"
     assert command("pack", packed, *asked, "--model", str(model), "--no-wheels", "--no-results") == 0
     assert command("unpack", packed, str(there)) == 0
-    words = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])
+    line, *_ = capsys.readouterr().out.strip().splitlines()[-3:]  # behind it stands how to take home what was made
+    words = shlex.split(line)
     for gone in (fetched, model, tmp_path / "on-hub"):
         shutil.rmtree(gone)
     while "=" in words[0]:

@@ -83,7 +83,9 @@ def run_there(packed, tmp_path_factory):
     command = [sys.executable, str(packed / "unpack.py"), str(there)]
     done = subprocess.run(command, env=environment(PYTHONPATH=str(blocked)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.strip().splitlines()[-1:]
+    line, then, taken_home = done.stdout.strip().splitlines()[-3:]
+    assert then == unpacking.TAKEN_HOME and taken_home.endswith(" -m xlnb pack MADE --outcomes")
+    assert taken_home.split(" -m ")[0] == line.split(" -m ")[0], "by the same variables"
     assert line in (there / "run.sh").read_text()
     said = dict(word.split("=", 1) for word in shlex.split(line)[:5])
     assert said["PYTHONPATH"] == str(there / "site")
