@@ -68,13 +68,13 @@ first_swap.one_problem(language)
 #
 # Our metric asks what a problem adds. Take the right calculations (`12 + 5`: which numbers, which operation), and compare how likely
 # they are given their own problem with how likely they are given another one. The log of that ratio is the **information gained
-# on the calculations**, in *nats* per token. A model that reads nothing from the problem gains 0. A difference of 1.4 nats means: four
-# times likelier, token by token. Beware: most of it comes from a problem's *numbers*, hardly any from its words
+# on the calculations**, in *nats* per token. A model that reads nothing from the problem gains 0; 1.4 nats mean four times likelier,
+# token by token. Beware: most of it comes from a problem's *numbers*, hardly any from its words
 # ([Measuring](02-measuring.ipynb)).
 #
 # ## Two experts
 #
-# Both start from the same base and are fine-tuned with LoRA on the same budget: the *math expert* on English word problems, the
+# Both are fine-tuned from the same base with LoRA on the same budget: the *math expert* on English word problems, the
 # *language expert* on Swahili prose (stories, dialogues, letters, translations) without a single digit. Nobody ever sees a Swahili word
 # problem. Did they learn what they should (Figure 1)?
 

@@ -33,7 +33,7 @@ def assert_kept(before, after):
         assert written == again or more, f"{name} was made twice"
 
 
-def wait_until(reached, is_alive, seconds=120):
+def wait_until(reached, is_alive, seconds=600):
     """Return when something is reached; fail where the process that is to reach it ends, or takes too long."""
     started = time.time()
     while not reached():

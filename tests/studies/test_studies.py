@@ -250,7 +250,7 @@ def study_after_a_merge(home):
 
 def test_what_ran_before_in_a_process_changes_no_bit(in_child, first_swap, tmp_path):
     process = in_child(study_after_a_merge, tmp_path)
-    process.join(120)
+    process.join(600)
     assert process.exitcode == 0
     assert kept_files(tmp_path / "runs") == kept_files(first_swap)
 
@@ -268,7 +268,7 @@ def test_killed_at_any_moment_a_study_goes_on_to_the_same_outcomes(own_home, fir
         for name in {name for name, digest in kept_files(runs).items() if expected.get(name) != digest}:
             assert begins(runs / name, first_swap / name), "a half-made or different file was left"
     process = in_child(study_in_child, own_home)
-    process.join(120)
+    process.join(600)
     assert process.exitcode == 0
     assert kept_files(runs) == expected
     assert not list(own_home.rglob(".*.partial-*"))

@@ -142,7 +142,7 @@ def test_a_grid_without_snakemake_that_is_killed_goes_on(own_home, tmp_path):
     command += [word for word in ASKED if word != "--here"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     before = killing.killed_often(command, environment, own_home, kills=2, seed=1)
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=600)
     killing.assert_kept(before, killing.made(own_home))
     (study,) = [Study(named_profile("smoke"), "sw", 0)]
     assert grid.jobs([study], named_experiment("strength")) == []

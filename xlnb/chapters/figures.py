@@ -148,7 +148,7 @@ def how_to_read(judged: pd.DataFrame, of: str = "problems") -> str:
     """Return what a caption says of dots and lines: what means are ``of``, trainings, the interval, the colours."""
     n, seeds = judged["n"].max(), judged["seeds"].max()
     colours = (
-        "Blue is better, orange worse, grey not significant, after correction for all contrasts of the question."
+        "Blue is better, orange worse, grey not significant, corrected."
         if UNJUDGED not in set(judged["verdict"])
         else "Grey: no verdict, since fewer than three trainings say nothing of another one."
     )
