@@ -44,7 +44,7 @@ _CSS = """<style>
 .xlnb-table th,.xlnb-table td{padding:.25rem .6rem;text-align:left;vertical-align:top;border:0;border-bottom:1px solid #8886;
  white-space:normal;background:none}
 .xlnb-table td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-@container (max-width:640px){.xlnb-figure svg.wide{display:none}.xlnb-figure svg.narrow{display:block}}
+@container (max-width:560px){.xlnb-figure svg.wide{display:none}.xlnb-figure svg.narrow{display:block}}
 </style>"""
 
 

@@ -195,12 +195,13 @@ def own_point(study: Study) -> Callable[[str, float, float], Shown]:
 
 
 def boundary_page(swept: pd.DataFrame, sides: Sequence[Sequence[int]]) -> Shown:
-    """Return the sweep of layer counts for a page: a slider for each end of the network, and the largest swap in words."""
+    """Return the sweep of layer counts for a page: a slider for each end of the network; without a script the largest swap."""
     told = {f"{bottom}+{top}": _plain(cell_told(swept, bottom, top)) for bottom in sides[0] for top in sides[1]}
     controls = _slider("bottom", "First layers from the language expert:", 0, len(sides[0]) - 1, 1, len(sides[0]) - 1)
     controls += _slider("top", "Last layers from the language expert:", 0, len(sides[1]) - 1, 1, len(sides[1]) - 1)
     data = {"bottom": list(sides[0]), "top": list(sides[1]), "told": told}
-    return page("Move the boundary", controls, data, cell_told(swept, int(sides[0][-1]), int(sides[1][-1])))
+    largest = cell_told(swept, int(sides[0][-1]), int(sides[1][-1]))
+    return page("Move the boundary", controls, data, Shown(f"<noscript>{largest.html}</noscript>", largest.verdicts))
 
 
 def _plain(shown: Shown) -> str:
