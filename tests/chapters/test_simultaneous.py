@@ -124,7 +124,7 @@ def test_a_lane_is_held_against_its_experts_batch_by_batch():
     told = simultaneous.gaps(found)
     assert "−0.010 (from −0.010 to −0.010) against the frozen expert on math batches, −0.020" in told
     assert "−0.100 (from −0.100 to −0.100) against the frozen expert on language batches" in told
-    assert told.startswith("Loss saved over the last 30 steps of a lane") and "6 trainings in 2 languages." in told
+    assert told.startswith("Loss saved over the last 30 steps of a lane") and "six trainings in 2 languages." in told
     assert simultaneous.gaps(trained(("sw",), 1)).endswith("over one training.")
 
 

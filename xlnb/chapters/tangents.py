@@ -79,9 +79,10 @@ def lines_figure(lines: pd.DataFrame, paradigm: str, number: int | None = None) 
         for asked in ASKED
         for side in VECTORS
     ]
+    told = "Mean and range over" if lines["seed"].nunique() > 1 else "Of"
     caption = (
-        f"What is saved against the base along each task vector, {PARADIGM_NAMES[paradigm]}: 0 is the base, 1 the expert. Mean "
-        f"and range over {_of_what(lines)}, of 48 texts at most; dashed, what the slope at the base says."
+        f"What is saved against the base along each task vector, {PARADIGM_NAMES[paradigm]}: 0 is the base, 1 the expert. {told} "
+        f"{_of_what(lines)}, of 48 texts at most; dashed, what the slope at the base says."
     )
     return picture(draw, number=number, caption=caption, alt=f"Saved by the whole vectors: {listed(ends)}.")
 

@@ -150,9 +150,13 @@ def language_names(codes: Iterable[str]) -> str:
 
 
 def trainings(count: int) -> str:
-    """Return how many trainings, in words."""
-    words = {1: "one training", 2: "two trainings", 3: "three trainings", 5: "five trainings", 10: "ten trainings"}
-    return words.get(count, f"{count} trainings")
+    """Return how many trainings, in words.
+
+    >>> trainings(1), trainings(4), trainings(12)
+    ('one training', 'four trainings', '12 trainings')
+    """
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return f"{words[count] if count < len(words) else count} training{'' if count == 1 else 's'}"
 
 
 def capital(text: str) -> str:
