@@ -171,8 +171,7 @@ def answer() -> Shown:
     made = of_freezing(home.planned())
     if made.empty:
         return box(f"<p>{NOT_YET}</p>")
-    told = paragraphs(decisions(made))
-    return box(told, verdicts_of(made))
+    return box(paragraphs(decisions(made)), verdicts_of(made))
 
 
 def decisions(made: pd.DataFrame) -> list[str]:

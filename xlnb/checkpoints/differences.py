@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from torch import Tensor
-
-    from xlnb.weights.tensors import Rows
 
 BLOCKS = (ATTENTION, FFN, NORM)
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -166,7 +164,7 @@ def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, An
 
     adapters = [expert.adapter for expert in experts if expert.adapter]
     if len(adapters) == 2 and base is None:
-        yield from _pairs_of_updates(adapters[0], adapters[1], _chunks)
+        yield from _pairs_of_updates(*adapters)
         return
     if len(adapters) == 1 and base is None:
         base = next(expert for expert in experts if expert.adapter is None)
@@ -186,9 +184,9 @@ def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, An
         yield name, first, second, stored[0][name].size
 
 
-def _pairs_of_updates(
-    first: Adapter, second: Adapter, chunks: Callable[[tuple[int, ...]], list[Rows | None]]
-) -> Iterator[tuple[str, Any, Any, int]]:
+def _pairs_of_updates(first: Adapter, second: Adapter) -> Iterator[tuple[str, Any, Any, int]]:
+    from xlnb.checkpoints.streaming import _chunks
+
     shapes = first.shapes
     common = [name for name in shapes if name in second.shapes]
     if differing := [name for name in common if shapes[name] != second.shapes[name]]:
@@ -197,7 +195,7 @@ def _pairs_of_updates(
         raise RequestError("The adapters have no module in common.")
 
     def update(pair: Pair) -> Chunks:
-        return (pair.update(rows) for rows in chunks(pair.shape))
+        return (pair.update(rows) for rows in _chunks(pair.shape))
 
     for name in common:
         mine, other = (partial(update, adapter.pairs[name]) for adapter in (first, second))

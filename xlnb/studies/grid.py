@@ -43,13 +43,13 @@ def survey(studies: Sequence[Study], experiment: Experiment) -> dict[Path, str]:
     for study in studies:
         for cell in _cells(study, experiment):
             # Two asks of an experiment may share a file and want other readings of it.
-            cells[cell.path] = max(cells.get(cell.path, ""), study.state(cell), key=_STATES.index)
+            cells[cell.path] = max(cells.get(cell.path, _STATES[0]), study.state(cell), key=_STATES.index)
             if cells[cell.path] == "missing":
                 experts |= {folder: "made" if folder.is_dir() else "missing" for folder in cell.needs}
     return cells | experts
 
 
-_STATES = ("", "committed", "made", "missing")  # what is still to be done is told
+_STATES = ("committed", "made", "missing")  # what is still to be done is told
 
 
 def _cells(study: Study, experiment: Experiment) -> list[Cell]:
@@ -193,15 +193,12 @@ def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str
 
 def job_of(told: Mapping[str, Any]) -> Job:
     """Return a job that was listed."""
-    profile, experiment, makes = (
-        named_profile(told["profile"], told.get("model", "")),
-        told["experiment"],
-        {*told["makes"]},
-    )
+    profile, experiment = named_profile(told["profile"], told.get("model", "")), named_experiment(told["experiment"])
+    makes = {*told["makes"]}
     studies = [Study(profile, **dict(one, vocabulary=tuple(one["vocabulary"]))) for one in told["studies"]]
     cells: dict[Any, Cell] = {}  # of what studies share the first one's
     for study in studies:
-        for cell in _cells(study, named_experiment(experiment)):
+        for cell in _cells(study, experiment):
             if str(cell.path) in makes:
                 cells.setdefault((cell.path, cell.readings), cell)
     expert = told["expert"] and tuple(told["expert"])

@@ -90,8 +90,7 @@ def numbers_alone(outcomes: pd.DataFrame) -> dict[str, float]:
     """
 
     def gain(metric: str) -> float:
-        sign = 1 if READINGS[metric].higher_is_better else -1
-        return sign * float(gains_over_base(select(outcomes, metric=metric), ORACLE).mean())
+        return float(signed_gain(select(outcomes, metric=metric), metric, ORACLE).mean())
 
     found = dict.fromkeys((*TWINS, calibrated(TWIN_INFORMATION)), 0.0)
     for metric in (EXPRESSION_NLL, EXPRESSION_INFORMATION):
@@ -116,8 +115,12 @@ def _forest(language: str) -> pd.Series:
 
 def signed_gains(part: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
     """Return for each trained arm the (seeds x problems) table of what it gains over the base on a metric; more is better."""
-    sign = 1 if READINGS[metric].higher_is_better else -1
-    return {arm: sign * gains_over_base(part, arm) for arm in (*ORACLE_BUDGETS, PLACEBO)}
+    return {arm: signed_gain(part, metric, arm) for arm in (*ORACLE_BUDGETS, PLACEBO)}
+
+
+def signed_gain(part: pd.DataFrame, metric: str, arm: str) -> np.ndarray:
+    """Return the (seeds x problems) table of what one arm gains over the base on a metric; more is better."""
+    return (1 if READINGS[metric].higher_is_better else -1) * gains_over_base(part, arm)
 
 
 def gains_over_base(part: pd.DataFrame, arm: str) -> np.ndarray:

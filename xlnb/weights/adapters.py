@@ -115,17 +115,21 @@ class Adapter:
             if own is None or not _is_rounded(copy, own):
                 raise _more_than_pairs(self.checkpoint, f"its {name!r} differs from that of the base {base.folder}")
 
-    def check_tied(self, base: Checkpoint, else_: str = "") -> None:
+    @property
+    def of_tokens(self) -> list[str]:
+        """Which of the parameters that are changed are the embedding or the head."""
+        return [name for name in self.pairs if outside_block(name) in (EMBEDDING, HEAD)]
+
+    def check_tied(self, base: Checkpoint, otherwise: str = "") -> None:
         """Refuse an update of the embedding or the head alone where the ``base`` ties them: PEFT changes one of the two.
 
-        ``else_`` says what else could be done.
+        ``otherwise`` says what else could be done.
         """
-        for name in self.pairs:
-            if outside_block(name) in (EMBEDDING, HEAD) and ties_head(base):
-                raise RequestError(
-                    f"The adapter in {self.checkpoint.folder} adapts {name!r}, and the base {base.folder} ties its head to the "
-                    f"embedding: in a checkpoint the change would reach both. {else_}Untie the base."
-                )
+        if self.of_tokens and ties_head(base):
+            raise RequestError(
+                f"The adapter in {self.checkpoint.folder} adapts {self.of_tokens[0]!r}, and the base {base.folder} ties its head "
+                f"to the embedding: in a checkpoint the change would reach both. {otherwise}Untie the base."
+            )
 
 
 def _is_rounded(copy: Stored, own: Stored) -> bool:

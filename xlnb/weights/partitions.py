@@ -49,11 +49,10 @@ class Partition:
     def __post_init__(self) -> None:
         check_type("name", self.name, str)
         for block in ("attention", "ffn"):
-            check_type(block, getattr(self, block), Collection[Any])
-        for block in ("attention", "ffn"):
-            plain = tuple(
-                share.item() if hasattr(share, "item") else share for share in getattr(self, block)
-            )  # numpy's
+            shares = getattr(self, block)
+            check_type(block, shares, Collection[Any])
+            # numpy's numbers are plain ones from here on
+            plain = tuple(share.item() if hasattr(share, "item") else share for share in shares)
             object.__setattr__(self, block, plain)
         object.__setattr__(self, "ffn", self.ffn or self.attention)
         for share in self.attention + self.ffn:

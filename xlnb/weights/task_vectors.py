@@ -60,8 +60,7 @@ class TaskVector(Mapping[str, "Tensor"]):
         adapter of either is refused for a ``base`` that ties them.
         """
         adapter = open_adapter(folder)
-        needed = adapter.copies or any(outside_block(name) in (EMBEDDING, HEAD) for name in adapter.pairs)
-        origin = open_checkpoint(base) if base and needed else None
+        origin = open_checkpoint(base) if base and (adapter.copies or adapter.of_tokens) else None
         adapter.check_copies(origin)
         if origin:
             adapter.check_tied(origin)
