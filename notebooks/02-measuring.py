@@ -36,6 +36,7 @@ from xlnb import artifacts
 from xlnb.chapters import many_comparisons, power, reading_answers, words
 from xlnb.evaluation.readings import EXPRESSION, PRIMARY
 from xlnb.studies import experiments, validation
+from xlnb.studies.comparisons import by_situations
 from xlnb.studies.study import open_study
 
 display(Markdown(words.versions_line(artifacts.versions())))
@@ -282,10 +283,20 @@ display(Markdown(told))
 
 # %% tags=["remove-input"]
 families = many_comparisons.judged_families()
-many_comparisons.families_table(families, number=9)
+situations = many_comparisons.judged_families(by_situations)
+many_comparisons.families_table(families, situations, number=9)
 
 # %% tags=["remove-input"]
 display(Markdown(many_comparisons.families_sentence(families)))
+
+# %% [markdown]
+# An interval over problems asks about other problems *of the same situations*, and problems of one situation share their words. What if
+# situations are drawn, and not problems?
+
+# %% tags=["remove-input"]
+display(
+    Markdown(many_comparisons.situations_sentence(families, situations))
+)
 
 # %% [markdown]
 # An aside: papers often test two models by McNemar's method, which asks on which problems just one of them is right. That is another

@@ -6,7 +6,7 @@ from shown import cells
 from xlnb.chapters import many_comparisons
 from xlnb.methods import ORACLE
 from xlnb.studies import claims
-from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, by_situations
 
 
 def family_of(name, *rows):
@@ -24,19 +24,35 @@ FOUND = {
 
 
 def test_families_are_counted_before_and_after_the_correction():
-    head, *rows = cells(many_comparisons.families_table(FOUND, number=7))
-    assert head == ["question", "contrasts", "trainings", "each for itself", "after Holm"]
+    situations = FOUND | {"gap": FOUND["gap"].assign(verdict=NOT_SHOWN)}
+    head, *rows = cells(many_comparisons.families_table(FOUND, situations, number=7))
+    assert head == ["question", "contrasts", "trainings", "each for itself", "after Holm", "by situations"]
     assert rows == [
-        [claims.GAINS.question, "4", "3", "3", "1"],
-        [claims.GAP.question, "1", "none", "1", "1"],
-        [claims.COST.question, "2", "3", "no verdict", "no verdict"],
+        [claims.GAINS.question, "4", "3", "3", "1", "1"],
+        [claims.GAP.question, "1", "none", "1", "1", "0"],
+        [claims.COST.question, "2", "3", "no verdict", "no verdict", "no verdict"],
     ]
+    told = many_comparisons.situations_sentence(FOUND, situations)
+    assert f"1 of 1 to “{claims.GAP.question}” get another verdict" in told
+    assert many_comparisons.situations_sentence(FOUND, FOUND).endswith("all verdicts are the same.")
     assert many_comparisons.families_sentence(FOUND) == (
         "Of 5 contrasts in 2 families 4 have an interval that excludes zero; after Holm's correction 2 are significant. It takes "
         f"most away from “{claims.GAINS.question}”: 1 of 3 remain."
     )
     assert many_comparisons.families_sentence({"gap": FOUND["gap"]}).endswith("Here it takes nothing away.")
     assert many_comparisons.families_sentence({"cost": FOUND["cost"]}) == "No family has a verdict yet."
+
+
+def test_by_situations_committed_families_have_a_draw_a_pair_of_twin_situations():
+    found, situations = many_comparisons.judged_families(), many_comparisons.judged_families(by_situations)
+    assert set(found) == set(situations)
+    for name, part in situations.items():
+        assert list(part["metric"]) == list(found[name]["metric"])
+        problems = part[part["benchmark"] == "templates"]
+        assert (problems["n"] == problems["split"].map({"scored": 24, "development": 12})).all(), name
+        assert (part["difference"] - found[name]["difference"]).abs().max() < 0.2 * found[name][
+            "difference"
+        ].abs().max()
 
 
 def test_each_declared_family_is_known_by_what_was_asked():

@@ -50,19 +50,21 @@ def tables() -> dict[str, pd.DataFrame]:
     return found | {claims.KNOWLEDGE.id: judged(claims.KNOWLEDGE, study.repeated(experiments.KNOWLEDGE))}
 
 
-def planned() -> pd.DataFrame:
-    """Return the plan's judged contrasts from the committed results; no rows where they are not whole."""
+def planned(arranged: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> pd.DataFrame:
+    """Return the plan's judged contrasts from the committed results, ``arranged`` before; no rows where they are not whole."""
     study = committed_study()
-    return _planned(study.results, study.profile.name, study.paradigm)
+    return _planned(study.results, study.profile.name, study.paradigm, arranged)
 
 
 @lru_cache(maxsize=2)
-def _planned(results: Path, profile: str, paradigm: str) -> pd.DataFrame:
+def _planned(
+    results: Path, profile: str, paradigm: str, arranged: Callable[[pd.DataFrame], pd.DataFrame] | None
+) -> pd.DataFrame:
     try:
         found = load_outcomes(results, "methods", profile=profile, paradigm=paradigm, metric=PRIMARY)
     except RequestError:  # nothing is committed yet
         return pd.DataFrame()
-    return claims.planned(found)
+    return claims.planned(arranged(found) if arranged else found)
 
 
 def overlap() -> pd.DataFrame:

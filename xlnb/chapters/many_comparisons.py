@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
 from xlnb.chapters import home
 from xlnb.chapters.layer_swapping import with_pooled_random
 from xlnb.chapters.pictures import Shown, table
-from xlnb.chapters.words import unjudged
+from xlnb.chapters.words import listed, unjudged
 from xlnb.errors import RequestError
 from xlnb.studies import claims, experiments
 from xlnb.studies.comparisons import BETTER, WORSE, judged
@@ -30,19 +30,21 @@ ASKED = {
 }
 
 
-def judged_families() -> dict[str, pd.DataFrame]:
+def judged_families(
+    arranged: Callable[[pd.DataFrame], pd.DataFrame] = lambda outcomes: outcomes,
+) -> dict[str, pd.DataFrame]:
     """Return the judged contrasts of each declared family whose outcomes are committed: of the pocket model, in Swahili but for
-    the plan's.
+    the plan's. Outcomes are ``arranged`` before, such as :func:`xlnb.studies.comparisons.by_situations`.
     """
     study, found = open_study("pocket", "sw", 0, live=False), {}
     for name, asked in ASKED.items():
         try:
-            outcomes = study.repeated(*asked)
+            outcomes = arranged(study.repeated(*asked))
         except RequestError:  # not committed
             continue
         family = claims.FAMILIES[name]
         found[name] = judged(family, with_pooled_random(outcomes) if family is claims.LAYERS else outcomes)
-    plan = home.planned()
+    plan = home.planned(arranged)
     return found | ({claims.PLAN.id: plan} if len(plan) else {})
 
 
@@ -52,19 +54,24 @@ def _counts(found: pd.DataFrame) -> tuple[int, int]:
     return int(alone), int(found["verdict"].isin((BETTER, WORSE)).sum())
 
 
-def families_table(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
-    """Return the declared families: question, how many contrasts, significant each for itself and after Holm's correction."""
+def families_table(
+    found: Mapping[str, pd.DataFrame], situations: Mapping[str, pd.DataFrame], number: int | None = None
+) -> Shown:
+    """Return the declared families: question, how many contrasts, significant each for itself and after Holm's correction, over
+    problems and over their ``situations``.
+    """
     rows = []
     for name, part in found.items():
         models = {*part["method_a"], *part["method_b"]} - {"base"}
         trained = int(part["seeds"].max()) if models else "none"
-        counts = ("no verdict", "no verdict") if unjudged(part) else _counts(part)
+        counts = ("no verdict",) * 3 if unjudged(part) else (*_counts(part), _counts(situations[name])[1])
         rows.append((claims.FAMILIES[name].question, len(part), trained, *counts))
     caption = (
         "The questions of this book, each a family. How many of its contrasts have an interval that excludes zero, and how many "
-        "are significant after Holm's correction over the family."
+        "are significant after Holm's correction over the family, by intervals over problems, as in all chapters, and over "
+        "pairs of twin situations."
     )
-    columns = ["question", "contrasts", "trainings", "each for itself", "after Holm"]
+    columns = ["question", "contrasts", "trainings", "each for itself", "after Holm", "by situations"]
     return table(rows, columns, number=number, caption=caption)
 
 
@@ -84,3 +91,16 @@ def families_sentence(found: Mapping[str, pd.DataFrame]) -> str:
     if mine == left:
         return f"{told} Here it takes nothing away."
     return f"{told} It takes most away from “{claims.FAMILIES[name].question}”: {left} of {mine} remain."
+
+
+def situations_sentence(found: Mapping[str, pd.DataFrame], situations: Mapping[str, pd.DataFrame]) -> str:
+    """Return in words which verdicts are others where intervals are over pairs of twin situations and not over problems."""
+    told = {name: part for name, part in found.items() if not unjudged(part)}
+    others = {name: int((list(part["verdict"]) != situations[name]["verdict"]).sum()) for name, part in told.items()}
+    changed = [
+        f"{count} of {len(told[name])} to “{claims.FAMILIES[name].question}”" for name, count in others.items() if count
+    ]
+    told_of = "Over pairs of twin situations, which are fewer than problems,"
+    if not changed:
+        return f"{told_of} all verdicts are the same."
+    return f"{told_of} {listed(changed)} get another verdict; all other verdicts are the same."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xlnb.corpora import templates
@@ -74,6 +74,22 @@ def pairs_of_twins(language: str, split: str, n: int) -> dict[str, str]:
     """
     both = zip(templates.problems(language, split, n), templates.twins(language, split, n), strict=True)
     return {one.id: min(one.frame, twin.frame) for one, twin in both}
+
+
+def situations(problems: Iterable[str]) -> dict[str, str]:
+    """Return by the ids of problems a name that each shares with all problems of its situation and of its twin's; ids that are
+    none of problems with twins are left out. They are the same in every language.
+
+    >>> situations(["development-000000", "a piece of prose"])
+    {'development-000000': 'classmates-larger-collection'}
+    """
+    problems = set(problems)
+    found: dict[str, str] = {}
+    for split in templates.WITH_TWINS:
+        places = [int(name.rpartition("-")[2]) for name in problems if re.fullmatch(rf"{split}-\d+", name)]
+        if places:
+            found |= pairs_of_twins("en", split, max(places) + 1)
+    return {name: found[name] for name in problems if name in found}
 
 
 Recipe = tuple[tuple[str, str, str], ...]  # of each step: left, sign, right; a number's place in the text, or s1, s2

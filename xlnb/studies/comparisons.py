@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import METRICS, PRIMARY, READINGS
+from xlnb.evaluation.shortcuts import situations
 from xlnb.methods import METHODS
 from xlnb.stats import ALPHA, Interval, holm, paired_difference
 from xlnb.studies.experiments import TARGET
@@ -79,6 +80,19 @@ def target_first(languages: pd.Series) -> list[str]:
 def by_pairs(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return outcomes whose problems are pairs of twins: a problem and its twin have the same numbers, and are no two draws."""
     return _averaged(outcomes, "problem", outcomes["problem"].str.removesuffix(TWIN))
+
+
+def by_situations(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return outcomes whose problems are pairs of twin situations, each the mean of its problems: these share words, and a
+    difference may be alike in all of them. Texts without a situation stay as they are.
+
+    Situations that have a problem more than others count no more than these.
+    """
+    problems = outcomes["problem"].str.removesuffix(TWIN)
+    known = situations(problems.unique())
+    named = outcomes.assign(problem=[known.get(problem, problem) for problem in problems])
+    keys = [column for column in named.columns if column not in ("outcome", "text")]
+    return named.groupby(keys, sort=False, observed=True, dropna=False)["outcome"].mean().reset_index()
 
 
 def over_languages(outcomes: pd.DataFrame, in_english: bool = False) -> pd.DataFrame:
