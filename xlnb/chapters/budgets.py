@@ -13,7 +13,7 @@ from xlnb.chapters.pictures import Shown, box, table
 from xlnb.chapters.words import amount, bracketed, bullets, listed, unit_of_gains
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXPRESSION, PRIMARY, READINGS, TWIN_CHOICE
-from xlnb.evaluation.shortcuts import APART, WORDS, pairs_of_twins, shortcuts
+from xlnb.evaluation.shortcuts import APART, WORDS, shortcuts, situations
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import Interval, mean_interval
 from xlnb.studies.outcomes import select
@@ -44,16 +44,16 @@ def against_base(found: pd.DataFrame) -> pd.DataFrame:
         gain = own - base.loc[key[-3:]].reindex(own.index)
         higher = metric in READINGS and READINGS[metric].higher_is_better
         told = {
-            "gain": _over_pairs(gain if higher else -gain, str(key[-3])),
+            "gain": _over_pairs(gain if higher else -gain),
             "seconds": part["seconds_of_training"].iloc[0],
         }
         rows.append(dict(zip([*_SETTING, *keys], key, strict=True)) | told)
     return pd.DataFrame(rows)
 
 
-def _over_pairs(outcomes: pd.Series, language: str) -> Interval:
+def _over_pairs(outcomes: pd.Series) -> Interval:
     """Return the mean of outcomes, indexed by problem, with its interval over pairs of twin situations: these share words."""
-    pairs = pairs_of_twins(language, "development", _MOST)
+    pairs = situations(outcomes.index)
     by_pair = outcomes.groupby([pairs.get(problem, problem) for problem in outcomes.index]).mean()
     return mean_interval(by_pair.to_numpy())
 
@@ -113,7 +113,7 @@ def _gaining_more(found: pd.DataFrame, training: Training) -> str:
     used = own.pop((USED, training.steps, training.learning_rate), None)
     if used is None:
         return "The budget in use is not among the math expert's."
-    more = [key for key, one in own.items() if _over_pairs((one - used).dropna(), "en").low > 0]
+    more = [key for key, one in own.items() if _over_pairs((one - used).dropna()).low > 0]
     each = [f"{steps} steps at {rate:g} on {data}" for data, steps, rate in more]
     return (
         f"The budget in use is not the best: of the math expert's other {len(own)} settings {len(more)} gain clearly more "
@@ -233,9 +233,7 @@ def reading_levels(found: pd.DataFrame, language: str = "en") -> pd.DataFrame:
         return asked
     rows = []
     for key, part in asked.groupby([*_SETTING, "seconds_of_training"], sort=False):
-        levels = {
-            shots: _over_pairs(one.set_index("problem")["outcome"], language) for shots, one in part.groupby("shots")
-        }
+        levels = {shots: _over_pairs(one.set_index("problem")["outcome"]) for shots, one in part.groupby("shots")}
         rows.append(dict(zip([*_SETTING, "seconds_of_training"], key, strict=True)) | levels)
     return pd.DataFrame(rows).sort_values(["steps", "rate", "data"], ignore_index=True)
 

@@ -31,7 +31,7 @@ ASKED = {
 
 
 def judged_families(
-    arranged: Callable[[pd.DataFrame], pd.DataFrame] = lambda outcomes: outcomes,
+    arranged: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Return the judged contrasts of each declared family whose outcomes are committed: of the pocket model, in Swahili but for
     the plan's. Outcomes are ``arranged`` before, such as :func:`xlnb.studies.comparisons.by_situations`.
@@ -39,9 +39,10 @@ def judged_families(
     study, found = open_study("pocket", "sw", 0, live=False), {}
     for name, asked in ASKED.items():
         try:
-            outcomes = arranged(study.repeated(*asked))
+            outcomes = study.repeated(*asked)
         except RequestError:  # not committed
             continue
+        outcomes = arranged(outcomes) if arranged else outcomes
         family = claims.FAMILIES[name]
         found[name] = judged(family, with_pooled_random(outcomes) if family is claims.LAYERS else outcomes)
     plan = home.planned(arranged)
