@@ -321,6 +321,20 @@ def test_what_is_committed_counts_as_made(made, own_home, evaluated, no_training
     }
 
 
+def test_what_is_committed_is_published_again_without_training(made, own_home, evaluated, no_training):
+    out = publish([Study(SMOKE)], "first-swap")
+    tables = {file.name: pd.read_parquet(file) for file in out.glob("*.parquet")}
+    shutil.rmtree(own_home / "runs")
+    evaluated.clear()
+    no_training()
+    assert publish([Study(SMOKE)], "first-swap") == out and not evaluated
+    assert {"outcomes.parquet", "training.parquet"} <= set(tables)
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(pd.read_parquet(out / name), table)
+    with pytest.raises(AssertionError, match="something was trained"):
+        Study(SMOKE, committed=False).history("math-only")
+
+
 @pytest.mark.parametrize("language", SMOKE.languages)
 def test_every_training_text_fits_the_smoke_profile(language):
     """A token of a miniature is a byte, of which Bengali and Telugu letters have three."""

@@ -281,21 +281,25 @@ class Study:
         names = {"profile": self.profile.name, "model": self.profile.model}
         return names | {"language": self.language, "paradigm": self.paradigm}
 
-    def history(self, slug: str, partition: str = "C") -> pd.DataFrame:
-        """Return loss, learning rate and tokens of each training step of an expert."""
+    def history(self, slug: str) -> pd.DataFrame:
+        """Return loss, learning rate and tokens of each training step of an expert (by partition C, where it has one).
+
+        What was made is read before what is committed; where there is neither, a live study trains. Raises RequestError where one
+        that is not live finds nothing committed.
+        """
         import pandas as pd
 
-        if not self.live:
+        folder, told = self.expert_folder(slug), "history.json"
+        made = [one / told for one in (folder, without_weights(folder)) if (one / told).is_file()] if self.live else []
+        if not made and (self.committed or not self.live):
             found = load_training(self.results, **self.trained_as(slug))
-            if found.empty:
+            if not found.empty:
+                return found
+            if not self.live:
                 raise RequestError(
                     f"No committed training of {slug} (profile {self.profile.name}, language {self.language}, seed {self.seed})."
                 )
-            return found
-        folder = self.expert_folder(slug, partition)
-        if folder.is_dir() or not (told := without_weights(folder) / "history.json").is_file():
-            told = self.expert(slug, partition) / "history.json"
-        return pd.DataFrame(artifacts.read_json(told))
+        return pd.DataFrame(artifacts.read_json(made[0] if made else self.expert(slug) / told))
 
     def task_vector(self, slug: str, partition: str = "C") -> TaskVector:
         """Return the task vector of an expert."""
