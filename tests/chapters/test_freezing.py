@@ -90,7 +90,7 @@ def test_what_is_committed_is_told_with_the_plan_s_verdicts():
 def test_what_is_committed_elsewhere_is_drawn_with_its_trainings(found, monkeypatch):
     full = found[(found["language"] == "sw") & (found["seed"] < 2)].assign(paradigm="full")
     there = {("main-methods", "full"): full, ("partitions", "lora"): full.iloc[:0]}
-    monkeypatch.setattr(freezing, "load_outcomes", lambda results, name, profile, paradigm: there[name, paradigm])
+    monkeypatch.setattr(freezing, "committed_outcomes", lambda results, name, profile, paradigm: there[name, paradigm])
     study = open_study("pocket", "sw", 0, live=False)
     told = (
         "; right of zero reverting is better. Exploratory: Partition C (full fine-tuning), in Swahili by {}. Not computed yet: "

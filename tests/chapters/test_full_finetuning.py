@@ -7,7 +7,6 @@ from shown import caption, cells
 
 from xlnb.chapters import full_finetuning
 from xlnb.chapters.words import in_prose
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
 from xlnb.studies import claims
 from xlnb.studies.comparisons import ABOVE, BASE, BELOW, side
@@ -40,7 +39,7 @@ def committed(monkeypatch):
         mine = full[full["method"].isin(MAIN_COMPARISON.methods) & full["partition"].isin(["", "C"])]
         tables = {"lora": lora, "full": mine[mine["test_language"] == "sw"].assign(paradigm="full")}
         monkeypatch.setattr(
-            full_finetuning, "load_outcomes", lambda results, profile, paradigm, asked: tables[paradigm].copy()
+            full_finetuning, "committed_outcomes", lambda results, profile, paradigm, asked: tables[paradigm].copy()
         )
 
     return commit
@@ -140,10 +139,7 @@ def test_nothing_is_drawn_before_both_are_committed(study, committed, monkeypatc
     committed(made(level), made(turned).iloc[:0])
     assert full_finetuning.outcomes(study) == {}
 
-    def nothing(*arguments, **filters):
-        raise RequestError("No results.")
-
-    monkeypatch.setattr(full_finetuning, "load_outcomes", nothing)
+    monkeypatch.setattr(full_finetuning, "committed_outcomes", lambda *named, **filters: pd.DataFrame(columns=COLUMNS))
     assert full_finetuning.outcomes(study) == {}
     for draw in (full_finetuning.figure, full_finetuning.methods_table, full_finetuning.wins_table):
         assert "--paradigms full" in draw({}, 4).html

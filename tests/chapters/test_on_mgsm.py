@@ -9,11 +9,11 @@ from shown import caption, cells
 
 from xlnb.chapters import on_mgsm
 from xlnb.chapters.words import in_prose
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXACT_MATCH, NLL, PRIMARY, READINGS, TWINS
 from xlnb.studies import claims
 from xlnb.studies.comparisons import arms_of
 from xlnb.studies.experiments import MAIN_METHODS
+from xlnb.studies.outcomes import COLUMNS
 from xlnb.studies.study import open_study
 
 
@@ -32,7 +32,7 @@ def asked(**options):
 
 @pytest.fixture
 def found(monkeypatch):
-    monkeypatch.setattr(on_mgsm, "load_outcomes", lambda results, name, profile, paradigm: asked())
+    monkeypatch.setattr(on_mgsm, "committed_outcomes", lambda results, name, profile, paradigm: asked())
     return on_mgsm.outcomes(open_study("pocket", "sw", 0, live=False))
 
 
@@ -69,13 +69,10 @@ def test_answers_are_counted_by_method(found):
 
 def test_two_trainings_and_nothing_are_not_told(monkeypatch):
     study = open_study("pocket", "sw", 0, live=False)
-    monkeypatch.setattr(on_mgsm, "load_outcomes", lambda *named, **filters: asked(seeds=2))
+    monkeypatch.setattr(on_mgsm, "committed_outcomes", lambda *named, **filters: asked(seeds=2))
     few = on_mgsm.outcomes(study)
 
-    def nothing(*named, **filters):
-        raise RequestError("No committed result.")
-
-    monkeypatch.setattr(on_mgsm, "load_outcomes", nothing)
+    monkeypatch.setattr(on_mgsm, "committed_outcomes", lambda *named, **filters: pd.DataFrame(columns=COLUMNS))
     none = on_mgsm.outcomes(study)
     for found in (few, none):
         assert found.empty and isinstance(found, pd.DataFrame)

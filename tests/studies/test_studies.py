@@ -25,7 +25,7 @@ from xlnb.models.pocket_models import POCKET_MODELS
 from xlnb.studies import committing
 from xlnb.studies import study as study_module
 from xlnb.studies.experiments import BASE, BY_SHOTS, EVERY_READING, EXPERIMENTS, FIRST_SWAP, KNOWLEDGE, ON_MGSM, Ask
-from xlnb.studies.outcomes import COLUMNS, KEYS, load_outcomes, load_scores, select
+from xlnb.studies.outcomes import COLUMNS, KEYS, committed_outcomes, load_outcomes, load_scores, select
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study, open_study
 from xlnb.training import sft
@@ -333,6 +333,17 @@ def test_no_results_are_told(own_home):
             RequestError, match=r"No results in .*results: it holds no folder with an outcomes\.parquet"
         ):
             load()
+
+
+def test_no_results_are_no_rows_where_that_is_asked_for(here, own_home):
+    none = committed_outcomes(own_home / "nowhere")
+    assert none.empty and list(none) == COLUMNS
+    results = here / "book" / "results"
+    (name,) = (file.parent.name for file in results.glob("*/outcomes.parquet"))
+    pd.testing.assert_frame_equal(committed_outcomes(results, name), load_outcomes(results, name))
+    assert committed_outcomes(results, "nothing").empty and len(committed_outcomes(results, method="base"))
+    with pytest.raises(RequestError, match="no column 'methods'"):
+        committed_outcomes(results, methods="base")
 
 
 @pytest.mark.parametrize("seed", [0, 1])

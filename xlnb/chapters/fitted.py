@@ -5,12 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from xlnb.analysis.fitting import FITTED
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
 from xlnb.studies.claims import RANDOM
 from xlnb.studies.comparisons import Arm
 from xlnb.studies.experiments import SWAP
-from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
+from xlnb.studies.outcomes import COLUMNS, committed_outcomes, select
 from xlnb.studies.study import Study
 
 MEASURED: Arm = (SWAP, f"measured, mean of {len(FITTED)}")
@@ -22,12 +21,8 @@ def with_fitted(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
 
     Where a language or a training lacks them they are left out: averages need all of them.
     """
-    try:
-        found = load_outcomes(
-            study.results, "fitted", profile=study.profile.name, paradigm=study.paradigm, partition=list(FITTED)
-        )
-    except RequestError:  # nothing is committed yet
-        return outcomes
+    alike = {"profile": study.profile.name, "paradigm": study.paradigm, "partition": list(FITTED)}
+    found = committed_outcomes(study.results, "fitted", **alike)
     keys = ["language", "seed"]
     wanted = select(outcomes, method=SWAP)[keys].drop_duplicates()
     there = found[[*keys, "partition"]].drop_duplicates().merge(wanted).groupby("partition").size()

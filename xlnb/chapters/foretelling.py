@@ -16,13 +16,12 @@ from xlnb.chapters.figures import GREY, wrapped
 from xlnb.chapters.pictures import Shown, panels, picture, table, to_come
 from xlnb.chapters.words import bracketed, capital, in_prose, listed
 from xlnb.chapters.words import number as digits
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import atlas
 from xlnb.studies.additivity import WHOLE, crossed
 from xlnb.studies.claims import ADDITION, MATH_EXPERT, SOUP, SWAPPED
-from xlnb.studies.outcomes import load_outcomes
+from xlnb.studies.outcomes import committed_outcomes
 from xlnb.studies.profiles import STRENGTHS
 from xlnb.studies.study import Study
 
@@ -71,7 +70,7 @@ def gains(results: Path, profile: str = "pocket") -> pd.DataFrame:
     Of a profile, and of the other strengths of the same model.
     """
     profiles = tuple(STRENGTHS) if profile in STRENGTHS else (profile,)
-    parts = [part for name in _EXPERIMENTS for part in _scored(results, name, profiles)]
+    parts = [part for name in _EXPERIMENTS if len(part := _scored(results, name, profiles))]
     if not parts:
         return pd.DataFrame()
     wide = pd.concat(parts).groupby(["method", "partition", *CELL])["outcome"].mean().unstack([0, 1])
@@ -84,13 +83,10 @@ def gains(results: Path, profile: str = "pocket") -> pd.DataFrame:
 
 
 @lru_cache(maxsize=8)
-def _scored(results: Path, experiment: str, profiles: tuple[str, ...]) -> tuple[pd.DataFrame, ...]:
-    arms = {method for method, _ in (*_PARTS, MATH_EXPERT)}
-    try:
-        found = load_outcomes(results, experiment, profile=profiles, metric=PRIMARY, method=arms, split="scored")
-    except RequestError:  # not committed
-        return ()
-    return (found[found["test_language"] == found["language"]],)
+def _scored(results: Path, experiment: str, profiles: tuple[str, ...]) -> pd.DataFrame:
+    alike = {"profile": profiles, "metric": PRIMARY, "method": {slug for slug, _ in (*_PARTS, MATH_EXPERT)}}
+    found = committed_outcomes(results, experiment, split="scored", **alike)
+    return found[found["test_language"] == found["language"]]
 
 
 def rank_correlation(

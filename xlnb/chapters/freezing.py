@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -12,12 +11,11 @@ from xlnb.chapters import figures, home, scorecard
 from xlnb.chapters.layer_swapping import NOT_YET
 from xlnb.chapters.pictures import Shown, box, paragraphs, table, to_come
 from xlnb.chapters.words import bullets, capital, improved, in_prose, language_names, listed, trainings
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXPRESSION_NLL, NLL, PRIMARY, READINGS, TWIN_INFORMATION
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import claims, experiments
 from xlnb.studies.comparisons import ABOVE, BELOW, EVERY_LANGUAGE, Arm, by_pairs, contrasts, of_pairs, side, verdicts_of
-from xlnb.studies.outcomes import load_outcomes, select
+from xlnb.studies.outcomes import committed_outcomes, select
 from xlnb.studies.study import Study
 
 _F4 = tuple(claim for claim in claims.CLAIMS.values() if claim.id == "F4")
@@ -144,10 +142,8 @@ def elsewhere(study: Study, number: int | None = None) -> Shown:
     ]
     parts, told, missing = [], [], []
     for title, experiment, paradigm, name in [*asked, ("Partition C (full fine-tuning)", "main-methods", "full", "C")]:
-        some = pd.DataFrame()
-        with suppress(RequestError):  # results are committed as they come
-            some = load_outcomes(study.results, experiment, profile=study.profile.name, paradigm=paradigm)
-        if some.empty:  # or all are of other profiles
+        some = committed_outcomes(study.results, experiment, profile=study.profile.name, paradigm=paradigm)
+        if some.empty:
             missing.append(title)
             continue
         pairs = [((a[0], name), (b[0], name)) for a, b in PAIRS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,13 @@ from xlnb.analysis.lengths import lengths
 from xlnb.chapters import figures, scorecard
 from xlnb.chapters.pictures import Shown, table, to_come
 from xlnb.chapters.words import PARADIGM_NAMES, bullets, capital, improved, in_prose, language_names, listed, trainings
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import NLL, PRIMARY, READINGS
 from xlnb.languages import in_order
 from xlnb.studies import claims
 from xlnb.studies.atlas import load_map
 from xlnb.studies.comparisons import ABOVE, BASE, BELOW, EVERY_LANGUAGE, TRAININGS, contrasts, side
 from xlnb.studies.experiments import MAIN_COMPARISON
-from xlnb.studies.outcomes import load_outcomes, select
+from xlnb.studies.outcomes import committed_outcomes, select
 from xlnb.studies.study import Study
 
 NOT_YET = (
@@ -36,13 +36,8 @@ def outcomes(study: Study) -> dict[str, pd.DataFrame]:
     would say little of another training.
     """
     asked = {cell.asked for cell in study.cells(MAIN_COMPARISON)}
-    try:
-        found = {
-            paradigm: load_outcomes(study.results, profile=study.profile.name, paradigm=paradigm, asked=asked)
-            for paradigm in PARADIGM_NAMES
-        }
-    except RequestError:  # nothing is committed yet
-        return {}
+    alike: dict[str, Any] = {"profile": study.profile.name, "asked": asked}
+    found = {paradigm: committed_outcomes(study.results, paradigm=paradigm, **alike) for paradigm in PARADIGM_NAMES}
     base = select(found["lora"], method=BASE[0])
     trained = {paradigm: part[part["method"] != BASE[0]] for paradigm, part in found.items()}
     rows = {paradigm: pd.MultiIndex.from_frame(part[_ALIKE]) for paradigm, part in trained.items()}

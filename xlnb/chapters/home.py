@@ -15,7 +15,6 @@ from xlnb.artifacts import whole_file
 from xlnb.chapters import figures, strength
 from xlnb.chapters.pictures import Shown, box
 from xlnb.chapters.words import MEASURE_NAMES, bracketed, capital, in_prose, listed, percent, standing
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import LANGUAGE, MATH
@@ -26,7 +25,7 @@ from xlnb.studies.additivity import Additivity, additivity
 from xlnb.studies.atlas import load_map
 from xlnb.studies.claims import CLAIMS, NOT_REPRODUCED, REPRODUCED, UNCLEAR, UNTESTED, Claim, decide
 from xlnb.studies.comparisons import BETTER, UNJUDGED, WORSE, judged, verdicts_of
-from xlnb.studies.outcomes import load_outcomes
+from xlnb.studies.outcomes import committed_outcomes
 from xlnb.studies.overlaps import DISTINCT, SHARED
 from xlnb.studies.study import Study, open_study
 
@@ -60,10 +59,7 @@ def planned(arranged: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> p
 def _planned(
     results: Path, profile: str, paradigm: str, arranged: Callable[[pd.DataFrame], pd.DataFrame] | None
 ) -> pd.DataFrame:
-    try:
-        found = load_outcomes(results, "methods", profile=profile, paradigm=paradigm, metric=PRIMARY)
-    except RequestError:  # nothing is committed yet
-        return pd.DataFrame()
+    found = committed_outcomes(results, "methods", profile=profile, paradigm=paradigm, metric=PRIMARY)
     return claims.planned(arranged(found) if arranged else found)
 
 

@@ -16,7 +16,7 @@ from xlnb.errors import RequestError
 from xlnb.studies import claims
 from xlnb.studies.comparisons import ABOVE, BELOW, of_arms, side
 from xlnb.studies.experiments import COMPARISON_CONTROLS, FITTED_PARTITIONS, RANDOM_CONTROLS, SWAP
-from xlnb.studies.outcomes import load_outcomes, select
+from xlnb.studies.outcomes import committed_outcomes, select
 from xlnb.studies.study import Study
 from xlnb.weights.partitions import Partition
 
@@ -88,17 +88,8 @@ def by_hand(study: Study, found: pd.DataFrame) -> pd.DataFrame:
     """Return the outcomes of swaps by A, B and C, of the trainings that all three have: A and B have fewer."""
     if study.live or found.empty:
         return of_arms(found, _C, *_BY_HAND)
-    try:
-        more = load_outcomes(
-            study.results,
-            "partitions",
-            profile=study.profile.name,
-            paradigm=study.paradigm,
-            method=SWAP,
-            partition=["A", "B"],
-        )
-    except RequestError:  # nothing is committed yet
-        return found.iloc[:0]
+    alike = {"profile": study.profile.name, "paradigm": study.paradigm, "method": SWAP, "partition": ["A", "B"]}
+    more = committed_outcomes(study.results, "partitions", **alike)
     seeds = set(more["seed"]) & set(found["seed"])
     both = pd.concat([of_arms(found, _C), more], ignore_index=True)
     return both[both["seed"].isin(seeds) & both["language"].isin(set(more["language"]))]

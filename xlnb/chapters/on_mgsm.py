@@ -7,11 +7,10 @@ import pandas as pd
 from xlnb.chapters import scorecard
 from xlnb.chapters.pictures import Shown, to_come
 from xlnb.chapters.words import capital, improved, in_prose, language_names, listed
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import CLOSING_NLL, EXACT_MATCH, INFORMATION, NLL, PRIMARY, READINGS
 from xlnb.studies import claims
 from xlnb.studies.comparisons import ABOVE, BASE, BELOW, TRAININGS, everywhere, side
-from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
+from xlnb.studies.outcomes import committed_outcomes, select
 from xlnb.studies.study import Study
 
 _DRAWN, _TOLD = (PRIMARY, NLL), (PRIMARY, INFORMATION, NLL, CLOSING_NLL)
@@ -23,11 +22,7 @@ _NOT_YET = (
 
 def outcomes(study: Study) -> pd.DataFrame:
     """Return the committed outcomes on MGSM of the trainings that all languages have; no rows where they are fewer than three."""
-    try:
-        found = load_outcomes(study.results, "real", profile=study.profile.name, paradigm=study.paradigm)
-    except RequestError:  # nothing is committed yet
-        return pd.DataFrame(columns=COLUMNS)
-    mine = everywhere(found)
+    mine = everywhere(committed_outcomes(study.results, "real", profile=study.profile.name, paradigm=study.paradigm))
     return mine if mine.loc[mine["method"] != BASE[0], "seed"].nunique() >= TRAININGS else mine.iloc[:0]
 
 

@@ -27,7 +27,6 @@ from xlnb.chapters.words import (
     unit_of_gains,
 )
 from xlnb.chapters.words import number as digits
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, NLL, PRIMARY, READINGS, TWIN_CHOICE, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import EXPERTS, FORMAT_CONTROL, METHODS, ORACLE
@@ -53,7 +52,7 @@ from xlnb.studies.comparisons import (
     verdicts_of,
 )
 from xlnb.studies.experiments import ANSWERS, COMPARISON, COMPARISON_CONTROLS, EVERY_METHOD, RANDOM_CONTROLS, Ask
-from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
+from xlnb.studies.outcomes import committed_outcomes, select
 from xlnb.studies.study import Study
 
 _MATH = claims.MATH_EXPERT
@@ -75,11 +74,8 @@ def outcomes(study: Study, *asked: Ask) -> pd.DataFrame:
     if study.live:
         found = study.outcomes(*(asked or (COMPARISON, COMPARISON_CONTROLS, ANSWERS)))
     else:
-        try:
-            found = load_outcomes(experiment="methods", profile=study.profile.name, paradigm=study.paradigm)
-            found = with_fitted(found, study)
-        except RequestError:  # nothing is committed yet
-            return pd.DataFrame(columns=COLUMNS)
+        alike = {"profile": study.profile.name, "paradigm": study.paradigm}
+        found = with_fitted(committed_outcomes(study.results, "methods", **alike), study)
     pooled = with_the_best(with_pooled_random(found))
     return pooled[~pooled["partition"].isin(RANDOM_CONTROLS)]
 

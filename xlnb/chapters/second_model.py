@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from xlnb.chapters import figures
 from xlnb.chapters.pictures import Shown, panels, picture, to_come
 from xlnb.chapters.words import improved, in_prose
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import PRIMARY, READINGS
 from xlnb.paths import results_folder
 from xlnb.studies import claims
 from xlnb.studies.comparisons import BASE, by_pairs, contrasts, improvement
-from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
+from xlnb.studies.outcomes import COLUMNS, committed_outcomes, select
 
 SECOND = "second-model"
 MODELS = {"pocket": ("methods", "Gemma 3 270M"), "pocket-smollm2": (SECOND, "SmolLM2 135M")}
@@ -29,15 +28,9 @@ _NOT_YET = (
 
 def outcomes(results: Path | None = None) -> pd.DataFrame:
     """Return the committed outcomes in Swahili of both pocket models by the primary metric; one model's where the other lacks."""
-    parts = []
+    parts, alike = [], {"language": "sw", "test_language": "sw", "metric": PRIMARY, "paradigm": "lora"}
     for profile, (experiment, _) in MODELS.items():
-        try:
-            found = load_outcomes(
-                results or results_folder(), experiment, profile=profile, language="sw", test_language="sw", metric=PRIMARY,
-                paradigm="lora",
-            )  # fmt: skip
-        except RequestError:  # nothing is committed yet
-            continue
+        found = committed_outcomes(results or results_folder(), experiment, profile=profile, **alike)
         there = set(zip(found["method"], found["partition"], strict=True))
         if {claims.SWAPPED, *_RIVALS} <= there:
             parts.append(found)

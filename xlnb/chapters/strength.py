@@ -14,13 +14,12 @@ from xlnb.chapters.figures import BETTER_COLOUR, GREY, MATH_COLOUR, WORSE_COLOUR
 from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, table, to_come
 from xlnb.chapters.updates import NAMES, SEEDS, named
 from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, trainings, unit_of_gains
-from xlnb.errors import RequestError
 from xlnb.evaluation.readings import NLL, PRIMARY, READINGS, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies.claims import ADDITION, MATH_EXPERT, REVERTED, SOUP, SWAPPED
 from xlnb.studies.comparisons import ABOVE, BASE, BELOW, Arm, by_pairs, contrasts, improvement, of_pairs, side
 from xlnb.studies.experiments import BY_STRENGTH
-from xlnb.studies.outcomes import COLUMNS, load_outcomes, select
+from xlnb.studies.outcomes import committed_outcomes, select
 from xlnb.studies.profiles import STRENGTHS
 from xlnb.studies.study import Study
 
@@ -61,10 +60,7 @@ def outcomes(study: Study) -> pd.DataFrame:
     alike: dict[str, Any] = {"language": study.language, "paradigm": study.paradigm, "metric": TOLD, "seed": SEEDS}
     alike |= {"profile": list(STRENGTHS), "method": methods, "partition": partitions}
     asked = {cell.asked for cell in study.cells(BY_STRENGTH)}
-    try:
-        found = load_outcomes(study.results, asked=asked, **alike)
-    except RequestError:  # nothing is committed yet
-        return pd.DataFrame(columns=COLUMNS)
+    found = committed_outcomes(study.results, asked=asked, **alike)
     base = select(found, method=BASE[0]).drop_duplicates(["metric", "problem"])
     parts = []
     for profile in STRENGTHS:

@@ -45,6 +45,14 @@ def load_outcomes(folder: str | Path | None = None, experiment: str | None = Non
     return distinct(_frame(files, _where(files, filters)))
 
 
+def committed_outcomes(folder: Path, experiment: str | None = None, **filters: Any) -> pd.DataFrame:
+    """Return what :func:`load_outcomes` does, or no rows where nothing is committed: results are committed as they come."""
+    import pandas as pd
+
+    there = [file for file, _ in _result_files(folder) if experiment is None or _is_of(file.parent.name, experiment)]
+    return load_outcomes(folder, experiment, **filters) if there else pd.DataFrame(columns=COLUMNS)
+
+
 def load_scores(folder: str | Path | None = None, experiment: str | None = None, **filters: Any) -> pd.DataFrame:
     """Return all committed results, a row a score: the keys of :func:`load_outcomes`, then value, low, high, n.
 
