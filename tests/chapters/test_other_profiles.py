@@ -31,7 +31,7 @@ from xlnb.studies.study import open_study
 OTHER = "pocket-smollm2"
 RESULTS = project_root() / "book" / "results"
 REMEMBERED = (home.committed_study, home.tables, home._planned, home.linear, measuring._committed)
-LOADERS = {"load_outcomes", "load_scores", "load_training", "load_costs", "committed_rows"}
+LOADERS = {"committed_outcomes", "load_outcomes", "load_scores", "load_training", "load_costs", "committed_rows"}
 
 
 def of_another_model(table, kind):

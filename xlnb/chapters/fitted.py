@@ -21,8 +21,8 @@ def with_fitted(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
 
     Where a language or a training lacks them they are left out: averages need all of them.
     """
-    alike = {"profile": study.profile.name, "paradigm": study.paradigm, "partition": list(FITTED)}
-    found = committed_outcomes(study.results, "fitted", **alike)
+    alike = {"paradigm": study.paradigm, "partition": list(FITTED)}
+    found = committed_outcomes(study.results, "fitted", profile=study.profile.name, **alike)
     keys = ["language", "seed"]
     wanted = select(outcomes, method=SWAP)[keys].drop_duplicates()
     there = found[[*keys, "partition"]].drop_duplicates().merge(wanted).groupby("partition").size()

@@ -84,8 +84,8 @@ def gains(results: Path, profile: str = "pocket") -> pd.DataFrame:
 
 @lru_cache(maxsize=8)
 def _scored(results: Path, experiment: str, profiles: tuple[str, ...]) -> pd.DataFrame:
-    alike = {"profile": profiles, "metric": PRIMARY, "method": {slug for slug, _ in (*_PARTS, MATH_EXPERT)}}
-    found = committed_outcomes(results, experiment, split="scored", **alike)
+    alike = {"metric": PRIMARY, "method": {slug for slug, _ in (*_PARTS, MATH_EXPERT)}, "split": "scored"}
+    found = committed_outcomes(results, experiment, profile=profiles, **alike)
     return found[found["test_language"] == found["language"]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,8 +35,10 @@ def outcomes(study: Study) -> dict[str, pd.DataFrame]:
     would say little of another training.
     """
     asked = {cell.asked for cell in study.cells(MAIN_COMPARISON)}
-    alike: dict[str, Any] = {"profile": study.profile.name, "asked": asked}
-    found = {paradigm: committed_outcomes(study.results, paradigm=paradigm, **alike) for paradigm in PARADIGM_NAMES}
+    found = {
+        paradigm: committed_outcomes(study.results, profile=study.profile.name, paradigm=paradigm, asked=asked)
+        for paradigm in PARADIGM_NAMES
+    }
     base = select(found["lora"], method=BASE[0])
     trained = {paradigm: part[part["method"] != BASE[0]] for paradigm, part in found.items()}
     rows = {paradigm: pd.MultiIndex.from_frame(part[_ALIKE]) for paradigm, part in trained.items()}

@@ -88,8 +88,8 @@ def by_hand(study: Study, found: pd.DataFrame) -> pd.DataFrame:
     """Return the outcomes of swaps by A, B and C, of the trainings that all three have: A and B have fewer."""
     if study.live or found.empty:
         return of_arms(found, _C, *_BY_HAND)
-    alike = {"profile": study.profile.name, "paradigm": study.paradigm, "method": SWAP, "partition": ["A", "B"]}
-    more = committed_outcomes(study.results, "partitions", **alike)
+    alike = {"paradigm": study.paradigm, "method": SWAP, "partition": ["A", "B"]}
+    more = committed_outcomes(study.results, "partitions", profile=study.profile.name, **alike)
     seeds = set(more["seed"]) & set(found["seed"])
     both = pd.concat([of_arms(found, _C), more], ignore_index=True)
     return both[both["seed"].isin(seeds) & both["language"].isin(set(more["language"]))]

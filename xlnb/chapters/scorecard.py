@@ -74,8 +74,8 @@ def outcomes(study: Study, *asked: Ask) -> pd.DataFrame:
     if study.live:
         found = study.outcomes(*(asked or (COMPARISON, COMPARISON_CONTROLS, ANSWERS)))
     else:
-        alike = {"profile": study.profile.name, "paradigm": study.paradigm}
-        found = with_fitted(committed_outcomes(study.results, "methods", **alike), study)
+        found = committed_outcomes(study.results, "methods", profile=study.profile.name, paradigm=study.paradigm)
+        found = with_fitted(found, study)
     pooled = with_the_best(with_pooled_random(found))
     return pooled[~pooled["partition"].isin(RANDOM_CONTROLS)]
 

@@ -58,9 +58,9 @@ def outcomes(study: Study) -> pd.DataFrame:
         return select(study.outcomes(BY_STRENGTH), metric=TOLD)
     methods, partitions = (list(dict.fromkeys(names)) for names in zip(BASE, MATH_EXPERT, *ARMS, strict=True))
     alike: dict[str, Any] = {"language": study.language, "paradigm": study.paradigm, "metric": TOLD, "seed": SEEDS}
-    alike |= {"profile": list(STRENGTHS), "method": methods, "partition": partitions}
+    alike |= {"method": methods, "partition": partitions}
     asked = {cell.asked for cell in study.cells(BY_STRENGTH)}
-    found = committed_outcomes(study.results, asked=asked, **alike)
+    found = committed_outcomes(study.results, profile=list(STRENGTHS), asked=asked, **alike)
     base = select(found, method=BASE[0]).drop_duplicates(["metric", "problem"])
     parts = []
     for profile in STRENGTHS:
