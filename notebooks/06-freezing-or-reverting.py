@@ -119,7 +119,12 @@ display(Markdown(told))
 # alone (Figure 3).
 
 # %%
-freezing.elsewhere(study, number=3)
+there = freezing.elsewhere(study)
+freezing.elsewhere_figure(there, number=3)
+
+# %% tags=["remove-input"]
+told = words.caveat(profile) + freezing.elsewhere_reading(there)
+display(Markdown(told))
 
 # %% [markdown]
 # **Change this:** with `found[found["seed"] == 0]` in the place of `found` Figure 2 is drawn from one training.

@@ -7,7 +7,7 @@ from shown import caption
 from xlnb.chapters import freezing, home, scorecard
 from xlnb.evaluation.readings import NLL, PRIMARY
 from xlnb.studies import claims
-from xlnb.studies.comparisons import BETTER, WORSE
+from xlnb.studies.comparisons import ABOVE, BETTER, WORSE, side
 from xlnb.studies.study import open_study
 
 
@@ -83,7 +83,7 @@ def test_nothing_is_there(found):
 def test_what_is_committed_is_told_with_the_plan_s_verdicts():
     study = home.committed_study()
     assert dict(freezing.answer().verdicts).items() <= dict(scorecard.answer().verdicts).items()
-    assert len(freezing.summary(study).splitlines()) == 3
+    assert len(freezing.summary(study).splitlines()) == 4
     assert set(home.planned()["metric"]) == {PRIMARY}
 
 
@@ -96,12 +96,25 @@ def test_what_is_committed_elsewhere_is_drawn_with_its_trainings(found, monkeypa
         "; right of zero reverting is better. Exploratory: Partition C (full fine-tuning), in Swahili by {}. Not computed yet: "
         "Partition A (LoRA), Partition B (LoRA) and Half and half (LoRA)."
     )
-    assert caption(freezing.elsewhere(study, 3)).endswith(
-        f" pairs of twins, lines 95 % intervals{told.format('two trainings')}"
-    )
+
+    def drawn():
+        return caption(freezing.elsewhere_figure(freezing.elsewhere(study), 3))
+
+    def said():
+        return freezing.elsewhere_reading(freezing.elsewhere(study))
+
+    assert drawn().endswith(f" pairs of twins, lines 95 % intervals{told.format('two trainings')}")
+    assert said().startswith("Not computed yet by three trainings"), "two would say little of another one"
     there["main-methods", "full"] = full[full["seed"] == 0]
-    assert caption(freezing.elsewhere(study, 3)).endswith(
-        f" (of one training over problems alone){told.format('one training')}"
-    )
+    assert drawn().endswith(f" (of one training over problems alone){told.format('one training')}")
     there["main-methods", "full"] = full.iloc[:0]
-    assert "Not computed yet" in caption(freezing.elsewhere(study, 3))
+    assert "Not computed yet" in drawn() and "Not computed yet" in said()
+    there["main-methods", "full"] = found[found["language"] == "sw"].assign(paradigm="full")
+    row = freezing.elsewhere(study)["Partition C (full fine-tuning)"].iloc[0]
+    ahead = "reverting" if side(row) == ABOVE else "freezing"
+    assert (
+        side(row) and f"{ahead} is ahead with both experts under partition C (full fine-tuning), in Swahili" in said()
+    )
+    assert ("all others include it" in said()) == any(
+        not side(each) for each in freezing.elsewhere(study)["Partition C (full fine-tuning)"].itertuples()
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,18 @@ from xlnb.chapters.words import bullets, capital, improved, in_prose, language_n
 from xlnb.evaluation.readings import EXPRESSION_NLL, NLL, PRIMARY, READINGS, TWIN_INFORMATION
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import claims, experiments
-from xlnb.studies.comparisons import ABOVE, BELOW, EVERY_LANGUAGE, Arm, by_pairs, contrasts, of_pairs, side, verdicts_of
+from xlnb.studies.comparisons import (
+    ABOVE,
+    BELOW,
+    EVERY_LANGUAGE,
+    TRAININGS,
+    Arm,
+    by_pairs,
+    contrasts,
+    of_pairs,
+    side,
+    verdicts_of,
+)
 from xlnb.studies.outcomes import committed_outcomes, select
 from xlnb.studies.study import Study
 
@@ -83,7 +94,8 @@ def _sides(told: Sequence[tuple[str, str]]) -> str:
     parts = [f"{who} is ahead {listed(what)}" for who, what in sides.items() if what]
     if not parts:
         return "No interval excludes zero."
-    return f"With intervals that exclude zero, {listed(parts)}; all others include it."
+    rest = "; all others include it" if any(not found for found, _ in told) else ""
+    return f"With intervals that exclude zero, {listed(parts)}{rest}."
 
 
 def steps_table(found: pd.DataFrame, number: int | None = None) -> Shown:
@@ -134,24 +146,31 @@ def metrics_reading(found: pd.DataFrame) -> str:
     return _sides([(side(row), f"by the {READINGS[row.metric].title} ({_of_whom(row)})") for row in rows])
 
 
-def elsewhere(study: Study, number: int | None = None) -> Shown:
-    """Draw both differences under other partitions and with full fine-tuning, as far as they are committed. Exploratory."""
+def elsewhere(study: Study) -> dict[str, pd.DataFrame]:
+    """Return both differences under other partitions and with full fine-tuning, by title: no rows where they are not committed.
+
+    ``where`` names the languages. Exploratory.
+    """
     asked = [
         (f"Partition {name} (LoRA)" if len(name) == 1 else f"{capital(name)} (LoRA)", "partitions", "lora", name)
         for name in experiments.OTHER_PARTITIONS.partitions
     ]
-    parts, told, missing = [], [], []
+    found = {}
     for title, experiment, paradigm, name in [*asked, ("Partition C (full fine-tuning)", "main-methods", "full", "C")]:
         some = committed_outcomes(study.results, experiment, profile=study.profile.name, paradigm=paradigm)
-        if some.empty:
-            missing.append(title)
-            continue
         pairs = [((a[0], name), (b[0], name)) for a, b in PAIRS]
-        found = contrasts(scorecard.overall(some), pairs, EVERY_LANGUAGE, (PRIMARY,))
-        parts.append((title, found))
-        told.append(f"{title}, in {language_names(some['language'])} by {trainings(int(found['seeds'].max()))}")
+        made = contrasts(scorecard.overall(some), pairs, EVERY_LANGUAGE, (PRIMARY,)) if len(some) else some
+        found[title] = made.assign(where=language_names(some["language"]))
+    return found
+
+
+def elsewhere_figure(found: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
+    """Draw :func:`elsewhere`, as far as it is committed."""
+    parts = [(title, part) for title, part in found.items() if len(part)]
+    missing = [title for title, part in found.items() if part.empty]
     if not parts:
         return to_come(number, f"Not computed yet. {_BY_GRID}")
+    told = [f"{title}, in {part['where'].iloc[0]} by {trainings(int(part['seeds'].max()))}" for title, part in parts]
     fewest = min(part["seeds"].max() for _, part in parts)
     caption = (
         f"Reverting against freezing elsewhere: dots are means over {parts[0][1]['n'].max()} pairs of twins, lines 95 % intervals"
@@ -160,6 +179,17 @@ def elsewhere(study: Study, number: int | None = None) -> Shown:
         + (f" Not computed yet: {listed(missing)}." if missing else "")
     )
     return figures.forest(parts, number=number, caption=caption)
+
+
+def elsewhere_reading(found: Mapping[str, pd.DataFrame]) -> str:
+    """Return in words where an interval of :func:`elsewhere` excludes zero, and on which side; of three trainings or more."""
+    told = [
+        (side(row), f"with {_of_whom(row)} under {title[0].lower()}{title[1:]}, in {row.where}")
+        for title, part in found.items()
+        for row in part.itertuples()
+        if row.seeds >= TRAININGS
+    ]
+    return _sides(told) if told else f"Not computed yet by three trainings. {_BY_GRID}"
 
 
 def answer() -> Shown:
@@ -181,4 +211,5 @@ def decisions(made: pd.DataFrame) -> list[str]:
 def summary(study: Study) -> str:
     """Return the chapter's summary as Markdown bullets."""
     found = scorecard.outcomes(study)
-    return bullets([*decisions(of_freezing(claims.planned(found))), metrics_reading(found)])
+    told = metrics_reading(found), elsewhere_reading(elsewhere(study))
+    return bullets([*decisions(of_freezing(claims.planned(found))), *told])
