@@ -184,7 +184,7 @@ def elsewhere_figure(found: Mapping[str, pd.DataFrame], number: int | None = Non
 def elsewhere_reading(found: Mapping[str, pd.DataFrame]) -> str:
     """Return in words where an interval of :func:`elsewhere` excludes zero, and on which side; of three trainings or more."""
     told = [
-        (side(row), f"with {_of_whom(row)} under {title[0].lower()}{title[1:]}, in {row.where}")
+        (side(row), f"with {_of_whom(row)} under {title[0].lower()}{title[1:]} in {row.where}")
         for title, part in found.items()
         for row in part.itertuples()
         if row.seeds >= TRAININGS
