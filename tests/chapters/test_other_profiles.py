@@ -50,7 +50,8 @@ def told():
     for cached in REMEMBERED:
         cached.cache_clear()
     study = open_study("pocket", "sw", 0, live=False)
-    shown = [scorecard.answer().html, freezing.answer().html, freezing.elsewhere(study).html, home.findings_table()]
+    elsewhere = freezing.elsewhere_figure(freezing.elsewhere(study))
+    shown = [scorecard.answer().html, freezing.answer().html, elsewhere.html, home.findings_table()]
     outcomes, costs = measuring.committed_validation()
     tables = {
         "plan": home.planned(),
