@@ -35,11 +35,9 @@ def load_outcomes(folder: str | Path | None = None, experiment: str | None = Non
     and where there are no results.
     """
     home = Path(folder or results_folder())
-    files = _result_files(home)
-    if not files:
+    files = _result_files(home, experiment)
+    if not files and not _result_files(home):
         raise RequestError(f"No results in {home}: it holds no folder with an outcomes.parquet.")
-    if experiment is not None:
-        files = tuple(file for file in files if _is_of(file[0].parent.name, experiment))
     if not files:
         raise RequestError(f"No committed result of the experiment {experiment!r} in {home}.")
     return distinct(_frame(files, _where(files, filters)))
@@ -49,7 +47,7 @@ def committed_outcomes(folder: Path, experiment: str | None = None, **filters: A
     """Return what :func:`load_outcomes` does, or no rows where nothing is committed: results are committed as they come."""
     import pandas as pd
 
-    there = [file for file, _ in _result_files(folder) if experiment is None or _is_of(file.parent.name, experiment)]
+    there = _result_files(folder, experiment)
     return load_outcomes(folder, experiment, **filters) if there else pd.DataFrame(columns=COLUMNS)
 
 
@@ -83,8 +81,11 @@ def costs_for(costs: pd.DataFrame, language: str) -> pd.DataFrame:
 Files = tuple[tuple[Path, int], ...]  # with the time of the last change
 
 
-def _result_files(folder: Path) -> Files:
-    return tuple((path, path.stat().st_mtime_ns) for path in sorted(folder.glob("*/outcomes.parquet")))
+def _result_files(folder: Path, experiment: str | None = None) -> Files:
+    paths = sorted(folder.glob("*/outcomes.parquet"))
+    return tuple(
+        (path, path.stat().st_mtime_ns) for path in paths if experiment is None or _is_of(path.parent.name, experiment)
+    )
 
 
 @lru_cache(maxsize=8)
