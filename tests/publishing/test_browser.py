@@ -91,6 +91,7 @@ def workflow_steps():
 def rendering(clone, environment):
     """The workflow's steps at work: they take a core for a minute or two, and JupyterLab is looked at meanwhile."""
     host = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "owner/name", "PYTHONPATH": str(clone)}
+    host |= {"XLNB_POCKET": str(clone / "no-weights")}  # the workflow's machine has none, whatever this one has
 
     def run_steps():
         for step in workflow_steps():

@@ -129,13 +129,14 @@ def test_what_is_listed_is_what_is_made(capsys):
     assert told[1] == "Missing cells need 2 experts: 2 made, 0 missing."
 
 
-def test_the_depth_needs_no_weights_where_nothing_is_computed(made, tmp_path):
+def test_what_is_committed_is_read_without_the_weights(made, tmp_path):
     study = Study(SMOKE)
     publish([study], "first-swap", tmp_path / "results")
     smaller = replace(SMOKE, checkpoint=lambda: 1 / 0)
     reader = Study(smaller, live=False, results=tmp_path / "results")
     assert reader.depth == study.depth == 8
     assert len(reader.outcomes(FIRST_SWAP)) == len(study.outcomes(FIRST_SWAP))
+    assert len(reader.history("math-only")) == SMOKE.training.steps
     assert {name: p.depth for name, p in PROFILES.items()} == {
         "smoke": 8, "pocket-smollm2": 30, **dict.fromkeys(STRENGTHS, 18)
     }  # fmt: skip

@@ -289,8 +289,10 @@ class Study:
         """
         import pandas as pd
 
-        folder, told = self.expert_folder(slug), "history.json"
-        made = [one / told for one in (folder, without_weights(folder)) if (one / told).is_file()] if self.live else []
+        made, told = [], "history.json"
+        if self.live:  # where it would lie depends on the base, which a reader of committed results need not have
+            folder = self.expert_folder(slug)
+            made = [one / told for one in (folder, without_weights(folder)) if (one / told).is_file()]
         if not made and (self.committed or not self.live):
             found = load_training(self.results, **self.trained_as(slug))
             if not found.empty:
