@@ -162,7 +162,7 @@ display(Markdown(told))
 # ## Summary
 
 # %% tags=["remove-input"]
-told = words.caveat(profile) + freezing.summary(study)
+told = words.caveat(profile) + freezing.summary(planned, found, there)
 display(Markdown(told))
 
 # %% [markdown]

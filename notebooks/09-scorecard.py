@@ -144,8 +144,8 @@ display(strength.experts_table(trained, number=8))
 # ## All parameters trained
 #
 # So far experts were trained by LoRA. The paper has full fine-tuning, too. Is the picture another one where all parameters move? Figure 4
-# has the plan's six pairs by both paradigms, in the same trainings and languages; Table 9 has every method against the math expert,
-# Table 10 how often each wins.
+# has the plan's six pairs by both paradigms, in the same trainings and languages; Table 9 has every method against the math expert, with
+# twins and likelihood beside, Table 10 how often each wins.
 
 # %%
 both = full_finetuning.outcomes(study)

@@ -5,6 +5,7 @@ from made_up import made
 from shown import caption
 
 from xlnb.chapters import freezing, home, scorecard
+from xlnb.chapters.words import improved
 from xlnb.evaluation.readings import NLL, PRIMARY
 from xlnb.studies import claims
 from xlnb.studies.comparisons import ABOVE, BETTER, WORSE, side
@@ -83,7 +84,8 @@ def test_nothing_is_there(found):
 def test_what_is_committed_is_told_with_the_plan_s_verdicts():
     study = home.committed_study()
     assert dict(freezing.answer().verdicts).items() <= dict(scorecard.answer().verdicts).items()
-    assert len(freezing.summary(study).splitlines()) == 4
+    found = scorecard.outcomes(study)
+    assert len(freezing.summary(planned(found), found, freezing.elsewhere(study)).splitlines()) == 4
     assert set(home.planned()["metric"]) == {PRIMARY}
 
 
@@ -112,7 +114,11 @@ def test_what_is_committed_elsewhere_is_drawn_with_its_trainings(found, monkeypa
     there["main-methods", "full"] = found[found["language"] == "sw"].assign(paradigm="full")
     row = freezing.elsewhere(study)["Partition C (full fine-tuning)"].iloc[0]
     ahead = "reverting" if side(row) == ABOVE else "freezing"
-    assert side(row) and f"{ahead} is ahead with both experts under partition C (full fine-tuning) in Swahili" in said()
+    assert (
+        side(row)
+        and f"{ahead} is ahead with both experts under partition C (full fine-tuning) in Swahili ({improved(row)})"
+        in said()
+    )
     assert ("all others include it" in said()) == any(
         not side(each) for each in freezing.elsewhere(study)["Partition C (full fine-tuning)"].itertuples()
     )

@@ -7,7 +7,7 @@ from shown import caption, cells
 
 from xlnb.chapters import full_finetuning
 from xlnb.chapters.words import in_prose
-from xlnb.evaluation.readings import PRIMARY
+from xlnb.evaluation.readings import PRIMARY, TWIN_INFORMATION
 from xlnb.studies import claims
 from xlnb.studies.comparisons import ABOVE, BASE, BELOW, side
 from xlnb.studies.experiments import MAIN_COMPARISON
@@ -67,7 +67,23 @@ def test_sides_are_told_by_paradigm(study, committed):
     start = "With full fine-tuning in Swahili, by three trainings and intervals alone, "
     assert told.startswith(f"{start}{swap} is above the math expert (+0.6")
     end = "5 are on the same side of zero as by LoRA in the same trainings, and 1 on opposite sides."
-    assert told.endswith(f"Of these 6 differences {end}")
+    assert (
+        f"Of these 6 differences {end} By twins, which share all their numbers, the math expert is above the base (+0."
+        in told
+    )
+    assert told.endswith("of the 6 differences 6 have intervals that exclude zero.")
+
+
+def test_an_expert_that_twins_do_not_tell_from_the_base_is_said_to_be_so(study, committed):
+    table = made(turned, languages=("sw",))
+    flat = table.assign(outcome=table["outcome"].where(table["metric"] != TWIN_INFORMATION, 0.0))
+    committed(made(level), flat)
+    told = full_finetuning.reading(full_finetuning.outcomes(study))
+    assert "the math expert is not told apart from the base (+0.00" in told
+    assert (
+        "of the 6 differences 0 have intervals that exclude zero: what is compared here may be numbers and form alone"
+        in told
+    )
 
 
 def test_intervals_that_include_zero_are_on_no_side(study, committed):
@@ -91,10 +107,10 @@ def test_methods_are_held_against_the_math_expert_of_their_paradigm(study, commi
     committed(made(level, spread=0), made(turned, languages=("sw",), spread=0))
     shown = full_finetuning.methods_table(full_finetuning.outcomes(study), number=9)
     head, *rows = cells(shown)
-    assert [name.rpartition(", ")[2] for name in head[1:]] == ["LoRA", "full fine-tuning"] * 2
+    assert [name.rpartition(", ")[2] for name in head[1:]] == ["LoRA", *["full fine-tuning"] * 3]
     values = {row[0]: row[1:] for row in rows}
     assert len(values) == len(MAIN_COMPARISON.methods) - 1, "all but the math expert"
-    for place, sign in enumerate(("−0.40", "+0.60", "−0.40", "+0.60")):  # less likelihood lost is a gain, too
+    for place, sign in enumerate(("−0.40", "+0.60", "+0.60", "+0.60")):  # less likelihood lost is a gain, too
         assert values[in_prose(*claims.SWAPPED)][place].startswith(sign)
     assert all(value.startswith("−0.90") for value in values["the base"])
     assert caption(shown).startswith("Table 9. Every method against the math expert of the same paradigm, in Swahili,")

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from xlnb.chapters.pictures import Shown, panels, picture
-from xlnb.chapters.words import capital, in_prose, listed, trainings
+from xlnb.chapters.words import capital, improvement_title, in_prose, listed, trainings
 from xlnb.chapters.words import number as digits
 from xlnb.evaluation.readings import READINGS
 from xlnb.languages import LANGUAGE_NAMES
@@ -50,10 +50,9 @@ def axis_label(metric: str, text: bool = False) -> str:
     NLL of the solution saved
     (nats per token, right is better)
     """
-    reading = READINGS[metric]
-    saved = "" if reading.higher_is_better else " saved"
-    title = reading.title.replace("of the solution", "of the text") if text else reading.title
-    return f"{title}{saved}\n({unit_of(metric, difference=True)}, right is better)"
+    title = improvement_title(metric)
+    title = title.replace("of the solution", "of the text") if text else title
+    return f"{title}\n({unit_of(metric, difference=True)}, right is better)"
 
 
 def dot(axis: Any, place: Any, ends: Any, colour: str, **style: Any) -> None:

@@ -10,7 +10,16 @@ import pandas as pd
 from xlnb.chapters import figures, home, scorecard
 from xlnb.chapters.layer_swapping import NOT_YET
 from xlnb.chapters.pictures import Shown, box, paragraphs, table, to_come
-from xlnb.chapters.words import bullets, capital, improved, in_prose, language_names, listed, trainings
+from xlnb.chapters.words import (
+    bullets,
+    capital,
+    improved,
+    improvement_title,
+    in_prose,
+    language_names,
+    listed,
+    trainings,
+)
 from xlnb.evaluation.readings import EXPRESSION_NLL, NLL, PRIMARY, READINGS, TWIN_INFORMATION
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import claims, experiments
@@ -130,8 +139,7 @@ def metrics_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     rows: dict[str, dict[str, str]] = {}
     for row in other_metrics(found).itertuples():
         who = f"{in_prose(row.method_a, row.partition_a)} − {in_prose(row.method_b, row.partition_b)}"
-        title = READINGS[row.metric].title + ("" if READINGS[row.metric].higher_is_better else " saved")
-        rows.setdefault(who, {"difference": who})[title] = improved(row, with_unit=False)
+        rows.setdefault(who, {"difference": who})[improvement_title(row.metric)] = improved(row, with_unit=False)
     caption = (
         "Reverting against freezing by other metrics, in nats per token; above zero reverting is better. Exploratory."
     )
@@ -184,7 +192,7 @@ def elsewhere_figure(found: Mapping[str, pd.DataFrame], number: int | None = Non
 def elsewhere_reading(found: Mapping[str, pd.DataFrame]) -> str:
     """Return in words where an interval of :func:`elsewhere` excludes zero, and on which side; of three trainings or more."""
     told = [
-        (side(row), f"with {_of_whom(row)} under {title[0].lower()}{title[1:]} in {row.where}")
+        (side(row), f"with {_of_whom(row)} under {title[0].lower()}{title[1:]} in {row.where} ({improved(row)})")
         for title, part in found.items()
         for row in part.itertuples()
         if row.seeds >= TRAININGS
@@ -208,8 +216,6 @@ def decisions(made: pd.DataFrame) -> list[str]:
     return [f"{home.decided(claim, made).removesuffix('.')} ({size})." for claim, size in zip(_F4, sizes, strict=True)]
 
 
-def summary(study: Study) -> str:
-    """Return the chapter's summary as Markdown bullets."""
-    found = scorecard.outcomes(study)
-    told = metrics_reading(found), elsewhere_reading(elsewhere(study))
-    return bullets([*decisions(of_freezing(claims.planned(found))), *told])
+def summary(made: pd.DataFrame, found: pd.DataFrame, there: Mapping[str, pd.DataFrame]) -> str:
+    """Return the chapter's summary as Markdown bullets: of the plan's contrasts, the other metrics, and elsewhere."""
+    return bullets([*decisions(made), metrics_reading(found), elsewhere_reading(there)])

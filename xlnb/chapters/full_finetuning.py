@@ -10,8 +10,18 @@ import pandas as pd
 from xlnb.analysis.lengths import lengths
 from xlnb.chapters import figures, scorecard
 from xlnb.chapters.pictures import Shown, table, to_come
-from xlnb.chapters.words import PARADIGM_NAMES, bullets, capital, improved, in_prose, language_names, listed, trainings
-from xlnb.evaluation.readings import NLL, PRIMARY, READINGS
+from xlnb.chapters.words import (
+    PARADIGM_NAMES,
+    bullets,
+    capital,
+    improved,
+    improvement_title,
+    in_prose,
+    language_names,
+    listed,
+    trainings,
+)
+from xlnb.evaluation.readings import NLL, PRIMARY, TWIN_INFORMATION
 from xlnb.languages import in_order
 from xlnb.studies import claims
 from xlnb.studies.atlas import load_map
@@ -53,10 +63,10 @@ def outcomes(study: Study) -> dict[str, pd.DataFrame]:
     return {p: pd.concat([base, part[rows[p].isin(mine)]], ignore_index=True) for p, part in trained.items()}
 
 
-def planned(both: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def planned(both: Mapping[str, pd.DataFrame], metric: str = PRIMARY) -> dict[str, pd.DataFrame]:
     """Return the six pairs of the plan by paradigm, over the languages that both have: intervals, no verdicts."""
     return {
-        paradigm: contrasts(scorecard.overall(part), claims.PLAN.pairs, EVERY_LANGUAGE, (PRIMARY,))
+        paradigm: contrasts(scorecard.overall(part, metric), claims.PLAN.pairs, EVERY_LANGUAGE, (metric,))
         for paradigm, part in both.items()
     }
 
@@ -76,7 +86,7 @@ def figure(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown
 
 
 def reading(both: Mapping[str, pd.DataFrame]) -> str:
-    """Return in words on which side of zero the intervals of full fine-tuning lie, and how many lie elsewhere by LoRA."""
+    """Return in words on which side of zero full fine-tuning's intervals lie, how many lie so by LoRA, and what twins tell."""
     if not both:
         return NOT_YET
     rows = {paradigm: list(part.itertuples()) for paradigm, part in planned(both).items()}
@@ -92,7 +102,22 @@ def reading(both: Mapping[str, pd.DataFrame]) -> str:
     return (
         f"With full fine-tuning in {where}, by {seeds} and intervals alone, {listed(told)}. Of these {len(told)} differences "
         f"{same} are on the same side of zero as by LoRA in the same trainings, and {turned} on opposite sides"
-        + (f"; of the other {open_} at least one interval includes zero." if open_ else ".")
+        + (f"; of the other {open_} at least one interval includes zero. " if open_ else ". ")
+        + _by_twins(both)
+    )
+
+
+def _by_twins(both: Mapping[str, pd.DataFrame]) -> str:
+    found, told = scorecard.overall(both["full"], TWIN_INFORMATION), planned(both, TWIN_INFORMATION)["full"]
+    (row,) = contrasts(found, [(claims.MATH_EXPERT, BASE)], EVERY_LANGUAGE, (TWIN_INFORMATION,)).itertuples()
+    return (
+        f"By twins, which share all their numbers, the math expert is {_SIDES[side(row)]} the base ({improved(row)}), and of the "
+        f"{len(told)} differences {sum(bool(side(each)) for each in told.itertuples())} have intervals that exclude zero"
+        + (
+            "."
+            if side(row) == ABOVE
+            else ": what is compared here may be numbers and form alone, not how well a problem is read."
+        )
     )
 
 
@@ -102,16 +127,15 @@ def summary(both: Mapping[str, pd.DataFrame]) -> str:
 
 
 def methods_table(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
-    """Return every method against the math expert, by both paradigms and two metrics."""
+    """Return every method against the math expert, by both paradigms, and that of full fine-tuning by other metrics."""
     if not both:
         return to_come(number, NOT_YET, "table")
     rows: dict[str, dict[str, str]] = {}
-    for metric in (PRIMARY, NLL):
-        for paradigm, found in both.items():
-            for row in scorecard.against(found, metric=metric).itertuples():
-                who = in_prose(row.method_a, row.partition_a)
-                line = rows.setdefault(who, {"method": who})
-                line[f"{READINGS[metric].title}, {PARADIGM_NAMES[paradigm]}"] = improved(row, with_unit=False)
+    for paradigm, metric in (("lora", PRIMARY), *(("full", metric) for metric in (PRIMARY, TWIN_INFORMATION, NLL))):
+        for row in scorecard.against(both[paradigm], metric=metric).itertuples():
+            who = in_prose(row.method_a, row.partition_a)
+            line = rows.setdefault(who, {"method": who})
+            line[f"{improvement_title(metric)}, {PARADIGM_NAMES[paradigm]}"] = improved(row, with_unit=False)
     where = language_names(both["full"]["language"])
     caption = (
         f"Every method against the math expert of the same paradigm, in {where}, in nats per token with 95 % intervals; "

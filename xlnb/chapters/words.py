@@ -140,6 +140,15 @@ def improved(row: Any, with_unit: bool = True) -> str:
     return shown.replace(" ", f" {unit} ", 1) if with_unit else shown
 
 
+def improvement_title(metric: str) -> str:
+    """Return a metric's title where improvements by it are told: more is better.
+
+    >>> improvement_title("nll")
+    'NLL of the solution saved'
+    """
+    return READINGS[metric].title + ("" if READINGS[metric].higher_is_better else " saved")
+
+
 def language_names(codes: Iterable[str]) -> str:
     """Return languages by their names, each once, in the order of the book.
 
