@@ -173,6 +173,18 @@ def test_models_without_a_training_are_judged_by_problems_alone():
     assert list(table["verdict"]) == [BETTER]
 
 
+@pytest.mark.parametrize("kept", [[0], [0, 1]])
+def test_trainings_are_compared_seed_by_seed(kept):
+    """One training against all of another model would count as three, and its own luck as none."""
+    made = outcomes(GAINS)
+    lacking = made[(made["method"] != SOUP[0]) | made["seed"].isin(kept)]
+    with pytest.raises(
+        RequestError, match=rf"has seeds \[0, 1, 2\] and {SOUP[0]} \{kept}: compare those that both have"
+    ):
+        contrasts(lacking, [(SWAP, SOUP)], "sw", [PRIMARY])
+    assert len(contrasts(lacking, [(SOUP, BASE), (SWAP, MATH)], "sw", [PRIMARY])) == 2
+
+
 def test_outcomes_of_two_kinds_are_not_compared():
     mixed = pd.concat([outcomes(GAINS), outcomes(GAINS).assign(benchmark="prose")])
     with pytest.raises(RequestError, match=r"several kinds are compared \(benchmark: templates, prose\)|stands twice"):

@@ -124,9 +124,15 @@ def _averaged(outcomes: pd.DataFrame, column: str, named: Any) -> pd.DataFrame:
 
 
 def contrast(outcomes: pd.DataFrame, a: Arm, b: Arm, metric: str, test_language: str) -> Interval:
-    """Return the paired difference a minus b of two arms with its interval."""
+    """Return the paired difference a minus b of two arms with its interval.
+
+    Raises RequestError where both are trained and not by the same seeds: only what has no training is held against every seed.
+    """
     chosen = select(outcomes, metric=metric, test_language=test_language)
     left, right = (select(chosen, method=method, partition=partition) for method, partition in (a, b))
+    seeds = [sorted(set(side["seed"])) for side in (left, right)]
+    if all(seeds) and seeds[0] != seeds[1] and all(METHODS[method].experts for method, _ in (a, b)):
+        raise RequestError(f"{a[0]} has seeds {seeds[0]} and {b[0]} {seeds[1]}: compare those that both have.")
     return paired_difference(left, right)
 
 
