@@ -70,7 +70,11 @@ def plane_figure(
     beside = {arm: places.loc[arm] for arm in _OFF if arm in places.index}
 
     def draw(narrow: bool) -> Figure:
-        figure, axes = panels(len(grids), 3.3, narrow)
+        columns = 2 if narrow else 4
+        rows = -(-(len(CORNERS) + len(beside)) // columns)
+        figure, axes = panels(
+            len(grids), (2.8 if narrow else 3.3) + 0.22 * rows / (len(grids) if narrow else 1), narrow
+        )
         colours = LinearSegmentedColormap.from_list("saved", [WORSE_COLOUR, MIDDLE, BETTER_COLOUR])
         for axis, (title, grid) in zip(axes, grids, strict=True):
             saved = (grid.loc[0, 0] - grid).to_numpy().T
@@ -84,9 +88,9 @@ def plane_figure(
                 axis.plot(place["a"], place["b"], marker=_OFF[arm], color="#1A1A1A", markersize=6, markerfacecolor="none",
                           linestyle="")  # fmt: skip
             axis.set(
-                title=wrapped(capital(title), 24),
+                title=wrapped(capital(title), 22),
                 xlabel="how much of math",
-                ylabel="how much of the language",
+                ylabel="how much of\nthe language",
                 aspect="equal",
             )
             axis.set_xticks([0, 0.5, 1, 1.5], ["0", "0.5", "1", ""])
@@ -96,14 +100,14 @@ def plane_figure(
                 shown,
                 ax=axis,
                 location="bottom",
-                shrink=1 if len(grids) > 2 and not narrow else 0.6,
+                shrink=0.6 if narrow else {1: 0.35, 2: 0.6}.get(len(grids), 1),
                 ticks=[-limit / 2, 0, limit / 2],
             )
             bar.ax.set_xticklabels([digits(end, "+.2f") for end in (-limit / 2, 0, limit / 2)])
             bar.set_label("nats saved (blue is better)")
         handles = [_handle(name, _ON[name], True) for name in CORNERS]
         handles += [_handle(in_prose(*arm), _OFF[arm], False) for arm in beside]
-        figure.legend(handles=handles, loc="outside upper center", ncols=2 if narrow else 4)
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns)
         return figure
 
     alt = []
