@@ -94,7 +94,8 @@ def test_a_job_that_fails_is_told_in_its_log_and_stops_only_what_needs_it(job, t
 
 def test_interrupted_it_ends_its_workers(job, tmp_path):
     script = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 from test_worker_pool import write
 from xlnb.studies import pool
