@@ -35,7 +35,7 @@ freezing.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import layer_swapping, scorecard, words
+from xlnb.chapters import full_finetuning, layer_swapping, scorecard, words
 from xlnb.studies import claims
 from xlnb.studies.study import open_study
 
@@ -125,6 +125,7 @@ freezing.elsewhere_figure(there, number=3)
 # %% tags=["remove-input"]
 told = words.caveat(profile) + freezing.elsewhere_reading(there)
 display(Markdown(told))
+display(Markdown(full_finetuning.by_twins(full_finetuning.outcomes(study))))
 
 # %% [markdown]
 # **Change this:** with `found[found["seed"] == 0]` in the place of `found` Figure 2 is drawn from one training.

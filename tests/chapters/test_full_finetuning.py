@@ -67,11 +67,10 @@ def test_sides_are_told_by_paradigm(study, committed):
     start = "With full fine-tuning in Swahili, by three trainings and intervals alone, "
     assert told.startswith(f"{start}{swap} is above the math expert (+0.6")
     end = "5 are on the same side of zero as by LoRA in the same trainings, and 1 on opposite sides."
-    assert (
-        f"Of these 6 differences {end} By twins, which share all their numbers, the math expert is above the base (+0."
-        in told
-    )
-    assert told.endswith("of the 6 differences 6 have intervals that exclude zero.")
+    by_twins = "By twins, which share all their numbers, the math expert of full fine-tuning is above the base (+0."
+    assert f"Of these 6 differences {end} {by_twins}" in told
+    assert "numbers and form" not in told
+    assert told.endswith("Of the 6 differences 6 have an interval by twins that excludes zero.")
 
 
 def test_an_expert_that_twins_do_not_tell_from_the_base_is_said_to_be_so(study, committed):
@@ -79,11 +78,9 @@ def test_an_expert_that_twins_do_not_tell_from_the_base_is_said_to_be_so(study, 
     flat = table.assign(outcome=table["outcome"].where(table["metric"] != TWIN_INFORMATION, 0.0))
     committed(made(level), flat)
     told = full_finetuning.reading(full_finetuning.outcomes(study))
-    assert "the math expert is not told apart from the base (+0.00" in told
-    assert (
-        "of the 6 differences 0 have intervals that exclude zero: what is compared here may be numbers and form alone"
-        in told
-    )
+    assert "the math expert of full fine-tuning is not told apart from the base (+0.00" in told
+    assert "): what tells models apart there may be numbers and form, not how well a problem is read." in told
+    assert told.endswith("Of the 6 differences 0 have an interval by twins that excludes zero.")
 
 
 def test_intervals_that_include_zero_are_on_no_side(study, committed):
@@ -160,7 +157,9 @@ def test_nothing_is_drawn_before_both_are_committed(study, committed, monkeypatc
     for draw in (full_finetuning.figure, full_finetuning.methods_table, full_finetuning.wins_table):
         assert "--paradigms full" in draw({}, 4).html
     assert full_finetuning.summary({}) == ""
-    assert full_finetuning.reading({}) == full_finetuning.NOT_YET and full_finetuning.strength_sentence(study, {})
+    assert full_finetuning.reading({}) == full_finetuning.by_twins(
+        {}
+    ) == full_finetuning.NOT_YET and full_finetuning.strength_sentence(study, {})
 
 
 def test_what_is_drawn_is_what_is_told(study, committed):

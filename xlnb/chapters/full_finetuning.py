@@ -98,27 +98,32 @@ def reading(both: Mapping[str, pd.DataFrame]) -> str:
     sides = [(side(a), side(b)) for a, b in zip(rows["lora"], rows["full"], strict=True)]
     same, turned = sum(a == b != "" for a, b in sides), sum({a, b} == {ABOVE, BELOW} for a, b in sides)
     open_ = len(sides) - same - turned
+    apart = sum(bool(side(row)) for row in planned(both, TWIN_INFORMATION)["full"].itertuples())
     where, seeds = language_names(both["full"]["language"]), trainings(int(rows["full"][0].seeds))
     return (
         f"With full fine-tuning in {where}, by {seeds} and intervals alone, {listed(told)}. Of these {len(told)} differences "
         f"{same} are on the same side of zero as by LoRA in the same trainings, and {turned} on opposite sides"
         + (f"; of the other {open_} at least one interval includes zero. " if open_ else ". ")
-        + _by_twins(both)
+        + f"{by_twins(both)} Of the {len(told)} differences {apart} {'has' if apart == 1 else 'have'} an interval by twins that "
+        "excludes zero."
     )
 
 
-def _by_twins(both: Mapping[str, pd.DataFrame]) -> str:
-    found, told = scorecard.overall(both["full"], TWIN_INFORMATION), planned(both, TWIN_INFORMATION)["full"]
+def by_twins(both: Mapping[str, pd.DataFrame]) -> str:
+    """Return in words whether twins, whose numbers are the same, tell the math expert of full fine-tuning from the base."""
+    if not both:
+        return NOT_YET
+    found = scorecard.overall(both["full"], TWIN_INFORMATION)
     (row,) = contrasts(found, [(claims.MATH_EXPERT, BASE)], EVERY_LANGUAGE, (TWIN_INFORMATION,)).itertuples()
-    return (
-        f"By twins, which share all their numbers, the math expert is {_SIDES[side(row)]} the base ({improved(row)}), and of the "
-        f"{len(told)} differences {sum(bool(side(each)) for each in told.itertuples())} have intervals that exclude zero"
-        + (
-            "."
-            if side(row) == ABOVE
-            else ": what is compared here may be numbers and form alone, not how well a problem is read."
-        )
+    told = (
+        f"By twins, which share all their numbers, the math expert of full fine-tuning is {_SIDES[side(row)]} the base"
     )
+    rest = (
+        ""
+        if side(row) == ABOVE
+        else ": what tells models apart there may be numbers and form, not how well a problem is read"
+    )
+    return f"{told} ({improved(row)}){rest}."
 
 
 def summary(both: Mapping[str, pd.DataFrame]) -> str:
