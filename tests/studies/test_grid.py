@@ -234,3 +234,8 @@ def test_hours_are_those_of_what_was_measured(pocket_folder, monkeypatch, tmp_pa
     assert paces.cells(grid.Job(study, (), None, cells)) == pytest.approx(
         sum(paces.cells(grid.Job(study, (), None, [cell])) for cell in cells)
     )
+    data = tmp_path / "train.jsonl"
+    data.write_text('{"question": "How many are 2 and 3?", "answer": "2+3=5\\n#### 5"}\n')
+    dearer = "may take several times as long"
+    assert dearer not in grid.plan_text([math])
+    assert dearer in grid.plan_text([replace(math, study=replace(study, math_data=f"gsm8k:{data}"))])

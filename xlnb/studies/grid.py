@@ -281,8 +281,20 @@ def plan_text(found: Sequence[Job]) -> str:
     with suppress(RequestError):
         paces = Paces(found[0].study)
         hours = [sum(map(price, found)) / 3600 for price in (paces.training, paces.cells)]
-        return f"{counted}: about {hours[0]:.1f} + {hours[1]:.1f} hours at the pace of what was measured on two cores."
+        told = f"{counted}: about {hours[0]:.1f} + {hours[1]:.1f} hours at the pace of what was measured on two cores."
+        return told if _as_measured(found) else f"{told} {_DEARER}"
     return f"{counted}; how long that takes was not measured for the profile {found[0].study.profile.name}."
+
+
+_DEARER = (
+    "That were template problems and the package's own texts, whose vocabulary is trimmed: with other data it may take several "
+    "times as long."
+)
+
+
+def _as_measured(found: Sequence[Job]) -> bool:
+    asked = {cell.evaluation.benchmark for job in found for cell in job.cells}
+    return asked <= {"templates", "prose"} and all(job.study.own_data for job in found)
 
 
 class Paces:
