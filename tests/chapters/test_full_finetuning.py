@@ -67,9 +67,9 @@ def test_sides_are_told_by_paradigm(study, committed):
     start = "With full fine-tuning in Swahili, by three trainings and intervals alone, "
     assert told.startswith(f"{start}{swap} is above the math expert (+0.6")
     end = "5 are on the same side of zero as by LoRA in the same trainings, and 1 on opposite sides."
-    by_twins = "By twins, which share all their numbers, the math expert of full fine-tuning is above the base (+0."
+    by_twins = "By twins, which share all their numbers, the math expert is above the base by LoRA (+0."
     assert f"Of these 6 differences {end} {by_twins}" in told
-    assert "numbers and form" not in told
+    assert "above the base by full fine-tuning (+0." in told and "numbers and form" not in told
     assert told.endswith("Of the 6 differences 6 have an interval by twins that excludes zero.")
 
 
@@ -78,8 +78,13 @@ def test_an_expert_that_twins_do_not_tell_from_the_base_is_said_to_be_so(study, 
     flat = table.assign(outcome=table["outcome"].where(table["metric"] != TWIN_INFORMATION, 0.0))
     committed(made(level), flat)
     told = full_finetuning.reading(full_finetuning.outcomes(study))
-    assert "the math expert of full fine-tuning is not told apart from the base (+0.00" in told
-    assert "): what tells models apart there may be numbers and form, not how well a problem is read." in told
+    assert (
+        "is above the base by LoRA (+0." in told and "not told apart from the base by full fine-tuning (+0.00" in told
+    )
+    assert (
+        "). Where it is not above, what tells models apart may be numbers and form, not how well a problem is read."
+        in told
+    )
     assert told.endswith("Of the 6 differences 0 have an interval by twins that excludes zero.")
 
 

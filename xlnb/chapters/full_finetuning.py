@@ -110,20 +110,24 @@ def reading(both: Mapping[str, pd.DataFrame]) -> str:
 
 
 def by_twins(both: Mapping[str, pd.DataFrame]) -> str:
-    """Return in words whether twins, whose numbers are the same, tell the math expert of full fine-tuning from the base."""
+    """Return in words whether twins, whose numbers are the same, tell the math expert of either paradigm from the base."""
     if not both:
         return NOT_YET
-    found = scorecard.overall(both["full"], TWIN_INFORMATION)
-    (row,) = contrasts(found, [(claims.MATH_EXPERT, BASE)], EVERY_LANGUAGE, (TWIN_INFORMATION,)).itertuples()
-    told = (
-        f"By twins, which share all their numbers, the math expert of full fine-tuning is {_SIDES[side(row)]} the base"
+    pair = (claims.MATH_EXPERT, BASE)
+    rows = {
+        paradigm: next(
+            contrasts(
+                scorecard.overall(part, TWIN_INFORMATION), [pair], EVERY_LANGUAGE, (TWIN_INFORMATION,)
+            ).itertuples()
+        )
+        for paradigm, part in both.items()
+    }
+    told = [f"{_SIDES[side(row)]} the base by {PARADIGM_NAMES[name]} ({improved(row)})" for name, row in rows.items()]
+    blind = any(side(row) != ABOVE for row in rows.values())
+    return f"By twins, which share all their numbers, the math expert is {listed(told)}." + (
+        " Where it is not above, what tells models apart may be numbers and form, not how well a problem is read."
+        * blind
     )
-    rest = (
-        ""
-        if side(row) == ABOVE
-        else ": what tells models apart there may be numbers and form, not how well a problem is read"
-    )
-    return f"{told} ({improved(row)}){rest}."
 
 
 def summary(both: Mapping[str, pd.DataFrame]) -> str:
