@@ -125,7 +125,8 @@ freezing.elsewhere_figure(there, number=3)
 # %% tags=["remove-input"]
 told = words.caveat(profile) + freezing.elsewhere_reading(there)
 display(Markdown(told))
-display(Markdown(full_finetuning.by_twins(full_finetuning.outcomes(study))))
+told = words.caveat(profile) + full_finetuning.by_twins(full_finetuning.outcomes(study))
+display(Markdown(told))
 
 # %% [markdown]
 # **Change this:** with `found[found["seed"] == 0]` in the place of `found` Figure 2 is drawn from one training.
