@@ -125,7 +125,9 @@ freezing.elsewhere_figure(there, number=3)
 # %% tags=["remove-input"]
 told = words.caveat(profile) + freezing.elsewhere_reading(there)
 display(Markdown(told))
-told = words.caveat(profile) + full_finetuning.by_twins(full_finetuning.outcomes(study))
+told = words.caveat(profile) + full_finetuning.by_twins(
+    full_finetuning.outcomes(study)
+)
 display(Markdown(told))
 
 # %% [markdown]

@@ -114,11 +114,8 @@ def test_what_is_committed_elsewhere_is_drawn_with_its_trainings(found, monkeypa
     there["main-methods", "full"] = found[found["language"] == "sw"].assign(paradigm="full")
     row = freezing.elsewhere(study)["Partition C (full fine-tuning)"].iloc[0]
     ahead = "reverting" if side(row) == ABOVE else "freezing"
-    assert (
-        side(row)
-        and f"{ahead} is ahead with both experts under partition C (full fine-tuning) in Swahili ({improved(row)})"
-        in said()
-    )
+    where = "with both experts under partition C (full fine-tuning) in Swahili"
+    assert side(row) and f"{ahead} is ahead {where} ({improved(row)})" in said()
     assert ("all others include it" in said()) == any(
         not side(each) for each in freezing.elsewhere(study)["Partition C (full fine-tuning)"].itertuples()
     )

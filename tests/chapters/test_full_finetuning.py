@@ -58,7 +58,7 @@ def test_what_both_have_is_compared(study, committed):
 def test_sides_are_told_by_paradigm(study, committed):
     committed(made(level), made(turned, languages=("sw",)))
     both = full_finetuning.outcomes(study)
-    rows = full_finetuning.planned(both)
+    rows = full_finetuning.differences(both)
     of_math = {name: next(part.itertuples()) for name, part in rows.items()}
     assert (of_math["lora"].method_a, of_math["lora"].method_b) == ("layer-swapping", "math-only")
     assert (side(of_math["lora"]), side(of_math["full"])) == (BELOW, ABOVE)
@@ -162,9 +162,9 @@ def test_nothing_is_drawn_before_both_are_committed(study, committed, monkeypatc
     for draw in (full_finetuning.figure, full_finetuning.methods_table, full_finetuning.wins_table):
         assert "--paradigms full" in draw({}, 4).html
     assert full_finetuning.summary({}) == ""
-    assert full_finetuning.reading({}) == full_finetuning.by_twins(
-        {}
-    ) == full_finetuning.NOT_YET and full_finetuning.strength_sentence(study, {})
+    for tell in (full_finetuning.reading, full_finetuning.by_twins):
+        assert tell({}) == full_finetuning.NOT_YET
+    assert full_finetuning.strength_sentence(study, {})
 
 
 def test_what_is_drawn_is_what_is_told(study, committed):

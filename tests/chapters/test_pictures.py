@@ -48,6 +48,15 @@ def test_ids_are_unique_among_pictures_and_what_they_refer_to_is_there():
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', html)) <= set(found)
 
 
+def test_places_are_to_a_hundredth_of_a_point_and_scales_as_they_were():
+    """Places are most of a map's weight; a rounded scale would move every letter."""
+    html = picture(drawn, number=1, caption="", alt="a").html
+    places = re.findall(r' (?:d|[xy])="([^"]*)"|translate\(([^)]*)\)', html)
+    numbers = re.findall(r"\d+\.(\d+)", " ".join(part for place in places for part in place))
+    assert numbers and max(map(len, numbers)) == 2
+    assert "scale(0.015625)" in html
+
+
 def test_drawing_leaves_a_reader_s_matplotlib_alone():
     import matplotlib as mpl
     import matplotlib.pyplot as plt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from xlnb.evaluation.readings import NLL, PRIMARY, TWIN_INFORMATION
 from xlnb.languages import in_order
 from xlnb.studies import claims
 from xlnb.studies.atlas import load_map
-from xlnb.studies.comparisons import ABOVE, BASE, BELOW, EVERY_LANGUAGE, TRAININGS, contrasts, side
+from xlnb.studies.comparisons import ABOVE, BASE, BELOW, EVERY_LANGUAGE, TRAININGS, Arm, contrasts, side
 from xlnb.studies.experiments import MAIN_COMPARISON
 from xlnb.studies.outcomes import committed_outcomes, select
 from xlnb.studies.study import Study
@@ -63,10 +63,12 @@ def outcomes(study: Study) -> dict[str, pd.DataFrame]:
     return {p: pd.concat([base, part[rows[p].isin(mine)]], ignore_index=True) for p, part in trained.items()}
 
 
-def planned(both: Mapping[str, pd.DataFrame], metric: str = PRIMARY) -> dict[str, pd.DataFrame]:
-    """Return the six pairs of the plan by paradigm, over the languages that both have: intervals, no verdicts."""
+def differences(
+    both: Mapping[str, pd.DataFrame], metric: str = PRIMARY, pairs: Sequence[tuple[Arm, Arm]] = claims.PLAN.pairs
+) -> dict[str, pd.DataFrame]:
+    """Return the six pairs of the plan, or others, by paradigm, over the languages that both have: intervals, no verdicts."""
     return {
-        paradigm: contrasts(scorecard.overall(part, metric), claims.PLAN.pairs, EVERY_LANGUAGE, (metric,))
+        paradigm: contrasts(scorecard.overall(part, metric), pairs, EVERY_LANGUAGE, (metric,))
         for paradigm, part in both.items()
     }
 
@@ -75,7 +77,7 @@ def figure(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown
     """Draw the plan's six pairs, a panel a paradigm."""
     if not both:
         return to_come(number, NOT_YET)
-    rows, where = planned(both), language_names(both["full"]["language"])
+    rows, where = differences(both), language_names(both["full"]["language"])
     caption = (
         f"The plan's six pairs by both paradigms, in {where}: dots are means over {rows['full']['n'].max()} pairs of "
         f"twins and {trainings(int(rows['full']['seeds'].max()))}, lines their 95 % intervals; right of zero the first is "
@@ -89,7 +91,7 @@ def reading(both: Mapping[str, pd.DataFrame]) -> str:
     """Return in words on which side of zero full fine-tuning's intervals lie, how many lie so by LoRA, and what twins tell."""
     if not both:
         return NOT_YET
-    rows = {paradigm: list(part.itertuples()) for paradigm, part in planned(both).items()}
+    rows = {paradigm: list(part.itertuples()) for paradigm, part in differences(both).items()}
     told = [
         f"{in_prose(row.method_a, row.partition_a)} is {_SIDES[side(row)]} {in_prose(row.method_b, row.partition_b)} "
         f"({improved(row, place == 0)})"
@@ -98,7 +100,7 @@ def reading(both: Mapping[str, pd.DataFrame]) -> str:
     sides = [(side(a), side(b)) for a, b in zip(rows["lora"], rows["full"], strict=True)]
     same, turned = sum(a == b != "" for a, b in sides), sum({a, b} == {ABOVE, BELOW} for a, b in sides)
     open_ = len(sides) - same - turned
-    apart = sum(bool(side(row)) for row in planned(both, TWIN_INFORMATION)["full"].itertuples())
+    apart = sum(bool(side(row)) for row in differences(both, TWIN_INFORMATION)["full"].itertuples())
     where, seeds = language_names(both["full"]["language"]), trainings(int(rows["full"][0].seeds))
     return (
         f"With full fine-tuning in {where}, by {seeds} and intervals alone, {listed(told)}. Of these {len(told)} differences "
@@ -113,21 +115,12 @@ def by_twins(both: Mapping[str, pd.DataFrame]) -> str:
     """Return in words whether twins, whose numbers are the same, tell the math expert of either paradigm from the base."""
     if not both:
         return NOT_YET
-    pair = (claims.MATH_EXPERT, BASE)
-    rows = {
-        paradigm: next(
-            contrasts(
-                scorecard.overall(part, TWIN_INFORMATION), [pair], EVERY_LANGUAGE, (TWIN_INFORMATION,)
-            ).itertuples()
-        )
-        for paradigm, part in both.items()
-    }
+    found = differences(both, TWIN_INFORMATION, [(claims.MATH_EXPERT, BASE)])
+    rows = {paradigm: next(part.itertuples()) for paradigm, part in found.items()}
     told = [f"{_SIDES[side(row)]} the base by {PARADIGM_NAMES[name]} ({improved(row)})" for name, row in rows.items()]
-    blind = any(side(row) != ABOVE for row in rows.values())
-    return f"By twins, which share all their numbers, the math expert is {listed(told)}." + (
-        " Where it is not above, what tells models apart may be numbers and form, not how well a problem is read."
-        * blind
-    )
+    blind = " Where it is not above, what tells models apart may be numbers and form, not how well a problem is read."
+    above = all(side(row) == ABOVE for row in rows.values())
+    return f"By twins, which share all their numbers, the math expert is {listed(told)}.{'' if above else blind}"
 
 
 def summary(both: Mapping[str, pd.DataFrame]) -> str:

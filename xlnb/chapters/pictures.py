@@ -101,11 +101,17 @@ def panels(count: int, height: float, narrow: bool, **options: Any) -> tuple[Fig
     return figure, list(axes.flat)
 
 
+# Matplotlib writes places to a millionth of a point. A hundredth is finer than any screen, and saves 100 kB of chapter 08.
+_PLACES = re.compile(r' (?:d|[xy][12]?)="[^"]*"|translate\([^)]*\)')
+_LONG = re.compile(r"-?\d+\.\d{3,}")
+
+
 def _inline(svg: str, name: str, alt: str) -> str:
     """Return a file's SVG as an element of a page: ids of its own, the page's ink, a name for whoever cannot see it."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = _PLACES.sub(lambda places: _LONG.sub(lambda n: f"{float(n[0]):.2f}", places[0]), svg)
     own = f"f{hashlib.sha256((name + svg).encode()).hexdigest()[:6]}"
     svg = re.sub(r'<g id="text_\d+"', r'<g class="text"', svg)
     svg = re.sub(
