@@ -96,11 +96,12 @@ def test_a_likelihood_at_a_temperature(miniature, family, degree, branching):
                 assert scored[1].tolist() == pytest.approx(alone.tolist(), abs=1e-3)
 
 
+@pytest.mark.parametrize("repeated", [1, 40])  # the second is beyond the sliding window
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_logits_are_those_of_the_wanted_tokens(base, asked, batch_size):
+def test_logits_are_those_of_the_wanted_tokens(base, asked, batch_size, repeated):
     items = sorted(asked.items, key=lambda item: len(base.encode(item.prompt + item.completion)))  # as batches are
     engine = Engine(base, batch_size)
-    prefix, rows = engine.prefix("Some text before. "), encoded(base, items)
+    prefix, rows = engine.prefix("Some text before. " * repeated), encoded(base, items)
     wanted = [expression_tokens(base, item.completion) for item in items]
     logits, targets = engine.logits(prefix, rows, wanted)
     assert base.decode(targets.tolist()) == "".join(expression for item in items for expression in item.expressions)

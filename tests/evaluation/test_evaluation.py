@@ -1,5 +1,7 @@
 """Batches, likelihoods, greedy answers and how answers are read; on miniatures, against plain forwards one by one."""
 
+import json
+import shutil
 from dataclasses import replace
 from decimal import Decimal
 
@@ -371,6 +373,32 @@ def test_branches_have_the_likelihood_they_have_alone(miniature, family, shots):
         for branch, found in zip(own, others, strict=True):
             alone = plain_total(base, before + completion[: branch.at], branch.ids)
             assert found.sum().item() == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gemma3", "mistral"])  # windows in five of six layers, and in all
+@pytest.mark.parametrize("before", ["", "A text. ", "A longer text, which no window of this size takes in. "])
+def test_a_window_may_end_anywhere(miniature, tmp_path, family, before):
+    folder = shutil.copytree(miniature(family), tmp_path / "narrow")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"sliding_window": 24}))
+    base = lively(load_base(folder))
+    engine = Engine(base, 2)
+    prefix = engine.prefix(before)
+    texts = [("Q: a\nA:", " 12 + 5 = 17, said at some length."), ("Q\nA:", " x"), ("Q: how many is this?\nA:", " 3")]
+    rows = [(base.encode(p), base.encode(c)) for p, c in texts]
+    branches = [
+        [Branch(20, base.encode(" not so long")), Branch(2, base.encode("1"))],
+        [Branch(0, base.encode(" y"))],
+        [],
+    ]
+
+    def alone(base):
+        texts = [[(p, c), *((p + c[: b.at], b.ids) for b in own)] for (p, c), own in zip(rows, branches, strict=True)]
+        return [plain_total(base, prefix.ids + text, ids) for one in texts for text, ids in one]
+
+    found = [part.sum().item() for parts in engine.nll(prefix, rows, branches) for part in parts]
+    assert found == pytest.approx(alone(base), rel=1e-4)
+    assert found != pytest.approx(alone(lively(load_base(miniature(family)))), rel=1e-3), "the window must matter"
 
 
 def few_shot(language):

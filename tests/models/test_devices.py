@@ -11,6 +11,7 @@ import pytest
 import torch
 from lively import lively
 from torch.overrides import TorchFunctionMode
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._device import _device_constructors
 from trainings import train_expert
 
@@ -252,3 +253,16 @@ def test_bfloat16_trains_float32_weights(miniature, tmp_path, device):
     assert found != expected
     vector = xlnb.TaskVector.from_adapter(tmp_path / "bfloat16")
     assert {vector[name].dtype for name in vector} == {torch.float32}
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_rounded_head_is_not_copied_for_its_product(miniature, n):
+    base = load_base(miniature(), device="cpu", dtype="bfloat16")
+    rows = [(base.encode(prompt), base.encode(" 12")) for prompt in ("one", "two", "three")[:n]]
+    engine = Engine(base)
+    prefix, size = engine.prefix("Some text."), len(base.model.get_output_embeddings().weight)
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as record:
+        engine.nll(prefix, rows)
+    products = [event for event in record.events() if event.name in ("aten::mm", "aten::bmm")]
+    heads = [event.name for event in products if [32, size] in [shape[-2:] for shape in event.input_shapes]]
+    assert heads == ["aten::mm"], "a product for batches makes a copy of it"

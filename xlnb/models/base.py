@@ -229,7 +229,18 @@ def load_base(
     rows = None if kept is None else torch.tensor(kept, device="cpu")
     if rows is not None:
         trim(model, rows)
+    if dtype != FLOAT32:
+        model.get_output_embeddings().register_forward_pre_hook(_alone)
     return Base(folder, model.to(where), tokenizer, rows, dtype)
+
+
+def _alone(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return a head's inputs without what lay around them: of a slice of a single row's positions torch takes a product for
+    batches, and under autocast copies the whole rounded head for it (half of the time that a long text takes).
+    """
+    import torch
+
+    return tuple(value.clone(memory_format=torch.contiguous_format) for value in inputs)
 
 
 def kept_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Tensor:

@@ -79,9 +79,9 @@ def _flush(lists: Sequence[Sequence[int]], filler: int, width: int, device: Any)
 def completion_logits(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
     """Return the logits of each completion token, shape (rows, width, vocabulary), float32.
 
-    They are computed for completion positions alone. ``kwargs`` go to the model (a cache, for one).
+    They are computed for completion positions alone. ``kwargs`` go to the model (a cache, or another mask).
     """
-    return model(**batch.inputs(), logits_to_keep=batch.width + 1, **kwargs).logits[:, :-1].float()
+    return model(**(batch.inputs() | kwargs), logits_to_keep=batch.width + 1).logits[:, :-1].float()
 
 
 def completion_nll(model: Any, batch: Batch, **kwargs: Any) -> Tensor:
@@ -101,29 +101,22 @@ def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
 class BranchedBatch:
     """Rows with branches behind their completions, each branch seeing only what it would see in its place.
 
-    ``inputs`` is what the model's forward takes; its attention_mask, of shape (rows, 1, length, past + length), is 0 where a
-    position is seen and a very negative number elsewhere. ``scored`` holds for each row where, among the last ``width`` + 1
-    positions, each token of the completion and then of the branches is predicted; these tokens; and how many each part has.
+    ``inputs`` is what the model's forward takes; its attention_mask, of shape (rows, 1, length, past + length) or one for each
+    kind of layer, is 0 where a position is seen and a very negative number elsewhere. ``scored`` holds for each row where, among
+    the last ``width`` + 1 positions, each token of the completion and then of the branches is predicted; these tokens; and how
+    many each part has.
     """
 
-    inputs: dict[str, Tensor]
+    inputs: dict[str, Any]
     scored: list[tuple[list[int], list[int], list[int]]]
     width: int
 
 
-def branched(
-    rows: Sequence[Row],
-    branches: Sequence[Sequence[Branch]],
-    pad_id: int,
-    past: int = 0,
-    *,
-    device: Any,
-    dtype: Any,
-) -> BranchedBatch:
+def branched(rows: Sequence[Row], branches: Sequence[Sequence[Branch]], base: Base, past: int = 0) -> BranchedBatch:
     """Return rows and their branches as one right-aligned batch behind ``past`` cached positions.
 
     One forward then scores a completion and all that might stand in its stead, instead of one a variant. Prompts must not be
-    empty; ``dtype`` is the attention's. Source: ours (tree attention, as speculative decoding uses it).
+    empty. Source: ours (tree attention, as speculative decoding uses it).
     """
     import torch
 
@@ -147,10 +140,35 @@ def branched(
         positions.append([past + place for place in places])
         sources = [place - len(ids[i]) + width + 1 for place in before]
         scored.append((sources, targets[i], [len(completion), *(len(branch.ids) for branch in own)]))
-    hidden = ~seen[:, None].to(device)
-    mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)
-    inputs = {"input_ids": _flush(ids, pad_id, length, device), "position_ids": _flush(positions, 0, length, device)}
-    return BranchedBatch({**inputs, "attention_mask": mask}, scored, width)
+    inputs = {
+        "input_ids": _flush(ids, base.pad_id, length, base.device),
+        "position_ids": _flush(positions, 0, length, base.device),
+        "attention_mask": _masks(base, seen, _flush(positions, 0, length, "cpu"), past),
+    }
+    return BranchedBatch(inputs, scored, width)
+
+
+def _masks(base: Base, seen: Tensor, positions: Tensor, past: int) -> Tensor | dict[str, Tensor]:
+    """Return the attention mask of what is ``seen``, by kind of layer where some look back no farther than a sliding window.
+
+    These layers keep only the last ``window`` - 1 of the cached positions.
+    """
+    import torch
+
+    def added(seen: Tensor) -> Tensor:
+        dtype, hidden = getattr(torch, base.dtype), ~seen[:, None].to(base.device)
+        return torch.zeros(hidden.shape, dtype=dtype, device=base.device).masked_fill_(hidden, torch.finfo(dtype).min)
+
+    config = base.model.config
+    window = getattr(config, "sliding_window", None)
+    if window is None or int(positions.max()) < window:
+        return added(seen)
+    first = max(0, past - window + 1)
+    keys = torch.cat([torch.arange(first, past, device="cpu").expand(len(positions), -1), positions], dim=1)
+    near = seen[:, :, first:] & (positions[:, :, None] - keys[:, None, :] < window)
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+    masks = {kind: added(near if kind == "sliding_attention" else seen) for kind in kinds}
+    return masks if len(masks) > 1 else masks.popitem()[1]
 
 
 def _written(completion: list[int], branches: Sequence[Branch]) -> list[int]:
@@ -227,23 +245,17 @@ class Engine:
         """Return for each row behind the prefix the negative log-likelihoods in nats: of each token of its completion, then of
         each of its branches', tensors of shape (temperatures, tokens) on the CPU.
 
-        Branches are scored in the same forward as their completion; only where text is longer than a model's sliding window does
-        each become a row of its own.
+        Branches are scored in the same forward as their completion.
         """
-        import torch
-
         base, past = self.base, len(prefix.ids)
         branches = branches or [[]] * len(rows)
-        if any(branches) and self.exceeds_window(prefix, _reach(rows, branches)):
-            return self._nll_apart(prefix, rows, branches, temperatures, what)
+        beyond = self.exceeds_window(prefix, _reach(rows, branches))
         whole = [(p, _written(c, own)) for (p, c), own in zip(rows, branches, strict=True)]
 
         def scored(indices: Sequence[int]) -> list[list[Tensor]]:
             some, own, cache = [rows[i] for i in indices], [branches[i] for i in indices], prefix.for_rows(len(indices))
-            if any(own):
-                dtype = getattr(torch, base.dtype)
-                tree = branched(some, own, base.pad_id, past, device=base.device, dtype=dtype)
-                found = branched_nll(base.model, tree, temperatures, past_key_values=cache)
+            if beyond or any(own):
+                found = branched_nll(base.model, branched(some, own, base, past), temperatures, past_key_values=cache)
             else:
                 batch = right_aligned(some, base.pad_id, past, device=base.device)
                 logits = completion_logits(base.model, batch, past_key_values=cache)
@@ -253,10 +265,8 @@ class Engine:
                 ]
             return [[part.cpu() for part in parts] for parts in found]
 
-        # Branches lie side by side, so a row may be longer than the window though none of its texts is: the mask says so.
-        equal = not any(branches) and self.exceeds_window(prefix, whole)
         found: dict[int, list[Tensor]] = {}
-        for indices, some in self._each(scored, whole, what, equal):
+        for indices, some in self._each(scored, whole, what):
             found |= zip(indices, some, strict=True)
         return [found[i] for i in range(len(rows))]
 
@@ -266,19 +276,23 @@ class Engine:
         """
         import torch
 
-        def asked(indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-            some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
-            batch = right_aligned(some, self.base.pad_id, len(prefix.ids), device=self.base.device)
-            here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
-            return completion_logits(self.base.model, batch, past_key_values=cache)[here], batch.labels[here]
+        past, beyond = len(prefix.ids), self.exceeds_window(prefix, rows)
 
-        equal = self.exceeds_window(prefix, rows)
-        told = [found for _, found in self._each(asked, rows, "temperature", equal)]
+        def scored(indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+            some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
+            batch = right_aligned(some, self.base.pad_id, past, device=self.base.device)
+            asked = {"past_key_values": cache}
+            if beyond:
+                asked["attention_mask"] = branched(some, [[]] * len(some), self.base, past).inputs["attention_mask"]
+            here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
+            return completion_logits(self.base.model, batch, **asked)[here], batch.labels[here]
+
+        told = [found for _, found in self._each(scored, rows, "temperature")]
         logits, targets = zip(*reversed(told), strict=True)
         return torch.cat(logits), torch.cat(targets)
 
     def _each(
-        self, do: Callable[[Sequence[int]], Told], rows: Sequence[Row], what: str, equal: bool
+        self, do: Callable[[Sequence[int]], Told], rows: Sequence[Row], what: str
     ) -> list[tuple[list[int], Told]]:
         """Return each batch of likelihoods, the longest rows first, as indices and ``do`` of them, behind a progress bar."""
         import torch
@@ -287,7 +301,7 @@ class Engine:
             with torch.inference_mode(), self.base.autocast():  # in the thread that does it
                 return do(indices)
 
-        batches = ordered(rows, self._rows_at_once(rows), equal)[::-1]
+        batches = ordered(rows, self._rows_at_once(rows))[::-1]
         done = on_cores(asked, batches, PASSES if self.base.device.type == "cpu" else 1)
         shown = progress.bar(done, total=len(batches), desc=f"{self.title} {what}".strip(), unit="batch")
         with self.base.autocast():  # around all of them, too, so that a GPU rounds the weights once
@@ -298,28 +312,14 @@ class Engine:
         vocabulary = len(self.base.model.get_output_embeddings().weight)
         return max(1, min(self.batch_size, _MOST_LOGITS // (widest * vocabulary)))
 
-    def _nll_apart(
-        self,
-        prefix: Prefix,
-        rows: Sequence[Row],
-        branches: Sequence[Sequence[Branch]],
-        temperatures: Sequence[float],
-        what: str,
-    ) -> list[list[Tensor]]:
-        apart: list[Row] = []
-        for (prompt, completion), own in zip(rows, branches, strict=True):
-            apart += [(prompt, completion), *((prompt + completion[: b.at], b.ids) for b in own)]
-        scored = iter(self.nll(prefix, apart, None, temperatures, what))
-        return [[next(scored)[0] for _ in range(1 + len(own))] for own in branches]
-
     def exceeds_window(self, prefix: Prefix, rows: Sequence[Row], new_tokens: int = 0) -> bool:
-        """Say whether some row is longer than the model's sliding window, in which padding would take the place of text."""
+        """Say whether some row is longer than the model's sliding window, where a model's own mask counts padding as text."""
         window = getattr(self.base.model.config, "sliding_window", None)
         longest = len(prefix.ids) + max((len(p) + len(c) for p, c in rows), default=0) + new_tokens
         return window is not None and longest > window
 
 
-def ordered(rows: Sequence[Row], batch_size: int, equal: bool) -> list[list[int]]:
+def ordered(rows: Sequence[Row], batch_size: int, equal: bool = False) -> list[list[int]]:
     """Return each batch's indices: rows of like length together, of ``equal`` length beyond a window."""
 
     def length(i: int) -> int:
