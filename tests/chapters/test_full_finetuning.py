@@ -66,9 +66,9 @@ def test_sides_are_told_by_paradigm(study, committed):
     swap = in_prose(*claims.SWAPPED)
     start = "With full fine-tuning in Swahili, by three trainings and intervals alone, "
     assert told.startswith(f"{start}{swap} is above the math expert (+0.6")
-    end = "5 are on the same side of zero as by LoRA in the same trainings, and 1 on opposite sides."
+    by_lora = "5 are on the same side of zero by full fine-tuning in Swahili as by LoRA in the same trainings, and 1 on opposite"
     by_twins = "By twins, which share all their numbers, the math expert is above the base by LoRA (+0."
-    assert f"Of these 6 differences {end} {by_twins}" in told
+    assert f"Of the plan's 6 differences {by_lora} sides. {by_twins}" in told
     assert "above the base by full fine-tuning (+0." in told and "numbers and form" not in told
     assert told.endswith("Of the 6 differences 6 have an interval by twins that excludes zero.")
 
@@ -92,8 +92,12 @@ def test_intervals_that_include_zero_are_on_no_side(study, committed):
     """Two of them are not told to agree."""
     committed(made(lambda method, partition: 0.0, spread=0.0), made(turned, languages=("sw",)))
     told = full_finetuning.reading(full_finetuning.outcomes(study))
-    assert full_finetuning.summary(full_finetuning.outcomes(study)) == f"\n- {told}"
-    assert "0 are on the same side of zero" in told and "and 0 on opposite sides; of the other 6 at least one" in told
+    summary = full_finetuning.summary(full_finetuning.outcomes(study))
+    assert told.endswith(summary.removeprefix("\n- ")) and "the swap is" in told and "the swap is" not in summary
+    assert (
+        "differences 0 are on the same side of zero" in summary
+        and "and 0 on opposite sides; of the other 6 at least one" in summary
+    )
 
 
 def test_a_training_that_lacks_a_method_is_left_out(study, committed):

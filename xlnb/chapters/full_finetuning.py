@@ -88,26 +88,34 @@ def figure(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown
 
 
 def reading(both: Mapping[str, pd.DataFrame]) -> str:
-    """Return in words on which side of zero full fine-tuning's intervals lie, how many lie so by LoRA, and what twins tell."""
+    """Return in words on which side of zero full fine-tuning's intervals lie, and :func:`as_by_lora`."""
     if not both:
         return NOT_YET
-    rows = {paradigm: list(part.itertuples()) for paradigm, part in differences(both).items()}
+    rows = list(differences(both)["full"].itertuples())
     told = [
         f"{in_prose(row.method_a, row.partition_a)} is {_SIDES[side(row)]} {in_prose(row.method_b, row.partition_b)} "
         f"({improved(row, place == 0)})"
-        for place, row in enumerate(rows["full"])
+        for place, row in enumerate(rows)
     ]
+    where, seeds = language_names(both["full"]["language"]), trainings(int(rows[0].seeds))
+    return f"With full fine-tuning in {where}, by {seeds} and intervals alone, {listed(told)}. {as_by_lora(both)}"
+
+
+def as_by_lora(both: Mapping[str, pd.DataFrame]) -> str:
+    """Return in words how many of the differences lie as they do by LoRA, and what twins tell."""
+    if not both:
+        return NOT_YET
+    rows = {paradigm: list(part.itertuples()) for paradigm, part in differences(both).items()}
     sides = [(side(a), side(b)) for a, b in zip(rows["lora"], rows["full"], strict=True)]
     same, turned = sum(a == b != "" for a, b in sides), sum({a, b} == {ABOVE, BELOW} for a, b in sides)
-    open_ = len(sides) - same - turned
+    n, open_ = len(sides), len(sides) - same - turned
     apart = sum(bool(side(row)) for row in differences(both, TWIN_INFORMATION)["full"].itertuples())
-    where, seeds = language_names(both["full"]["language"]), trainings(int(rows["full"][0].seeds))
     return (
-        f"With full fine-tuning in {where}, by {seeds} and intervals alone, {listed(told)}. Of these {len(told)} differences "
-        f"{same} are on the same side of zero as by LoRA in the same trainings, and {turned} on opposite sides"
+        f"Of the plan's {n} differences {same} are on the same side of zero by full fine-tuning in "
+        f"{language_names(both['full']['language'])} as by LoRA in the same trainings, and {turned} on opposite sides"
         + (f"; of the other {open_} at least one interval includes zero. " if open_ else ". ")
-        + f"{by_twins(both)} Of the {len(told)} differences {apart} {'has' if apart == 1 else 'have'} an interval by twins that "
-        "excludes zero."
+        + f"{by_twins(both)} Of the {n} differences {apart} {'has' if apart == 1 else 'have'} an interval by twins that excludes "
+        "zero."
     )
 
 
@@ -124,8 +132,8 @@ def by_twins(both: Mapping[str, pd.DataFrame]) -> str:
 
 
 def summary(both: Mapping[str, pd.DataFrame]) -> str:
-    """Return :func:`reading` as a bullet on a line of its own; nothing where full fine-tuning is not computed."""
-    return f"\n{bullets([reading(both)])}" if both else ""
+    """Return :func:`as_by_lora` as a bullet on a line of its own; nothing where full fine-tuning is not computed."""
+    return f"\n{bullets([as_by_lora(both)])}" if both else ""
 
 
 def methods_table(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown:
