@@ -163,13 +163,27 @@ def test_beyond_a_sliding_window_too(miniature, batch_size):
         assert nll == pytest.approx(plain_nll(base, prefix.ids, problem).mean().item(), abs=1e-4)
 
 
-def test_answers_beyond_a_sliding_window_too(miniature):
-    base = lively(load_base(miniature("gemma3")))
-    prefix = run_prefix(base, templates.few_shot_prefix("sw", 2))
+@pytest.mark.parametrize("family", ["gemma3", "mistral"])  # windows in five of six layers, and in all
+@pytest.mark.parametrize("before", [0, 150, 1000])
+@pytest.mark.parametrize("batch_size", [2, 6])
+def test_answers_beyond_a_sliding_window_too(miniature, tmp_path, family, before, batch_size):
+    narrow = lively(load_base(with_window(miniature(family), tmp_path, 200)))
+    prefix = run_prefix(narrow, templates.few_shot_prefix("sw", 2)[:before])
     problems = cut(some("sw", 6))
-    plain = [plain_answer(base, prefix.ids, p, 12) for p in problems]
-    assert len(set(plain)) > 1
-    assert generate_answers(base, prefix, problems, 12, 6) == plain
+    ids = [narrow.encode(p.prompt) for p in problems]
+    assert max(map(len, ids)) > 200 > min(map(len, ids)) and len(set(map(len, ids))) > 4, "padding is next to text"
+    found = generate_answers(narrow, prefix, problems, 12, batch_size)
+    assert found == [plain_answer(narrow, prefix.ids, p, 12) for p in problems]
+    wide = lively(load_base(miniature(family)))
+    assert found != [plain_answer(wide, prefix.ids, p, 12) for p in problems], "the window must matter"
+
+
+def with_window(folder, root, window):
+    """A copy of a checkpoint whose layers look back no farther than so many tokens, where they have a window at all."""
+    narrow = shutil.copytree(folder, root / "narrow")
+    config = json.loads((narrow / "config.json").read_text())
+    (narrow / "config.json").write_text(json.dumps(config | {"sliding_window": window}))
+    return narrow
 
 
 @pytest.mark.parametrize("language", templates.LANGUAGES)
@@ -378,10 +392,7 @@ def test_branches_have_the_likelihood_they_have_alone(miniature, family, shots):
 @pytest.mark.parametrize("family", ["gemma3", "mistral"])  # windows in five of six layers, and in all
 @pytest.mark.parametrize("before", ["", "A text. ", "A longer text, which no window of this size takes in. "])
 def test_a_window_may_end_anywhere(miniature, tmp_path, family, before):
-    folder = shutil.copytree(miniature(family), tmp_path / "narrow")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"sliding_window": 24}))
-    base = lively(load_base(folder))
+    base = lively(load_base(with_window(miniature(family), tmp_path, 24)))
     engine = Engine(base, 2)
     prefix = engine.prefix(before)
     texts = [("Q: a\nA:", " 12 + 5 = 17, said at some length."), ("Q\nA:", " x"), ("Q: how many is this?\nA:", " 3")]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from xlnb import progress
@@ -130,28 +129,31 @@ def branched(rows: Sequence[Row], branches: Sequence[Sequence[Branch]], base: Ba
         seen[i, start:, :past] = True
         here = seen[i, start:, past + start :]
         here[:trunk, :trunk].fill_(True).tril_()
-        places, before = list(range(trunk)), list(range(len(prompt) - 1, trunk - 1))
+        places, predicted = list(range(trunk)), list(range(len(prompt) - 1, trunk - 1))
         for branch in own:
             first, last, parent = len(places), len(places) + len(branch.ids), len(prompt) + branch.at
             here[first:last, :parent] = True
             here[first:last, first:last].fill_(True).tril_()
             places += range(parent, parent + len(branch.ids))
-            before += [parent - 1, *range(first, last - 1)]
+            predicted += [parent - 1, *range(first, last - 1)]
         positions.append([past + place for place in places])
-        sources = [place - len(ids[i]) + width + 1 for place in before]
+        sources = [place - len(ids[i]) + width + 1 for place in predicted]
         scored.append((sources, targets[i], [len(completion), *(len(branch.ids) for branch in own)]))
+    read = _flush(positions, 0, length, "cpu")
+    before = torch.arange(past, device="cpu").expand(len(rows), -1)
     inputs = {
         "input_ids": _flush(ids, base.pad_id, length, base.device),
-        "position_ids": _flush(positions, 0, length, base.device),
-        "attention_mask": _masks(base, seen, _flush(positions, 0, length, "cpu"), past),
+        "position_ids": read.to(base.device),
+        "attention_mask": masks(base, seen, read, torch.cat([before, read], dim=1)),
     }
     return BranchedBatch(inputs, scored, width)
 
 
-def _masks(base: Base, seen: Tensor, positions: Tensor, past: int) -> Tensor | dict[str, Tensor]:
+def masks(base: Base, seen: Tensor, read: Tensor, keys: Tensor) -> Tensor | dict[str, Tensor]:
     """Return the attention mask of what is ``seen``, by kind of layer where some look back no farther than a sliding window.
 
-    These layers keep only the last ``window`` - 1 of the cached positions.
+    ``seen`` has shape (rows, read, keys); ``read`` (rows, read) and ``keys`` (rows, keys) are positions in the text, whatever
+    stands between them in a batch: a model's own mask counts padding as text.
     """
     import torch
 
@@ -161,14 +163,12 @@ def _masks(base: Base, seen: Tensor, positions: Tensor, past: int) -> Tensor | d
 
     config = base.model.config
     window = getattr(config, "sliding_window", None)
-    if window is None or int(positions.max()) < window:
+    if window is None or int(read.max()) < window:
         return added(seen)
-    first = max(0, past - window + 1)
-    keys = torch.cat([torch.arange(first, past, device="cpu").expand(len(positions), -1), positions], dim=1)
-    near = seen[:, :, first:] & (positions[:, :, None] - keys[:, None, :] < window)
+    near = seen & (read[:, :, None] - keys[:, None, :] < window)
     kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
-    masks = {kind: added(near if kind == "sliding_attention" else seen) for kind in kinds}
-    return masks if len(masks) > 1 else masks.popitem()[1]
+    told = {kind: added(near if kind == "sliding_attention" else seen) for kind in kinds}
+    return told if len(told) > 1 else told.popitem()[1]
 
 
 def _written(completion: list[int], branches: Sequence[Branch]) -> list[int]:
@@ -205,12 +205,33 @@ class Prefix:
     ids: list[int]
     cache: Any
 
-    def for_rows(self, n: int) -> Any:
-        """Return a fresh cache of ``n`` rows; the model appends to it, so each batch gets its own."""
+    def for_rows(self, n: int, whole: bool = False) -> Any:
+        """Return a fresh cache of ``n`` rows; the model appends to it, so each batch gets its own.
+
+        With ``whole`` its layers keep all that they are given, as :func:`masks` needs it, also those of a sliding window.
+        """
+        from transformers import DynamicCache
+
         cache = copy.deepcopy(self.cache)
-        if cache is not None:
+        if whole:
+            cache = _whole(cache or DynamicCache(), len(self.ids))
+        if self.ids:
             cache.batch_repeat_interleave(n)
         return cache
+
+
+def _whole(cache: Any, past: int) -> Any:
+    from torch.nn.functional import pad
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    for place, layer in enumerate(cache.layers):
+        if type(layer) is DynamicSlidingWindowLayer:
+            kept: list[Any] = [layer.keys, layer.values]
+            gone = past - kept[0].shape[2]  # farther back than any window reaches: no mask shows it
+            cache.layers[place] = whole = DynamicLayer()
+            whole.lazy_initialization(*kept)
+            whole.keys, whole.values = (pad(part, (0, 0, gone, 0)) for part in kept)
+    return cache
 
 
 @dataclass(frozen=True)
@@ -253,7 +274,8 @@ class Engine:
         whole = [(p, _written(c, own)) for (p, c), own in zip(rows, branches, strict=True)]
 
         def scored(indices: Sequence[int]) -> list[list[Tensor]]:
-            some, own, cache = [rows[i] for i in indices], [branches[i] for i in indices], prefix.for_rows(len(indices))
+            some, own = [rows[i] for i in indices], [branches[i] for i in indices]
+            cache = prefix.for_rows(len(indices), whole=beyond)
             if beyond or any(own):
                 found = branched_nll(base.model, branched(some, own, base, past), temperatures, past_key_values=cache)
             else:
@@ -279,7 +301,7 @@ class Engine:
         past, beyond = len(prefix.ids), self.exceeds_window(prefix, rows)
 
         def scored(indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-            some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices))
+            some, cache = [rows[i] for i in indices], prefix.for_rows(len(indices), whole=beyond)
             batch = right_aligned(some, self.base.pad_id, past, device=self.base.device)
             asked = {"past_key_values": cache}
             if beyond:
@@ -319,15 +341,10 @@ class Engine:
         return window is not None and longest > window
 
 
-def ordered(rows: Sequence[Row], batch_size: int, equal: bool = False) -> list[list[int]]:
-    """Return each batch's indices: rows of like length together, of ``equal`` length beyond a window."""
-
-    def length(i: int) -> int:
-        return len(rows[i][0]) + len(rows[i][1])
-
-    order = sorted(range(len(rows)), key=lambda i: (length(i), i))
-    groups = [list(group) for _, group in groupby(order, key=length)] if equal else [order]
-    return [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
+def ordered(rows: Sequence[Row], batch_size: int) -> list[list[int]]:
+    """Return each batch's indices: rows of like length together, the shortest first."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
 def _reach(rows: Sequence[Row], branches: Sequence[Sequence[Branch]]) -> list[Row]:

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from xlnb import progress
-from xlnb.models.engine import Engine, Prefix, Row, ordered, right_aligned
+from xlnb.models.engine import Engine, Prefix, Row, masks, ordered, right_aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,27 +52,26 @@ def streamed(
     """Return the ids of each prompt's answer, written in one stream of ``engine.generation_batch_size`` rows.
 
     As soon as a quarter of the rows is done the next prompts join the others (continuous batching), so that one rambling answer
-    keeps nobody waiting. Where a text is longer than the model's sliding window prompts of equal length are batches of their own:
-    places that are padded would stand for text in it.
+    keeps nobody waiting.
     """
     rows: list[Row] = [(prompt, []) for prompt in prompts]
-    equal, at_once = engine.exceeds_window(prefix, rows, n), engine.generation_batch_size
+    order = ordered(rows, max(1, len(rows)))[0] if rows else []
     told: dict[int, list[int]] = {}
     shown = progress.bar(total=len(prompts), desc=f"{engine.title} answers".strip(), unit="answer")
-    for indices in ordered(rows, at_once if equal else max(1, len(rows)), equal):
-        some = [prompts[i] for i in indices]
-        stream = _stream(engine.base, prefix, some, n, stops, at_once, joining=not equal)
-        for place, ids in stream:
-            told[indices[place]] = ids
-            shown.update()
+    beyond = engine.exceeds_window(prefix, rows, n)
+    for place, ids in _stream(
+        engine.base, prefix, [prompts[i] for i in order], n, stops, engine.generation_batch_size, beyond
+    ):
+        told[order[place]] = ids
+        shown.update()
     shown.close()
     return [told[i] for i in range(len(prompts))]
 
 
 def _stream(
-    base: Base, prefix: Prefix, prompts: Sequence[list[int]], n: int, stops: Sequence[str], at_once: int, joining: bool
+    base: Base, prefix: Prefix, prompts: Sequence[list[int]], n: int, stops: Sequence[str], at_once: int, beyond: bool
 ) -> Iterator[tuple[int, list[int]]]:
-    """Yield the place and the ids of each answer when it is done."""
+    """Yield the place and the ids of each answer when it is done; ``beyond`` says that texts may exceed a sliding window."""
     answers: list[list[int]] = [[] for _ in prompts]
     ended, waiting, rows = _ends(base, stops), list(range(len(prompts))), _Rows([])
     while waiting or rows.asked:
@@ -85,8 +84,9 @@ def _stream(
                 first = right_aligned(
                     [(prompts[i], []) for i in some], base.pad_id, len(prefix.ids), device=base.device
                 )
-                new = _Rows(some, prefix.for_rows(len(some)), first.input_ids, first.attention_mask, first.position_ids)
-            new.step(base.model)
+                cache = prefix.for_rows(len(some), whole=beyond)
+                new = _Rows(some, cache, first.input_ids, first.attention_mask, first.position_ids)
+            new.step(base, beyond)
             for i, token in zip(new.asked, new.input_ids.flatten().tolist(), strict=True):
                 answers[i].append(token)
             done = ended(new.input_ids.flatten(), [answers[i] for i in new.asked])
@@ -94,7 +94,7 @@ def _stream(
             finished = [i for i, ends in zip(new.asked, done.tolist(), strict=True) if ends]
             new.keep((~done).nonzero().flatten())
             if joins:
-                rows = _joined([part for part in (rows, new) if part.asked], n) if joining else new
+                rows = _joined([part for part in (rows, new) if part.asked], n)
         yield from ((i, answers[i]) for i in finished)
 
 
@@ -135,13 +135,19 @@ class _Rows:
     position_ids: Any = None  # shape as input_ids
     roomy: bool = False  # whether others can join
 
-    def step(self, model: Any) -> None:
+    def step(self, base: Base, beyond: bool) -> None:
         """Read, and write the likeliest token of each row."""
-        read = {"input_ids": self.input_ids, "attention_mask": self.attention_mask, "position_ids": self.position_ids}
-        out = model(**read, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        mask = self._mask(base) if beyond else self.attention_mask
+        read = {"input_ids": self.input_ids, "attention_mask": mask, "position_ids": self.position_ids}
+        out = base.model(**read, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         self.cache, self.input_ids = out.past_key_values, out.logits[:, -1:].argmax(-1)
         self.position_ids = self.position_ids[:, -1:] + 1
         self.attention_mask = pad(self.attention_mask, (0, 1), value=1)
+
+    def _mask(self, base: Base) -> Any:
+        there = self.attention_mask.bool()
+        keys = there.cumsum(dim=1) - 1
+        return masks(base, there[:, None] & (keys[:, None] <= self.position_ids[:, :, None]), self.position_ids, keys)
 
     def keep(self, places: Tensor) -> None:
         """Drop all rows but those at some places."""
