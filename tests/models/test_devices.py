@@ -266,3 +266,13 @@ def test_the_rounded_head_is_not_copied_for_its_product(miniature, n):
     products = [event for event in record.events() if event.name in ("aten::mm", "aten::bmm")]
     heads = [event.name for event in products if [32, size] in [shape[-2:] for shape in event.input_shapes]]
     assert heads == ["aten::mm"], "a product for batches makes a copy of it"
+
+
+def test_weights_are_rounded_once_for_all_tokens_of_all_answers(miniature):
+    base = lively(load_base(miniature(), device="cpu", dtype="bfloat16"))
+    engine = Engine(base, generation_batch_size=2)
+    prefix, size = engine.prefix("Some text."), len(base.model.get_output_embeddings().weight)
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as record:
+        answers(engine, prefix, [base.encode(prompt) for prompt in ("one", "two", "three", "four")], 5, ("never",))
+    copies = [event for event in record.events() if event.name == "aten::copy_" and event.input_shapes[0] == [size, 32]]
+    assert len(copies) == 1

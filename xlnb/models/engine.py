@@ -320,7 +320,10 @@ class Engine:
         import torch
 
         def asked(indices: Sequence[int]) -> Told:
-            with torch.inference_mode(), self.base.autocast():  # in the thread that does it
+            with (
+                torch.no_grad(),
+                self.base.autocast(),
+            ):  # in the thread that does it; inference mode keeps no rounded weight
                 return do(indices)
 
         batches = ordered(rows, self._rows_at_once(rows))[::-1]

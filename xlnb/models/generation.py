@@ -58,12 +58,15 @@ def streamed(
     order = ordered(rows, max(1, len(rows)))[0] if rows else []
     told: dict[int, list[int]] = {}
     shown = progress.bar(total=len(prompts), desc=f"{engine.title} answers".strip(), unit="answer")
-    beyond = engine.exceeds_window(prefix, rows, n)
-    for place, ids in _stream(
-        engine.base, prefix, [prompts[i] for i in order], n, stops, engine.generation_batch_size, beyond
-    ):
-        told[order[place]] = ids
-        shown.update()
+    asked, at_once, beyond = (
+        [prompts[i] for i in order],
+        engine.generation_batch_size,
+        engine.exceeds_window(prefix, rows, n),
+    )
+    with engine.base.autocast():  # around all steps, too, so that the weights are rounded once
+        for place, ids in _stream(engine.base, prefix, asked, n, stops, at_once, beyond):
+            told[order[place]] = ids
+            shown.update()
     shown.close()
     return [told[i] for i in range(len(prompts))]
 
@@ -77,7 +80,7 @@ def _stream(
     while waiting or rows.asked:
         free = at_once - len(rows.asked)
         joins = bool(waiting) and (not rows.asked or (rows.roomy and free >= max(1, at_once // 4)))
-        with torch.inference_mode(), base.autocast():
+        with torch.no_grad(), base.autocast():  # inference mode keeps no rounded weight
             new = rows
             if joins:
                 some, waiting = waiting[:free], waiting[free:]
