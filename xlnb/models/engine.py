@@ -171,6 +171,12 @@ def masks(base: Base, seen: Tensor, read: Tensor, keys: Tensor) -> Tensor | dict
     return told if len(told) > 1 else told.popitem()[1]
 
 
+def padded_masks(base: Base, there: Tensor, read: Tensor) -> Tensor | dict[str, Tensor]:
+    """Return the :func:`masks` of rows whose 2D attention mask is ``there`` and which read the positions ``read``."""
+    keys = there.cumsum(dim=1) - 1
+    return masks(base, there.bool()[:, None] & (keys[:, None] <= read[:, :, None]), read, keys)
+
+
 def _written(completion: list[int], branches: Sequence[Branch]) -> list[int]:
     return completion + [token for branch in branches for token in branch.ids]
 
@@ -305,7 +311,7 @@ class Engine:
             batch = right_aligned(some, self.base.pad_id, past, device=self.base.device)
             asked = {"past_key_values": cache}
             if beyond:
-                asked["attention_mask"] = branched(some, [[]] * len(some), self.base, past).inputs["attention_mask"]
+                asked["attention_mask"] = padded_masks(self.base, batch.attention_mask, batch.position_ids)
             here = _flush([wanted[i] for i in indices], 0, batch.width, self.base.device).bool()
             return completion_logits(self.base.model, batch, **asked)[here], batch.labels[here]
 
@@ -320,10 +326,8 @@ class Engine:
         import torch
 
         def asked(indices: Sequence[int]) -> Told:
-            with (
-                torch.no_grad(),
-                self.base.autocast(),
-            ):  # in the thread that does it; inference mode keeps no rounded weight
+            # In the thread that does it; and not inference mode, which keeps no rounded weight.
+            with torch.no_grad(), self.base.autocast():
                 return do(indices)
 
         batches = ordered(rows, self._rows_at_once(rows))[::-1]

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from xlnb import progress
-from xlnb.models.engine import Engine, Prefix, Row, masks, ordered, right_aligned
+from xlnb.models.engine import Engine, Prefix, Row, padded_masks, right_aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,14 +55,11 @@ def streamed(
     keeps nobody waiting.
     """
     rows: list[Row] = [(prompt, []) for prompt in prompts]
-    order = ordered(rows, max(1, len(rows)))[0] if rows else []
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     told: dict[int, list[int]] = {}
     shown = progress.bar(total=len(prompts), desc=f"{engine.title} answers".strip(), unit="answer")
-    asked, at_once, beyond = (
-        [prompts[i] for i in order],
-        engine.generation_batch_size,
-        engine.exceeds_window(prefix, rows, n),
-    )
+    asked, at_once = [prompts[i] for i in order], engine.generation_batch_size
+    beyond = engine.exceeds_window(prefix, rows, n)
     with engine.base.autocast():  # around all steps, too, so that the weights are rounded once
         for place, ids in _stream(engine.base, prefix, asked, n, stops, at_once, beyond):
             told[order[place]] = ids
@@ -140,17 +137,12 @@ class _Rows:
 
     def step(self, base: Base, beyond: bool) -> None:
         """Read, and write the likeliest token of each row."""
-        mask = self._mask(base) if beyond else self.attention_mask
+        mask = padded_masks(base, self.attention_mask, self.position_ids) if beyond else self.attention_mask
         read = {"input_ids": self.input_ids, "attention_mask": mask, "position_ids": self.position_ids}
         out = base.model(**read, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         self.cache, self.input_ids = out.past_key_values, out.logits[:, -1:].argmax(-1)
         self.position_ids = self.position_ids[:, -1:] + 1
         self.attention_mask = pad(self.attention_mask, (0, 1), value=1)
-
-    def _mask(self, base: Base) -> Any:
-        there = self.attention_mask.bool()
-        keys = there.cumsum(dim=1) - 1
-        return masks(base, there[:, None] & (keys[:, None] <= self.position_ids[:, :, None]), self.position_ids, keys)
 
     def keep(self, places: Tensor) -> None:
         """Drop all rows but those at some places."""
