@@ -178,6 +178,12 @@ def test_provenance_says_what_repeats_a_result():
     json.dumps(found)
 
 
+@pytest.mark.parametrize(("told", "threads"), [("1", 1), ("3", 3), ("", os.cpu_count())])
+def test_provenance_says_how_many_threads_computed(monkeypatch, told, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert artifacts.provenance({}, started=0.0)["machine"]["threads"] == threads
+
+
 @pytest.mark.parametrize("program", ["/here/bin/xlnb", "/here/site/xlnb/__main__.py"])
 def test_a_command_is_told_as_it_may_be_given_again(monkeypatch, program):
     monkeypatch.setattr(sys, "argv", [program, "maps", "--publish"])

@@ -163,8 +163,14 @@ def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
         "spec": dict(spec),
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 1),
-        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "threads": threads()},
     }
+
+
+def threads() -> int:
+    """Return on how many threads this process computes: as many as it has cores, or as it was told."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() else os.cpu_count() or 1
 
 
 def versions(names: Sequence[str] = ("xlnb", "torch", "transformers", "peft", "numpy")) -> dict[str, str]:

@@ -41,6 +41,11 @@ def make(*paths):
             path.mkdir()
 
 
+def write_told(path, told):
+    path.parent.mkdir(parents=True)
+    artifacts.write_json(path, told)
+
+
 # --- which processes there are ---------------------------------------------------------------------------
 
 
@@ -235,7 +240,24 @@ def test_hours_are_those_of_what_was_measured(pocket_folder, monkeypatch, tmp_pa
         sum(paces.cells(grid.Job(study, (), None, [cell])) for cell in cells)
     )
     data = tmp_path / "train.jsonl"
-    data.write_text('{"question": "How many are 2 and 3?", "answer": "2+3=5\\n#### 5"}\n')
+    lines = (f'{{"question": "How many are {n} and 3?", "answer": "{n}+3={n + 3}\\n#### {n + 3}"}}' for n in range(720))
+    data.write_text("\n".join(lines))
     dearer = "may take several times as long"
     assert dearer not in grid.plan_text([math])
-    assert dearer in grid.plan_text([replace(math, study=replace(study, math_data=f"gsm8k:{data}"))])
+    other = replace(math, study=replace(study, math_data=f"gsm8k:{data}"))
+    assert dearer in grid.plan_text([other])
+
+    # What was made here of these very data by another seed says how long it takes; one thread of four is a quarter of its time.
+    asked = next(cell for cell in other.study.cells(METHODS_EXPERIMENT.asks[0]) if cell.method == "math-only")
+    other.cells = [asked]
+    assert dearer in grid.plan_text([other])
+    seven = replace(other.study, seed=7)
+    machine = {"cores": 4, "threads": 1}
+    made = {"seconds": 120.0, "machine": machine, "spec": seven.expert_spec("math-only")}
+    write_told(seven.expert_folder("math-only") / "provenance.json", made)
+    assert grid.Paces(study).training(other) == 30
+    assert dearer not in grid.plan_text([other])
+    beside = asked.path.parents[2] / "seed-7" / "outcomes" / asked.path.with_suffix(".json").name
+    write_told(beside, {"seconds": 80.0, "machine": machine, "spec": asked.spec})
+    assert grid.Paces(study).cells(other) == 20
+    assert grid.Paces(study).training(math) > 30, "of other data"

@@ -14,7 +14,6 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -278,27 +277,43 @@ def plan_text(found: Sequence[Job]) -> str:
     counted = f"{trainings} trainings and {cells} cells are missing, in {len(found)} processes"
     if not found:
         return "Nothing is missing."
-    with suppress(RequestError):
+    try:
         paces = Paces(found[0].study)
-        hours = [sum(map(price, found)) / 3600 for price in (paces.training, paces.cells)]
-        told = f"{counted}: about {hours[0]:.1f} + {hours[1]:.1f} hours at the pace of what was measured on two cores."
-        return told if _as_measured(found) else f"{told} {_DEARER}"
-    return f"{counted}; how long that takes was not measured for the profile {found[0].study.profile.name}."
+    except RequestError:
+        return f"{counted}; how long that takes was not measured for the profile {found[0].study.profile.name}."
+    hours = [sum(map(price, found)) / 3600 for price in (paces.training, paces.cells)]
+    told = f"{counted}: about {hours[0]:.1f} + {hours[1]:.1f} hours at the pace of what was measured on two cores."
+    return f"{told} {_DEARER}" if any(_guessed(job, paces) for job in found) else told
 
 
 _DEARER = (
-    "That were template problems and the package's own texts, whose vocabulary is trimmed: with other data it may take several "
+    "Those were template problems and the package's own texts, whose vocabulary is trimmed: with other data it may take several "
     "times as long."
 )
 
 
-def _as_measured(found: Sequence[Job]) -> bool:
-    asked = {cell.evaluation.benchmark for job in found for cell in job.cells}
-    return asked <= {"templates", "prose"} and all(job.study.own_data for job in found)
+def _guessed(job: Job, paces: Paces) -> bool:
+    """Whether a job's hours are those of other data: its expert or one of its cells has no like among what was made."""
+    trained = not job.expert or job.study.own_data or paces.trained_alike(job)
+    asked = all(cell.evaluation.benchmark in ("templates", "prose") or paces.made_alike(cell) for cell in job.cells)
+    return not (trained and asked)
+
+
+def _told_in(folder: Path, pattern: str) -> list[dict[str, Any]]:
+    return [artifacts.read_json(file) for file in sorted(folder.glob(pattern))]
+
+
+def _median_alone(told: Sequence[Mapping[str, Any]]) -> float:
+    """Return the median seconds of what was made, had each had all cores (several processes share them); 0 where nothing was."""
+    alone = []
+    for one in told:
+        cores = one["machine"]["cores"]
+        alone.append(one["seconds"] * one["machine"].get("threads", cores) / cores)
+    return median(alone) if alone else 0.0
 
 
 class Paces:
-    """Seconds of trainings and cells of a profile, by committed measurements, and of cells by those that were made here.
+    """Seconds of trainings and cells of a profile, by those of the same data that were made here, else by committed measurements.
 
     Raises RequestError where none are committed.
     """
@@ -320,12 +335,14 @@ class Paces:
         if not self._costs:
             raise RequestError(f"Nothing was measured of the profile {profile}.")
         self._pace = float(tried["seconds_of_training"].sum() / tried["tokens"].sum())
-        self._made: dict[str, float] = {}
+        self._made: dict[tuple[str, str], float] = {}
 
     def training(self, job: Job) -> float:
-        """Return the seconds of a job's training, by the tokens of a step."""
+        """Return the seconds of a job's training, by those of other seeds or partitions, else by the tokens of a step."""
         if not job.expert:
             return 0.0
+        if alike := self.trained_alike(job):
+            return alike
         steps = job.study.training(job.expert[0]).steps
         like = {"math": MATH, "language": LANGUAGE}
         kinds = [like.get(stream.source, ORACLE) for stream in EXPERTS[job.expert[0]].streams]
@@ -337,16 +354,28 @@ class Paces:
 
     def cells(self, job: Job) -> float:
         """Return the seconds of a job's cells."""
-        return sum(self._made_alike(cell) or self._by_readings(cell) for cell in job.cells)
+        return sum(self.made_alike(cell) or self._by_readings(cell) for cell in job.cells)
 
-    def _made_alike(self, cell: Cell) -> float:
-        """Return the median of the cells beside this one that were asked the same; 0 where there are none."""
-        if cell.asked not in self._made:
-            beside = sorted(cell.path.parent.glob(f"*--{cell.test_language}--*.json"))
-            told = [artifacts.read_json(file) for file in beside]
-            alike = [one["seconds"] for one in told if artifacts.digest(one["spec"]["asked"])[:16] == cell.asked]
-            self._made[cell.asked] = median(alike) if alike else 0.0
-        return self._made[cell.asked]
+    def trained_alike(self, job: Job) -> float:
+        """Return the median of the same expert's trainings by other seeds or partitions; 0 where there are none."""
+        if not job.expert:
+            return 0.0
+        slug, place = job.expert[0], job.study.place((job.expert[0],)).parent
+        if (str(place), slug) not in self._made:
+            steps = job.study.training(slug).steps
+            told = _told_in(place, f"seed-*/experts/{slug}-*/provenance.json")
+            alike = [one for one in told if one["spec"]["training"]["steps"] == steps]
+            self._made[str(place), slug] = _median_alone(alike)
+        return self._made[str(place), slug]
+
+    def made_alike(self, cell: Cell) -> float:
+        """Return the median of the cells of this one's folder, or of other seeds', that were asked the same; 0 without any."""
+        place = cell.path.parent.parent.parent
+        if (str(place), cell.asked) not in self._made:
+            told = _told_in(place, f"*/outcomes/*--{cell.test_language}--*.json")
+            alike = [one for one in told if artifacts.digest(one["spec"]["asked"])[:16] == cell.asked]
+            self._made[str(place), cell.asked] = _median_alone(alike)
+        return self._made[str(place), cell.asked]
 
     def _by_readings(self, cell: Cell) -> float:
         """Return the sum over both kinds of readings: by likelihood, which share their texts, those that cost most."""
