@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,10 +26,10 @@ from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, ORACLE
 from xlnb.paths import snakefile
 from xlnb.studies.cells import Cell
 from xlnb.studies.experiments import Experiment, named_experiment
-from xlnb.studies.outcomes import load_costs, load_training
+from xlnb.studies.outcomes import load_costs, load_training, select
 from xlnb.studies.pool import run_here
 from xlnb.studies.profiles import named_profile
-from xlnb.studies.study import Study
+from xlnb.studies.study import LANGUAGE_DATA, MATH_DATA, Study
 
 
 def survey(studies: Sequence[Study], experiment: Experiment) -> dict[Path, str]:
@@ -325,6 +325,8 @@ class Paces:
         trained = load_training(study.results, profile=profile, paradigm="lora")
         if trained.empty:
             raise RequestError(f"No committed training of the profile {profile} in {study.results}.")
+        own = replace(study, math_data=MATH_DATA, language_data=LANGUAGE_DATA)
+        trained = select(trained, corpora=[own.corpora((kind,)) for kind in (MATH, LANGUAGE, ORACLE)])
         self._tokens = trained.groupby(["expert", "language"])["tokens"].mean()
         costs = load_costs(study.results, profile=profile)
         self._costs = dict(
