@@ -35,7 +35,7 @@ freezing.answer()
 from IPython.display import Markdown, display
 
 from xlnb import artifacts
-from xlnb.chapters import full_finetuning, layer_swapping, scorecard, words
+from xlnb.chapters import layer_swapping, scorecard, words
 from xlnb.studies import claims
 from xlnb.studies.study import open_study
 
@@ -55,7 +55,7 @@ dtype: str = "float32"  # or bfloat16: autocast
 # With $m$ what training adds to the base $t_0$ and $M$ the share of each parameter that math owns, *train, then revert* is
 # $t_0 + M \cdot m$. *Freeze, then train* trains the parameters in $M$ alone. Both have the same data, the same order of examples, the
 # same steps, and both leave the same parameters as they were in the base. With both experts the pair is Layer-Swapping, which reverts
-# each expert to its own half, and *frozen experts*, of which each was trained on its half alone.
+# each expert to its own share, and *frozen experts*, of which each was trained on its share alone.
 #
 # **Frozen means: no step at all.** A parameter whose gradient is set to zero is not frozen. AdamW goes on moving it by the momentum of
 # earlier steps and shrinks it by weight decay. Here the optimizer does not hold what is frozen. How many parameters each side has is
@@ -92,9 +92,9 @@ display(Markdown(told))
 # %% [markdown]
 # ## What is lost, and what is put in its place
 #
-# All four models can be taken apart into two steps. First the outer layers are given up, and something is lost. Then the language
-# expert's layers are put there, and something may be gained (Table 1). If the second step gains nothing, the comparison of the merged
-# models is one of what was lost.
+# Two of the four models, reverting and freezing, only give the outer layers up, and something is lost. The swap and frozen experts
+# then put the language expert's layers there, and something may be gained (Table 1). If the second step gains nothing, the comparison
+# of the merged models is one of what was lost.
 
 # %%
 freezing.steps_table(found, number=1)
@@ -102,8 +102,8 @@ freezing.steps_table(found, number=1)
 # %% [markdown]
 # ## Other metrics
 #
-# Table 2 has the same two differences by likelihood, which counts the solution's words too, and by twins, which numbers alone cannot
-# tell apart.
+# Table 2 has the same two differences by likelihood, of the calculations and of the whole solution with its words, and by twins, which
+# numbers alone cannot tell apart.
 
 # %%
 freezing.metrics_table(found, number=2)
@@ -115,8 +115,8 @@ display(Markdown(told))
 # %% [markdown]
 # ## Other partitions, and all parameters trained
 #
-# Partition C cuts between layers, A and B between attention and FFN. And the paper's experts were fine-tuned whole as well, not by LoRA
-# alone (Figure 3).
+# Partition C cuts between layers, A and B between attention and FFN; *half and half* gives the lower half of the layers to the language.
+# And the paper's experts were fine-tuned in full as well, not by LoRA alone (Figure 3).
 
 # %%
 there = freezing.elsewhere(study)
@@ -124,10 +124,6 @@ freezing.elsewhere_figure(there, number=3)
 
 # %% tags=["remove-input"]
 told = words.caveat(profile) + freezing.elsewhere_reading(there)
-display(Markdown(told))
-told = words.caveat(profile) + full_finetuning.by_twins(
-    full_finetuning.outcomes(study)
-)
 display(Markdown(told))
 
 # %% [markdown]

@@ -93,9 +93,9 @@ told = words.caveat(profile) + tangents.lines_told(lines)
 display(Markdown(told))
 
 # %% [markdown]
-# A tangent that is off early is no surprise: an expert is trained until its loss stops falling fast, so the road must bend before it is
-# there. Figure 2 is the same by full fine-tuning, where every weight moves. Its tangents leave out what the norms do. Table 1 has the
-# numbers of both.
+# A tangent that is off early is no surprise: losses fall fast in the first steps and slower later ([The experts](04-experts.ipynb)), so
+# the road bends before it is at the expert. Figure 2 is the same by full fine-tuning, where every weight inside the layers moves. Its
+# tangents leave out what the norms do. Table 1 has the numbers of both.
 
 # %%
 full = tangents.along(
@@ -111,8 +111,8 @@ tangents.misses_table({"lora": lines, "full": full}, number=1)
 # ## The plane of both
 #
 # Figure 3 is what lies between the two roads. To the right there is more of the math vector, upwards more of the language's. If losses
-# were linear, the lines of equal loss would be straight and evenly spaced; if they were additive, a step upwards would save the same
-# wherever it is taken.
+# were linear, the lines of equal loss would be straight and evenly spaced; if they were additive, the same step upwards would save the
+# same however much of math there is.
 
 # %%
 merges = atlas.tables(study, "merges")
@@ -224,7 +224,8 @@ display(Markdown(told))
 #
 # Losses are one number a model. *Cross-task linearity* asks for more: that the soup's activations are the mean of both experts', in
 # every layer. Any two models of one base look alike if the base's own activations are left in, so Figure 7 takes the *changes* against
-# the base.
+# the base. The *cosine* says whether the soup's change points where the mean of both does, the *coefficient* how much of that mean it has
+# (1 if all), the *error* how long their difference is, as a share of the mean.
 
 # %%
 inside = layerwise.by_layer(atlas.tables(study, "activations"))
@@ -254,7 +255,8 @@ display(Markdown(told))
 # If linearity were the reason that merges work, trainings whose vectors meddle less should give better merges. What addition saves over
 # the math expert is, exactly, what the language's vector saves alone plus what both save beyond the sum: but that is on the losses of
 # development problems. Figure 9 and Table 5 ask whether either goes with the gain on *scored* problems, by the primary metric, from
-# training to training. The soup is held against the cross term of the whole vectors, the swap against its own.
+# training to training; Table 5 asks it of the error of the activations, too. The soup is held against the cross term of the whole
+# vectors, the swap against its own.
 
 # %%
 cells = foretelling.cells(study)
@@ -294,9 +296,10 @@ playing.boundary_player(swept)
 # ## What this does not show
 #
 # One small base, whose experts learned for minutes. Others find that linearity comes with pretraining
-# ([Zhou et al. 2024](https://arxiv.org/abs/2402.03660)), and our base has seen little of these languages: it may be a hard case. A loss
-# is the mean over 48 texts; all models see the same ones, and the intervals cover other trainings, not other texts. Losses here are those of given solutions. Whether a model *writes* a right one
-# is another question, which [Measuring](02-measuring.ipynb) takes up. And a cross term of zero would not make a merge good: two vectors
+# ([Zhou et al. 2024](https://arxiv.org/abs/2402.03660)), and how much of these languages our base has seen we do not know: it may be a
+# hard case. A loss is the mean over 48 texts; all models see the same ones, and the intervals cover other trainings, not other texts.
+# Losses here are those of given solutions. Whether a model *writes* a right one is another question, which
+# [Measuring](02-measuring.ipynb) takes up. And a cross term of zero would not make a merge good: two vectors
 # that add up perfectly may both be of no use.
 #
 # ## Exercises

@@ -138,13 +138,13 @@ display(strength.differences_table(curve, 7, strength.TWINS))
 display(strength.experts_table(trained, number=8))
 
 # %% [markdown]
-# *Yes* and *no* are told by intervals alone: all of one on one side of zero, or it cannot be told. Three trainings are few, and nothing
-# is tested here. Whose layers help was asked last, when two trainings by heart had been seen.
+# *Yes*: every interval named is above zero. *No*: one of them is below. Else it cannot be told. Three trainings are few, and nothing is
+# tested here. Whose layers help was asked last, when two trainings by heart had been seen.
 #
 # ## All parameters trained
 #
-# So far experts were trained by LoRA. The paper has full fine-tuning, too. Is the picture another one where all parameters move? Figure 4
-# has the plan's six pairs by both paradigms, in the same trainings and languages; Table 9 has every method against the math expert, with
+# So far experts were trained by LoRA. The paper has full fine-tuning, too. Is the picture another one where all parameters inside the
+# layers move? Figure 4 has the plan's six pairs by both paradigms, in the same trainings and languages; Table 9 has every method against the math expert, with
 # twins and likelihood beside, Table 10 how often each wins.
 
 # %%
@@ -237,7 +237,7 @@ told = (
     words.caveat(profile)
     + scorecard.summary(study)
     + "\n"
-    + strength.summary(curve)
+    + words.bullets([strength.in_short(curve)])
     + full_finetuning.summary(both)
 )
 display(Markdown(told))

@@ -203,8 +203,9 @@ told = at_scale.commands(
 display(Markdown(told))
 
 # %% [markdown]
-# The first line tells what it takes, the second what would be made, the third makes it. Model and data come from the hub, so all but a
-# plan of a known model wants a network. A study goes on where it was stopped, and what is made is not made again.
+# The first line tells what it takes. The second says what would be made, once model and data are on this machine (`xlnb fetch` brings
+# them, and so does the third); a dry run downloads nothing. The third makes it. A study goes on where it was stopped, and what is made is
+# not made again.
 #
 # ### Eight GPUs
 #
@@ -263,7 +264,7 @@ at_scale.setting_table(number=5)
 #
 # Is anything here tied to one model? SmolLM2 135M is of another family and half as large, with 30 layers, so that partition C stands as
 # it is. Its tokenizer takes about three tokens for a Swahili word, and 10 to 22 for one of Bengali or Telugu. So it is asked in Swahili
-# alone, a language that it hardly knows: an expert has more to give there. Figure 3 has it beside Gemma.
+# alone, a language that it hardly knows: an expert may have more to give there. Figure 3 has it beside Gemma.
 
 # %%
 both = second_model.rows(second_model.outcomes())
@@ -300,7 +301,7 @@ at_scale.provenance_table(number=6)
 # [partitions.named_partition("C", depth).attention.count(0) for depth in (28, 18)]
 # ```
 #
-# Eight and four. From 28 layers on the counts stand as the paper has them; below they are scaled.
+# Eight and four. On 28 to 32 layers the counts stand as the paper has them (reported); on other depths they are scaled.
 #
 # </details>
 #

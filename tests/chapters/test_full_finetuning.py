@@ -66,6 +66,7 @@ def test_sides_are_told_by_paradigm(study, committed):
     swap = in_prose(*claims.SWAPPED)
     start = "With full fine-tuning in Swahili, by three trainings and intervals alone, "
     assert told.startswith(f"{start}{swap} is above the math expert (+0.6")
+    told = full_finetuning.as_by_lora(both)
     by_lora = "5 are on the same side of zero by full fine-tuning in Swahili as by LoRA in the same trainings, and 1 on opposite"
     by_twins = "By twins, which share all their numbers, the math expert is above the base by LoRA (+0."
     assert f"Of the plan's 6 differences {by_lora} sides. {by_twins}" in told
@@ -77,7 +78,7 @@ def test_an_expert_that_twins_do_not_tell_from_the_base_is_said_to_be_so(study, 
     table = made(turned, languages=("sw",))
     flat = table.assign(outcome=table["outcome"].where(table["metric"] != TWIN_INFORMATION, 0.0))
     committed(made(level), flat)
-    told = full_finetuning.reading(full_finetuning.outcomes(study))
+    told = full_finetuning.as_by_lora(full_finetuning.outcomes(study))
     assert (
         "is above the base by LoRA (+0." in told and "not told apart from the base by full fine-tuning (+0.00" in told
     )
@@ -93,7 +94,7 @@ def test_intervals_that_include_zero_are_on_no_side(study, committed):
     committed(made(lambda method, partition: 0.0, spread=0.0), made(turned, languages=("sw",)))
     told = full_finetuning.reading(full_finetuning.outcomes(study))
     summary = full_finetuning.summary(full_finetuning.outcomes(study))
-    assert told.endswith(summary.removeprefix("\n- ")) and "the swap is" in told and "the swap is" not in summary
+    assert "the swap is" in told and "the swap is" not in summary
     assert (
         "differences 0 are on the same side of zero" in summary
         and "and 0 on opposite sides; of the other 6 at least one" in summary
@@ -113,10 +114,10 @@ def test_methods_are_held_against_the_math_expert_of_their_paradigm(study, commi
     committed(made(level, spread=0), made(turned, languages=("sw",), spread=0))
     shown = full_finetuning.methods_table(full_finetuning.outcomes(study), number=9)
     head, *rows = cells(shown)
-    assert [name.rpartition(", ")[2] for name in head[1:]] == ["LoRA", *["full fine-tuning"] * 3]
+    assert [name.rpartition(", ")[2] for name in head[1:]] == ["LoRA", *["full fine-tuning"] * 4]
     values = {row[0]: row[1:] for row in rows}
     assert len(values) == len(MAIN_COMPARISON.methods) - 1, "all but the math expert"
-    for place, sign in enumerate(("−0.40", "+0.60", "+0.60", "+0.60")):  # less likelihood lost is a gain, too
+    for place, sign in {0: "−0.40", 1: "+0.60", 2: "+0.60", 4: "+0.60"}.items():  # less likelihood lost is a gain, too
         assert values[in_prose(*claims.SWAPPED)][place].startswith(sign)
     assert all(value.startswith("−0.90") for value in values["the base"])
     assert caption(shown).startswith("Table 9. Every method against the math expert of the same paradigm, in Swahili,")

@@ -94,9 +94,9 @@ def test_who_tells_twins_apart_and_what_likelihood_says(found):
     told = scorecard.likelihood_reading(found)
     assert told.count("tell") == 1 and "than the base" in told
     assert "the swap +0.40 nats per token" in told
-    assert "By that metric all three are above it" not in told, "the soup is not"
+    assert "All four are above it" not in told, "the soup is not"
     higher = made(lambda method, partition: {"base": 0.0, "math-only": 0.1}.get(method, 0.4))
-    assert "By that metric all three are above it" in scorecard.likelihood_reading(higher)
+    assert "All four are above it, the last without" in scorecard.likelihood_reading(higher)
     none = found[found["metric"] != "twin-choice"]
     flat = found[found["metric"] == "twin-choice"].assign(outcome=0.5)
     assert scorecard.likelihood_reading(pd.concat([none, flat])).startswith("None tells more twins apart")
@@ -134,7 +134,7 @@ def test_what_methods_cost(own_home):
         ("the math expert", 1, steps),
         ("the swap", 2, 2 * steps),
         ("data mixing", 1, 2 * steps),
-        ("math last", 1, 2 * steps),
+        ("math last", 2, 2 * steps),
         ("simultaneous fine-tuning", 1, 2 * steps),
     ):
         told = [part.split("</td>")[0].split(">")[-1] for part in cells[name].split("<td")[2:]]

@@ -170,7 +170,7 @@ def test_nothing_is_there(found, study):
     pages = [strength.figure(rows, told, 3), strength.differences_table(rows, 6), strength.experts_table(told, 7)]
     labels = [BeautifulSoup(page.html, "html.parser").figcaption.get_text().split(". ")[0] for page in pages]
     assert labels == ["Figure 3", "Table 6", "Table 7"]
-    assert all("not computed yet: xlnb grid --experiment strength" in page.html for page in pages)
+    assert all("not computed yet: <code>xlnb grid --experiment strength" in page.html for page in pages)
     assert strength.summary(rows).startswith("- Experts of several strengths are not computed yet")
 
 

@@ -46,6 +46,14 @@ def test_numbers_stand_beside_the_names_and_the_unit_once():
     )
 
 
+def test_an_interval_without_zero_that_is_not_significant_is_explained():
+    told = standing(rows((SOUP, NOT_SHOWN)).assign(p=0.09))
+    assert told == (
+        "The swap does not differ significantly from the soup (+0.20 nats per token [+0.10, +0.30], p 0.09 once corrected)."
+    )
+    assert standing(rows((SOUP, NOT_SHOWN)).assign(low=-0.1)).endswith("[−0.10, +0.30]).")
+
+
 def test_improvement_is_more_whichever_way_the_metric_points():
     assert improved(rows((SOUP, WORSE), metric="nll").iloc[0]) == "−0.20 nats per token [−0.30, −0.10]"
     assert improved(rows((SOUP, BETTER), metric="exact-match").iloc[0]) == "+20.0 points [+10.0, +30.0]"

@@ -336,6 +336,23 @@ def test_what_is_committed_is_published_again_without_training(made, own_home, e
         Study(SMOKE, committed=False).history("math-only")
 
 
+def test_a_result_is_not_written_over_by_one_that_has_less(made, own_home, no_training):
+    study = Study(SMOKE)
+    out = publish([study], "first-swap")
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with pytest.raises(RequestError, match="committed already, by other results"):
+        publish([study], "first-swap-again")
+    assert not (out.parent / "first-swap-again").exists()
+    more = pd.read_parquet(out / "outcomes.parquet")
+    both = pd.concat([more, more[more["method"] == "layer-swapping"].assign(seed=7)])
+    both.to_parquet(out / "outcomes.parquet")
+    with pytest.raises(RequestError, match=r"scores that the new result would not have .*layer-swapping.*another name"):
+        publish([study], "first-swap")
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "outcomes.parquet"), both)
+    assert set(before) == {file.name for file in out.iterdir()}
+    assert (out / "provenance.json").read_bytes() == before["provenance.json"]
+
+
 @pytest.mark.parametrize("language", SMOKE.languages)
 def test_every_training_text_fits_the_smoke_profile(language):
     """A token of a miniature is a byte, of which Bengali and Telugu letters have three."""

@@ -206,7 +206,13 @@ def test_a_language_may_have_been_measured_and_nothing_else(committed_folder, no
 def test_costs_are_measured_in_one_language_for_all(committed_folder, tmp_path, nothing_to_compute):
     costs = load_costs(committed_folder)
     assert costs_for(costs, "sw").equals(select(costs, language="sw")) and costs_for(costs, "bn").equals(costs)
-    out = committing.publish([Study(SMALL)], f"{MEASURING}-again", committed_folder, MEASURING)
+    first, again = (committed_folder / name / "outcomes.parquet" for name in (MEASURING, f"{MEASURING}-again"))
+    whole = pd.read_parquet(first)
+    again.parent.mkdir()
+    select(whole, method="placebo", seed=0).to_parquet(again)
+    whole[whole["method"] != "placebo"].to_parquet(first)
+    out = committing.publish([Study(SMALL)], again.parent.name, committed_folder, MEASURING)
+    assert set(pd.read_parquet(out / "outcomes.parquet")["method"]) == {"placebo"}
     assert not (out / "costs.parquet").exists(), "another result has them"
 
 

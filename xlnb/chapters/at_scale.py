@@ -117,9 +117,9 @@ def memory_figure(model: str, number: int | None = None) -> Shown:
     cards = listed([f"{name} with {gib:.0f} GiB" for name, gib in lines.items()])
     usual = setup_on("H100", LORA)
     caption = (
-        f"Memory on one card, {shape.parameters / 1e9:.1f} billion parameters, micro-batch {usual.micro_batch} of "
-        f"{usual.length} tokens, by formula. Dotted: {cards}. Of answering the bar is one piece: weights, their copies, keys "
-        "and values."
+        f"Memory on one card, {shape.parameters / 1e9:.1f} billion parameters, micro-batch {usual.micro_batch} (of {PAPER_8BIT} "
+        f"{_in_eight_bits(model).setup.micro_batch}) of {usual.length} tokens, by formula. Dotted: {cards}. Of answering the bar "
+        "is one piece: weights, their copies, keys and values."
     )
     return picture(draw, number=number, caption=caption, alt=f"Horizontal bars: {seen}. Cards: {cards}.")
 
@@ -131,15 +131,20 @@ def memory_told(model: str) -> str:
         one = planned(model, "sw", "RTX-4090", paradigm)
         parts = sorted(vars(one.memory).items(), key=lambda part: -part[1])
         told.append(
-            f"By {title} a training takes {one.memory.total / GIB:.0f} GiB, {parts[0][1] / GIB:.0f} of them {parts[0][0]}; "
-            f"the smallest single card that holds it, and the answering, is {would(one)}."
+            f"By {title} a training, {_how(one.setup)}, takes {one.memory.total / GIB:.0f} GiB, "
+            f"{parts[0][1] / GIB:.0f} of them {parts[0][0]}; the smallest single card that holds it, and the "
+            f"answering, is {would(one)}."
         )
     eight = _in_eight_bits(model)
     told.append(
-        f"With the optimizer's moments in eight bits, and {eight.setup.micro_batch} examples at a time (profile {PAPER_8BIT}), "
-        f"it takes {eight.memory.total / GIB:.0f} GiB, and the smallest card is {would(eight)}."
+        f"With the optimizer's moments in eight bits, {_how(eight.setup)} (profile "
+        f"{PAPER_8BIT}), it takes {eight.memory.total / GIB:.0f} GiB, and the smallest card is {would(eight)}."
     )
     return " ".join(told)
+
+
+def _how(setup: Setup) -> str:
+    return f"with{'' if setup.checkpointing else 'out'} checkpointing and {setup.micro_batch} examples at a time"
 
 
 def _in_eight_bits(model: str) -> Plan:
@@ -200,8 +205,8 @@ def commands(place: str, model: str, language: str, price: float = 0.0, dtype: s
         f"--dtype {dtype}{more}"
     )
     lines = [
-        f"xlnb plan --model {model} --languages {language} \\\n    --card {where.card} --micro-batch 4 --checkpointing"
-        + (f" --price {price:g}" if price else "")
+        f"xlnb plan --model {model} --languages {language} --paradigms lora \\\n    --card {where.card} "
+        "--micro-batch 4 --checkpointing" + (f" --price {price:g}" if price else "")
     ]
     if place == "one":
         lines += [f"{study} --dry-run", f"{study} --device cuda"]
@@ -259,7 +264,7 @@ def provenance_table(results: Path | None = None, number: int | None = None) -> 
             "made": " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "not recorded",
         })  # fmt: skip
     if not rows:
-        return to_come(number, "No result is committed here: xlnb study --publish writes one.", "table")
+        return to_come(number, "No result is committed here: `xlnb study --publish` writes one.", "table")
     caption = (
         "All committed results, by their provenance. The device is that of the models; torch is of the process that computed or "
         "of the one that wrote the table."

@@ -225,7 +225,7 @@ def told(found: pd.DataFrame) -> str:
         ways: dict[str, list[str]] = {way: [] for way in (_WITH, _AGAINST, _OPEN)}
         for row in mine[mine["by"] == by].itertuples():
             ways[_way(row.low, row.high)].append(f"{in_prose(row.method, row.partition)} ({_correlation(row)})")
-        parts = [f"{way} {'' if way == _OPEN else 'the gain of '}{listed(arms)}" for way, arms in ways.items() if arms]
+        parts = [f"{way} the gain of {listed(arms)}" for way, arms in ways.items() if arms]
         sentences.append(f"Within a language, {what} {listed(parts)}.")
     number = int(mine["n"].max())
     return f"{' '.join(sentences)} These are rank correlations over {digits(number, 'd')} cells at most."

@@ -14,13 +14,14 @@ from xlnb.chapters.words import (
     bullets,
     capital,
     improved,
+    improved_corrected,
     improvement_title,
     in_prose,
     language_names,
     listed,
     trainings,
 )
-from xlnb.evaluation.readings import EXPRESSION_NLL, NLL, PRIMARY, READINGS, TWIN_INFORMATION
+from xlnb.evaluation.readings import EXPRESSION_NLL, NLL, PRIMARY, READINGS, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies import claims, experiments
 from xlnb.studies.comparisons import (
@@ -45,11 +46,11 @@ PAIRS: tuple[tuple[Arm, Arm], ...] = tuple((claim.arm, rival) for claim in _F4 f
 _STEPS: tuple[tuple[str, Arm, Arm], ...] = (
     ("given up by reverting", claims.REVERTED, claims.MATH_EXPERT),
     ("given up by freezing", claims.FROZEN_MATH, claims.MATH_EXPERT),
-    ("filled by the language expert, trained whole", claims.SWAPPED, claims.REVERTED),
-    ("filled by the language expert, trained frozen", claims.FROZEN, claims.FROZEN_MATH),
+    ("filled by the language expert, all of it trained", claims.SWAPPED, claims.REVERTED),
+    ("filled by the language expert, its share alone trained", claims.FROZEN, claims.FROZEN_MATH),
 )
 _WHO = {ABOVE: "reverting", BELOW: "freezing"}
-_BY_GRID = "xlnb grid --experiment partitions and xlnb grid --experiment main-methods --paradigms full compute it."
+_BY_GRID = "`xlnb grid --experiment partitions` and `xlnb grid --experiment main-methods --paradigms full` compute it."
 
 
 def of_freezing(planned: pd.DataFrame) -> pd.DataFrame:
@@ -127,7 +128,7 @@ def other_metrics(found: pd.DataFrame) -> pd.DataFrame:
     """Return both differences by the other metrics, over all languages."""
     some = [
         contrasts(scorecard.overall(found, metric), PAIRS, EVERY_LANGUAGE, (metric,))
-        for metric in (EXPRESSION_NLL, NLL, TWIN_INFORMATION)
+        for metric in (EXPRESSION_NLL, NLL, *TWINS)
     ]
     return pd.concat(some, ignore_index=True)
 
@@ -139,10 +140,10 @@ def metrics_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     rows: dict[str, dict[str, str]] = {}
     for row in other_metrics(found).itertuples():
         who = f"{in_prose(row.method_a, row.partition_a)} − {in_prose(row.method_b, row.partition_b)}"
-        rows.setdefault(who, {"difference": who})[improvement_title(row.metric)] = improved(row, with_unit=False)
-    caption = (
-        "Reverting against freezing by other metrics, in nats per token; above zero reverting is better. Exploratory."
-    )
+        rows.setdefault(who, {"difference": who})[improvement_title(row.metric, unit=True)] = improved(
+            row, with_unit=False
+        )
+    caption = "Reverting against freezing by other metrics; above zero reverting is better. Exploratory."
     return table(list(rows.values()), number=number, caption=caption)
 
 
@@ -212,7 +213,7 @@ def decisions(made: pd.DataFrame) -> list[str]:
     """Return what the plan says of F4, a sentence a claim, with the difference."""
     if made.empty:
         return [home.decided(_F4[0], made)]
-    sizes = [improved(row) for row in made.itertuples()]
+    sizes = [improved_corrected(row) for row in made.itertuples()]
     return [f"{home.decided(claim, made).removesuffix('.')} ({size})." for claim, size in zip(_F4, sizes, strict=True)]
 
 

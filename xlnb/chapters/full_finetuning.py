@@ -21,7 +21,7 @@ from xlnb.chapters.words import (
     listed,
     trainings,
 )
-from xlnb.evaluation.readings import NLL, PRIMARY, TWIN_INFORMATION
+from xlnb.evaluation.readings import NLL, PRIMARY, TWIN_INFORMATION, TWINS
 from xlnb.languages import in_order
 from xlnb.studies import claims
 from xlnb.studies.atlas import load_map
@@ -31,8 +31,8 @@ from xlnb.studies.outcomes import committed_outcomes, select
 from xlnb.studies.study import Study
 
 NOT_YET = (
-    "Full fine-tuning by three trainings is not computed yet: xlnb grid --experiment main-methods --paradigms full --languages "
-    "sw --seeds 0,1,2 does it."
+    "Full fine-tuning by three trainings is not computed yet: `xlnb grid --experiment main-methods --paradigms full --languages "
+    "sw --seeds 0,1,2` does it."
 )
 _ALIKE = ["language", "test_language", "seed", "method", "partition", "metric"]
 _SIDES = {ABOVE: "above", BELOW: "below", "": "not told apart from"}
@@ -88,7 +88,7 @@ def figure(both: Mapping[str, pd.DataFrame], number: int | None = None) -> Shown
 
 
 def reading(both: Mapping[str, pd.DataFrame]) -> str:
-    """Return in words on which side of zero full fine-tuning's intervals lie, and :func:`as_by_lora`."""
+    """Return in words on which side of zero full fine-tuning's intervals lie."""
     if not both:
         return NOT_YET
     rows = list(differences(both)["full"].itertuples())
@@ -98,7 +98,7 @@ def reading(both: Mapping[str, pd.DataFrame]) -> str:
         for place, row in enumerate(rows)
     ]
     where, seeds = language_names(both["full"]["language"]), trainings(int(rows[0].seeds))
-    return f"With full fine-tuning in {where}, by {seeds} and intervals alone, {listed(told)}. {as_by_lora(both)}"
+    return f"With full fine-tuning in {where}, by {seeds} and intervals alone, {listed(told)}."
 
 
 def as_by_lora(both: Mapping[str, pd.DataFrame]) -> str:
@@ -141,15 +141,15 @@ def methods_table(both: Mapping[str, pd.DataFrame], number: int | None = None) -
     if not both:
         return to_come(number, NOT_YET, "table")
     rows: dict[str, dict[str, str]] = {}
-    for paradigm, metric in (("lora", PRIMARY), *(("full", metric) for metric in (PRIMARY, TWIN_INFORMATION, NLL))):
+    for paradigm, metric in (("lora", PRIMARY), *(("full", metric) for metric in (PRIMARY, *TWINS, NLL))):
         for row in scorecard.against(both[paradigm], metric=metric).itertuples():
             who = in_prose(row.method_a, row.partition_a)
             line = rows.setdefault(who, {"method": who})
-            line[f"{improvement_title(metric)}, {PARADIGM_NAMES[paradigm]}"] = improved(row, with_unit=False)
+            line[f"{improvement_title(metric, unit=True)}, {PARADIGM_NAMES[paradigm]}"] = improved(row, with_unit=False)
     where = language_names(both["full"]["language"])
     caption = (
-        f"Every method against the math expert of the same paradigm, in {where}, in nats per token with 95 % intervals; "
-        "more is better. Exploratory."
+        f"Every method against the math expert of the same paradigm, in {where}, with 95 % intervals; more is better. "
+        "Exploratory."
     )
     return table(list(rows.values()), number=number, caption=caption)
 

@@ -188,14 +188,19 @@ def linear_told(found: Additivity) -> str:
         UNCLEAR: "whether what the two experts' vectors do adds up to within a tenth cannot be told",
     }[found.outcome]
     return (
-        f"{capital(found.outcome)} with these experts: {why}. The cross term is {shares_told(found.shares)} of what each does "
-        "alone: above zero both together lose more than the sum, below zero less. The three intervals hold together at 95 %."
+        f"{capital(found.outcome)} with these experts: {why}. As a share of what both do alone, the cross term is "
+        f"{shares_told(found.shares)}: above zero both together lose more than the sum, below zero less. The three intervals "
+        "hold together at 95 %."
     )
 
 
 def shares_told(shares: dict[str, Interval]) -> str:
     """Return in words the cross term of plain addition as shares of what each vector does alone, by what is asked."""
-    where = {"math": "on English problems", "problems": "on problems in the language", "language": "on its prose"}
+    where = {
+        "math": "on English problems",
+        "problems": "on problems in the language",
+        "language": "on prose in the language",
+    }
     parts = []
     for asked, one in shares.items():
         ends = bracketed(100 * one.value, 100 * one.low, 100 * one.high, "+.0f")

@@ -15,8 +15,8 @@ from xlnb.studies.study import Study
 
 _DRAWN, _TOLD = (PRIMARY, NLL), (PRIMARY, INFORMATION, NLL, CLOSING_NLL)
 _NOT_YET = (
-    "Not computed yet by three trainings: xlnb grid --experiment real --math-data gsm8k --language-data ntrex:FOLDER --languages "
-    "sw --seeds 0,1,2 does it."
+    "Not computed yet by three trainings: `xlnb grid --experiment real --math-data gsm8k --language-data ntrex:FOLDER "
+    "--languages sw --seeds 0,1,2` does it."
 )
 
 

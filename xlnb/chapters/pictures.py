@@ -169,12 +169,21 @@ def _cell(value: Any, head: bool) -> str:
 
 def to_come(number: int | None, told: str, kind: str = "figure") -> Shown:
     """Return what stands in the place of a figure, or a table, that cannot be drawn yet: its number, and why."""
-    return _framed(kind, capital(kind), "", number, escape(told), {})
+    return _framed(kind, capital(kind), "", number, escaped(told), {})
+
+
+def escaped(text: str) -> str:
+    """Return a sentence as HTML; what stands between backticks is code.
+
+    >>> escaped("a < b: `xlnb grid` does it")
+    'a &lt; b: <code>xlnb grid</code> does it'
+    """
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def paragraphs(sentences: Iterable[str]) -> str:
     """Return plain sentences as paragraphs, for :func:`box`."""
-    return "".join(f"<p>{escape(one)}</p>" for one in sentences)
+    return "".join(f"<p>{escaped(one)}</p>" for one in sentences)
 
 
 def box(text: str, verdicts: Mapping[str, str] | None = None) -> Shown:

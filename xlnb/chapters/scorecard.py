@@ -19,6 +19,7 @@ from xlnb.chapters.words import (
     bullets,
     capital,
     improved,
+    improved_corrected,
     in_prose,
     listed,
     lowered,
@@ -241,7 +242,7 @@ def likelihood_reading(found: pd.DataFrame) -> str:
         return NOT_YET
     likely = contrasts(
         overall(found, NLL),
-        [(arm, _MATH) for arm in (claims.SWAPPED, claims.SOUP, claims.DATA_MIXING)],
+        [(arm, _MATH) for arm in (claims.SWAPPED, claims.SOUP, claims.DATA_MIXING, claims.REVERTED)],
         EVERY_LANGUAGE,
         (NLL,),
     )
@@ -249,11 +250,11 @@ def likelihood_reading(found: pd.DataFrame) -> str:
         f"{in_prose(row.method_a, row.partition_a)} {improved(row, place == 0)}"
         for place, row in enumerate(likely.itertuples())
     ]
-    above = all(side(row) == ABOVE for row in likely.itertuples())
+    above = [side(row) == ABOVE for row in likely.itertuples()]
     return (
         f"{capital(apart(found))} with an interval that excludes zero. By plain likelihood of the whole solution, words "
         f"included, the differences to the math expert are: {listed(told)}."
-        + (" By that metric all three are above it: their training had the language's words, too." if above else "")
+        + (" All four are above it, the last without a word of the language in its training." if all(above) else "")
     )
 
 
@@ -265,7 +266,10 @@ def english_table(found: pd.DataFrame, number: int | None = None) -> Shown:
         (in_prose(row.method_a, row.partition_a), improved(row, with_unit=False))
         for row in against(found, _MATH, "en").itertuples()
     ]
-    caption = "The same in English, against the math expert (nats per token; below zero is lost). Exploratory."
+    caption = (
+        f"{capital(READINGS[PRIMARY].title)} in English, every method against the math expert (nats per token; below zero is "
+        "lost). Exploratory."
+    )
     return table(rows, ["method", "difference"], number=number, caption=caption)
 
 
@@ -294,7 +298,8 @@ def budgets_table(study: Study, number: int | None = None) -> Shown:
     """Return what each method is trained on: trainings, optimizer steps, examples."""
     rows = []
     for slug in EVERY_METHOD:
-        steps = [_steps(study, expert) for expert in METHODS[slug].experts]
+        trained = [one for expert in METHODS[slug].experts for one in _trainings(expert)]
+        steps = [len(EXPERTS[one].streams) * study.training(one).steps for one in trained]
         batch = study.profile.training.batch_size
         rows.append(
             (
@@ -305,14 +310,14 @@ def budgets_table(study: Study, number: int | None = None) -> Shown:
                 batch * sum(steps),
             )
         )
-    caption = "What each method costs: a merge both its experts, an expert that goes on from another one that, too."
+    caption = "What each method costs: all its trainings, and that of an expert which another one goes on from."
     return table(rows, ["method", "formula", "trainings", "steps", "examples"], number=number, caption=caption)
 
 
-def _steps(study: Study, slug: str) -> int:
-    expert = EXPERTS[slug]
-    before = _steps(study, expert.start) if expert.start else 0
-    return before + len(expert.streams) * study.training(slug).steps
+def _trainings(slug: str) -> list[str]:
+    """Return an expert, behind those that it goes on from."""
+    start = EXPERTS[slug].start
+    return [*(_trainings(start) if start else []), slug]
 
 
 def reading(table: pd.DataFrame) -> str:
@@ -323,7 +328,7 @@ def reading(table: pd.DataFrame) -> str:
         return "Fewer than three trainings, or not of all three languages: no verdict."
     told = [
         f"{capital(in_prose(row.method_a, row.partition_a))} is {_VERDICTS[row.verdict]} "
-        f"{in_prose(row.method_b, row.partition_b)} ({improved(row)})"
+        f"{in_prose(row.method_b, row.partition_b)} ({improved_corrected(row)})"
         for row in table.itertuples()
     ]
     return f"{'. '.join(told)}."

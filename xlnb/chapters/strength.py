@@ -13,7 +13,7 @@ from xlnb.chapters import updates
 from xlnb.chapters.figures import BETTER_COLOUR, GREY, MATH_COLOUR, WORSE_COLOUR, wrapped
 from xlnb.chapters.pictures import NARROW, WIDE, Shown, picture, table, to_come
 from xlnb.chapters.updates import NAMES, SEEDS, named
-from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, trainings, unit_of_gains
+from xlnb.chapters.words import bullets, capital, improved, improvement_title, in_prose, listed, trainings
 from xlnb.evaluation.readings import NLL, PRIMARY, READINGS, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.studies.claims import ADDITION, MATH_EXPERT, REVERTED, SOUP, SWAPPED
@@ -44,8 +44,8 @@ _STYLES = {
     MATH_EXPERT: (MATH_COLOUR, "o", "-"),
 }  # fmt: skip
 _NOT_YET = (
-    "Experts of several strengths are not computed yet: xlnb grid --experiment strength --profile "
-    "pocket-barely,pocket-far,pocket-by-heart --languages sw --seeds 0,1,2 does it."
+    "Experts of several strengths are not computed yet: `xlnb grid --experiment strength --profile "
+    "pocket-barely,pocket-far,pocket-by-heart --languages sw --seeds 0,1,2` does it."
 )
 
 
@@ -104,7 +104,7 @@ def figure(rows: pd.DataFrame, told: pd.DataFrame, number: int | None = None) ->
         drawn = Figure(figsize=size, layout="constrained")
         axes = drawn.subplots(*shape, gridspec_kw={"height_ratios": [3, 2] * (shape[0] // 2)}).T.reshape(2, 2)
         for metric, both in zip(METRICS, axes, strict=True):
-            both[0].set_title(wrapped(capital(_gained(metric)), 30))
+            both[0].set_title(wrapped(capital(improvement_title(metric)), 30))
             both[1].set_xlabel(wrapped(f"strength of the experts, and {label} (math, then language)", 34))
             for axis, pairs in zip(both, (AGAINST_MATH, OF_MATH), strict=True):
                 for place, pair in enumerate(pairs):
@@ -136,11 +136,6 @@ def figure(rows: pd.DataFrame, told: pd.DataFrame, number: int | None = None) ->
     return picture(draw, number=number, caption=caption, alt=f"{capital('; '.join(seen))}.")
 
 
-def _gained(metric: str) -> str:
-    """Return a metric's title as that of something of which more is better."""
-    return READINGS[metric].title + ("" if READINGS[metric].higher_is_better else " saved")
-
-
 def _line(axis: Any, at: Any, rows: pd.DataFrame, arm: Arm) -> None:
     """Draw differences with their intervals, joined, and the trainings beside them."""
     colour, mark, stroke = _STYLES[arm]
@@ -168,7 +163,7 @@ def differences_table(rows: pd.DataFrame, number: int | None = None, metrics: Se
     for row in of_pairs(select(rows, metric=metrics), [*OF_MATH, *AGAINST_MATH, *OF_LAYERS]).itertuples():
         names = in_prose(row.method_a, row.partition_a), in_prose(row.method_b, row.partition_b)
         line = shown.setdefault((row.profile, *names), {"experts": named(row.profile), "difference": " − ".join(names)})
-        line[f"{_gained(row.metric)} ({unit_of_gains(row.metric)})"] = improved(row, with_unit=False)
+        line[improvement_title(row.metric, unit=True)] = improved(row, with_unit=False)
     by = "by what numbers alone cannot give" if metrics == TWINS else "in nats per token"
     caption = (
         f"Differences {by}, with 95 % intervals; above zero the first is better. All experts in a row are of one strength. "
@@ -254,7 +249,7 @@ def _by_twins(rows: pd.DataFrame) -> str:
 
 
 def in_short(rows: pd.DataFrame) -> str:
-    """Return for the home page how the swap and reverting stand to the math expert, with usual and with the strongest experts."""
+    """Return in short how the swap and reverting stand to the math expert, with usual and with the strongest experts."""
     strengths = [profile for profile in rows["profile"].unique() if profile in (_SMALL[-1], *_LARGE)]
     if len(strengths) < 2:
         return _NOT_YET

@@ -16,7 +16,7 @@ from xlnb.chapters.words import number as digits
 from xlnb.languages import in_order
 from xlnb.studies.maps import ASKED
 
-NOT_YET = "The maps that this needs were not computed yet: the command xlnb maps --publish does it, best on a GPU."
+NOT_YET = "The maps that this needs were not computed yet: `xlnb maps --publish` does it, best on a GPU."
 TEXTS = {"math": "English problems", "problems": "problems in the language", "language": "prose in the language"}
 VECTORS = {"math": "the math expert's vector", "language": "the language expert's vector"}
 COLOURS = {"math": MATH_COLOUR, "language": LANGUAGE_COLOUR}

@@ -12,7 +12,7 @@ from xlnb.analysis.fitting import FITTED, fitted_by
 from xlnb.evaluation.readings import READINGS
 from xlnb.languages import LANGUAGE_NAMES, in_order
 from xlnb.methods import METHODS
-from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, improvement
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, improvement, side
 
 # What an arm is called in a sentence; others go by their title.
 _PROSE = {
@@ -140,13 +140,20 @@ def improved(row: Any, with_unit: bool = True) -> str:
     return shown.replace(" ", f" {unit} ", 1) if with_unit else shown
 
 
-def improvement_title(metric: str) -> str:
+def improved_corrected(row: Any, with_unit: bool = True) -> str:
+    """Return :func:`improved`, and the corrected p where without it interval and verdict seem to contradict each other."""
+    seems = row.verdict == NOT_SHOWN and side(row)
+    return improved(row, with_unit) + (f", p {row.p:.2f} once corrected" if seems else "")
+
+
+def improvement_title(metric: str, unit: bool = False) -> str:
     """Return a metric's title where improvements by it are told: more is better.
 
-    >>> improvement_title("nll")
-    'NLL of the solution saved'
+    >>> improvement_title("nll"), improvement_title("twin-choice", unit=True)
+    ('NLL of the solution saved', 'twins told apart (points)')
     """
-    return READINGS[metric].title + ("" if READINGS[metric].higher_is_better else " saved")
+    title = READINGS[metric].title + ("" if READINGS[metric].higher_is_better else " saved")
+    return f"{title} ({unit_of_gains(metric)})" if unit else title
 
 
 def language_names(codes: Iterable[str]) -> str:
@@ -204,7 +211,7 @@ def standing(judged: pd.DataFrame, numbers: bool = True) -> str:
     for word, phrase in ((BETTER, "beats"), (WORSE, "loses to"), (NOT_SHOWN, "does not differ significantly from")):
         rows = [row for row in judged.itertuples() if row.verdict == word]
         names = [
-            in_prose(row.method_b, row.partition_b) + (f" ({improved(row, place == 0)})" if numbers else "")
+            in_prose(row.method_b, row.partition_b) + (f" ({improved_corrected(row, place == 0)})" if numbers else "")
             for place, row in enumerate(rows)
         ]
         if names:

@@ -26,7 +26,8 @@ def publish(
     """Write an experiment's outcomes of studies, finishing those that are not, as the committed result ``name``.
 
     Returns its folder, which receives outcomes.parquet, training.parquet (loss by step of each expert), costs.parquet where the
-    experiment has them, and provenance.json. What another committed result has already is not written twice.
+    experiment has them, and provenance.json. What another committed result has already is not written twice. Raises RequestError
+    where nothing is left to write, or where a result of that name has what the new one has not.
     """
     import time
 
@@ -52,7 +53,9 @@ def publish(
         whole = pd.concat(some, ignore_index=True)
         whole = distinct(whole) if table == "outcomes" else whole.drop_duplicates(ignore_index=True)
         whole = _not_elsewhere(whole, table, out)
-        if whole.empty and table != "outcomes":
+        if table == "outcomes":
+            _refuse_to_lose(whole, out)
+        if whole.empty:
             continue
         with artifacts.whole_file(out / f"{table}.parquet") as partial:
             _write(whole, partial)
@@ -60,6 +63,30 @@ def publish(
         out / "provenance.json", artifacts.provenance({"experiment": experiment, "studies": specs}, started)
     )
     return out
+
+
+_SCORED = ["profile", "model", "language", "test_language", "paradigm", "seed", "partition", "method", "metric"]
+
+
+def _refuse_to_lose(outcomes: pd.DataFrame, out: Path) -> None:
+    """Refuse to write a result that has no outcomes of its own, or over one that has other scores than it."""
+    import pandas as pd
+
+    if outcomes.empty:
+        raise RequestError(
+            f"All these outcomes are committed already, by other results in {out.parent}: nothing to publish."
+        )
+    file = out / "outcomes.parquet"
+    if not file.is_file():
+        return
+    there = pd.read_parquet(file, columns=_SCORED).drop_duplicates()
+    new = set(outcomes[_SCORED].itertuples(index=False, name=None))
+    if lost := [one for one in there.itertuples(index=False, name=None) if one not in new]:
+        named = ", ".join(str(value) for value in lost[0] if value != "")
+        raise RequestError(
+            f"{out} has {len(lost)} scores that the new result would not have ({named}, for one): publish under another name, or "
+            "remove that folder first."
+        )
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
