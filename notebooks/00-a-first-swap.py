@@ -75,7 +75,7 @@ first_swap.one_problem(language)
 # ## Two experts
 #
 # Both are fine-tuned from the same base with LoRA on the same budget: the *math expert* on English word problems, the
-# *language expert* on Swahili prose (stories, dialogues, letters, translations) without a single digit. Nobody ever sees a Swahili word
+# *language expert* on Swahili prose (stories, dialogues, letters, translations) without a single digit. No training has a Swahili word
 # problem. Did they learn what they should (Figure 1)?
 
 # %%
@@ -122,8 +122,8 @@ display(Markdown(told))
 #
 # ## What came out
 #
-# Six ways to use the two experts, and the base to compare with (Figure 3). *Task arithmetic* adds both task vectors whole; the *soup* adds half of
-# each.
+# Six ways to use the two experts, and the base to compare with (Figure 3). *Task arithmetic* adds both task vectors whole; the *soup*
+# adds half of each.
 
 # %%
 outcomes = study.repeated(experiments.FIRST_SWAP)
@@ -143,9 +143,9 @@ told = words.caveat(profile) + first_swap.lesson(rivals)
 display(Markdown(told))
 
 # %% [markdown]
-# *Significant* means: the 95 % interval excludes zero, and still does after Holm's correction for all contrasts of the question.
-# Intervals cover other problems *and* other trainings; one training alone gets no verdict. The numbers of the
-# figures, and what the models wrote, are folded here:
+# *Significant* means: the 95 % interval excludes zero, and the p-value, corrected by Holm's method for all contrasts of the question,
+# is below 5 %; the intervals drawn are not corrected. They cover other problems *and* other trainings; one training alone gets no
+# verdict. Numbers, and what the models wrote, are folded here:
 
 # %% tags=["hide-cell"]
 display(first_swap.scores_table(outcomes, language))

@@ -51,7 +51,7 @@ dtype: str = "float32"  # or bfloat16: autocast
 # ## The word problems
 #
 # The problems are made by a grammar. A *situation* has its wording in every language; names, things and numbers are drawn. So the
-# problems are parallel by construction: in Table 1 the same people need the same spoons in four languages.
+# problems are parallel by construction: Table 1 has one situation in four languages, with the same numbers and with names of each place.
 
 # %%
 word_problems.one_problem_everywhere("scored", number=1)
@@ -67,14 +67,16 @@ word_problems.browser(language, split="scored", problem=1)
 # **Change this:** in JupyterLab, move the controls; or name another split and problem in the call above. Compare *train* with
 # *scored*: no situation comes twice, but the kinds of calculation do.
 #
-# Situations, names, things and numbers are divided among four splits (Table 2). Experts learn from *train*, in English only. The worked
-# examples before each problem are from *few-shot*. Our own choices are made on *development*. Results are from *scored*.
+# Situations, names, things and numbers are divided among four splits (Table 2). The math expert learns from many other situations, in
+# English alone, each in three wordings, with the names and numbers of *train*. The situations of *train* itself, in the language, are the
+# oracle's ([Measuring](02-measuring.ipynb)). The worked examples before each problem are from *few-shot*. Our own choices are made on
+# *development*. Results are from *scored*.
 
 # %% tags=["remove-input"]
 word_problems.splits_table(number=2)
 
 # %% [markdown]
-# The scored problems take about as many calculations as those of the training (Figure 1).
+# The scored problems take about as many calculations as the math expert's (Figure 1).
 
 # %% tags=["remove-input"]
 word_problems.difficulty_figure(word_problems.step_shares(), number=1)
@@ -95,8 +97,8 @@ display(Markdown(word_problems.weaknesses(language)))
 word_problems.twins_table(language, number=3)
 
 # %% [markdown]
-# How far does one get all the same? Table 4 has readers that see the numbers alone, the words alone, both, or look up the nearest training
-# question.
+# How far does one get all the same? Table 4 has readers that see the numbers alone, the words alone, both, or look up the nearest
+# training question.
 
 # %% tags=["remove-input"]
 word_problems.shortcuts_table(language, number=4)
@@ -105,10 +107,8 @@ word_problems.shortcuts_table(language, number=4)
 display(Markdown(word_problems.shortcuts_sentence(language)))
 
 # %% [markdown]
-# In a solution each calculation stands *before* the sentence that says what it means, so that no word of the solution gives the operation
-# away: it is read off the problem, or guessed.
-#
-# The math expert needs no parallel: it learns from many more situations in English alone, each in three wordings.
+# In a solution each calculation stands *before* the sentence that says what it means, so that no word gives the first operation away: it
+# is read off the problem, or guessed. From the second on a little leaks ([Measuring](02-measuring.ipynb)).
 #
 # ## The language data
 #
@@ -125,7 +125,7 @@ base_and_data.language_samples(language, n=3, number=5)
 # Every target language has a set of its own. The paper trained on public sets, which can be named wherever ours stand: `xlnb corpus`
 # shows one, and `--language-data ntrex:FOLDER` trains on a local copy. Their loaders are tested on small files in the sets' own formats.
 # **Nothing was downloaded from the hub for this book.** Of public sets it uses local copies: NTREX-128 in the search below, and what the
-# [scorecard](09-scorecard.ipynb) names under *Problems that people wrote*.
+# [scorecard](09-scorecard.ipynb) names under *Problems that people wrote*, as far as that is computed.
 
 # %% tags=["hide-cell"]
 display(base_and_data.language_data_table())
@@ -134,8 +134,9 @@ display(base_and_data.corpora_table())
 # %% [markdown]
 # ## How long to train?
 #
-# By LoRA, single experts of the usual strength take the same number of steps at the same rate. That budget was a first guess. Others were
-# held against it, on development problems and by single experts alone:
+# By LoRA, single experts take the same number of steps at the same rate (other strengths: [the scorecard](09-scorecard.ipynb)). That
+# budget was a first guess. Others were held against it, on development problems and by single experts alone; what language experts
+# learned, [The experts](04-experts.ipynb) has.
 
 # %% tags=["remove-input"]
 training = profiles.named_profile(profile).training
@@ -204,14 +205,14 @@ display(base_and_data.answer_samples(base, language, 6))
 #
 # </details>
 #
-# 2. How many numbers does a scored problem share with any training problem, as a set? And how many situations?
+# 2. How many scored problems have the very numbers of one of the math expert's? And how many situations do both have?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
 # from xlnb.corpora import templates
 #
-# train = templates.problems("en", "train", 400)
+# train = templates.english_problems(400)
 # scored = templates.problems("en", "scored", 200)
 # numbers = {frozenset(p.numbers) for p in train}
 # shared = sum(frozenset(p.numbers) in numbers for p in scored)

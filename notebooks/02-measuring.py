@@ -52,13 +52,14 @@ dtype: str = "float32"  # or bfloat16: autocast
 # %% [markdown]
 # ## What can be measured
 #
-# The paper's metric is the *final number right*. A small model's is so rarely right that a difference drowns. Three kinds of metric need
-# no written answer. A *likelihood* (NLL) says how surprised the model is by the right solution, in nats per token. *Information
-# gained* is what the problem adds to that: how much less surprised the model is given the problem itself than given another one; zero for a
-# model that reads nothing. A *forced choice* offers the right calculation beside the other operations on the same numbers. *Twins* are
-# two problems with the same numbers and nearly the same words: what is gained on the twin's text comes from words alone, and whoever
-# reads only numbers tells none apart. Likelihoods also come *calibrated*, at the one temperature that fits a model on other development
-# problems, since plain ones punish whoever is sure. All are defined here:
+# The paper's metric is the *final number right*. A small model's is so rarely right that a difference drowns. Four kinds of metric
+# need no written answer. A *likelihood* (NLL) says how surprised the model is by the right solution, in nats per token. *Information
+# gained* is what the problem adds to that: how much less surprised the model is given the problem itself than given another one; zero
+# for a model that reads nothing. A *forced choice* offers the right calculation beside the other operations on the same numbers.
+# *Twins* are two problems with the same numbers and nearly the same words: how much likelier the calculations are by their own text
+# than by the twin's (*information gained on the twin*) comes from words alone, and whoever reads only numbers tells none apart.
+# Likelihoods also come *calibrated*, at the one temperature that fits a model on other development problems, since plain ones punish
+# whoever is sure. All are defined here:
 
 # %% tags=["hide-cell"]
 display(measuring.metrics_table())
@@ -79,17 +80,17 @@ own = study.outcomes(experiments.VALIDATION) if live else None
 measuring.validation_figure(outcomes, number=1, own=own)
 
 # %% [markdown]
-# Does a metric measure *understanding*, though? Whoever sees a problem's numbers and none of its words can gain a lot by most of them. Behind
-# the twin's text the numbers are right and the words are wrong: what the oracle gains there, the numbers alone give. Table 1 has what
-# each metric is worth, and that share.
+# Does a metric measure *understanding*, though? Whoever sees a problem's numbers and none of its words can gain a lot by most of
+# them. Behind the twin's text the numbers are right and the words are wrong: what the oracle gains on the calculations with that text
+# in the place of their own, the numbers alone give. Table 1 has what each metric is worth, and that share.
 
 # %% tags=["remove-input"]
 worth = validation.worth_of_metrics(outcomes, study.costs())
 measuring.validation_table(worth, number=1)
 
 # %% [markdown]
-# **The rule** for the primary metric: of those that are in order in every training and give the placebo, and a reader of the numbers
-# alone, at most a quarter of the oracle's gain, the one that takes the least time.
+# **The rule** for the primary metric: of those by which the oracle gains significantly, that are in order in every training, and that
+# give the placebo, and a reader of the numbers alone, at most a quarter of the oracle's gain, the one that takes the least time.
 
 # %%
 validation.best_metric(worth, most=0.25)
@@ -106,8 +107,8 @@ display(Markdown(told))
 #
 # ## Twins
 #
-# A metric of understanding is of no use if nobody understands. How well does an oracle, which learned from problems in the language itself, tell
-# twins apart?
+# A metric of understanding is of no use if nobody understands. How well does an oracle, which learned from problems in the language
+# itself, tell twins apart?
 
 # %% tags=["remove-input"]
 display(
@@ -115,11 +116,11 @@ display(
 )
 
 # %% [markdown]
-# On the twin's text a little more is gained the longer an oracle was trained (significant it is not: Table 1), yet in Swahili no oracle
-# tells more twins apart than a coin. With fifty situations and a few minutes this model learns where the numbers of a calculation come from, and
-# hardly which operation the words ask for. Is that beyond it? Table 2 has what the search for budgets
-# ([Base and data](01-base-and-data.ipynb)) tried so far in English: more situations, longer training, and of a solution nothing to learn
-# but its first calculation.
+# Its own text over the twin's gives a problem's calculations a little more the longer an oracle was trained (significant it is not:
+# Table 1), yet in Swahili no oracle tells more twins apart than a coin. With fifty situations and a few minutes this model learns
+# where the numbers of a calculation come from, and hardly which operation the words ask for. Is that beyond it? Table 2 has what the
+# search for budgets ([Base and data](01-base-and-data.ipynb)) tried in English: more situations, longer training, and of a solution
+# nothing to learn but its first calculation.
 
 # %% tags=["remove-input"]
 budgets.reading_table(number=2)
@@ -128,11 +129,13 @@ budgets.reading_table(number=2)
 display(Markdown(budgets.reading_sentence()))
 
 # %% [markdown]
-# So twins are not beyond this model; fifty situations and a few minutes are too little. But whoever only counts words does as well there: the
-# operation is learned, and whether the text is *understood* stays open. What is told apart in English and not in another language is the gap
-# that a language expert, or a swap, would have to close. Most experts of the other chapters were trained by the shorter budget, and tell
-# fewer twins apart than a coin. Those that learned by heart tell more ([The scorecard](09-scorecard.ipynb), Table 7), and are still
-# below a coin. What merging does to an expert above it is not measured.
+# So twins are not beyond this model. The one training that beats a coin had more situations, more steps, and of a solution nothing
+# but its first calculation to learn. More situations and more steps without the last do not beat it; which of the three it takes was
+# not tried one by one. And whoever only counts words does as well there: the operation is learned, and whether the text is
+# *understood* stays open. What is told apart in English and not in another language is the gap that a language expert, or a swap,
+# would have to close. Most experts of the other chapters were trained by the shorter budget, and tell fewer twins apart than a coin.
+# Those that learned by heart tell more ([The scorecard](09-scorecard.ipynb), Table 7), and are still below a coin. What merging does
+# to an expert above it is not measured.
 #
 # ## Can they be bluffed?
 #
@@ -150,16 +153,16 @@ display(Markdown(bluffing.bluffs_sentence(language)))
 bluffing.bluffs_table(language, calibration=True)
 
 # %% [markdown]
-# Information gained can be bluffed, and whoever is twice as sure of the numbers gains still more: half of it is surprise given another
-# problem, which costs the bluffer nothing. One temperature a model is no cure. Twins stand against these (counting words after many
-# situations, as in Table 2, is no trick but a shallow way to read, and passes them), with one leak: from the second
-# calculation on, a solution's own sentences share more words with its own text than with the twin's (*words of the solution*). And a
-# fixed preference tells no twins apart, a coin tossed anew for each text a quarter: who tells fewer apart than a coin is steadier, not
-# worse.
+# Information gained can be bluffed, and whoever is twice as sure of the numbers gains still more: one of its two terms is the
+# surprise given another problem, which costs the bluffer nothing. To calibrate each model by one temperature is no cure (folded
+# above). Twins stand against these (counting words after many situations, as in Table 2, is no trick but a shallow way to read, and
+# passes them), with one leak: from the second calculation on, a solution's own sentences share more words with its own text than with
+# the twin's (*words of the solution*). And a fixed preference tells no twins apart, a coin tossed anew for each text a quarter: who
+# tells fewer apart than a coin is steadier, not worse.
 #
 # ## Other languages
 #
-# A metric that works in Swahili may fail in another script. Table 4 has the languages in which oracles were trained.
+# Is it the same in another script? Table 4 has the languages in which oracles were trained.
 
 # %% tags=["remove-input"]
 everywhere, costs = measuring.committed_validation()
@@ -219,9 +222,9 @@ noise = {
 power.noise_table(noise, number=7)
 
 # %% [markdown]
-# Three points would be a good result for a method. Would MGSM's 250 problems show them? Say two larger models of about 50 % differ on one
-# problem in five, and trainings by one point. In JupyterLab the controls below answer for other differences (in points, or hundredths of a nat) and for the
-# noise measured here; on paper, Table 8.
+# Three points would be a good result for a method. Would MGSM's 250 problems show them? Say two larger models of about 50 % differ on
+# one problem in five, and trainings by one point. In JupyterLab the controls below answer for other differences (in points, or
+# hundredths of a nat) and for the noise measured here; on paper, Table 8.
 
 # %% tags=["remove-input"]
 measured = {
@@ -276,10 +279,11 @@ told = power.error_rate_sentence((3, 5, 10), noise[PRIMARY], problems=200)
 display(Markdown(told))
 
 # %% [markdown]
-# And who makes twenty comparisons finds one by chance. So every question of this book is declared as a *family* with all its contrasts, and
-# verdicts are corrected by Holm's method over the whole family (Table 9). *Significant* means: the interval excludes zero, and the
-# corrected p is below 5 %. A contrast of fewer than three trainings gets no verdict; where no training is compared, as in the base with
-# and without worked examples, none is needed.
+# And whoever makes twenty comparisons must expect one by chance. So every comparison of methods or metrics with a verdict belongs to
+# a *family* that was declared with all its contrasts, and verdicts are corrected by Holm's method over the whole family (Table 9). F1
+# and F5 are decided by rules of their own ([Importance](03-importance.ipynb), [Linearity](08-linearity.ipynb)). *Significant* means:
+# the interval excludes zero, and the corrected p is below 5 %. A contrast of fewer than three trainings gets no verdict; where no
+# training is compared, as in the base with and without worked examples, none is needed.
 
 # %% tags=["remove-input"]
 families = many_comparisons.judged_families()

@@ -121,8 +121,8 @@ display(Markdown(agreeing.among_ffn(sites)))
 
 # %% [markdown]
 # Both comparisons are needed. A comparison with chance alone may call tops shared that have less than one site more in common
-# than chance gives. Below the control at the same time, that means: math and the language need different sites for the most
-# part, and a few the same. At chance *and* at the control would mean that the measure finds noise. Everything else on this page
+# than chance gives. Above chance and below the control, that means: more in common than by accident, less than one task has with
+# itself. At chance *and* at the control would mean that the measure finds noise. Everything else on this page
 # is exploratory: it has intervals, and no verdicts.
 #
 # Language by language, with rank correlations of all sites and a permutation of sites, it is folded here: by blocks (Table 4),
@@ -138,8 +138,9 @@ display(overlapping.by_language(full, number=6, of=", full fine-tuning"))
 # %% [markdown]
 # Taylor scores ask what becomes of the loss if a weight is scaled down a little. In this model a norm follows the attention and
 # the FFN, and others follow q and k, which take a scale out again. So for all of attention nothing is left but rounding, for up
-# and down hardly anything: what is scored is the FFN's gate. Rank correlations of the rest are those of noise, and so is the
-# attention's half of a partition by Taylor scores below.
+# and down hardly anything: what is scored is the FFN's gate. What is left of the rest is tiny but no noise: it ranks these sites
+# alike in every training and for both sides. So Taylor's rank correlations here are mostly of sites of which it says nothing, and
+# so is the attention's half of a partition by Taylor scores below.
 #
 # ## Single weights, and why magnitudes say little
 #
@@ -156,10 +157,8 @@ display(Markdown(told))
 # %% [markdown]
 # Little overlap of *changes* is what one gets for nothing. Adam divides each weight's step by the size of its gradients: a
 # weight that hardly matters moves as far as one that matters much, as long as its gradients keep their sign. Which weights
-# moved farthest is then mostly a matter of noise (Exercise 1), and two experts of the same task would show it as well. That is
+# moved farthest is then mostly a matter of noise (Exercise 1), and two experts of the same task should show it as well. That is
 # what the dashed lines are for: where they lie as low as the solid one, "non-overlapping" says nothing about math and language.
-# All pairs are of different seeds: LoRA experts of one seed begin with the same random half of each adapter, which would give
-# them something in common.
 #
 # ## Do the measures agree?
 #
@@ -177,7 +176,7 @@ display(Markdown(told))
 #
 # Each measure makes a partition: a block goes to whom it matters more, by the two shares. Or whole layers do, as many to the
 # language as C gives it. They are fitted on English problems and prose alone, by experts of a seed that is scored nowhere.
-# Patching is left out: it was not among the measures that fit. Figure 4 has them beside those by hand.
+# No partition is fitted by patching. Figure 4 has them beside those by hand.
 
 # %%
 measured.partition_figure(study, number=4)
@@ -187,7 +186,7 @@ told = words.caveat(profile) + measured.like_c(study)
 display(Markdown(told))
 
 # %% [markdown]
-# Does measuring beat six at the bottom and two on top? Figure 5 holds swaps of the same experts under other partitions against
+# Does measuring beat C, which was chosen by hand? Figure 5 holds swaps of the same experts under other partitions against
 # the swap by C, on the scored problems of [the scorecard](09-scorecard.ipynb). *The best in hindsight* is for each training and
 # language the partition that did best on these very problems. Nobody could have chosen it, and a part of its lead is luck: it
 # says how much there is to win by choosing. A and B have fewer trainings.

@@ -50,8 +50,9 @@ dtype: str = "float32"  # or bfloat16: autocast
 # %% [markdown]
 # ## How they were trained
 #
-# All experts start from the same base and differ in what they read (Table 1). *Data mixing* shuffles both sets; at half the steps it
-# sees half of each. *Math last* goes on from the language expert, *language last* from the math expert. Two are no methods: the *oracle*
+# All experts but two start from the base and differ in what they read (Table 1). *Data mixing* shuffles both sets; at half the steps it
+# sees half of each. *Math last* goes on from the language expert, *language last* from the math expert; their steps in Table 1 are those
+# of the last training alone. Two are no methods: the *oracle*
 # learned the data that the question says nobody has, and the *format control* learned solutions that belong to other problems.
 
 # %%
@@ -108,8 +109,8 @@ display(Markdown(told))
 
 # %% [markdown]
 # So which expert is best depends on what is asked. The likelihood of a whole solution also pays for its sentences in the language, of
-# which the math expert read none. And a gain by the primary metric may be the use of a problem's numbers: to tell a problem from its twin,
-# in the language, is another matter.
+# which the math expert read none. And a gain by the primary metric may be the use of a problem's numbers: to tell a problem from its
+# twin, in the language, is another matter.
 #
 # ## Does the language expert know its language?
 #
@@ -210,4 +211,5 @@ display(Markdown(told))
 # which may keep more of what it learned first. **Not run:** the paper's data and budgets (80,000 examples an expert), held-out prose for
 # data mixing and for the two trainings in a row.
 #
-# Before: [Importance](03-importance.ipynb). Next: [Layer-Swapping](05-layer-swapping.ipynb) merges the experts of math and of the language.
+# Before: [Importance](03-importance.ipynb). Next: [Layer-Swapping](05-layer-swapping.ipynb) merges the experts of math and of the
+# language.

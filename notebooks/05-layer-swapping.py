@@ -94,8 +94,9 @@ told = words.caveat(profile) + layer_swapping.reading(found)
 display(Markdown(told))
 
 # %% [markdown]
-# *Random layers* is the mean over five random partitions on each problem. Plain likelihood tells it a little differently, since it
-# also pays for wording and punishes confidence; that table is folded here.
+# *Random layers* is the mean over five random partitions on each problem. Intervals are not corrected, so one may exclude zero and still
+# not be significant. Plain likelihood, which punishes confidence and, of whole solutions, pays for wording, tells another story: that
+# table is folded here.
 
 # %% tags=["hide-cell"]
 layer_swapping.by_likelihood(study)
@@ -106,10 +107,11 @@ layer_swapping.by_likelihood(study)
 #
 # ## How many layers?
 #
-# Each cell of Figure 3 is one swap: so many first layers (rows) and last layers (columns) come from the language expert, all others from
-# the math expert. The problems are *development* problems, and the metric is the plain likelihood of the calculations, which costs half as
-# much as the primary one: the map is a description, and nothing is chosen by it. The corner 0+0 swaps nothing and must be the math expert,
-# which checks the machinery:
+# Each cell of Figure 3 is one swap: so many first layers (rows) and last layers (columns) come from the language expert, all others
+# from the math expert. The problems are *development* problems, and the metric is the plain likelihood of the calculations, at half
+# the price of the primary one. It is a weak one: by it even the oracle is not significantly ahead of the base
+# ([Measuring](02-measuring.ipynb)). So a grey map does not say that the number of layers does not matter, and nothing is
+# chosen by it. The corner 0+0 swaps nothing and must be the math expert, which checks the machinery:
 
 # %% tags=["remove-input"]
 display(Markdown(layer_swapping.sweep_baseline(study)))
@@ -142,19 +144,19 @@ told = words.caveat(profile) + layer_swapping.lesson(one, cells, study)
 display(Markdown(told))
 
 # %% [markdown]
-# **Change this:** `layer_swapping.one_training(study, seed=1)` or `seed=2` draws the map of another training. Which cells keep their
-# sign?
+# **Change this:** with `one = layer_swapping.one_training(study, seed=1)` or `seed=2` above, Figure 4 is the map of another training.
+# Which cells keep their sign?
 #
 # ## What this does not show
 #
 # The language expert learned for a few minutes from prose; [the first chapter](00-a-first-swap.ipynb) shows what it
-# knows. Where a swap has little to gain, a map of swaps mostly shows what is lost by taking layers from the math expert. Five random
-# partitions are a few draws, and the intervals take them as given.
+# knows. Where hardly a cell of the map loses anything although C does by the primary metric, the map shows how little its own metric sees
+# rather than which layers matter. Five random partitions are a few draws, and the intervals take them as given.
 #
 # ## Merging your own
 #
-# None of this needs a notebook. With `xlnb` installed two experts are merged from disk to disk; a swap copies bytes between files and
-# loads no tensor, so it takes as long as copying the model. Who owns what:
+# None of this needs a notebook. With `xlnb` installed two experts are merged from disk to disk; a swap without transition layers copies
+# bytes between files and loads no tensor, so it takes as long as copying the model. Transition layers are computed. Who owns what:
 #
 # ```shell
 # xlnb partition list

@@ -80,8 +80,8 @@ simultaneous.budgets_table(study, losses, number=1)
 #
 # ## Does it learn as well?
 #
-# The seed draws the same batches in the same order for a lane and for the expert that was trained alone. So losses can be compared step by
-# step, without the noise of batches: Figure 2 has the loss of the expert minus that of the lane, on one and the same batch.
+# The seed draws the same batches in the same order for a lane and for the expert that was trained alone. So losses can be compared
+# step by step, without the noise of batches: Figure 2 has the loss of the expert minus that of the lane, on one and the same batch.
 
 # %%
 simultaneous.gap_figure(losses, language, number=2)

@@ -67,11 +67,12 @@ dtype: str = "float32"  # or bfloat16: autocast
 #
 # $$f(m + l) - f(m) - f(l) + f(0).$$
 #
-# The second does not need the first: a bent road may still be two roads that do not meet. Merging needs the second. So the rule for the
-# paper's finding F5, **written down before anything here was computed**, asks for it alone: the finding counts as reproduced if the
-# cross term of plain addition is within a tenth of $|f(m) - f(0)| + |f(l) - f(0)|$ on English problems, on problems in the language and
-# on prose, by its whole interval over trainings, the three at 95 % together; as not reproduced if on one of them the whole interval is beyond a tenth. The tenth is
-# our choice, and so is the loss. What merges score in chapter 09 was known by then; the rule does not use it.
+# The second does not need the first: a bent road may still be two roads that do not meet. Merging needs the second. So the rule for
+# the paper's finding F5, **written down before anything here was computed**, asks for it alone: the finding counts as reproduced if
+# the cross term of plain addition is within a tenth of $|f(m) - f(0)| + |f(l) - f(0)|$ on English problems, on problems in the
+# language and on prose, by its whole interval over trainings, the three at 95 % together; as not reproduced if on one of them the
+# whole interval is beyond a tenth. The tenth is our choice, and so is the loss. What merges score in chapter 09 was known by then;
+# the rule does not use it.
 #
 # All texts are development problems and held-out prose, at most 48 of each, and everyone's loss is that of a model that is asked
 # without worked examples.
@@ -354,8 +355,8 @@ told = words.caveat(profile) + linearity.summary(study)
 display(Markdown(told))
 
 # %% [markdown]
-# **What would change our mind:** a larger model; a language expert that breaks less, so that there is less for math to repair; experts
-# trained in the tangent space, where the model is linear in its weights by construction; more trainings, which would narrow the correlations. **Not run:** the paper's four
-# models, and linearised fine-tuning.
+# **What would change our mind:** a larger model; a language expert that breaks less, so that there is less for math to repair;
+# experts trained in the tangent space, where the model is linear in its weights by construction; more trainings, which would narrow
+# the correlations. **Not run:** the paper's four models, and linearised fine-tuning.
 #
 # Before: [Simultaneous fine-tuning](07-simultaneous.ipynb). Next: [The scorecard](09-scorecard.ipynb).

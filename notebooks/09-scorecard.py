@@ -144,8 +144,8 @@ display(strength.experts_table(trained, number=8))
 # ## All parameters trained
 #
 # So far experts were trained by LoRA. The paper has full fine-tuning, too. Is the picture another one where all parameters inside the
-# layers move? Figure 4 has the plan's six pairs by both paradigms, in the same trainings and languages; Table 9 has every method against the math expert, with
-# twins and likelihood beside, Table 10 how often each wins.
+# layers move? Figure 4 has the plan's six pairs by both paradigms, in the same trainings and languages; Table 9 has every method
+# against the math expert, with twins and likelihood beside, Table 10 how often each wins.
 
 # %%
 both = full_finetuning.outcomes(study)
@@ -247,4 +247,5 @@ display(Markdown(told))
 # machine summary of the paper has Layer-Swapping at 21.5 % against 19.0 % for a baseline, on average and with full fine-tuning;
 # which baseline, and which average, we do not know. **Not run:** the paper's four models.
 #
-# Before: [Linearity](08-linearity.ipynb). Next: [Your own models](10-your-own-models.ipynb): with what you have, from no GPU to a cluster.
+# Before: [Linearity](08-linearity.ipynb). Next: [Your own models](10-your-own-models.ipynb): with what you have, from no GPU to a
+# cluster.

@@ -91,7 +91,9 @@ def test_the_table_of_math_experts(found):
         "calculations right (points), English", "information gained on the calculations (nats), Swahili",
         "twins told apart (points), Swahili", "calculations right (points), Swahili",
     ]  # fmt: skip
-    assert [row[:3] for row in rows] == [[MANY, "60", "0.00015"], [MANY, "90", "0.0003"]]
+    assert [row[:3] for row in rows] == [
+        ["many English situations", *told] for told in (["60", "0.00015"], ["90", "0.0003"])
+    ]
     assert rows[0][3].startswith("+0.33 [+0.3") and rows[0][6:] == ["–", "–", "–"], "not asked in Swahili"
     assert rows[1][3].startswith("+0.55 [") and rows[1][6].startswith("+0.22 [")
     right = (
@@ -117,21 +119,48 @@ def test_the_table_of_a_language_s_experts(found):
     assert len(cells(budgets.language_table(found, "bn"))) == 1, "nothing was tried"
 
 
-def test_the_chosen_budget_is_told_of_each_expert(found):
-    swahili, telugu = budgets.sentences(found, 60, 1.5e-4).split("\n")[1:]
+def test_the_chosen_budget_is_told_of_each_expert(found, monkeypatch):
+    monkeypatch.setattr(budgets, "committed_search", lambda: found)
+    training = Training(steps=60, learning_rate=1.5e-4)
+    swahili, telugu = budgets.language_sentences(training).split("\n")
     assert (
         swahili.startswith("- The Swahili expert makes held-out prose (+0.11 [")
         and "nats per token) likelier;" in swahili
     )
-    assert "on problems it is above the base (+0.11 [" in swahili and "NTREX" not in swahili
+    assert (
+        "on problems, asked without worked examples, it is above the base (+0.11 [" in swahili
+        and "NTREX" not in swahili
+    )
     assert (
         "The Telugu expert makes held-out prose (−0.22 [" in telugu
         and ") less likely;" in telugu
-        and "on problems it is below the base (−0.22 [" in telugu
+        and "it is below the base (−0.22 [" in telugu
     )
-    math = budgets.sentences(found, 60, 1.5e-4).split("\n")[0]
+    math = budgets.sentences(found, 60, 1.5e-4)
+    assert math.count("\n") == 0, "the math expert alone"
     assert math.startswith("- The math expert gains +0.33 [") and "points by calculations right" in math
-    assert budgets.sentences(found, 90, 3e-4).count("\n") == 0, "the math expert alone"
+
+
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [
+        (0.1, "News of the language becomes likelier by the Swahili expert (one training each)."),
+        (
+            -0.1,
+            "News of the language becomes less likely by the Swahili expert (one training each). Where it is not likelier, a",
+        ),
+        (
+            0.0,
+            "News of the language becomes no likelier by the Swahili expert (one training each). Where it is not likelier, a",
+        ),
+    ],
+)
+def test_whether_news_becomes_likelier(found, monkeypatch, gain, told):
+    prose = found[(found["metric"] == HELD_OUT) & found["language"].isin(["sw", "en"])]
+    base = prose[prose["expert"] == BASE]["outcome"].mean()
+    news = prose.assign(metric=NTREX, outcome=base - gain * (prose["expert"] == "language"))
+    monkeypatch.setattr(budgets, "committed_search", lambda: news)
+    assert budgets.news_sentence(Training(steps=60, learning_rate=1.5e-4)).startswith(told)
 
 
 def test_without_a_committed_search_a_box_says_so(own_home):
@@ -155,8 +184,6 @@ def test_a_committed_search_is_told_in_two_tables(own_home, found, monkeypatch):
         f"Of the {len(settings())} settings of the search 7 are computed. So the budget in use (60 steps at "
     )
     assert told.endswith(budgets.sentences(found, 60, 1.5e-4)) and "first guess" in told
-    _, swahili, telugu = budgets.sentences(found, 60, 1.5e-4).split("\n")
-    assert budgets.language_sentences(training) == f"{swahili}\n{telugu}"
     monkeypatch.setattr(budgets, "settings", lambda: range(7))
     told = budgets.search_reading(training)
     assert "first guess" not in told, "all are computed"
@@ -182,7 +209,8 @@ def telling(setting, shares, test_language="en"):
     [
         (
             0.6,
-            "Which operation is asked can be learned: trained for 90 steps (90 minutes) on many frames, a math expert tells 60 [",
+            "Which operation is asked can be learned: trained for 90 steps (90 minutes) on many English situations, a math "
+            "expert tells 60 [",
         ),
         (0.3, "No math expert of the search tells clearly more twins apart than a coin."),
     ],
@@ -201,8 +229,9 @@ def test_whether_twins_can_be_told_apart(own_home, share, told):
         "twins told apart, without worked examples (%)",
         "twins told apart, after 2 worked examples (%)",
     ]
+    many = "many English situations"
     assert [row[:4] for row in rows] == [
-        ["nothing (base)", "–", "–", "–"], [MANY, "60", "0.00015", "60"], [MANY, "90", "0.0003", "90"],
+        ["nothing (base)", "–", "–", "–"], [many, "60", "0.00015", "60"], [many, "90", "0.0003", "90"],
     ]  # fmt: skip
     assert (
         rows[2][4].startswith(f"{100 * share:.0f} [")

@@ -34,7 +34,7 @@ def asked(math, language):
 @pytest.mark.parametrize(
     ("math", "language", "end"),
     [
-        (-0.1, -0.05, "So neither expert clearly reads better."),
+        (-0.1, -0.05, "So neither expert reads the operation better than the base."),
         (0.2, 0.01, "So the math expert may read better."),
         (0.2, 0.3, "So the math expert and the language expert may read better."),
     ],

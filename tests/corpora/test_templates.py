@@ -92,7 +92,7 @@ def test_frames_a_split():
 
 @each_split
 def test_each_split_has_all_operations_one_and_two_steps(split):
-    counts = difficulty(split, len(FRAMES[split]))
+    counts = difficulty(problems("sw", split, len(FRAMES[split])))
     assert all(counts["operations"][sign] for sign in "+-*/")
     assert {1, 2} <= set(counts["steps"])
     assert counts["problems"] == {"n": len(FRAMES[split]), "frames": len(FRAMES[split])}
@@ -504,7 +504,6 @@ def test_generic_is_distinct_prefix_stable_and_without_scored_names():
         (lambda: few_shot_prefix("xx", 0), ["'xx'"]),
         (lambda: language_examples("en", 1), ["'en'", "sw"]),
         (lambda: language_examples("sw", -1), ["-1"]),
-        (lambda: difficulty("test"), ["'test'"]),
         (lambda: twins("sw", "train", 1), ["split with twins", "'train'", "development, scored"]),
         (lambda: twins("xx", "scored", 1), ["'xx'"]),
         (lambda: twins("sw", "scored", -1), ["-1"]),

@@ -60,8 +60,8 @@ def answer() -> Shown:
         "But something of a problem arrives in both. Given its own problem a calculation is, on average, likelier than given "
         f"another one: {exp(told['en']):.1f} times per token in English and {exp(told[study.language]):.1f} times in {name}. "
         f"{says[word[PRIMARY]]}. {_twins_sentence(apart, name)}",
-        "The problems come from a grammar: the same ones in four languages. No situation, name, thing or set of numbers that is "
-        "scored occurs in training.",
+        "The problems come from a grammar: the same ones in four languages. No situation and no set of numbers that is scored "
+        "occurs in what the math expert learned.",
     )
     return box(paragraphs(sentences), verdicts_of(gap))
 

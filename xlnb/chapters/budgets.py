@@ -17,12 +17,29 @@ from xlnb.evaluation.shortcuts import APART, WORDS, shortcuts, situations
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.stats import Interval, mean_interval
 from xlnb.studies.outcomes import select
-from xlnb.studies.search import BASE, HELD_OUT, NTREX, PROSE, READ, TARGETS, committed_search, settings
+from xlnb.studies.search import (
+    BASE,
+    CALCULATION,
+    HELD_OUT,
+    MANY,
+    NTREX,
+    PARALLEL,
+    PROSE,
+    READ,
+    TARGETS,
+    committed_search,
+    settings,
+)
 from xlnb.training.sft import Training
 
 _MOST, _TAUGHT = 96, 4800  # development problems, at most so many of which were asked; problems of 600 steps of 8
 _SETTING = ["expert", "language", "data", "steps", "rate"]
-USED = "many frames"  # the data of the math expert that all chapters have
+USED = MANY  # the data of the math expert that all chapters have
+_NAMES = {
+    MANY: "many English situations",
+    CALCULATION: "many English situations, the first calculation alone",
+    PARALLEL: "the parallel situations",
+}
 _ON_PROBLEMS = (PRIMARY, TWIN_CHOICE, EXPRESSION)
 _SHOWN_EXAMPLES = (
     f"Answers were written after {max(READ)} worked examples; all else is read without any, as experts are trained."
@@ -114,7 +131,7 @@ def _gaining_more(found: pd.DataFrame, training: Training) -> str:
     if used is None:
         return "The budget in use is not among the math expert's."
     more = [key for key, one in own.items() if _over_pairs((one - used).dropna()).low > 0]
-    each = [f"{steps} steps at {rate:g} on {data}" for data, steps, rate in more]
+    each = [f"{steps} steps at {rate:g} on {_NAMES.get(data, data)}" for data, steps, rate in more]
     return (
         f"The budget in use is not the best: of the math expert's other {len(own)} settings {len(more)} gain clearly more "
         f"on English problems by {READINGS[PRIMARY].title}, problem by problem and by one training each ({'; '.join(each)}). The "
@@ -163,7 +180,7 @@ def language_table(found: pd.DataFrame, language: str, number: int | None = None
 
 def _named(key: Iterable[Any]) -> tuple[str, int, str]:
     data, steps, rate = key
-    return str(data), int(steps), f"{rate:g}"
+    return _NAMES.get(data, data), int(steps), f"{rate:g}"
 
 
 def _short(metric: str) -> str:
@@ -181,7 +198,7 @@ def sentences(found: pd.DataFrame, steps: int, rate: float) -> str:
             for m in (PRIMARY, EXPRESSION)
         ]
         lines.append(f"The math expert gains {listed(told)} on English problems of situations that it never saw.")
-    return bullets([*lines, *_language_lines(gains)])
+    return bullets(lines)
 
 
 def language_sentences(training: Training) -> str:
@@ -190,6 +207,27 @@ def language_sentences(training: Training) -> str:
         return _MISSING
     mine = select(found, expert=[BASE, "language"])
     return bullets(_language_lines(select(against_base(mine), steps=training.steps, rate=training.learning_rate)))
+
+
+def news_sentence(training: Training) -> str:
+    """Return in words whose expert of the committed search makes news of its language likelier; "" where none is committed."""
+    if (found := _committed()) is None:
+        return ""
+    mine = select(found, expert=[BASE, "language"], data=[PROSE, ""])
+    ways: dict[str, list[str]] = {}
+    for one in select(against_base(mine), steps=training.steps, rate=training.learning_rate, metric=NTREX).itertuples():
+        way = "likelier" if one.gain.low > 0 else "less likely" if one.gain.high < 0 else "no likelier"
+        ways.setdefault(way, []).append(LANGUAGE_NAMES[one.language])
+    told = [f"{way} by the {listed(names)} expert{'s' if len(names) > 1 else ''}" for way, names in ways.items()]
+    if not told:
+        return ""
+    text = f"News of the language becomes {listed(told)} (one training each)."
+    open_ = (
+        ""
+        if {*ways} == {"likelier"}
+        else " Where it is not likelier, a swap puts in a kind of text rather than a language."
+    )
+    return text + open_
 
 
 def _language_lines(gains: pd.DataFrame) -> list[str]:
@@ -214,8 +252,8 @@ def _language_line(gains: pd.DataFrame, language: str) -> str:
         else "not clearly different from the base"
     )
     return (
-        f"The {LANGUAGE_NAMES[language]} expert makes {listed(texts)}; on problems it is {clear} "
-        f"({_told(primary, PRIMARY)} nats per token by {READINGS[PRIMARY].title})."
+        f"The {LANGUAGE_NAMES[language]} expert makes {listed(texts)}; on problems, asked without worked "
+        f"examples, it is {clear} ({_told(primary, PRIMARY)} nats per token by {READINGS[PRIMARY].title})."
     )
 
 
@@ -245,7 +283,7 @@ def reading_table(language: str = "en", number: int | None = None) -> Shown:
     levels = reading_levels(found, language)
     rows = [
         {
-            "trained on": row["data"] or "nothing (base)",
+            "trained on": _NAMES.get(row["data"], row["data"]) or "nothing (base)",
             "steps": row["steps"] or "–",
             "rate": f"{row['rate']:g}" if row["steps"] else "–",
             "minutes": f"{row['seconds_of_training'] / 60:.0f}" if row["steps"] else "–",
@@ -290,7 +328,7 @@ def reading_sentence(language: str = "en", other: str = TARGETS[0]) -> str:
     if better.empty:
         return "No math expert of the search tells clearly more twins apart than a coin."
     best = better.loc[max(better.index, key=lambda i: better.loc[i, 0].value)]
-    how = f"{best['steps']} steps ({best['seconds_of_training'] / 60:.0f} minutes) on {best['data']}"
+    how = f"{best['steps']} steps ({best['seconds_of_training'] / 60:.0f} minutes) on {_NAMES.get(best['data'], best['data'])}"
     told = (
         f"Which operation is asked can be learned: trained for {how}, a math expert tells {_percent(best[0])} % of the twins "
         f"apart without worked examples, and {_percent(best[max(READ)])} % after {max(READ)} of them."

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xlnb.chapters import first_swap, home, scorecard
+from xlnb.chapters import budgets, first_swap, home, scorecard
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR
 from xlnb.chapters.layer_swapping import NOT_YET
 from xlnb.chapters.pictures import Shown, box, panels, paragraphs, picture, table, to_come
 from xlnb.chapters.words import bullets, capital, improved, in_prose, listed, lowered, trainings
 from xlnb.chapters.words import number as digits
-from xlnb.evaluation.readings import NLL, PRIMARY, TWINS
+from xlnb.evaluation.readings import NLL, PRIMARY, TWIN_CHOICE, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import EXPERTS, FORMAT_CONTROL, LANGUAGE, MATH, ORACLE, all_streams
 from xlnb.studies import claims
@@ -182,6 +182,9 @@ def metrics_sentence(found: pd.DataFrame) -> str:
     if found.empty:
         return NOT_YET
     apart = f"With intervals that exclude zero, {scorecard.apart(found)}; in English {scorecard.apart(found, 'en')}."
+    asked = select(found, metric=TWIN_CHOICE, test_language=scorecard.targets(found))
+    shares = {slug: 100 * select(asked, method=slug)["outcome"].mean() for slug in (BASE, ORACLE)}
+    apart += f" But a coin tells 25 % apart, the base {shares[BASE]:.0f} % and the oracle {shares[ORACLE]:.0f} %."
     likely = stands(found, (MATH, BASE), *((slug, MATH) for slug in OF_BOTH), metric=NLL)
     return f"{apart} By the likelihood of whole solutions {likely}."
 
@@ -234,7 +237,8 @@ def lines(found: pd.DataFrame) -> list[str]:
     return [
         f"On problems in the languages, of which its training had none, {stands(found, (MATH, BASE))}; in English "
         f"{stands(found, (MATH, BASE), code='en')}.",
-        f"By the first chapter, {lowered(knowledge_sentence())} On problems {stands(found, (LANGUAGE, BASE))}.",
+        f"By the first chapter, {lowered(knowledge_sentence())} On problems {stands(found, (LANGUAGE, BASE))}. "
+        f"{budgets.news_sentence(home.committed_study().profile.training)}",
         f"At equal steps an expert of both has half as much math: {stands(found, (HALF, MATH))}. By the likelihood of "
         f"whole solutions {stands(found, (HALF, MATH), metric=NLL)}.",
         _order(found),

@@ -167,10 +167,19 @@ def twins_sentence(study: Study) -> str:
     """Return in words whether either expert tells twins apart better than the base does; by intervals, no verdict."""
     pairs = tuple(((slug, ""), ("base", "")) for slug in ("math-only", "language-only"))
     found = comparisons.contrasts(study.repeated(experiments.EVERY_READING), pairs, study.language, (TWIN_CHOICE,))
-    told = ", ".join(f"{in_prose(row.method_a)} {improved(row)}" for row in found.itertuples())
+    told = listed([f"{in_prose(row.method_a)} {improved(row)}" for row in found.itertuples()])
+    outcomes = study.repeated(experiments.EVERY_READING)
+    base = 100 * select(outcomes, method="base", metric=TWIN_CHOICE, test_language=study.language)["outcome"].mean()
     better = [in_prose(row.method_a) for row in found.itertuples() if row.low > 0]
-    read = f"So {listed(better)} may read" if better else "So neither expert clearly reads"
-    return f"Told apart, against the base: {told}. {read} better."
+    read = (
+        f"So {listed(better)} may read better."
+        if better
+        else "So neither expert reads the operation better than the base."
+    )
+    return (
+        "They are told apart where each text's own calculation is likelier than the other's: 25 % by a coin, "
+        f"{base:.0f} % by the base; against it, {told}. {read}"
+    )
 
 
 def own_run(study: Study, *families: comparisons.Family) -> pd.DataFrame | None:

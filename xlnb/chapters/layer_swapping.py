@@ -30,6 +30,7 @@ from xlnb.studies.study import Study
 from xlnb.weights.task_vectors import TaskVector
 
 _OUTER = re.compile(r"outer (\d+)\+(\d+)")
+_BY_SWEEP = "by the plain likelihood of the calculations, which hardly tells even the oracle from the base"
 _MIDDLE, _GREY = "#EFEFEF", "#D9D9D9"
 
 
@@ -243,7 +244,7 @@ def summary_of(tables: pd.DataFrame, cells: pd.DataFrame, cost: pd.DataFrame) ->
         count = {word: int((cells["verdict"] == word).sum()) for word in (BETTER, WORSE, NOT_SHOWN)}
         lines.append(
             f"How many: of {len(cells)} pairs of counts {count[BETTER]} are better than the math expert on development "
-            f"problems, {count[WORSE]} worse, {count[NOT_SHOWN]} not significant."
+            f"problems, {count[WORSE]} worse, {count[NOT_SHOWN]} not significant: {_BY_SWEEP}."
         )
     if not (len(layers) and len(cells)):
         lines.append(f"Other layers, and how many: {lowered(NOT_YET)}")
@@ -269,7 +270,7 @@ def answer() -> Shown:
         sentences.append(
             f"How many layers: one training calls {int((outside_zero(one) != 0).sum())} of {len(one)} swaps different from the "
             f"math expert; {trainings(several['seeds'].max())}, corrected for all of them, call "
-            f"{int((several['verdict'].isin([BETTER, WORSE])).sum())} so."
+            f"{int((several['verdict'].isin([BETTER, WORSE])).sum())} so: {_BY_SWEEP}."
         )
     if not (len(layers) and len(several)):
         sentences.append(

@@ -66,7 +66,7 @@ def like_c(study: Study) -> str:
     given = {name: 1 - (sum(found[name].attention) + sum(found[name].ffn)) / 2 / study.depth for name in FITTED}
     free = [f"{percent(given[f'by {measure}'])} by {MEASURE_NAMES[measure]}" for measure in MEASURES]
     return (
-        f"Of the {len(mine)} layers that C gives to the language, as many layers chosen by measurement contain {listed(told)}. "
+        f"Of the {len(mine)} layers that C gives to the language a measure that chooses as many takes {listed(told)}. "
         f"Where the number is free, the language gets {listed(free)} of the blocks."
     )
 
@@ -142,6 +142,6 @@ def answered(table: pd.DataFrame) -> str:
     sides = [side(row) for row in table[table["partition_a"].isin(FITTED)].itertuples()]
     above, below = sides.count(ABOVE), sides.count(BELOW)
     return (
-        f"Of {len(sides)} measured partitions {above or 'none'} {'is' if above < 2 else 'are'} clearly better than six at the "
-        f"bottom and two on top (C), {below or 'none'} clearly worse: by intervals, exploratory."
+        f"Of {len(sides)} measured partitions {above or 'none'} {'is' if above < 2 else 'are'} clearly better than C by "
+        f"hand, {below or 'none'} clearly worse: by intervals, exploratory."
     )

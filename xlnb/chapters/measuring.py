@@ -42,7 +42,8 @@ def answer() -> Shown:
     sentences = (
         "Which metric measures calculation? We trained an oracle on Swahili word problems, and a placebo on the same problems "
         f"with their solutions exchanged. {_apart_sentence(apart)}",
-        f"A problem's numbers alone would give {alone:.0%} of what the oracle gains by it. Of twins, problems with the same "
+        f"A problem's numbers alone would give {alone:.0%} of what the oracle gains over the base by the "
+        f"{READINGS[PRIMARY].title}. Of twins, problems with the same "
         f"numbers and another operation, the oracle tells {twins:.0f} % apart; a coin gets 25 %. "
         + ("No metric passes our rule with this model." if named is None else f"Our rule names {_title(named)}.")
         + f" {reading_sentence()}",
@@ -206,7 +207,8 @@ def validation_table(worth: pd.DataFrame, number: int | None = None) -> Shown:
     ]
     caption = (
         "What each metric is worth. In order: the share of trainings in which base and oracles are. Retest: how alike trainings "
-        "rank the problems, by Spearman's correlation. Needed: to see a quarter of the oracle's gain with three trainings."
+        "rank the problems, by Spearman's correlation. Needed: to see a quarter of the oracle's gain with three trainings. "
+        "Shares, and what is needed, only where the oracle gains significantly."
     )
     columns = ["metric", "oracle over base", "oracle over placebo", *(head for head, _ in forms.values())]
     return table(rows, columns, number=number, caption=caption)
@@ -224,8 +226,8 @@ def validation_reading(worth: pd.DataFrame) -> str:
         if row.placebo > MOST_FORMAT
     ]
     told = [
-        f"The oracle gains significantly by {len(gains)} of the {len(worth)} metrics; with base and shorter oracles it is in "
-        f"order in every training by {listed(ordered) if ordered else 'none of these'}."
+        f"The oracle gains significantly by {len(gains)} of the {len(worth)} metrics; of these it is in order with base and "
+        f"shorter oracles in every training by {listed(ordered) if ordered else 'none'}."
     ]
     if fooled:
         told.append(f"The placebo has more than a quarter of that gain by {listed(fooled)}.")

@@ -16,6 +16,7 @@ from xlnb.evaluation.shortcuts import ASKED, EXACT, FIRST, NUMBERS, READERS, WOR
 from xlnb.languages import LANGUAGE_NAMES
 
 _COUNTED = 400  # problems a split on which shares are counted; few-shot has few more
+_LEARNED = "math expert"
 _BROWSED = 200  # problems a split that can be looked at
 _STEP_COLOURS = ("#A6CEE3", "#5AA5D1", "#2171B5")
 
@@ -68,7 +69,7 @@ def steps_in_words(count: int) -> str:
 def splits_table(number: int | None = None) -> Shown:
     """Return a table of what each split holds: situations, people's names, things, and what it is for."""
     uses = {
-        "train": "math expert (English only)",
+        "train": "the oracle; names and numbers of the math expert",
         "few-shot": "worked examples before each problem",
         "development": "our choices",
         "scored": "the results",
@@ -78,15 +79,22 @@ def splits_table(number: int | None = None) -> Shown:
     return table(rows, ["split", "situations", "names", "things", "used for"], number=number, caption=caption)
 
 
+@lru_cache(maxsize=1)
+def _difficulty() -> dict[str, dict[str, dict]]:
+    """Return what problems of the math expert, and of each split but the oracle's, are like."""
+    asked = {split: templates.problems("en", split, _COUNTED) for split in templates.SPLITS if split != "train"}
+    asked = {_LEARNED: templates.english_problems(_COUNTED), **asked}
+    return {name: templates.difficulty(problems) for name, problems in asked.items()}
+
+
 def step_shares() -> pd.DataFrame:
-    """Return the share of problems by number of steps: a row a split, a column a number of steps."""
-    counts = {split: templates.difficulty(split, _COUNTED)["steps"] for split in templates.SPLITS}
-    found = pd.DataFrame(counts).T.fillna(0)
+    """Return the share of problems by number of steps: a row the math expert's and each split's, a column a number of steps."""
+    found = pd.DataFrame({name: counts["steps"] for name, counts in _difficulty().items()}).T.fillna(0)
     return found[sorted(found.columns)] / _COUNTED
 
 
 def difficulty_figure(steps: pd.DataFrame, number: int | None = None) -> Shown:
-    """Draw :func:`step_shares` in percent of each split."""
+    """Draw :func:`step_shares` in percent."""
 
     def draw(narrow: bool) -> Figure:
         figure, (axis,) = panels(1, 2.0, narrow)
@@ -96,7 +104,7 @@ def difficulty_figure(steps: pd.DataFrame, number: int | None = None) -> Shown:
             colour = _STEP_COLOURS[min(place, len(_STEP_COLOURS) - 1)]
             axis.barh(steps.index, width, left=left, color=colour, edgecolor="white", label=steps_in_words(count))
             left = left + width
-        axis.set(xlabel="problems of the split (%)", xlim=(0, 100))
+        axis.set(xlabel="problems (%)", xlim=(0, 100))
         axis.invert_yaxis()
         figure.legend(loc="outside upper center", ncols=3 if narrow else len(steps.columns))
         return figure
@@ -106,23 +114,23 @@ def difficulty_figure(steps: pd.DataFrame, number: int | None = None) -> Shown:
             [f"{100 * steps.loc[split, count]:.0f} % with {steps_in_words(count)}" for count in steps.columns]
         )
 
-    caption = "How many calculations the problems of each split take."
+    caption = "How many calculations the math expert's problems take, and those of each split."
     return picture(
         draw, number=number, caption=caption, alt="; ".join(f"{split}: {share(split)}" for split in steps.index)
     )
 
 
 def difficulty_sentence() -> str:
-    """Return how the scored problems compare with the training ones: operations and digits, in words."""
+    """Return how the scored problems compare with the math expert's: operations and digits, in words."""
 
-    def shares(split: str, what: str) -> str:
-        counts = templates.difficulty(split, _COUNTED)[what]
+    def shares(name: str, what: str) -> str:
+        counts = _difficulty()[name][what]
         return ", ".join(f"{key} in {100 * n / sum(counts.values()):.0f} %" for key, n in counts.items())
 
     signs = str.maketrans({"-": "−", "*": "×", "/": "÷"})
     return (
-        f"The operations in training are {shares('train', 'operations').translate(signs)} of the steps; in the scored problems "
-        f"{shares('scored', 'operations').translate(signs)}. Digits of the answer, in training: {shares('train', 'digits')}; in "
+        f"The operations in training are {shares(_LEARNED, 'operations').translate(signs)} of the steps; in the scored problems "
+        f"{shares('scored', 'operations').translate(signs)}. Digits of the answer, in training: {shares(_LEARNED, 'digits')}; in "
         f"the scored problems: {shares('scored', 'digits')}."
     )
 

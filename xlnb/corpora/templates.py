@@ -517,22 +517,20 @@ def few_shot_prefix(language: str, shots: int = 2, seed: int = 0) -> str:
     return "".join(f"{prompt(p)}{completion(p)}\n\n" for p in chosen)
 
 
-def difficulty(split: str, n: int = 1000, seed: int = 0) -> dict[str, dict]:
-    """Counts over the first n problems of a split: steps a problem, operations, digits of the answer.
+def difficulty(asked: Sequence[Problem]) -> dict[str, dict]:
+    """Counts over problems: steps a problem, operations, digits of the answer.
 
     {"problems": {"n": n, "frames": ...}, "steps": {1: ...}, "operations": {"+": ...}, "digits": {1: ...}};
     operations count steps, the others count problems. The language does not matter.
 
-    >>> sum(difficulty("scored", 24)["steps"].values())
+    >>> sum(difficulty(problems("sw", "scored", 24))["steps"].values())
     24
     """
-    whole_number("n", n)
-    deals = _deals(split, n, seed)
-    steps = Counter(len(deal.frame.steps) for deal in deals)
-    signs = Counter(step.sign for deal in deals for step in deal.frame.steps)
-    digits = Counter(len(str(deal.values[deal.frame.steps[-1].result])) for deal in deals)
+    steps = Counter(len(problem.expressions) for problem in asked)
+    signs = Counter(expression.split()[1] for problem in asked for expression in problem.expressions)
+    digits = Counter(len(str(problem.answer)) for problem in asked)
     return {
-        "problems": {"n": n, "frames": len({deal.frame.id for deal in deals})},
+        "problems": {"n": len(asked), "frames": len({problem.frame for problem in asked})},
         "steps": dict(sorted(steps.items())),
         "operations": {sign: signs[sign] for sign in "+-*/"},
         "digits": dict(sorted(digits.items())),
