@@ -107,10 +107,10 @@ def test_the_metrics_are_told_by_the_rule():
     ]
     worth = worth_of(*rows, verdict=[BETTER, BETTER, BETTER, NOT_SHOWN])
     assert measuring.validation_reading(worth) == (
-        "The oracle gains significantly by 3 of the 4 metrics; of these it is in order with base and shorter oracles in every "
-        "training by NLL of the solution and right choice. The placebo has more than a quarter of that gain by NLL of the "
-        "solution (80% of it) and NLL of the calculations (30% of it). The rule names **right choice**: 1,234 problems show a quarter of the "
-        "oracle's gain, in 9.0 minutes a model."
+        "The oracle gains significantly by 3 of the 4 metrics; of these it is in order with base and shorter oracles in"
+        " every training by NLL of the solution and right choice. The placebo has more than a quarter of that gain by "
+        "NLL of the solution (80% of it) and NLL of the calculations (30% of it). The rule names **right choice**: "
+        "1,234 problems show a quarter of the oracle's gain, in 9.0 minutes a model."
     )
     assert "placebo" not in measuring.validation_reading(worth_of(rows[2]))
     told = measuring.validation_reading(worth_of(rows[1]))
