@@ -41,7 +41,6 @@ from xlnb.commands.options import (
 from xlnb.commands.pack_commands import pack_command, unpack_command
 from xlnb.commands.plan_commands import plan_command
 from xlnb.commands.train_commands import train_command
-from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, WorkError, known
 
 app = typer.Typer(
@@ -192,8 +191,8 @@ def study(
         bool, typer.Option("--dry-run", help="Only list what is made, what is committed and what is missing.")
     ] = False,
     paradigm: Paradigm = "lora",
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
+    math_data: MathData = "",
+    language_data: LanguageData = "",
     vocabulary: Annotated[
         str, typer.Option(help="The languages of a trimmed vocabulary, with commas between. [default: the profile's]")
     ] = "",
@@ -249,8 +248,8 @@ def grid(
     here: Annotated[
         bool, typer.Option("--here", help="By processes of its own, which stay; so without Snakemake, too.")
     ] = False,
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
+    math_data: MathData = "",
+    language_data: LanguageData = "",
     mgsm: Mgsm = "",
     reference: Reference = "",
     device: Device = "auto",

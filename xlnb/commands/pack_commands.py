@@ -22,7 +22,6 @@ from xlnb.commands.options import (
     Seeds,
     studies_of,
 )
-from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 
 _OF_OUTCOMES, _OF_STUDY = 15.0, 60.0  # megabytes
 
@@ -41,8 +40,8 @@ def pack_command(
     paradigms: Paradigms = "lora",
     profile: ProfileNames = "pocket",
     model: Models = "",
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
+    math_data: MathData = "",
+    language_data: LanguageData = "",
     mgsm: Mgsm = "",
     reference: Reference = "",
     dtype: Dtype = "float32",

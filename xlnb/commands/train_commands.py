@@ -27,7 +27,6 @@ from xlnb.commands.options import (
     ProfileName,
     Seed,
 )
-from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import WorkError, known
 
 _PATIENCE = 10.0  # seconds in which the others may tell why they fail, too
@@ -44,8 +43,8 @@ def train_command(
     model: Model = "",
     paradigm: Paradigm = "lora",
     partition: Annotated[str, typer.Option(help="Who owns what, where the expert is trained under a mask.")] = "C",
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
+    math_data: MathData = "",
+    language_data: LanguageData = "",
     device: Device = "auto",
     dtype: Dtype = "float32",
     processes: Annotated[

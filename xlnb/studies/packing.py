@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from xlnb import artifacts
-from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.corpora.sources import name_and_path, together
 from xlnb.downloads import DATASET, VARIABLE, place, snapshot
 from xlnb.errors import RequestError, WorkError
@@ -235,7 +234,7 @@ def _commands(packing: Packing, moved: Mapping[str, str]) -> list[str]:
     options = {name: ",".join(map(str, values)) for name, values in said.items()}
     data = {name: value for name, value in moved.items() if name != "ntrex"}
     profile, codes = studies[0].profile.name, [study.language for study in studies]
-    math, texts = corpora_of(profile, MATH_DATA, LANGUAGE_DATA, codes)
+    math, texts = corpora_of(profile, "", "", codes)
     if all(study.math_data == math for study in studies):
         del data["math-data"]
     if all(study.language_data == texts[study.language] for study in studies):
