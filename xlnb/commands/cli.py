@@ -150,7 +150,7 @@ def evaluate(
 ) -> None:
     """Evaluate models by few-shot problems: scores, and of several how each differs from the first, with 95 % intervals."""
     from xlnb.evaluation.readings import TRIMMED
-    from xlnb.studies.own_models import evaluate_models
+    from xlnb.studies.own_models import Unfinished, evaluate_models
 
     if mgsm and (benchmark != "mgsm" or path):
         raise RequestError("--mgsm FOLDER goes with --benchmark mgsm, and without --path.")
@@ -159,11 +159,15 @@ def evaluate(
     if "" in (stop or ()):
         raise RequestError("--stop takes the text that ends an answer; it is empty here.")
     place = mgsm or path
-    scores, differences = evaluate_models(
-        models or ["base"], language, profile, base=base, problems=problems, generated=generated, device=device,
-        dtype=dtype, benchmark=benchmark, shots=shots, exemplars=exemplars, chat=chat, stops=tuple(stop or ()),
-        path=str(place) if place else None, reference=str(reference) if reference else None,
-    )  # fmt: skip
+    failed = None
+    try:
+        scores, differences = evaluate_models(
+            models or ["base"], language, profile, base=base, problems=problems, generated=generated, device=device,
+            dtype=dtype, benchmark=benchmark, shots=shots, exemplars=exemplars, chat=chat, stops=tuple(stop or ()),
+            path=str(place) if place else None, reference=str(reference) if reference else None,
+        )  # fmt: skip
+    except Unfinished as error:
+        failed, scores, differences = error, error.scores, error.differences
     if scores.attrs["trimmed"]:
         print(TRIMMED, file=sys.stderr)
     if len(models or ()) < 2:
@@ -172,6 +176,8 @@ def evaluate(
     if len(differences):
         print(f"\nDifferences to {scores['model'].iloc[0]}, problem by problem:")
         print(differences.to_string(index=False, float_format="%+.4f"))
+    if failed:
+        raise failed
 
 
 @app.command()
