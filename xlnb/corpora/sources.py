@@ -246,8 +246,7 @@ def check_source(text: str, language: str, kind: str) -> None:
 
     >>> check_source("gsm8k", "en", "math")
     """
-    for part in together(text):
-        name, _ = name_and_path(part)
+    for name, _ in names_and_paths(text):
         source = _source(name, language)
         if source.kind != kind:
             others = [other.name for other in SOURCES.values() if other.kind == kind]
@@ -276,7 +275,7 @@ def mixture(corpora: Sequence[Corpus]) -> Corpus:
 
 
 def name_and_path(text: str) -> tuple[str, Path | None]:
-    """Return the corpus and the path of NAME or NAME:PATH.
+    """Return the corpus and the path of NAME or NAME:PATH, in which ~ is the home folder.
 
     >>> name_and_path("aya"), name_and_path("ntrex:data/ntrex")[0]
     (('aya', None), 'ntrex')
@@ -284,7 +283,16 @@ def name_and_path(text: str) -> tuple[str, Path | None]:
     name, colon, path = text.partition(":")
     if colon and not path:
         raise RequestError(f"{text!r} has no path behind the colon: write {name} for the hub, or {name}:FOLDER.")
-    return name, Path(path) if path else None
+    return name, Path(path).expanduser() if path else None
+
+
+def names_and_paths(text: str) -> list[tuple[str, Path | None]]:
+    """Return the corpus and the path, if any, of each corpus of a text that names several with + between.
+
+    >>> names_and_paths("aya+xp3mt")
+    [('aya', None), ('xp3mt', None)]
+    """
+    return [name_and_path(one) for one in together(text)]
 
 
 _NOT_DATA = (RECORD, "dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
