@@ -213,6 +213,20 @@ def test_a_dry_run_downloads_nothing(hub, tmp_path):
     assert json.loads((snapshot("some/model", MODEL, ["*.json"]) / "config.json").read_text()) == {}
 
 
+def test_a_config_alone_is_no_model_to_a_dry_run(hub):
+    """As xlnb plan brings it to the cache."""
+    wanted = ["*.json", "*.safetensors"]
+    snapshot("some/model", MODEL, ["config.json"])
+    with (
+        downloads.nothing_downloaded(),
+        pytest.raises(WorkError, match="not on this machine, and a dry run downloads nothing"),
+    ):
+        snapshot("some/model", MODEL, wanted)
+    whole = snapshot("some/model", MODEL, wanted)
+    with downloads.nothing_downloaded():
+        assert snapshot("some/model", MODEL, wanted) == whole
+
+
 def test_a_full_disk(hub, small_disk):
     with pytest.raises(
         WorkError, match=r"The disk is too full: .* is to get 0.00 GB.*Free some space and run this again"

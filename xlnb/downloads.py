@@ -57,14 +57,27 @@ def snapshot(repository: str, kind: str, patterns: Sequence[str], revision: str 
     if _at_hand.get():
         how["local_files_only"] = True
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(patterns), **how))
+        folder = Path(snapshot_download(repository, allow_patterns=list(patterns), **how))
     except Exception as error:  # network, access and cache errors share no class
         if _at_hand.get():
-            raise WorkError(
-                "it is not on this machine, and a dry run downloads nothing: `xlnb fetch` brings it, `xlnb plan` says what it "
-                "takes"
-            ) from error
+            raise _not_here() from error
         raise WorkError(reason(error, repository, kind)) from error
+    if _at_hand.get() and not _has_main(folder, patterns):
+        raise _not_here()
+    return folder
+
+
+def _not_here() -> WorkError:
+    return WorkError(
+        "it is not on this machine, and a dry run downloads nothing: `xlnb fetch` brings it, `xlnb plan` says what it takes"
+    )
+
+
+def _has_main(folder: Path, patterns: Sequence[str]) -> bool:
+    """Say whether a file that fits a pattern is there, of a model its weights: a plan brings config.json alone to the cache."""
+    main = [pattern for pattern in patterns if pattern.endswith(".safetensors")] or patterns
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    return any(fnmatch(name, pattern) for name in names for pattern in main)
 
 
 def place(root: str | Path, repository: str, kind: str) -> Path:

@@ -350,6 +350,7 @@ def test_all_profiles_are_run_there():
         (["--math-data", "gsm8k:nowhere"], "there is no nowhere"),
         (["--part-mb", "-1"], "--part-mb -1"),
         (["--part-mb", "0"], "--part-mb 0"),
+        (["--part-mb", "inf"], "--part-mb inf: say a finite number of megabytes"),
         (["--ntrex", "nowhere"], "--ntrex: there is no nowhere"),
         (["--experiment", "strength,lairs"], "No experiment 'lairs'"),
         (["--python", "three"], "--python 'three'"),

@@ -160,6 +160,7 @@ def test_the_command_takes_a_model_and_the_paper_s_data(monkeypatch, capsys):
     ours = ["--math-data", "templates-english", "--language-data", "prose"]
     for arguments, message in (
         ([], "Say the --model"),
+        ([], "A command without --model takes another profile: smoke, pocket"),
         ([*model, "sw,te"], "seen"),
         ([*model, "te", *ours], "seen"),
     ):

@@ -127,7 +127,7 @@ def evaluate(
     generated: Annotated[
         str | None, typer.Option(metavar="N|all", help="How many are answered in words; of MGSM all by default.")
     ] = None,
-    shots: Annotated[int, typer.Option(help="Worked examples before each problem.")] = 2,
+    shots: Annotated[int | None, typer.Option(help="Worked examples before each problem. [default: 2]")] = None,
     base: Annotated[
         str, typer.Option(metavar="MODEL", help="What adapters belong to. [default: the profile's base]")
     ] = "",
@@ -142,8 +142,9 @@ def evaluate(
         Path | None, typer.Option(help="GSM8K's test file (JSON lines): scores its solutions to MGSM's problems.")
     ] = None,
     exemplars: Annotated[
-        str, typer.Option(help="MGSM's worked examples: native, english, cross (English solutions).")
-    ] = "native",
+        str | None,
+        typer.Option(help="MGSM's worked examples: native, english, cross (English solutions). [default: native]"),
+    ] = None,
     path: Annotated[Path | None, typer.Option(help="A local copy of another benchmark; the hub otherwise.")] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -158,13 +159,15 @@ def evaluate(
         raise RequestError(f"--generated takes a number or all, not {generated!r}.")
     if "" in (stop or ()):
         raise RequestError("--stop takes the text that ends an answer; it is empty here.")
+    of_some = {"shots": shots, "exemplars": exemplars, "reference": reference and str(reference)}
+    of_some = {name: value for name, value in of_some.items() if value is not None}
     place = mgsm or path
     failed = None
     try:
         scores, differences = evaluate_models(
             models or ["base"], language, profile, base=base, problems=problems, generated=generated, device=device,
-            dtype=dtype, benchmark=benchmark, shots=shots, exemplars=exemplars, chat=chat, stops=tuple(stop or ()),
-            path=str(place) if place else None, reference=str(reference) if reference else None,
+            dtype=dtype, benchmark=benchmark, chat=chat, stops=tuple(stop or ()), path=str(place) if place else None,
+            **of_some,
         )  # fmt: skip
     except Unfinished as error:
         failed, scores, differences = error, error.scores, error.differences

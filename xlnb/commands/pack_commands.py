@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from xlnb.commands.options import (
     Seeds,
     studies_of,
 )
+from xlnb.errors import RequestError
 
 _OF_OUTCOMES, _OF_STUDY = 15.0, 60.0  # megabytes
 
@@ -61,6 +63,8 @@ def pack_command(
     """
     from xlnb.studies import archives, packing
 
+    if part_mb is not None and not isfinite(part_mb):
+        raise RequestError(f"--part-mb {part_mb}: say a finite number of megabytes.")
     if outcomes:
         print(archives.pack_outcomes(out, _OF_OUTCOMES if part_mb is None else part_mb))
         return

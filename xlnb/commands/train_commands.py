@@ -57,6 +57,7 @@ def train_command(
         options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
         code = launched(processes, [sys.executable, "-m", "xlnb", "train", *options, "--", expert])
         raise typer.Exit(code)
+    from xlnb.analysis.fitting import FITTED
     from xlnb.methods import EXPERTS
     from xlnb.studies.profiles import corpora_of, named_profile
     from xlnb.studies.study import Study
@@ -71,6 +72,8 @@ def train_command(
         if ranks.first():
             chosen.checkpoint()  # fetched or made once; transformers writes nothing in the others
         ranks.agree("the base", profile)
+        if partition not in FITTED:  # which are made, and need not be where no mask is
+            study.partition(partition)  # a wrong one is told, though the expert may have no mask
         print(replace(study, device=where).expert(expert, partition))
 
 

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError, WorkError, known
-from xlnb.evaluation.asking import Evaluation
+from xlnb.evaluation.asking import Evaluation, check_read
 from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, READINGS
 from xlnb.evaluation.scoring import evaluate
 from xlnb.models.base import DTYPES, Base, identity, load_base
 from xlnb.models.hub import model_folder
 from xlnb.stats import mean_interval, paired_difference
 from xlnb.studies.cells import OWN_BENCHMARKS
-from xlnb.studies.profiles import Profile, named_profile
+from xlnb.studies.paper import paper
+from xlnb.studies.profiles import PAPER_PROFILES, Profile, named_profile
 from xlnb.studies.vocabulary import kept_of
 from xlnb.weights.adapters import open_adapter
 from xlnb.weights.merging import applied
@@ -60,7 +61,8 @@ def evaluate_models(
 
     ``models``: an adapter's folder (on ``base``, a checkpoint or a name on the hub; the profile's base where none is said), the
     folder of a full checkpoint, a name on the Hugging Face hub, or "base", the profile's. ``generated`` problems are answered,
-    or "all"; of MGSM all where nothing is said. ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`.
+    or "all"; of MGSM all where nothing is said. ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`, each of
+    which the benchmark must read.
 
     Scores: model, metric, value, low, high, n. Differences: model, metric, difference (minus the first; up is better or worse as
     the metric has it), low, high, n, by paired problems; in nats only between models of one tokenizer. The profile's trimmed
@@ -68,6 +70,11 @@ def evaluate_models(
     RequestError before any model is loaded for a name that is no model and for an adapter of another one, WorkError where the
     hub gives none or an adapter changes nothing, and Unfinished where a model fails when others are scored. Source: ours.
     """
+    if profile in PAPER_PROFILES:
+        raise RequestError(
+            f"Profile {profile} is of one model, and here models are named one by one: leave --profile out, and ask as it does "
+            f"by --benchmark mgsm --chat --shots {paper('shots')}."
+        )
     chosen = named_profile(profile)
     known("dtype", dtype, DTYPES)
     evaluation = _evaluation(chosen, problems, generated, changes)
@@ -212,6 +219,7 @@ def _evaluation(
 ) -> Evaluation:
     """Return what is asked: the profile's evaluation with the changes, and what a benchmark needs."""
     usual = profile.evaluation
+    check_read(changes.get("benchmark", usual.benchmark), changes)
     found = replace(usual, **{"generated": 0, **changes})
     if found.benchmark in _CHOSEN:
         found, generated = replace(found, readings=CHOICES), 0

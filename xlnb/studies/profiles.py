@@ -118,7 +118,8 @@ def paper_profile(model: str) -> Profile:
     """Return the paper's setting (see :mod:`xlnb.studies.paper`) for a model, which is fetched where it is first used."""
     if not model:
         raise RequestError(
-            f"Say the --model of profile {PAPER_PROFILE}: a folder, or one of the hub, {', '.join(MODELS)}."
+            f"Say the --model of profile {PAPER_PROFILE}: a folder, or one of the hub, {', '.join(MODELS)}. A command without "
+            f"--model takes another profile: {', '.join(PROFILES)}."
         )
     problems, batch, examples = paper("problems a language"), paper("batch"), paper("examples an expert")
     training = Training(
