@@ -368,7 +368,7 @@ def _may_be_in(text: str, language: str) -> bool:
     return _INSIDE[language] != _INSIDE["en"] or len(text.split()) < 5 or likeliest_language(text) == language
 
 
-def _flaw(example: Example, language: str, kind: str, max_characters: int, without_arithmetic: bool) -> str:
+def _flaw(example: Example, language: str, kind: str, max_characters: int) -> str:
     """Return the first of `REASONS` to drop an example, "" for none; duplicates are found elsewhere."""
     sides = (example.prompt, example.completion)
     if not all(any(map(str.isalnum, side)) for side in sides):
@@ -381,7 +381,7 @@ def _flaw(example: Example, language: str, kind: str, max_characters: int, witho
             return "other script"
         if not any(_may_be_in(side, language) for side in sides):
             return "other language"
-        if without_arithmetic and any(map(_has_calculation, sides)):
+        if any(map(_has_calculation, sides)):
             return "arithmetic"
     return ""
 
@@ -425,7 +425,6 @@ def load_corpus(
     path: str | Path | None = None,
     *,
     max_characters: int = 2000,
-    without_arithmetic: bool = True,
 ) -> Corpus:
     """Return n examples of a corpus (all of them for None) in a language, in an order that the seed decides.
 
@@ -435,9 +434,8 @@ def load_corpus(
 
     Dropped and counted are examples with a side without a letter or digit, of more than ``max_characters`` in both sides
     together, and exact duplicates; of language corpora also those with no side mostly in the language's script or, where many
-    share it, in the language, and, ``without_arithmetic``, those that calculate: a sign between numbers, an equals sign at a
-    number, LaTeX arithmetic. Word problems without signs stay.
-    Source: ours.
+    share it, in the language, and those that calculate: a sign between numbers, an equals sign at a number, LaTeX arithmetic.
+    Word problems without signs stay. Source: ours.
 
     >>> load_corpus("templates", "sw", 3).examples == load_corpus("templates", "sw", 5).examples[:3]
     True
@@ -453,7 +451,7 @@ def load_corpus(
 
     def good() -> Iterator[Example]:
         for example in _read(source, language, root):
-            flaw = _flaw(example, language, source.kind, max_characters, without_arithmetic)
+            flaw = _flaw(example, language, source.kind, max_characters)
             counts.update(("read", flaw) if flaw else ("read",))
             if not flaw:
                 yield example
