@@ -21,7 +21,7 @@ class LocalHub:
 
     def __init__(self):
         self.repositories, self.asked, self.ranges, self.lfs = {}, [], [], (".safetensors", ".parquet")
-        self.trouble = lambda method, path: None
+        self.commit, self.trouble = COMMIT, lambda method, path: None
 
     def add(self, kind, name, files):
         self.repositories[kind, name] = dict(files)
@@ -33,7 +33,9 @@ class LocalHub:
     def downloads(self):
         """Return the files that were asked for, not counting questions about them."""
         return [
-            path.rpartition(f"/{COMMIT}/")[2] for method, path in self.asked if method == "GET" and "/resolve/" in path
+            path.rpartition(f"/{self.commit}/")[2]
+            for method, path in self.asked
+            if method == "GET" and "/resolve/" in path
         ]
 
     def entry(self, path, content):
@@ -50,16 +52,18 @@ class LocalHub:
         if found and (found[1], found[2]) in self.repositories:
             files = self.repositories[found[1], found[2]]
             told = [self.entry(name, content) for name, content in files.items()]
-            body = told if (found[3] or "").startswith("/tree") else {"id": found[2], "sha": COMMIT, "siblings": []}
+            body = (
+                told if (found[3] or "").startswith("/tree") else {"id": found[2], "sha": self.commit, "siblings": []}
+            )
             return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
-        found = re.fullmatch(rf"/(datasets/)?([^/]+/[^/]+)/resolve/{COMMIT}/(.+)", path)
+        found = re.fullmatch(rf"/(datasets/)?([^/]+/[^/]+)/resolve/{self.commit}/(.+)", path)
         files = self.repositories.get(("dataset" if found[1] else "model", found[2])) if found else None
         if files is None or found[3] not in files:
             return 404, {"X-Error-Code": "EntryNotFound" if files else "RepoNotFound"}, b""
         content, told = files[found[3]], self.entry(found[3], files[found[3]])
         etag = told["lfs"]["oid"] if "lfs" in told else told["oid"]
         out = {
-            "X-Repo-Commit": COMMIT,
+            "X-Repo-Commit": self.commit,
             "ETag": f'"{etag}"',
             "X-Linked-Etag": f'"{etag}"',
             "X-Linked-Size": str(len(content)),

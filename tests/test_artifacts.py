@@ -13,7 +13,7 @@ import pytest
 from safetensors import SafetensorError
 
 from xlnb import artifacts
-from xlnb.errors import WorkError
+from xlnb.errors import RequestError, WorkError
 
 KINDS = {"file": artifacts.whole_file, "folder": artifacts.whole_folder}
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -151,6 +151,21 @@ def test_json_there_and_back(tmp_path):
     artifacts.write_json(tmp_path / "value.json", value)
     assert artifacts.read_json(tmp_path / "value.json") == value
     assert "পাঁচ" in (tmp_path / "value.json").read_text(encoding="utf-8")
+
+
+def test_a_file_does_not_give_way_to_a_folder(tmp_path):
+    with pytest.raises(RequestError, match="is a folder: name a file"):
+        artifacts.write_json(tmp_path, 1)
+    target = tmp_path / "target"
+
+    def attempt():
+        with artifacts.whole_file(target) as partial:
+            partial.write_text("text")
+            target.mkdir()
+
+    with pytest.raises(IsADirectoryError, match="target"):
+        attempt()
+    assert list(tmp_path.iterdir()) == [target] and not list(target.iterdir())
 
 
 def test_digest_is_the_sha256_of_canonical_json():

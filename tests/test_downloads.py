@@ -79,6 +79,24 @@ def test_it_goes_on_where_the_hub_went_down(hub, tmp_path):
     assert not (folder / ".cache").exists()
 
 
+def test_a_try_that_broke_off_leaves_nothing_of_an_earlier_commit(hub, tmp_path):
+    first = {f"data/train-0000{i}-of-00002.parquet": bytes([i]) * 900 for i in range(2)}
+    hub.add(DATASET, "a/set", first)
+    hub.trouble = lambda method, path: (503, {}) if path.endswith("train-00001-of-00002.parquet") else None
+    asked = {"repository": "a/set", "kind": DATASET, "groups": [["data/train-*.parquet"]]}
+    with pytest.raises(WorkError, match="run this again, and it goes on"):
+        get(tmp_path, **asked)
+    folder = place(tmp_path, "a/set", DATASET)
+    assert [file.name for file in folder.glob("data/*.parquet")] == ["train-00000-of-00002.parquet"]
+    (folder / "notes.txt").write_text("the reader's own")
+    hub.trouble = lambda method, path: None
+    hub.commit = COMMIT[::-1]
+    hub.add(DATASET, "a/set", {"data/train-00000-of-00001.parquet": b"all" * 600})
+    get(tmp_path, **asked)
+    there = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    assert there == {"data/train-00000-of-00001.parquet", "provenance.json", "notes.txt"}
+
+
 def test_a_line_that_breaks_once_is_taken_up_at_the_byte(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what comes is kept by the chunk
     broken = []
@@ -193,6 +211,20 @@ def test_a_dry_run_downloads_nothing(hub, tmp_path):
         snapshot("some/model", MODEL, ["*.json"])
     assert hub.asked == []
     assert json.loads((snapshot("some/model", MODEL, ["*.json"]) / "config.json").read_text()) == {}
+
+
+def test_a_config_alone_is_no_model_to_a_dry_run(hub):
+    """As xlnb plan brings it to the cache."""
+    wanted = ["*.json", "*.safetensors"]
+    snapshot("some/model", MODEL, ["config.json"])
+    with (
+        downloads.nothing_downloaded(),
+        pytest.raises(WorkError, match="not on this machine, and a dry run downloads nothing"),
+    ):
+        snapshot("some/model", MODEL, wanted)
+    whole = snapshot("some/model", MODEL, wanted)
+    with downloads.nothing_downloaded():
+        assert snapshot("some/model", MODEL, wanted) == whole
 
 
 def test_a_full_disk(hub, small_disk):

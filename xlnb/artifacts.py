@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from xlnb.errors import WorkError
+from xlnb.errors import RequestError, WorkError
 
 _PARTIAL = ".partial-"
 _LONG = 24 * 3600  # seconds; nobody writes so long without making a file
@@ -29,7 +29,12 @@ _LONG = 24 * 3600  # seconds; nobody writes so long without making a file
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a path to write to; it becomes ``path`` when the block ends without an exception."""
+    """Yield a path to write to; it becomes ``path`` when the block ends without an exception.
+
+    Raises RequestError where ``path`` is a folder.
+    """
+    if Path(path).is_dir():
+        raise RequestError(f"{path} is a folder: name a file.")
     with _beside(Path(path)) as partial:
         yield partial
         _flush_to_disk(partial)
@@ -66,7 +71,9 @@ def _beside(path: Path, fresh: bool = False) -> Iterator[Path]:
         yield partial
         if fresh and path.exists():
             raise _appeared(path)
-        if path.is_dir():  # another process finished the same work first; equal specifications give equal artifacts
+        if (
+            path.is_dir() and partial.is_dir()
+        ):  # another process finished the same work first; equal specifications give equal artifacts
             return
         os.replace(partial, path)
     except Exception as error:  # safetensors, for one, raises a kind of its own where the disk is full

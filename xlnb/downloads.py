@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatch
@@ -57,14 +57,27 @@ def snapshot(repository: str, kind: str, patterns: Sequence[str], revision: str 
     if _at_hand.get():
         how["local_files_only"] = True
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(patterns), **how))
+        folder = Path(snapshot_download(repository, allow_patterns=list(patterns), **how))
     except Exception as error:  # network, access and cache errors share no class
         if _at_hand.get():
-            raise WorkError(
-                "it is not on this machine, and a dry run downloads nothing: `xlnb fetch` brings it, `xlnb plan` says what it "
-                "takes"
-            ) from error
+            raise _not_here() from error
         raise WorkError(reason(error, repository, kind)) from error
+    if _at_hand.get() and not _has_main(folder, patterns):
+        raise _not_here()
+    return folder
+
+
+def _not_here() -> WorkError:
+    return WorkError(
+        "it is not on this machine, and a dry run downloads nothing: `xlnb fetch` brings it, `xlnb plan` says what it takes"
+    )
+
+
+def _has_main(folder: Path, patterns: Sequence[str]) -> bool:
+    """Say whether a file that fits a pattern is there, of a model its weights: a plan brings config.json alone to the cache."""
+    main = [pattern for pattern in patterns if pattern.endswith(".safetensors")] or patterns
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    return any(fnmatch(name, pattern) for name in names for pattern in main)
 
 
 def place(root: str | Path, repository: str, kind: str) -> Path:
@@ -102,7 +115,8 @@ def fetch(
     """Bring a repository's files into a folder that stands for the hub, and return where they lie there.
 
     ``groups`` are lists of patterns, of each of which the hub must have a file. What is there with its checksum is not fetched
-    again, and what was interrupted goes on, so that all is of one commit. Raises WorkError where it cannot be had whole.
+    again, and what was interrupted goes on, so that all is of one commit: what fits a pattern and is not of it goes.
+    Raises WorkError where it cannot be had whole.
     """
     folder, started = place(root, repository, kind), time.time()
     had = _recorded(folder)
@@ -115,6 +129,7 @@ def fetch(
         commit, files = _listed(repository, kind, patterns, revision, groups)
         missing = [name for name, entry in files.items() if not _is(folder / name, entry)]
         (folder / RECORD).unlink(missing_ok=True)  # until it is whole again
+        _remove_unlisted(folder, patterns, files)
         report(
             f"{repository}: {len(missing)} of {len(files)} files, {sum(files[n].size for n in missing) / 1e9:.2f} GB."
         )
@@ -167,6 +182,15 @@ def _listed(
             )
     fitting = {name: one for name, one in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
     return str(commit), fitting
+
+
+def _remove_unlisted(folder: Path, patterns: Sequence[str], files: Collection[str]) -> None:
+    """Remove what an interrupted try brought of an earlier commit: all files that fit a pattern are read."""
+    for file in [file for file in folder.rglob("*") if file.is_file()]:
+        name = file.relative_to(folder).as_posix()
+        half_there = name.startswith(".cache/")
+        if name not in files and not half_there and any(fnmatch(name, pattern) for pattern in patterns):
+            file.unlink()
 
 
 def _sha256(file: Path) -> str:

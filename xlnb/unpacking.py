@@ -84,13 +84,14 @@ def extract(folder: str | Path, told: dict[str, Any], out: Path) -> None:
 def unpack(folder: str | Path, target: str | Path, report: Callable[[str], None] = print) -> list[str]:
     """Unpack a study into a folder that must not exist, and return the command lines that run it.
 
-    Raises UnpackError where a part is missing or damaged, or the weights do not come out bit by bit as they were packed;
-    ``target`` is then not there.
+    Raises UnpackError where a part is missing or damaged, a wheel that is needed is another Python's, or the weights do not come
+    out bit by bit as they were packed; ``target`` is then not there.
     """
     folder, target = Path(folder), Path(target).absolute()
     told = contents(folder)
     if target.exists():
         raise UnpackError(f"{target} is there already: name another folder, or remove it.")
+    _check_wheels(told)
     size = sum(part["size"] for part in told["parts"])
     report(f"Verifying and unpacking {len(told['parts'])} parts, {size / 1e6:.1f} MB ...")
     with _whole(target) as partial:
@@ -105,6 +106,25 @@ def unpack(folder: str | Path, target: str | Path, report: Callable[[str], None]
         lines = [_line(told, target, command) for command in told["commands"]]
         (partial / "run.sh").write_text("\n".join(["set -e", *lines, ""]), encoding="utf-8")
     return lines
+
+
+def _check_wheels(told: dict[str, Any]) -> None:
+    """Refuse a compiled wheel of another Python that would be extracted: its package could not be imported."""
+    running = f"3.{sys.version_info.minor}"
+    for path in (PurePosixPath(one["path"]) for one in told["files"]):
+        if path.suffix == ".whl" and not _is_installed(path.name.split("-")[0]) and not _suits(path.name):
+            raise UnpackError(
+                f"{path.name} is for Python {told.get('python', 'of another version')}, this is {running}: unpack by that one "
+                f"(it runs the study, too), or pack anew with --python {running}."
+            )
+
+
+def _suits(wheel: str) -> bool:
+    """Say whether a wheel is for the running Python, by its name: NAME-VERSION-PYTHON-ABI-PLATFORM.whl."""
+    python, abi = wheel.split("-")[-3:-1]
+    own = sys.version_info.minor
+    kinds = [kind[3:] for kind in python.split(".") if kind.startswith("cp3") and kind[3:].isdecimal()]
+    return not kinds or str(own) in kinds or (abi == "abi3" and min(map(int, kinds)) <= own)
 
 
 def homeward(folder: str | Path, target: str | Path) -> str:
@@ -134,7 +154,8 @@ def _line(told: dict[str, Any], target: Path, command: str) -> str:
     # Without the working directory among the places of modules: another copy may lie there.
     variables = {**places, "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
     said = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
-    return f"{said} {shlex.quote(sys.executable)} -m xlnb {command.replace('{target}', shlex.quote(str(target)))}"
+    words = [word.replace("{target}", str(target)) for word in shlex.split(command)]
+    return f"{said} {shlex.join([sys.executable, '-m', 'xlnb', *words])}"
 
 
 def _is_installed(name: str) -> bool:

@@ -85,6 +85,43 @@ def test_what_is_no_model_is_told_before_one_loads(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--exemplars", "bogus"], "The benchmark templates does not read exemplars: leave it out"),
+        (["--reference", "/nonexistent"], "The benchmark templates does not read reference"),
+        (["--benchmark", "belebele", "--reference", "hub"], "The benchmark belebele does not read reference"),
+        (["--benchmark", "prose", "--shots", "2"], "The benchmark prose does not read shots"),
+        (["--benchmark", "mgms", "--shots", "2"], "No benchmark 'mgms'"),
+        (["--mgsm", "folder"], "--mgsm FOLDER goes with --benchmark mgsm"),
+        (["--profile", "paper"], "leave --profile out, and ask as it does by --benchmark mgsm --chat --shots 2"),
+    ],
+)
+def test_options_that_would_not_count_are_refused(options, told, monkeypatch, capsys):
+    monkeypatch.setattr(own_models, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
+    assert cli.exit_code(["evaluate", "--profile", "smoke", *options]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_options_that_count_reach_the_evaluation(monkeypatch):
+    given = ["--benchmark", "mgsm", "--exemplars", "cross", "--reference", "gold", "--shots", "3"]
+    _, changes = reached(monkeypatch, own_models, "evaluate_models", ["evaluate", *given])
+    assert {name: changes[name] for name in ("exemplars", "reference", "shots")} == {
+        "exemplars": "cross",
+        "reference": "gold",
+        "shots": 3,
+    }
+    _, changes = reached(monkeypatch, own_models, "evaluate_models", ["evaluate"])
+    assert not {"exemplars", "reference", "shots"} & set(changes)
+
+
+def test_a_partition_that_is_none_is_told_though_no_mask_is_asked(own_home, capsys):
+    asked = ["train", "math-only", "--profile", "smoke", "--device", "cpu", "--partition", "ZZZ"]
+    assert cli.exit_code(asked) == 2
+    assert "No partition 'ZZZ'" in capsys.readouterr().err
+    assert not list(own_home.rglob("experts"))
+
+
+@pytest.mark.parametrize(
     ("error", "code", "words"),
     [
         (RequestError("no such\n  thing"), 2, "xlnb: no such thing\n"),

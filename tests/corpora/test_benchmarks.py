@@ -349,6 +349,12 @@ def test_references_are_gsm8k_without_marks(mgsm_folder, gsm8k):
         gsm8k.with_suffix(".parquet"), [json.loads(line) for line in gsm8k.read_text().splitlines()]
     )
     assert mgsm("sw", mgsm_folder, n=3, exemplars="cross", reference=parquet).items == items
+    as_on_hub = gsm8k.parent / "hub"
+    (as_on_hub / "main").mkdir(parents=True)
+    shutil.copy(parquet, as_on_hub / "main" / "test-00000-of-00001.parquet")
+    assert mgsm("sw", mgsm_folder, n=3, exemplars="cross", reference=as_on_hub).items == items
+    with pytest.raises(RequestError, match=r"no file main/test-\*\.parquet in .*laid out as the hub's openai/gsm8k"):
+        mgsm("sw", mgsm_folder, n=3, reference=mgsm_folder)
     assert [item.completion for item in mgsm("sw", mgsm_folder, n=3).items] == ["", "", ""]
 
 

@@ -292,7 +292,6 @@ def test_every_reason_is_counted_and_the_counts_add_up(tmp_path):
     assert corpus.counts == {
         "read": 11, "kept": 3, "empty": 1, "too long": 1, "other script": 3, "other language": 0, "arithmetic": 1, "duplicate": 2
     }  # fmt: skip
-    assert len(load_corpus("aya", "te", path=tmp_path, without_arithmetic=False).examples) == 4
     assert len(load_corpus("aya", "te", path=tmp_path, max_characters=100_000).examples) == 4
     exactly = len(TELUGU) + len("అవును")
     assert load_corpus("aya", "te", path=tmp_path, max_characters=exactly).counts["too long"] == 5

@@ -394,6 +394,11 @@ def test_no_figure_of_a_chapter_is_cut_on_paper(browser, site, name):
 # ------------------------------------------------------------------------------------------------- what is missing
 
 
+def test_a_folder_is_refused_before_a_page_is_printed(tmp_path):
+    with pytest.raises(RequestError, match=r"is a folder: name the file to write, such as .*xlnb.pdf"):
+        print_book(tmp_path, ROOT / "book" / "_toc.yml", tmp_path)
+
+
 def test_printing_says_what_is_missing(browser, tmp_path, monkeypatch):
     toc, out = ROOT / "book" / "_toc.yml", tmp_path / "out.pdf"
     with pytest.raises(

@@ -208,6 +208,17 @@ def test_not_a_notebook(tmp_path):
             run_notebook(tmp_path / name, tmp_path / "out.ipynb")
 
 
+def test_where_the_outputs_cannot_go_is_told_before_anything_runs(tiny, tmp_path):
+    before = {path: path.read_bytes() for path in tiny.parent.iterdir()}
+    with pytest.raises(RequestError, match=r"is a folder: name the file to write, such as .*07-tiny.ipynb"):
+        run_notebook(tiny, tmp_path)
+    (tmp_path / "link.ipynb").symlink_to(tiny)
+    for out in (tiny, tmp_path / "link.ipynb", tiny.with_suffix(".py")):
+        with pytest.raises(RequestError, match="is the notebook that is run, or its twin: write its outputs elsewhere"):
+            run_notebook(tiny, out)
+    assert {path: path.read_bytes() for path in tiny.parent.iterdir()} == before
+
+
 def test_twins_are_compared_by_content(tiny):
     py = tiny.with_suffix(".py")
     assert twins_differ(tiny, py) is None
@@ -220,8 +231,8 @@ def test_twins_are_compared_by_content(tiny):
     assert "missing" in twins_differ(tiny, py)
 
 
-def test_outputs_in_a_notebook_are_a_problem(tiny):
-    run_notebook(tiny, tiny)
+def test_outputs_in_a_notebook_are_a_problem(tiny, tmp_path):
+    run_notebook(tiny, tmp_path / "done.ipynb").replace(tiny)
     assert has_outputs(tiny)
     assert twin_problems(tiny.parent)
 

@@ -242,3 +242,75 @@ def test_names_that_name_nothing_or_the_same_are_refused(names, said):
 def test_a_stop_is_a_text(capsys):
     assert exit_code(["evaluate", "--profile", "smoke", "--stop", ""]) == 2
     assert "--stop takes the text that ends an answer" in capsys.readouterr().err
+
+
+# --- what fails ------------------------------------------------------------------------------------------
+
+
+def without_weights(merged, adapter, folder):
+    shutil.copytree(merged, folder)
+    (folder / "model.safetensors").unlink()
+
+
+def of_more_layers(merged, adapter, folder):
+    shutil.copytree(adapter, folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    renumbered = {name.replace(".layers.0.", ".layers.99."): one for name, one in weights.items()}
+    save_file(renumbered, folder / "adapter_model.safetensors")
+
+
+def of_a_wider_model(merged, adapter, folder):
+    shutil.copytree(adapter, folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    wider = {name: torch.ones(8 + len(one), one.shape[1]) if "lora_B" in name else one for name, one in weights.items()}
+    save_file(wider, folder / "adapter_model.safetensors")
+
+
+def of_zeros(merged, adapter, folder):
+    shutil.copytree(adapter, folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({name: torch.zeros_like(one) for name, one in weights.items()}, folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "kind", "said"),
+    [
+        (without_weights, RequestError, "spoilt holds no weights"),
+        (
+            of_more_layers,
+            RequestError,
+            r"spoilt is of another model than .*layers\.99\..* there is no such parameter.*--base",
+        ),
+        (
+            of_a_wider_model,
+            RequestError,
+            r"spoilt is of another model than .* of shape \(\d+, \d+\), and there is one of \(",
+        ),
+        (of_zeros, WorkError, "spoilt changes nothing"),
+    ],
+)
+def test_files_are_looked_at_before_a_model_is_loaded(study, merged, tmp_path, monkeypatch, spoilt, kind, said):
+    adapter, folder = str(study.expert("math-only")), tmp_path / "spoilt"
+    spoilt(merged, adapter, folder)
+    monkeypatch.setattr(own_models, "load_base", None)
+    with pytest.raises(kind, match=said):
+        evaluate_models([adapter, str(merged), str(folder)], "en", "smoke", **QUICK)
+
+
+def test_scores_are_shown_though_a_later_model_fails(study, merged, monkeypatch, capsys):
+    adapter = str(study.expert("math-only"))
+    plain = own_models.evaluate
+
+    def breaking(base, benchmark, evaluation, title=""):
+        if title == str(merged):
+            raise MemoryError("no room")
+        return plain(base, benchmark, evaluation, title)
+
+    monkeypatch.setattr(own_models, "evaluate", breaking)
+    arguments = ["--profile", "smoke", "--language", "en", "--problems", "4", "--device", "cpu"]
+    assert exit_code(["evaluate", "base", adapter, str(merged), *arguments]) == 1
+    told = capsys.readouterr()
+    assert "Differences to base" in told.out and adapter in told.out and str(merged) not in told.out
+    assert f"xlnb: {merged} could not be scored: MemoryError: no room" in told.err
+    with pytest.raises(MemoryError):
+        evaluate_models([str(merged), "base"], "en", "smoke", **QUICK)

@@ -312,6 +312,27 @@ def test_data_given_by_path_go_along_and_are_named_there(own_home, tmp_path):
     assert "--language-data" not in words
 
 
+def test_a_shell_reads_paths_with_its_own_characters(own_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rows = tmp_path / "my rows; $(touch spoilt) 'so'.jsonl"
+    rows.write_text('{"question": "3 and 4?", "answer": "3 + 4 = 7"}\n')
+    one = Study(SMOKE, "sw", 0, math_data=f"gsm8k:~/{rows.name}")
+    out = packing.pack_study(
+        packing.Packing(EXPERIMENT, [one], wheels=False), tmp_path / "packed", report=lambda _: None
+    )
+    there = tmp_path / "a place with spaces"
+    (line,) = unpacking.unpack(out, there, report=lambda _: None)
+    read = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    words = read.stdout.splitlines()
+    assert words == shlex.split(line)
+    name, _, path = words[words.index("--math-data") + 1].partition(":")
+    assert (name, path) == ("gsm8k", f"{there}/data/math-data/gsm8k/{rows.name}")
+    assert Path(path).read_text() == rows.read_text()
+    assert not (tmp_path / "spoilt").exists()
+
+
 def test_all_profiles_are_run_there():
     both = [Study(named_profile(name), "sw", 0) for name in ("pocket-barely", "pocket-far")]
     (line,) = packing._commands(packing.Packing("strength", both), {"math-data": "", "language-data": ""})
@@ -329,6 +350,7 @@ def test_all_profiles_are_run_there():
         (["--math-data", "gsm8k:nowhere"], "there is no nowhere"),
         (["--part-mb", "-1"], "--part-mb -1"),
         (["--part-mb", "0"], "--part-mb 0"),
+        (["--part-mb", "inf"], "--part-mb inf: say a finite number of megabytes"),
         (["--ntrex", "nowhere"], "--ntrex: there is no nowhere"),
         (["--experiment", "strength,lairs"], "No experiment 'lairs'"),
         (["--python", "three"], "--python 'three'"),
@@ -422,3 +444,30 @@ def test_a_wheel_is_unpacked_where_its_package_is_missing(packed, tmp_path, monk
     assert told["kind"] == "study"
     assert (tmp_path / "target" / "site" / "missing.py").exists()
     assert not (tmp_path / "target" / "site" / "there.py").exists()
+
+
+def test_a_wheel_of_another_python_is_refused_before_anything_is_unpacked(packed, tmp_path, monkeypatch):
+    own, other = sys.version_info.minor, sys.version_info.minor + 1
+    told = unpacking.contents(packed)
+    assert told["python"] == f"3.{own}"
+    monkeypatch.setattr(unpacking, "_is_installed", lambda name: name == "there")
+
+    def attempt(wheel):
+        files = [*told["files"], {"path": f"wheels/{wheel}-manylinux_2_28_x86_64.whl"}]
+        monkeypatch.setattr(unpacking, "contents", lambda folder: {**told, "python": f"3.{other}", "files": files})
+        monkeypatch.setattr(unpacking, "extract", lambda *_: (_ for _ in ()).throw(unpacking.UnpackError("extracted")))
+        with pytest.raises(unpacking.UnpackError) as caught:
+            unpacking.unpack(packed, tmp_path / "target", report=lambda text: None)
+        return str(caught.value)
+
+    said = attempt(f"yaml-6.0-cp3{other}-cp3{other}")
+    assert f"is for Python 3.{other}, this is 3.{own}: unpack by that one" in said
+    assert f"pack anew with --python 3.{own}" in said
+    assert "unpack by that one" in attempt(f"yaml-6.0-cp3{other}-abi3")
+    for suits in (
+        f"there-6.0-cp3{other}-cp3{other}",
+        f"yaml-6.0-cp3{own}-cp3{own}",
+        "yaml-6.0-cp38-abi3",
+        "yaml-6.0-py3-none",
+    ):
+        assert attempt(suits) == "extracted"

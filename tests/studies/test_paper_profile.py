@@ -156,7 +156,14 @@ def test_the_command_takes_a_model_and_the_paper_s_data(monkeypatch, capsys):
 
     monkeypatch.setattr(studies, "Study", Noted)
     usual = ["study", "--profile", "paper", "--experiment", "paper", "--dry-run"]
-    for arguments, message in (([], "Say the --model"), (["--model", "a/b-Instruct", "--language", "sw,te"], "seen")):
+    model = ["--model", "a/b-Instruct", "--language"]
+    ours = ["--math-data", "templates-english", "--language-data", "prose"]
+    for arguments, message in (
+        ([], "Say the --model"),
+        ([], "A command without --model takes another profile: smoke, pocket"),
+        ([*model, "sw,te"], "seen"),
+        ([*model, "te", *ours], "seen"),
+    ):
         with pytest.raises(SystemExit) as exit:
             main([*usual, *arguments])
         assert exit.value.code == 2
@@ -164,4 +171,5 @@ def test_the_command_takes_a_model_and_the_paper_s_data(monkeypatch, capsys):
     assert asked == [
         ("b-Instruct", "sw", "orca-math", "aya+inkuba+xp3mt"),
         ("b-Instruct", "te", "orca-math", "aya+xp3mt+telugu-alpaca"),
+        ("b-Instruct", "te", "templates-english", "prose"),  # where ours are named
     ]

@@ -184,6 +184,15 @@ def test_any_folder_and_a_name_without_a_network(miniature, tmp_path, monkeypatc
         shape_for("other/model")
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '"text"', "\\xff"])
+def test_a_config_that_cannot_be_read_is_told(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(
+        RequestError, match=r"config\.json (cannot be read: .*|is not a table of settings)\. Download or save"
+    ):
+        shape_for(str(tmp_path))
+
+
 # --- the command ---------------------------------------------------------------------------------------------
 
 
@@ -209,8 +218,25 @@ def test_a_plan_says_what_is_formula_and_what_is_assumed():
     assert float(row[-1]) == pytest.approx(2 * float(row[-2]), abs=1)
 
 
+def test_without_options_it_plans_what_the_profile_does():
+    for profile, fitting in (
+        ("paper", 0),
+        ("paper-8bit", 3),
+    ):  # of full fine-tuning on 80 GB, as book/reproducing.md says
+        training = named_profile(profile, "any").training
+        setup = planning.setup_of(profile, FULL, "H100")
+        assert setup == Setup(FULL, "H100", 1, training.micro_batch, True, training.max_length, training.optimizer)
+        found = run("--profile", profile)
+        rows = [line.split() for line in found.stdout.splitlines() if line.startswith(tuple(MODELS))]
+        fits = {paradigm: sum(row[1] == paradigm and "yes" in row for row in rows) for paradigm in (LORA, FULL)}
+        assert fits == {LORA: 4, FULL: fitting}
+        assert f"micro-batch {training.micro_batch} of 1024 tokens" in found.stdout
+    changed = planning.setup_of("paper", LORA, "H200", gpus=2, checkpointing=False)
+    assert (changed.gpus, changed.checkpointing, changed.micro_batch) == (2, False, 4)
+
+
 def test_a_grid_that_cannot_fit_is_shown_and_refused():
-    found = run()
+    found = run("--no-checkpointing")
     assert found.returncode == 2
     assert found.stdout.count(" NO ") == 8
     assert "cannot fit" in found.stderr

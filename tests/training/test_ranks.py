@@ -248,9 +248,12 @@ def test_the_command_trains_in_two_processes(own_home, capfd, monkeypatch, tmp_p
 def test_the_paper_s_profile_wants_a_model_and_has_its_own_data(capsys):
     assert exit_code(["train", "math-only", "--profile", "paper"]) == 2
     assert "Say the --model of profile paper" in capsys.readouterr().err
-    assert corpora_of("paper", MATH_DATA, LANGUAGE_DATA, ["sw"]) == ("orca-math", {"sw": "aya+inkuba+xp3mt"})
+    assert corpora_of("paper", "", "", ["sw"]) == ("orca-math", {"sw": "aya+inkuba+xp3mt"})
     assert corpora_of("paper", "gsm8k", "ntrex:x", ["sw"]) == ("gsm8k", {"sw": "ntrex:x"})
-    assert corpora_of("pocket", MATH_DATA, LANGUAGE_DATA, ["bn"]) == (MATH_DATA, {"bn": LANGUAGE_DATA})
+    assert corpora_of("paper", MATH_DATA, LANGUAGE_DATA, ["sw"]) == (MATH_DATA, {"sw": LANGUAGE_DATA}), (
+        "named, so taken"
+    )
+    assert corpora_of("pocket", "", "", ["bn"]) == (MATH_DATA, {"bn": LANGUAGE_DATA})
 
 
 SCRIPT = "import os, signal, sys, time; rank = os.environ['RANK']; "

@@ -41,7 +41,6 @@ from xlnb.commands.options import (
 from xlnb.commands.pack_commands import pack_command, unpack_command
 from xlnb.commands.plan_commands import plan_command
 from xlnb.commands.train_commands import train_command
-from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, WorkError, known
 
 app = typer.Typer(
@@ -128,7 +127,7 @@ def evaluate(
     generated: Annotated[
         str | None, typer.Option(metavar="N|all", help="How many are answered in words; of MGSM all by default.")
     ] = None,
-    shots: Annotated[int, typer.Option(help="Worked examples before each problem.")] = 2,
+    shots: Annotated[int | None, typer.Option(help="Worked examples before each problem. [default: 2]")] = None,
     base: Annotated[
         str, typer.Option(metavar="MODEL", help="What adapters belong to. [default: the profile's base]")
     ] = "",
@@ -143,15 +142,16 @@ def evaluate(
         Path | None, typer.Option(help="GSM8K's test file (JSON lines): scores its solutions to MGSM's problems.")
     ] = None,
     exemplars: Annotated[
-        str, typer.Option(help="MGSM's worked examples: native, english, cross (English solutions).")
-    ] = "native",
+        str | None,
+        typer.Option(help="MGSM's worked examples: native, english, cross (English solutions). [default: native]"),
+    ] = None,
     path: Annotated[Path | None, typer.Option(help="A local copy of another benchmark; the hub otherwise.")] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
     """Evaluate models by few-shot problems: scores, and of several how each differs from the first, with 95 % intervals."""
     from xlnb.evaluation.readings import TRIMMED
-    from xlnb.studies.own_models import evaluate_models
+    from xlnb.studies.own_models import Unfinished, evaluate_models
 
     if mgsm and (benchmark != "mgsm" or path):
         raise RequestError("--mgsm FOLDER goes with --benchmark mgsm, and without --path.")
@@ -159,12 +159,18 @@ def evaluate(
         raise RequestError(f"--generated takes a number or all, not {generated!r}.")
     if "" in (stop or ()):
         raise RequestError("--stop takes the text that ends an answer; it is empty here.")
+    of_some = {"shots": shots, "exemplars": exemplars, "reference": reference and str(reference)}
+    of_some = {name: value for name, value in of_some.items() if value is not None}
     place = mgsm or path
-    scores, differences = evaluate_models(
-        models or ["base"], language, profile, base=base, problems=problems, generated=generated, device=device,
-        dtype=dtype, benchmark=benchmark, shots=shots, exemplars=exemplars, chat=chat, stops=tuple(stop or ()),
-        path=str(place) if place else None, reference=str(reference) if reference else None,
-    )  # fmt: skip
+    failed = None
+    try:
+        scores, differences = evaluate_models(
+            models or ["base"], language, profile, base=base, problems=problems, generated=generated, device=device,
+            dtype=dtype, benchmark=benchmark, chat=chat, stops=tuple(stop or ()), path=str(place) if place else None,
+            **of_some,
+        )  # fmt: skip
+    except Unfinished as error:
+        failed, scores, differences = error, error.scores, error.differences
     if scores.attrs["trimmed"]:
         print(TRIMMED, file=sys.stderr)
     if len(models or ()) < 2:
@@ -173,6 +179,8 @@ def evaluate(
     if len(differences):
         print(f"\nDifferences to {scores['model'].iloc[0]}, problem by problem:")
         print(differences.to_string(index=False, float_format="%+.4f"))
+    if failed:
+        raise failed
 
 
 @app.command()
@@ -192,8 +200,8 @@ def study(
         bool, typer.Option("--dry-run", help="Only list what is made, what is committed and what is missing.")
     ] = False,
     paradigm: Paradigm = "lora",
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
+    math_data: MathData = "",
+    language_data: LanguageData = "",
     vocabulary: Annotated[
         str, typer.Option(help="The languages of a trimmed vocabulary, with commas between. [default: the profile's]")
     ] = "",
@@ -249,8 +257,8 @@ def grid(
     here: Annotated[
         bool, typer.Option("--here", help="By processes of its own, which stay; so without Snakemake, too.")
     ] = False,
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
+    math_data: MathData = "",
+    language_data: LanguageData = "",
     mgsm: Mgsm = "",
     reference: Reference = "",
     device: Device = "auto",

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from xlnb.commands.options import Experiment, LanguageData, Languages, MathData, Mgsm, Models, Reference, studies_of
-from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import known
 
 
@@ -18,8 +17,8 @@ def fetch_command(
     model: Models = "",
     languages: Languages = "sw,bn,te",
     experiment: Experiment = "paper",
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
+    math_data: MathData = "",
+    language_data: LanguageData = "",
     mgsm: Mgsm = "",
     reference: Reference = "",
 ) -> None:
@@ -37,9 +36,8 @@ def fetch_command(
     given = {"math_data": math_data, "language_data": language_data, "mgsm": mgsm, "reference": reference}
     studies = studies_of(profile, languages, "0", "lora", model, **given)
     root = fetch_studies(studies, named_experiment(experiment), out, lambda told: print(told, flush=True))
-    usual = {"math_data": MATH_DATA, "language_data": LANGUAGE_DATA, "mgsm": "", "reference": ""}
     said = {"experiment": experiment, "profile": profile, "model": model, "languages": languages, "seeds": "0"}
-    said |= {name.replace("_", "-"): text for name, text in given.items() if text != usual[name]}
+    said |= {name.replace("_", "-"): text for name, text in given.items() if text}
     asked = [word for name, text in said.items() for word in (f"--{name}", text)]
     print(f"\nAll is in {root}, checksums in SHA256SUMS. Without a network, there or where you bring it:\n")
     print(f"{offline(root)} {join(['xlnb', 'grid', *asked])} --dtype bfloat16")

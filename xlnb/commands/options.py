@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError
 
 if TYPE_CHECKING:
@@ -24,8 +25,21 @@ ProfileNames = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (autocast; weights stay float32).")]
-MathData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the math expert learns: see `xlnb corpus`.")]
-LanguageData = Annotated[str, typer.Option(metavar="NAME[:PATH]", help="What the language expert learns.")]
+# Empty where nothing is named, which xlnb.studies.profiles.corpora_of makes the profile's: so what is named counts, always.
+MathData = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME[:PATH]",
+        help=f"What the math expert learns: see `xlnb corpus`. [default: {MATH_DATA}; of profile paper the paper's]",
+    ),
+]
+LanguageData = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME[:PATH]",
+        help=f"What the language expert learns. [default: {LANGUAGE_DATA}; of profile paper the paper's]",
+    ),
+]
 Mgsm = Annotated[
     str, typer.Option(metavar="FOLDER", help="Of the experiment real: a copy of MGSM; the hub's by default.")
 ]
@@ -74,12 +88,11 @@ def studies_of(profiles: str, languages: str, seeds: str, paradigms: str, models
 
     Of profile paper the data are the paper's, where none are named.
     """
-    from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
     from xlnb.studies.profiles import corpora_of, named_profile
     from xlnb.studies.study import Study
 
     chosen = [named_profile(name, model) for name in profiles.split(",") for model in models.split(",")]
-    math, text = more.pop("math_data", MATH_DATA), more.pop("language_data", LANGUAGE_DATA)
+    math, text = more.pop("math_data", ""), more.pop("language_data", "")
     data = {one.name: corpora_of(one.name, math, text, languages.split(",")) for one in chosen}
     return [
         Study(profile, code, seed, math_data=data[profile.name][0], language_data=data[profile.name][1][code],

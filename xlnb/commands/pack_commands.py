@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from xlnb.commands.options import (
     Seeds,
     studies_of,
 )
-from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
+from xlnb.errors import RequestError
 
 _OF_OUTCOMES, _OF_STUDY = 15.0, 60.0  # megabytes
 
@@ -41,8 +42,8 @@ def pack_command(
     paradigms: Paradigms = "lora",
     profile: ProfileNames = "pocket",
     model: Models = "",
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
+    math_data: MathData = "",
+    language_data: LanguageData = "",
     mgsm: Mgsm = "",
     reference: Reference = "",
     dtype: Dtype = "float32",
@@ -62,6 +63,8 @@ def pack_command(
     """
     from xlnb.studies import archives, packing
 
+    if part_mb is not None and not isfinite(part_mb):
+        raise RequestError(f"--part-mb {part_mb}: say a finite number of megabytes.")
     if outcomes:
         print(archives.pack_outcomes(out, _OF_OUTCOMES if part_mb is None else part_mb))
         return

@@ -31,17 +31,26 @@ def plan_command(
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME|FOLDER", help="May be repeated. [default: the paper's four]")
     ] = None,
-    profile: Annotated[str, typer.Option(help="paper.")] = "paper",
+    profile: Annotated[str, typer.Option(help="paper, or paper-8bit.")] = "paper",
     languages: Languages = "sw,bn,te",
     paradigms: Paradigms = "lora,full",
     experiment: Annotated[str, typer.Option(help="What is compared: paper, methods, real, ...")] = "paper",
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
     card: Annotated[str, typer.Option(help="RTX-4090, L40S, A100-40, A100-80, H100 or H200.")] = "H100",
     gpus: Annotated[int, typer.Option(help="That share one training.")] = 1,
-    micro_batch: Annotated[int, typer.Option(help="Examples computed together on a GPU.")] = 4,
-    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Compute activations again.")] = False,
-    optimizer: Annotated[str, typer.Option(help="adamw, or adamw-8bit: profile paper-8bit, on one GPU.")] = "adamw",
-    length: Annotated[int, typer.Option(help="Tokens of the longest example.")] = 1024,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Examples computed together on a GPU. [default: the profile's]")
+    ] = None,
+    checkpointing: Annotated[
+        bool | None,
+        typer.Option(
+            "--checkpointing/--no-checkpointing", help="Compute activations again. [default: as the profile does]"
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adamw, or adamw-8bit, on one GPU. [default: the profile's]")
+    ] = None,
+    length: Annotated[int | None, typer.Option(help="Tokens of the longest example. [default: the profile's]")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of an example, on average (assumed).")] = 400,
     utilisation: Annotated[float, typer.Option(help="Share of the card's peak in training (assumed).")] = 0.35,
     price: Annotated[float, typer.Option(min=0, help="Of a GPU-hour, for a cost.")] = 0.0,
@@ -54,18 +63,21 @@ def plan_command(
     from xlnb.languages import LANGUAGE_NAMES
     from xlnb.studies.experiments import named_experiment
     from xlnb.studies.paper import MODELS, paper_table
-    from xlnb.studies.planning import Assumed, Setup, plan, refusal, shape_for, work
+    from xlnb.studies.planning import Assumed, plan, refusal, setup_of, shape_for, work
+    from xlnb.studies.profiles import PAPER_PROFILES
 
     if setting:
         print(paper_table().to_string(index=False))
         return
-    known("profile", profile, ("paper",))
+    known("profile", profile, PAPER_PROFILES)
     if not 0 < utilisation <= 1:
         raise RequestError(f"--utilisation is a share of the card's peak, above 0 and at most 1, not {utilisation}.")
     codes = [known("language", code, [c for c in LANGUAGE_NAMES if c != "en"]) for code in languages.split(",")]
     assumed = Assumed(tokens=tokens, utilisation=utilisation)
     todo = work(named_experiment(experiment), codes, seeds)
-    setups = [Setup(p, card, gpus, micro_batch, checkpointing, length, optimizer) for p in paradigms.split(",")]
+    said = {"micro_batch": micro_batch, "checkpointing": checkpointing, "length": length, "optimizer": optimizer}
+    said = {name: value for name, value in said.items() if value is not None}
+    setups = [setup_of(profile, paradigm, card, gpus=gpus, **said) for paradigm in paradigms.split(",")]
     shapes = {name: shape_for(name) for name in model or MODELS}
     plans = [plan(name, shape, setup, todo, seeds, assumed) for name, shape in shapes.items() for setup in setups]
     print(

@@ -27,7 +27,6 @@ from xlnb.commands.options import (
     ProfileName,
     Seed,
 )
-from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import WorkError, known
 
 _PATIENCE = 10.0  # seconds in which the others may tell why they fail, too
@@ -44,8 +43,8 @@ def train_command(
     model: Model = "",
     paradigm: Paradigm = "lora",
     partition: Annotated[str, typer.Option(help="Who owns what, where the expert is trained under a mask.")] = "C",
-    math_data: MathData = MATH_DATA,
-    language_data: LanguageData = LANGUAGE_DATA,
+    math_data: MathData = "",
+    language_data: LanguageData = "",
     device: Device = "auto",
     dtype: Dtype = "float32",
     processes: Annotated[
@@ -58,6 +57,7 @@ def train_command(
         options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
         code = launched(processes, [sys.executable, "-m", "xlnb", "train", *options, "--", expert])
         raise typer.Exit(code)
+    from xlnb.analysis.fitting import FITTED
     from xlnb.methods import EXPERTS
     from xlnb.studies.profiles import corpora_of, named_profile
     from xlnb.studies.study import Study
@@ -72,6 +72,8 @@ def train_command(
         if ranks.first():
             chosen.checkpoint()  # fetched or made once; transformers writes nothing in the others
         ranks.agree("the base", profile)
+        if partition not in FITTED:  # which are made, and need not be where no mask is
+            study.partition(partition)  # a wrong one is told, though the expert may have no mask
         print(replace(study, device=where).expert(expert, partition))
 
 

@@ -276,10 +276,11 @@ def mgsm(
     both in English, with English labels; "cross", the question in the language and its solution in English.
     Seed 0 takes the first in the published order, another seed draws; the same numbers in every language.
 
-    `reference` is a GSM8K test file (JSON lines or Parquet), or "hub" for `openai/gsm8k`, which "cross" takes where nothing is
-    said. An item's completion is then GSM8K's English chain of thought without its marks, ending in " The answer is N.", and
-    `expressions` are its calculations where all are of two numbers. Without a reference there is no completion. `closing` is
-    the last sentence of the language's exemplars with the item's number in plain digits, '' where there are no exemplars.
+    `reference` is a GSM8K test file (JSON lines or Parquet), a folder laid out as on the hub, or "hub" for `openai/gsm8k`, which
+    "cross" takes where nothing is said. An item's completion is then GSM8K's English chain of thought without its marks, ending
+    in " The answer is N.", and `expressions` are its calculations where all are of two numbers. Without a reference there is no
+    completion. `closing` is the last sentence of the language's exemplars with the item's number in plain digits, '' where there
+    are no exemplars.
 
     A reference whose answers (in English: whose questions too) are not MGSM's is refused. Source: Shi et al.,
     "Language Models are Multilingual Chain-of-Thought Reasoners", 2023; Cobbe et al., 2021 (GSM8K).
@@ -449,9 +450,13 @@ def _references(
     reference: str | Path, problems: Sequence[tuple[str, Decimal]], language: str
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Completion and expressions of each problem, from the GSM8K row with its number."""
-    found = _files(None, GSM8K, "main/test-*.parquet") if reference == "hub" else [Path(reference)]
-    if not found[0].is_file():
-        raise RequestError(f"reference {reference} is not a file; give GSM8K's test file (JSON lines), or 'hub'")
+    place = None if reference == "hub" else Path(reference).expanduser()
+    if place and not place.exists():
+        raise RequestError(
+            f"reference {reference} is not a file; give GSM8K's test file (JSON lines or Parquet), a folder with "
+            "main/test-*.parquet, or 'hub'"
+        )
+    found = [place] if place and place.is_file() else _files(place, GSM8K, "main/test-*.parquet")
     rows, _ = _rows(found, ("question", "answer"))
     wrong = f"the reference should be GSM8K's test set in its order, whose first rows are MGSM's problems ({reference})"
     if len(rows) < len(problems):

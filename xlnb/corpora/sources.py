@@ -246,8 +246,7 @@ def check_source(text: str, language: str, kind: str) -> None:
 
     >>> check_source("gsm8k", "en", "math")
     """
-    for part in together(text):
-        name, _ = name_and_path(part)
+    for name, _ in names_and_paths(text):
         source = _source(name, language)
         if source.kind != kind:
             others = [other.name for other in SOURCES.values() if other.kind == kind]
@@ -276,7 +275,7 @@ def mixture(corpora: Sequence[Corpus]) -> Corpus:
 
 
 def name_and_path(text: str) -> tuple[str, Path | None]:
-    """Return the corpus and the path of NAME or NAME:PATH.
+    """Return the corpus and the path of NAME or NAME:PATH, in which ~ is the home folder.
 
     >>> name_and_path("aya"), name_and_path("ntrex:data/ntrex")[0]
     (('aya', None), 'ntrex')
@@ -284,7 +283,16 @@ def name_and_path(text: str) -> tuple[str, Path | None]:
     name, colon, path = text.partition(":")
     if colon and not path:
         raise RequestError(f"{text!r} has no path behind the colon: write {name} for the hub, or {name}:FOLDER.")
-    return name, Path(path) if path else None
+    return name, Path(path).expanduser() if path else None
+
+
+def names_and_paths(text: str) -> list[tuple[str, Path | None]]:
+    """Return the corpus and the path, if any, of each corpus of a text that names several with + between.
+
+    >>> names_and_paths("aya+xp3mt")
+    [('aya', None), ('xp3mt', None)]
+    """
+    return [name_and_path(one) for one in together(text)]
 
 
 _NOT_DATA = (RECORD, "dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
@@ -360,7 +368,7 @@ def _may_be_in(text: str, language: str) -> bool:
     return _INSIDE[language] != _INSIDE["en"] or len(text.split()) < 5 or likeliest_language(text) == language
 
 
-def _flaw(example: Example, language: str, kind: str, max_characters: int, without_arithmetic: bool) -> str:
+def _flaw(example: Example, language: str, kind: str, max_characters: int) -> str:
     """Return the first of `REASONS` to drop an example, "" for none; duplicates are found elsewhere."""
     sides = (example.prompt, example.completion)
     if not all(any(map(str.isalnum, side)) for side in sides):
@@ -373,7 +381,7 @@ def _flaw(example: Example, language: str, kind: str, max_characters: int, witho
             return "other script"
         if not any(_may_be_in(side, language) for side in sides):
             return "other language"
-        if without_arithmetic and any(map(_has_calculation, sides)):
+        if any(map(_has_calculation, sides)):
             return "arithmetic"
     return ""
 
@@ -417,7 +425,6 @@ def load_corpus(
     path: str | Path | None = None,
     *,
     max_characters: int = 2000,
-    without_arithmetic: bool = True,
 ) -> Corpus:
     """Return n examples of a corpus (all of them for None) in a language, in an order that the seed decides.
 
@@ -427,9 +434,8 @@ def load_corpus(
 
     Dropped and counted are examples with a side without a letter or digit, of more than ``max_characters`` in both sides
     together, and exact duplicates; of language corpora also those with no side mostly in the language's script or, where many
-    share it, in the language, and, ``without_arithmetic``, those that calculate: a sign between numbers, an equals sign at a
-    number, LaTeX arithmetic. Word problems without signs stay.
-    Source: ours.
+    share it, in the language, and those that calculate: a sign between numbers, an equals sign at a number, LaTeX arithmetic.
+    Word problems without signs stay. Source: ours.
 
     >>> load_corpus("templates", "sw", 3).examples == load_corpus("templates", "sw", 5).examples[:3]
     True
@@ -445,7 +451,7 @@ def load_corpus(
 
     def good() -> Iterator[Example]:
         for example in _read(source, language, root):
-            flaw = _flaw(example, language, source.kind, max_characters, without_arithmetic)
+            flaw = _flaw(example, language, source.kind, max_characters)
             counts.update(("read", flaw) if flaw else ("read",))
             if not flaw:
                 yield example

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from inspect import signature
 from typing import Any
 
-from xlnb.corpora.benchmarks import Benchmark, load_benchmark
-from xlnb.errors import RequestError
+from xlnb.corpora.benchmarks import BENCHMARKS, Benchmark, load_benchmark
+from xlnb.errors import RequestError, known
 from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, INFORMATIONS, LIKELIHOODS, READINGS
+
+# Fields of an evaluation that some benchmarks read and others do not.
+_OF_SOME = {"split", "shots", "exemplars", "exemplar_seed", "problem_seed", "reference", "twins"}
+
+
+def check_read(benchmark: str, given: Iterable[str]) -> None:
+    """Raise RequestError where one of the fields of an evaluation that were given is none that a benchmark reads.
+
+    >>> check_read("mgsm", ["exemplars", "chat"])
+    """
+    read = signature(BENCHMARKS[known("benchmark", benchmark, BENCHMARKS)]).parameters
+    for name in given:
+        if name in _OF_SOME and name not in read:
+            raise RequestError(f"The benchmark {benchmark} does not read {name}: leave it out.")
 
 
 @dataclass(frozen=True)

@@ -108,11 +108,16 @@ def run_notebook(path: str | Path, out: str | Path, parameters: Mapping[str, Any
     path: the .ipynb, or its .py twin's name (the .ipynb beside it is run)
     parameters: by name; strings are read as the type of the notebook's default
 
-    Unknown parameters are refused before anything runs. Where a cell fails, the notebook up to there is kept beside ``out`` as
-    NAME.failed.ipynb, and an older ``out`` stays as it was. Progress bars show where stderr is a terminal.
+    Unknown parameters, and an ``out`` that is a folder, the notebook or its twin, are refused before anything runs. Where a cell
+    fails, the notebook up to there is kept beside ``out`` as NAME.failed.ipynb, and an older ``out`` stays as it was. Progress
+    bars show where stderr is a terminal.
     """
     path, out = _notebook(path), Path(out)
     values = checked_parameters(path, parameters or {})
+    if out.is_dir():
+        raise RequestError(f"{out} is a folder: name the file to write, such as {out / path.name}.")
+    if any(out.exists() and one.exists() and out.samefile(one) for one in (path, path.with_suffix(".py"))):
+        raise RequestError(f"{out} is the notebook that is run, or its twin: write its outputs elsewhere.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as words:
         return _run(path, out, values, words)

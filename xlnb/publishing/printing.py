@@ -36,10 +36,13 @@ def chromium() -> str:
 def print_book(site: Path, toc: Path, out: Path) -> int:
     """Print the pages of a rendered book, in the order of its contents, as one PDF with bookmarks; return how many sheets it has.
 
-    Links between the book's pages lead to their place in the PDF.
+    Links between the book's pages lead to their place in the PDF. Raises RequestError, before a page is printed, where there is
+    no rendered book or ``out`` is a folder.
     """
     from pypdf import PdfWriter
 
+    if out.is_dir():
+        raise RequestError(f"{out} is a folder: name the file to write, such as {out / 'xlnb.pdf'}.")
     program = chromium()
     pages = [site / f"{name}.html" for name in toc_pages(toc)]
     if missing := [page for page in pages if not page.is_file()]:

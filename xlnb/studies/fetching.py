@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xlnb import artifacts
 from xlnb.corpora.benchmarks import GSM8K, MGSM
-from xlnb.corpora.sources import SOURCES, check_layout, name_and_path, together
+from xlnb.corpora.sources import SOURCES, check_layout, names_and_paths
 from xlnb.downloads import DATASET, MODEL, VARIABLE, checksums, fetch
 from xlnb.models.hub import MODEL_FILES
 from xlnb.studies.experiments import Experiment
@@ -45,7 +45,7 @@ def wanted(studies: Sequence[Study], experiment: Experiment) -> list[Wanted]:
             want(study.profile.named, MODEL, [(pattern,) for pattern in ("config.json", "*.safetensors")])
             want(study.profile.named, MODEL, [MODEL_FILES])
         for text, language in ((study.math_data, "en"), (study.language_data, study.language)):
-            for name, path in map(name_and_path, together(text)):
+            for name, path in names_and_paths(text):
                 if SOURCES[name].hub and path is None:
                     source = SOURCES[name]
                     want(source.hub, DATASET, [source.patterns(language)], source.revision, name, language)

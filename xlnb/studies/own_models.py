@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError, WorkError, known
-from xlnb.evaluation.asking import Evaluation
+from xlnb.evaluation.asking import Evaluation, check_read
 from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, READINGS
 from xlnb.evaluation.scoring import evaluate
 from xlnb.models.base import DTYPES, Base, identity, load_base
 from xlnb.models.hub import model_folder
 from xlnb.stats import mean_interval, paired_difference
 from xlnb.studies.cells import OWN_BENCHMARKS
-from xlnb.studies.profiles import Profile, named_profile
+from xlnb.studies.paper import paper
+from xlnb.studies.profiles import PAPER_PROFILES, Profile, named_profile
 from xlnb.studies.vocabulary import kept_of
+from xlnb.weights.adapters import open_adapter
 from xlnb.weights.merging import applied
 from xlnb.weights.task_vectors import TaskVector
+from xlnb.weights.tensor_files import open_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,15 +61,20 @@ def evaluate_models(
 
     ``models``: an adapter's folder (on ``base``, a checkpoint or a name on the hub; the profile's base where none is said), the
     folder of a full checkpoint, a name on the Hugging Face hub, or "base", the profile's. ``generated`` problems are answered,
-    or "all"; of MGSM all where nothing is said. ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`.
+    or "all"; of MGSM all where nothing is said. ``changes`` replace fields of the profile's :class:`xlnb.Evaluation`, each of
+    which the benchmark must read.
 
     Scores: model, metric, value, low, high, n. Differences: model, metric, difference (minus the first; up is better or worse as
     the metric has it), low, high, n, by paired problems; in nats only between models of one tokenizer. The profile's trimmed
     vocabulary is used where all are models of its base and the problems are ours (then ``scores.attrs["trimmed"]``). Raises
-    RequestError before any model is loaded for a name that is no model, WorkError where the hub gives none. Source: ours.
+    RequestError before any model is loaded for a name that is no model and for an adapter of another one, WorkError where the
+    hub gives none or an adapter changes nothing, and Unfinished where a model fails when others are scored. Source: ours.
     """
-    import pandas as pd
-
+    if profile in PAPER_PROFILES:
+        raise RequestError(
+            f"Profile {profile} is of one model, and here models are named one by one: leave --profile out, and ask as it does "
+            f"by --benchmark mgsm --chat --shots {paper('shots')}."
+        )
     chosen = named_profile(profile)
     known("dtype", dtype, DTYPES)
     evaluation = _evaluation(chosen, problems, generated, changes)
@@ -74,20 +82,48 @@ def evaluate_models(
     if twice := [name for name in dict.fromkeys(models) if models.count(name) > 1]:
         raise RequestError(f"{twice[0]} is named twice: name each model once.")
     opened = [own_model(name, chosen, base) for name in models or (BASE,)]
-    for checkpoint in dict.fromkeys(model.checkpoint for model in opened):
-        _check_tokenizer(checkpoint)
+    _check_files(opened)
     _check_merged(opened, base)
     trimmed = chosen.trimmed and evaluation.benchmark in OWN_BENCHMARKS and all(model.of_profile for model in opened)
     outcomes: dict[str, pd.DataFrame] = {}
     vocabularies: dict[str, dict[str, int]] = {}
-    # One checkpoint after another in memory, each loaded once for all its adapters that follow each other.
-    for checkpoint, some in groupby(opened, key=lambda model: model.checkpoint):
-        kept = kept_of(checkpoint, chosen.vocabulary) if trimmed else None
-        loaded = load_base(checkpoint, kept=kept, device=device, dtype=dtype)
-        for model in some:
-            vocabularies[model.name] = loaded.tokenizer.get_vocab()
-            with _speaking(loaded, model):
-                outcomes[model.name] = evaluate(loaded, evaluation.asked(language), evaluation, title=model.name)
+    try:
+        # One checkpoint after another in memory, each loaded once for all its adapters that follow each other.
+        for checkpoint, some in groupby(opened, key=lambda model: model.checkpoint):
+            kept = kept_of(checkpoint, chosen.vocabulary) if trimmed else None
+            loaded = load_base(checkpoint, kept=kept, device=device, dtype=dtype)
+            for model in some:
+                vocabularies[model.name] = loaded.tokenizer.get_vocab()
+                with _speaking(loaded, model):
+                    outcomes[model.name] = evaluate(loaded, evaluation.asked(language), evaluation, title=model.name)
+    except Exception as error:  # of whatever kind: what took hours is not lost
+        if not outcomes:
+            raise
+        failed = opened[len(outcomes)].name
+        raise Unfinished(
+            f"{failed} could not be scored: {_in_words(error)}", *_tables(outcomes, vocabularies, trimmed)
+        ) from error
+    return _tables(outcomes, vocabularies, trimmed)
+
+
+class Unfinished(WorkError):
+    """A model could not be scored; ``scores`` and ``differences`` have those before it."""
+
+    def __init__(self, message: str, scores: pd.DataFrame, differences: pd.DataFrame):
+        super().__init__(message)
+        self.scores, self.differences = scores, differences
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, RequestError | WorkError) else f"{type(error).__name__}: {error}"
+
+
+def _tables(
+    outcomes: dict[str, pd.DataFrame], vocabularies: dict[str, dict[str, int]], trimmed: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return scores and differences as :func:`evaluate_models` does."""
+    import pandas as pd
+
     first, *others = outcomes
     alike = {name for name in others if vocabularies[name] == vocabularies[first]}
     differences = [_differences(outcomes[name], outcomes[first], name, name in alike) for name in others]
@@ -113,6 +149,43 @@ def own_model(name: str, profile: Profile, base: str = "") -> OwnModel:
     return OwnModel(name, folder)
 
 
+def _check_files(opened: Sequence[OwnModel]) -> None:
+    """Refuse, before a model is loaded, checkpoints without weights or tokenizer, and adapters of nothing or of another model."""
+    for checkpoint in dict.fromkeys(model.checkpoint for model in opened):
+        if not any(checkpoint.glob("*.bin")):  # transformers reads these, too, and they have no headers
+            open_checkpoint(checkpoint)
+        _check_tokenizer(checkpoint)
+    for checkpoint, some in groupby(opened, key=lambda model: model.checkpoint):
+        adapters = [(model.name, model.adapter) for model in some if model.adapter is not None]
+        shapes = _shapes(checkpoint) if adapters else {}
+        for name, folder in adapters:
+            _check_adapter(name, folder, checkpoint, shapes)
+
+
+def _check_adapter(name: str, folder: Path, checkpoint: Path, there: Mapping[str, tuple[int, ...]]) -> None:
+    for parameter, shape in open_adapter(folder).shapes.items():
+        if there.get(parameter) != shape:
+            has = f"one of {there[parameter]}" if parameter in there else "no such parameter"
+            raise RequestError(
+                f"The adapter {name} is of another model than {checkpoint}: it changes {parameter} of shape {shape}, and there "
+                f"is {has}. Say what it belongs to by --base."
+            )
+    if TaskVector.from_adapter(folder, checkpoint).is_zero:
+        raise WorkError(
+            f"The adapter {name} changes nothing: its scores would be the base's. Was it saved before it was trained?"
+        )
+
+
+def _shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each parameter of a loaded checkpoint, which may have other names in its files; no number is read."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(checkpoint))
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
 def _check_tokenizer(checkpoint: Path) -> None:
     """Refuse a checkpoint without a tokenizer: transformers would make an empty one, which reads every text alike."""
     if not any(file for pattern in _VOCABULARIES for file in checkpoint.glob(pattern)):
@@ -126,12 +199,7 @@ def _speaking(base: Base, model: OwnModel) -> Iterator[None]:
     if model.adapter is None:
         yield
         return
-    vector = TaskVector.from_adapter(model.adapter, model.checkpoint)
-    with applied(base.model, vector):  # which refuses another model's
-        if vector.is_zero:
-            raise WorkError(
-                f"The adapter {model.name} changes nothing: its scores would be the base's. Was it saved before it was trained?"
-            )
+    with applied(base.model, TaskVector.from_adapter(model.adapter, model.checkpoint)):
         yield
 
 
@@ -151,6 +219,7 @@ def _evaluation(
 ) -> Evaluation:
     """Return what is asked: the profile's evaluation with the changes, and what a benchmark needs."""
     usual = profile.evaluation
+    check_read(changes.get("benchmark", usual.benchmark), changes)
     found = replace(usual, **{"generated": 0, **changes})
     if found.benchmark in _CHOSEN:
         found, generated = replace(found, readings=CHOICES), 0

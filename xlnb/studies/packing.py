@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shlex
 import shutil
 import tempfile
 import time
@@ -16,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from xlnb import artifacts
-from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
-from xlnb.corpora.sources import name_and_path, together
+from xlnb.corpora.sources import names_and_paths
 from xlnb.downloads import DATASET, VARIABLE, place, snapshot
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import checksum
@@ -87,6 +88,7 @@ def pack_study(packing: Packing, out: str | Path, part_mb: float = 60, report: C
             environment |= {VARIABLE: HUB}
         told = {
             "checkpoint": checkpoint,
+            "python": packing.python or ".".join(platform.python_version_tuple()[:2]),  # of the wheels
             "environment": {"PYTHONPATH": "site", "XLNB_HOME": "project", "XLNB_CACHE": "cache", **environment},
             "commands": _commands(packing, moved),
         }
@@ -100,7 +102,7 @@ def _check_data(study: Study, ntrex: Path | None) -> None:
     """Refuse paths where nothing is."""
     given = [("--mgsm", study.mgsm), ("--reference", study.reference), ("--ntrex", str(ntrex or ""))]
     for option, text in (("--math-data", study.math_data), ("--language-data", study.language_data)):
-        given += [(option, str(path or "")) for _, path in map(name_and_path, together(text))]
+        given += [(option, str(path or "")) for _, path in names_and_paths(text)]
     for option, path in given:
         if path and not Path(path).exists():
             raise RequestError(f"{option}: there is no {path}. Name data that are here.")
@@ -152,11 +154,10 @@ def _copy_data(packing: Packing, folder: Path) -> dict[str, str]:
     study, moved = packing.studies[0], {}
     for option, text in (("math-data", study.math_data), ("language-data", study.language_data)):
         said = []
-        for one in together(text):
-            name, path = name_and_path(one)
+        for name, path in names_and_paths(text):
             if path:
                 _copy(path, folder / option / name / path.name)
-            said.append(f"{name}:{{target}}/data/{option}/{name}/{path.name}" if path else one)
+            said.append(f"{name}:{{target}}/data/{option}/{name}/{path.name}" if path else name)
         moved[option] = "+".join(said)
     for option, given in (("mgsm", study.mgsm), ("reference", study.reference), ("ntrex", str(packing.ntrex or ""))):
         if given:
@@ -222,7 +223,7 @@ def _kept(packing: Packing, checkpoint: Path, cache: Path) -> list[int] | None:
 
 
 def _commands(packing: Packing, moved: Mapping[str, str]) -> list[str]:
-    """Return what is to be run there, {target} standing for the folder."""
+    """Return what is to be run there, as a shell reads it, {target} standing for the folder."""
     studies = packing.studies
     said: dict[str, Iterable[Any]] = {
         "experiment": [packing.experiment],
@@ -235,12 +236,14 @@ def _commands(packing: Packing, moved: Mapping[str, str]) -> list[str]:
     options = {name: ",".join(map(str, values)) for name, values in said.items()}
     data = {name: value for name, value in moved.items() if name != "ntrex"}
     profile, codes = studies[0].profile.name, [study.language for study in studies]
-    math, texts = corpora_of(profile, MATH_DATA, LANGUAGE_DATA, codes)
+    math, texts = corpora_of(profile, "", "", codes)
     if all(study.math_data == math for study in studies):
         del data["math-data"]
     if all(study.language_data == texts[study.language] for study in studies):
         del data["language-data"]
-    commands = [" ".join(["grid", "--here", *(f"--{name} {value}" for name, value in {**options, **data}.items())])]
+    commands = [
+        ["grid", "--here", *(word for name, value in {**options, **data}.items() for word in (f"--{name}", value))]
+    ]
     if "ntrex" in moved:
-        commands.append(f"search {{target}}/project/runs/search --ntrex {moved['ntrex']} --profile {profile}")
-    return commands
+        commands.append(["search", "{target}/project/runs/search", "--ntrex", moved["ntrex"], "--profile", profile])
+    return [shlex.join(words) for words in commands]

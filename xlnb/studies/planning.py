@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from xlnb import artifacts
 from xlnb.downloads import MODEL, VARIABLE, place, reason
@@ -29,6 +30,7 @@ from xlnb.models.memory import (
 )
 from xlnb.studies.experiments import TARGET, Experiment
 from xlnb.studies.paper import MODELS, paper
+from xlnb.studies.profiles import named_profile
 from xlnb.training.experts import ALL
 
 GIB = 2**30
@@ -109,6 +111,15 @@ class Setup:
         again = ", checkpointing" if self.checkpointing else ""
         moments = ", moments of eight bits" if self.optimizer == ADAMW_8BIT else ""
         return f"{self.paradigm} on {self.gpus} x {self.card}, micro-batch {self.micro_batch}{again}{moments}"
+
+
+def setup_of(profile: str, paradigm: str, card: str, **changes: Any) -> Setup:
+    """Return how a profile of large models trains on a card: its micro-batch, checkpointing, length and optimizer, but for
+    ``changes``."""
+    training = named_profile(profile, "any").training
+    usual = {"micro_batch": training.micro_batch, "checkpointing": training.checkpointing, "length": training.max_length,
+             "optimizer": training.optimizer}  # fmt: skip
+    return Setup(paradigm, card, **{**usual, **changes})
 
 
 @dataclass(frozen=True)
@@ -255,7 +266,7 @@ def refusal(plans: Sequence[Plan], assumed: Assumed) -> str:
 def shape_for(model: str) -> Shape:
     """Return the shape of one of the paper's models, of a checkpoint folder, or of any model of the hub, whose config.json alone
     (about 1 kB) is fetched; of XLNB_HUB instead where that is set (see :mod:`xlnb.downloads`). Raises RequestError where there
-    is none."""
+    is none, or none that can be read."""
     if model in MODELS:
         return MODELS[model].shape
     file, root = Path(model) / "config.json", os.environ.get(VARIABLE)
@@ -276,4 +287,14 @@ def shape_for(model: str) -> Shape:
                 f"{model} is none of {', '.join(MODELS)}, no folder with a config.json, and its config.json could not be had "
                 f"from the hub ({reason(error, model, MODEL)}). Save that file of about 1 kB in a folder, and give the folder."
             ) from None
-    return shape_of(artifacts.read_json(file), model)
+    return shape_of(_config(file), model)
+
+
+def _config(file: Path) -> dict[str, Any]:
+    try:
+        config = artifacts.read_json(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{file} cannot be read: {error}. Download or save it again.") from error
+    if not isinstance(config, dict):
+        raise RequestError(f"{file} is not a table of settings. Download or save it again.")
+    return config

@@ -107,18 +107,19 @@ PAPER_PROFILE, PAPER_8BIT = PAPER_PROFILES = "paper", "paper-8bit"
 
 
 def corpora_of(profile: str, math: str, language: str, codes: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Return what the math expert and each language's expert learn: the paper's data in its profile, where none are named."""
-    if profile in PAPER_PROFILES and math == MATH_DATA:
-        math = MATH_CORPUS
-    of_paper = LANGUAGE_CORPORA if profile in PAPER_PROFILES and language == LANGUAGE_DATA else {}
-    return math, {code: "+".join(of_paper.get(code, (language,))) for code in codes}
+    """Return what the math expert and each language's expert learn: where none are named (""), the paper's data in its profile,
+    ours in the others."""
+    usual = MATH_CORPUS if profile in PAPER_PROFILES else MATH_DATA
+    of_paper = LANGUAGE_CORPORA if profile in PAPER_PROFILES and not language else {}
+    return math or usual, {code: "+".join(of_paper.get(code, (language or LANGUAGE_DATA,))) for code in codes}
 
 
 def paper_profile(model: str) -> Profile:
     """Return the paper's setting (see :mod:`xlnb.studies.paper`) for a model, which is fetched where it is first used."""
     if not model:
         raise RequestError(
-            f"Say the --model of profile {PAPER_PROFILE}: a folder, or one of the hub, {', '.join(MODELS)}."
+            f"Say the --model of profile {PAPER_PROFILE}: a folder, or one of the hub, {', '.join(MODELS)}. A command without "
+            f"--model takes another profile: {', '.join(PROFILES)}."
         )
     problems, batch, examples = paper("problems a language"), paper("batch"), paper("examples an expert")
     training = Training(
