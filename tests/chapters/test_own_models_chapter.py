@@ -22,7 +22,7 @@ from xlnb.methods import LANGUAGE, MATH
 from xlnb.models.memory import FULL, LORA
 from xlnb.studies.outcomes import select
 from xlnb.studies.paper import MODELS
-from xlnb.studies.planning import CARDS, Setup
+from xlnb.studies.planning import CARDS, Setup, setup_of
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study
 
@@ -151,7 +151,7 @@ def test_the_card_that_would_is_the_smallest_that_does(model, paradigm):
 
 
 def test_moments_of_eight_bits_are_told_and_drawn():
-    setup = at_scale.setup_on("H100", FULL, "paper-8bit")
+    setup = setup_of("paper-8bit", FULL, "H100")
     memory = setup.memory(MODELS[QWEN].shape)
     assert memory.moments < at_scale.planned(QWEN, "sw", "H100", FULL).memory.moments / 3.9
     told = at_scale.memory_told(QWEN)
@@ -165,7 +165,7 @@ def test_moments_of_eight_bits_are_told_and_drawn():
 
 
 def test_training_is_planned_as_profile_paper_trains():
-    setup = at_scale.setup_on("H100", LORA)
+    setup = setup_of("paper", LORA, "H100")
     assert setup == Setup(LORA, "H100", 1, micro_batch=4, checkpointing=True, length=1024)
 
 

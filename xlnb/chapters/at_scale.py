@@ -18,8 +18,8 @@ from xlnb.models.memory import FULL, LORA, Memory, Shape
 from xlnb.paths import results_folder
 from xlnb.studies.experiments import EXPERIMENTS
 from xlnb.studies.paper import LANGUAGE_CORPORA, MATH_CORPUS, paper_table
-from xlnb.studies.planning import CARDS, GIB, Assumed, Plan, Setup, plan, shape_for, work
-from xlnb.studies.profiles import PAPER_8BIT, PAPER_PROFILE, named_profile
+from xlnb.studies.planning import CARDS, GIB, Assumed, Plan, Setup, plan, setup_of, shape_for, work
+from xlnb.studies.profiles import PAPER_8BIT, PAPER_PROFILE
 
 ASSUMED, EXPERIMENT, GB = Assumed(), "paper", 1e9
 
@@ -47,14 +47,6 @@ SMALLER = {
 }
 
 
-def setup_on(card: str, paradigm: str, profile: str = PAPER_PROFILE) -> Setup:
-    """Return how a profile of large models trains on one card: its micro-batch, its checkpointing, its optimizer."""
-    training = named_profile(profile, "a model").training
-    return Setup(
-        paradigm, card, 1, training.micro_batch, training.checkpointing, training.max_length, training.optimizer
-    )
-
-
 def planned(
     model: str,
     language: str,
@@ -66,7 +58,7 @@ def planned(
 ) -> Plan:
     """Return what the paper's comparison in one language takes of a model: by name, by folder, or by its shape."""
     todo = work(EXPERIMENTS[EXPERIMENT], [language], seeds)
-    return plan(model, shape or shape_for(model), setup_on(card, paradigm, profile), todo, seeds, ASSUMED)
+    return plan(model, shape or shape_for(model), setup_of(profile, paradigm, card), todo, seeds, ASSUMED)
 
 
 def would(one: Plan) -> str:
@@ -83,10 +75,8 @@ def memory_figure(model: str, number: int | None = None) -> Shown:
     shape = shape_for(model)
     bars: dict[str, Memory | int] = {}
     for paradigm, title in PARADIGM_NAMES.items():
-        usual = setup_on("H100", paradigm)
         for again, told in ((False, ""), (True, ", checkpointing")):
-            one = Setup(paradigm, usual.card, 1, usual.micro_batch, again, usual.length)
-            bars[f"{title}{told}"] = one.memory(shape)
+            bars[f"{title}{told}"] = setup_of(PAPER_PROFILE, paradigm, "H100", checkpointing=again).memory(shape)
     bars[f"{PARADIGM_NAMES[FULL]}, {PAPER_8BIT}"] = _in_eight_bits(model).memory
     bars["answering"] = planned(model, "sw", "H100", LORA).answering
     parts = ("weights", "gradients", "moments", "activations", "logits")
@@ -115,7 +105,7 @@ def memory_figure(model: str, number: int | None = None) -> Shown:
 
     seen = "; ".join(f"{name} {size / GIB:.0f} GiB" for name, size in sizes.items())
     cards = listed([f"{name} with {gib:.0f} GiB" for name, gib in lines.items()])
-    usual = setup_on("H100", LORA)
+    usual = setup_of(PAPER_PROFILE, LORA, "H100")
     caption = (
         f"Memory on one card, {shape.parameters / 1e9:.1f} billion parameters, micro-batch {usual.micro_batch} (of {PAPER_8BIT} "
         f"{_in_eight_bits(model).setup.micro_batch}) of {usual.length} tokens, by formula. Dotted: {cards}. Of answering the bar "
@@ -205,8 +195,8 @@ def commands(place: str, model: str, language: str, price: float = 0.0, dtype: s
         f"--dtype {dtype}{more}"
     )
     lines = [
-        f"xlnb plan --model {model} --languages {language} --paradigms lora \\\n    --card {where.card} "
-        "--micro-batch 4 --checkpointing" + (f" --price {price:g}" if price else "")
+        f"xlnb plan --model {model} --languages {language} --paradigms lora \\\n    --card {where.card}"
+        + (f" --price {price:g}" if price else "")
     ]
     if place == "one":
         lines += [f"{study} --dry-run", f"{study} --device cuda"]
