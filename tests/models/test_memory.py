@@ -194,6 +194,7 @@ def test_a_config_file_s_shape(miniature):
         ({"model_type": "gemma"}, True),
         ({"model_type": "llama"}, False),
         ({"model_type": "gemma2", "tie_word_embeddings": False}, False),
+        ({"model_type": "llama", "tie_word_embeddings": True}, True),
     ],
     ids=str,
 )
