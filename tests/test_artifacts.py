@@ -216,3 +216,10 @@ def test_a_fresh_folder_does_not_give_way_to_another(tmp_path):
         (out / "theirs").write_text("theirs")
     assert [path.name for path in out.iterdir()] == ["theirs"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_leftover_of_a_name_with_brackets_goes(tmp_path):
+    leftover = tmp_path / f".a[1].json{artifacts._PARTIAL}{artifacts._space()}-gone"
+    leftover.write_text("half")
+    artifacts.write_json(tmp_path / "a[1].json", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["a[1].json"]

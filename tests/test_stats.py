@@ -11,6 +11,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
+import xlnb.stats
 from xlnb.errors import RequestError
 from xlnb.stats import (
     Components,
@@ -65,8 +66,19 @@ def test_the_mean_of_continuous_outcomes():
     assert mean_interval(values) == interval
 
 
+def test_the_bootstrap_in_parts_is_that_of_the_whole(monkeypatch):
+    values = np.random.default_rng(3).normal(2, 1, 700)
+    found = []
+    for at_once in (2**20, 2**30, 1000):  # 1497 resamples at a time, all of them, and one
+        monkeypatch.setattr(xlnb.stats, "_AT_ONCE", at_once)
+        found.append(mean_interval(values))
+    assert found[0] == found[1] == found[2]
+
+
 def test_one_value_and_constant_values():
-    assert mean_interval(np.array([0.5])) == Interval(0.5, 0.5, 0.5, 1)
+    for one in (mean_interval(np.array([0.5])), crossed_interval(np.array([[0.5]]))):
+        assert (one.value, one.n, one.p) == (0.5, 1, None)
+        assert math.isnan(one.low) and math.isnan(one.high) and not one.excludes_zero, "one value tells no spread"
     constant = mean_interval(np.full(5, 0.5))
     assert (constant.value, constant.low, constant.high, constant.n) == (0.5, 0.5, 0.5, 5)
 
@@ -120,7 +132,7 @@ def test_constant_outcomes_have_no_width():
     interval = crossed_interval(np.full((3, 7), 0.25))
     assert (interval.value, interval.low, interval.high) == pytest.approx((0.25, 0.25, 0.25))
     assert (interval.n, interval.seeds) == (7, 3)
-    assert crossed_interval(np.array([[2.0]])) == Interval(2.0, 2.0, 2.0, 1, 1)
+    assert not crossed_interval(np.array([[2.0]])).excludes_zero, "of one cell nobody knows the width"
 
 
 def test_the_interval_covers_another_training_too():
@@ -308,6 +320,7 @@ def test_the_simulated_error_rate_is_that_of_crossed_interval():
     assert rate.value == pytest.approx(np.mean([crossed_interval(table).p < 0.05 for table in tables]), abs=0.03)
     assert rate.n == 1000 and rate.low < rate.value < rate.high
     assert simulated_error_rate(components, 20, 3, trials=30) == simulated_error_rate(components, 20, 3, trials=30)
+    assert simulated_error_rate(components, 1, 1, trials=30).value == 0, "one cell has no interval"
     with pytest.raises(RequestError, match="at least one of each"):
         simulated_error_rate(components, 20, 0)
 

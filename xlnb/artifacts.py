@@ -7,6 +7,7 @@ its destination and renamed when complete, so a killed process never leaves a ha
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -104,7 +105,7 @@ def _space() -> str:
 
 def _remove_stale_partials(path: Path) -> None:
     """Remove what killed processes left of earlier attempts to write ``path``: here, or elsewhere and a day old."""
-    for leftover in path.parent.glob(f".{path.name}{_PARTIAL}*"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}{_PARTIAL}*"):
         import psutil  # seldom needed
 
         space, _, pid = leftover.name.rpartition(_PARTIAL)[2].rpartition("-")

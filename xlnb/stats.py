@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 ALPHA = 0.05  # not 1 - LEVEL, which is a little more in floating point: a p of just 0.05 would be below it
 _RESAMPLES = 4000
+_AT_ONCE = 2**20  # numbers that the bootstrap draws together, which bounds its memory
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class Interval:
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """Return the mean of per-problem outcomes and its interval: Wilson's for 0/1 outcomes, else a bootstrap over problems."""
+    """Return the mean of per-problem outcomes and its interval: Wilson's for 0/1 outcomes, else a bootstrap over problems.
+
+    A single outcome of another kind has no interval (nan).
+    """
     import numpy as np
     from scipy.stats import bootstrap
     from statsmodels.stats.proportion import proportion_confint
@@ -54,9 +58,10 @@ def mean_interval(values: np.ndarray) -> Interval:
         low, high = proportion_confint(int(values.sum()), len(values), alpha=ALPHA, method="wilson")
         low, high = min(low, mean), max(high, mean)  # or 0 of n gives 5e-17 and not 0
     elif len(values) == 1:
-        low = high = mean
+        low = high = np.nan  # one value does not tell how others would lie
     else:
         options = {"n_resamples": _RESAMPLES, "confidence_level": LEVEL, "method": "percentile", "rng": 0}
+        options["batch"] = max(1, _AT_ONCE // len(values))
         low, high = bootstrap((values,), np.mean, **options).confidence_interval
     return Interval(mean, float(low), float(high), len(values))
 
@@ -96,7 +101,7 @@ def crossed_interval(table: np.ndarray) -> Interval:
     however few the seeds, and is wide where cells make most of the variance. Source: ours, by the bound of Banerjee (1960).
 
     The p-value is the level at which the interval just reaches zero, so it is below 0.05 where the interval excludes zero. It
-    is 0 where all cells are equal and not zero, and None for a table of one cell.
+    is 0 where all cells are equal and not zero. A table of one cell has neither interval (nan) nor p-value (None).
 
     >>> crossed_interval([[1, 0, 1, 1], [1, 1, 0, 1]]).value
     0.75
@@ -120,6 +125,8 @@ def _standard_errors(tables: np.ndarray) -> tuple[np.ndarray, ...]:
 def _half_width(errors: tuple[np.ndarray, ...], seeds: int, problems: int, level: float = ALPHA) -> np.ndarray:
     import numpy as np
 
+    if seeds == problems == 1:
+        return np.full_like(errors[0], np.nan)  # one cell does not tell how others would lie
     return np.hypot(_quantile(seeds, level) * errors[0], _quantile(problems, level) * errors[1])
 
 

@@ -45,6 +45,9 @@ def test_overlap_by_hand():
     assert (element_overlap(a, a)["jaccard"] == 1).all()
     with pytest.raises(RequestError, match="the same weights"):
         element_overlap(a, {"x": b["x"]})
+    for share in (0, 1.5, float("nan")):
+        with pytest.raises(RequestError, match=f"The share of the top is {share}: it lies above 0, up to 1"):
+            element_overlap(a, b, (0.5, share))
 
 
 def test_independent_scores_overlap_by_chance():

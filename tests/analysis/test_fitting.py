@@ -1,9 +1,14 @@
 """Partitions from measurement: planted answers are found, on every measure, and written where merges read them."""
 
+import shutil
+
+import pandas as pd
 import pytest
 import torch
+from experts import rewritten
 
-from xlnb.analysis.fitting import MEASURES, Fit, fit_partition
+from xlnb.analysis import fitting
+from xlnb.analysis.fitting import MEASURES, Fit, fit_partition, partition_of
 from xlnb.commands.cli import exit_code
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
@@ -81,3 +86,41 @@ def test_what_cannot_be_fitted(experts, tmp_path, capsys):
     taken.write_text("x")
     assert exit_code(["partition", "fit", "--base", str(base), "--out", str(taken)]) == 2
     assert "taken.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("side", ["math", "language"])
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_gives_no_partition(side, score):
+    rows = [
+        (one, layer, block, 1.0) for one in ("math", "language") for layer in range(2) for block in ("attention", "ffn")
+    ]
+    scores = pd.DataFrame(rows, columns=["side", "layer", "block", "score"])
+    scores.loc[(scores["side"] == side) & (scores["layer"] == 1) & (scores["block"] == "ffn"), "score"] = score
+    with pytest.raises(RequestError, match=rf"The {side} score of layer 1 \(ffn\) is {score}"):
+        partition_of(scores, 2, "mine")
+
+
+@pytest.mark.parametrize(
+    ("place", "where"), [(0, "the whole model"), (-1, r"layer 7 \(ffn\)")], ids=["whole", "reverted"]
+)
+def test_a_loss_that_is_no_number_gives_no_partition(experts, monkeypatch, place, where):
+    def diverged(*arguments):
+        found = ablated(*arguments)
+        found.loc[found.index[place], "loss"] = float("nan")
+        return found
+
+    ablated = fitting.ablated
+    monkeypatch.setattr(fitting, "ablated", diverged)
+    with pytest.raises(RequestError, match=f"The expert's loss of {where} is nan"):
+        fit_partition(experts[0], Fit("ablation", **FEW), *experts[1:])
+
+
+@pytest.mark.parametrize(
+    ("measure", "said"),
+    [("fisher", "The model predicts no numbers"), ("taylor", "The taylor score of layer .* is nan")],
+)
+def test_a_base_that_diverged_gives_no_partition(experts, tmp_path, measure, said):
+    broken = shutil.copytree(experts[0], tmp_path / "broken")
+    rewritten(broken, lambda found: found["model.layers.7.mlp.up_proj.weight"].fill_(float("nan")))
+    with pytest.raises(RequestError, match=said):
+        fit_partition(broken, Fit(measure, **FEW))

@@ -28,6 +28,16 @@ def test_lengths_and_angles_by_hand():
         squares(math, {DOWN.format(0): torch.ones(1)}, base)
 
 
+@pytest.mark.parametrize(
+    ("which", "who"), [(0, "math expert"), (1, "language expert"), (2, "base")], ids=["math", "language", "base"]
+)
+def test_what_diverged_has_no_length(which, who):
+    sides = [{UP.format(0): torch.ones(2, 2)} for _ in range(3)]
+    sides[which][UP.format(0)][0, 0] = float("nan")
+    with pytest.raises(RequestError, match=f"The {who} has NaN or infinite numbers at '{UP.format(0)}'"):
+        squares(*sides)
+
+
 def test_one_side_may_have_more():
     base = {UP.format(0): torch.ones(1, 2), DOWN.format(0): torch.ones(1, 2)}
     found = squares({UP.format(0): torch.ones(1, 2)}, base, base).set_index("projection")

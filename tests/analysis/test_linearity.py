@@ -32,6 +32,11 @@ def test_a_point_of_the_plane_is_the_merge_there(base):
     )
 
 
+def test_a_row_without_a_completion_has_no_loss(base):
+    with pytest.raises(RequestError, match="Row 1 has an empty completion"):
+        losses(base, [([3], [4]), ([3], [])])
+
+
 def test_small_updates_are_linear(base):
     """Far enough down, the plane is what the first order says, and activations of the soup are the experts' mean."""
     rows = rows_of(base)

@@ -102,6 +102,8 @@ def test_what_cannot_be_looked_at(miniature):
     base = load_base(miniature())
     with pytest.raises(RequestError, match="No texts to look at"):
         sensitivity(base, [])
+    with pytest.raises(RequestError, match="Row 1 has an empty completion"):
+        sensitivity(base, [([3], [4]), ([3], [])])
     with pytest.raises(RequestError, match="labels"):
         sensitivity(base, rows_of(base), labels="soft")
     with pytest.raises(RequestError, match=r"The slope along model.norm.weight isn't known"):

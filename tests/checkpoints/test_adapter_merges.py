@@ -21,6 +21,7 @@ from experts import (
 )
 from peft import PeftModel
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
 from xlnb.checkpoints.verbs import merge, revert
 from xlnb.errors import RequestError, WorkError
@@ -381,6 +382,22 @@ def test_adapters_of_some_layers_do_not_tell_the_depth(base, tmp_path, settings)
     merge("layer-swapping", tmp_path / "out", **options, base=base())
     partition = named_partition("C", DEPTH)
     assert_is(base(), tmp_path / "out", merging.layer_swapping(*vectors_of(adapters), partition))
+
+
+def test_adapters_of_some_layers_of_a_decoder_that_is_not_known(tmp_path):
+    """Its layers are located by counting, which takes the base's: the adapters have some of them."""
+    config = GPTNeoXConfig(
+        vocab_size=70, hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    settings = {"target_modules": ["query_key_value"], "layers_to_transform": [1, 3]}
+    math, language = (lora(tmp_path / "base", tmp_path / role, **settings) for role in ("math", "language"))
+    roles = {"math": math, "language": language, "base": tmp_path / "base"}
+    merge("layer-swapping", tmp_path / "out", **roles, partition="C")
+    for name, tensor in tensors(tmp_path / "out").items():
+        assert torch.equal(tensor, tensors(math if ".layers.1." in name else language)[name]), name
+    merge("layer-swapping", tmp_path / "shared", **roles, partition=Partition("shared", (0.5,) * 4))
+    assert len(tensors(tmp_path / "shared")) == len(tensors(math)) == 4
 
 
 def test_a_merge_that_leaves_nothing_is_refused(base, tmp_path):

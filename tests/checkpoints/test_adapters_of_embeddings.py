@@ -1,8 +1,10 @@
 """Adapters of the embeddings and the head as PEFT saves them, with a copy of the base's: merged as PEFT merges them."""
 
+import shutil
+
 import pytest
 import torch
-from experts import DEPTH, leftovers, lora, model_of, rewritten, same, tensors
+from experts import DEPTH, leftovers, lora, model_of, reconfigured, rewritten, same, tensors
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
 
@@ -202,3 +204,11 @@ def test_an_adapter_s_whole_head_is_no_copy(base, tmp_path):
     )
     with pytest.raises(RequestError, match="more than plain LoRA pairs"):
         TaskVector.from_adapter(folder, base())
+
+
+def test_a_base_that_ties_its_head_and_stores_it_ties_it(base, pair, tmp_path):
+    stored = shutil.copytree(base("gemma3"), tmp_path / "stored")
+    rewritten(stored, lambda found: found.update({HEAD: found[EMBEDDING].clone()}))
+    reconfigured(stored, tie_word_embeddings=True)
+    with pytest.raises(RequestError, match="ties its head to the embedding"):
+        TaskVector.from_adapter(pair(TARGETS[1], "gemma3")[0], stored)

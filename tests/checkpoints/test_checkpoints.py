@@ -770,6 +770,15 @@ def test_an_input_that_becomes_shorter_is_noticed(changed, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["inputs"]
 
 
+def test_a_file_system_that_copies_nothing_itself_is_read(trios, tmp_path, monkeypatch):
+    """Some say 0 where there is more to read."""
+    made = trios()
+    swap_to(tmp_path / "plain", made)
+    monkeypatch.setattr(os, "copy_file_range", lambda *_, **__: 0, raising=False)
+    swap_to(tmp_path / "out", made)
+    assert same(tensors(tmp_path / "out"), tensors(tmp_path / "plain"))
+
+
 # --- kill -9 ---------------------------------------------------------------------------------------------
 
 

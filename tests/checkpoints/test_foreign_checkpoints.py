@@ -181,6 +181,21 @@ def test_a_language_model_inside_a_vision_wrapper(tmp_path):
     assert beside and all(torch.equal(merged[name], base[name]) for name in beside)
 
 
+@pytest.mark.parametrize(
+    ("nested", "words"),
+    [
+        ({"num_hidden_layers": 9}, "is not whole: its config.json tells of 9 layers, and its tensors are of 8"),
+        ({"quantization_config": {"bits": 4}}, "is quantized: merge the unquantized weights"),
+    ],
+    ids=["truncated", "quantized"],
+)
+def test_what_a_wrapper_s_config_says_of_its_language_model_counts(three, tmp_path, nested, words):
+    found = three()
+    reconfigured(found.math, num_hidden_layers=..., text_config=nested)
+    with pytest.raises(RequestError, match=words):
+        swap(found, tmp_path / "out", trust_configs=True)
+
+
 @pytest.mark.parametrize("embeddings", ["math", "language", "base", None])
 def test_adapters_of_the_head(three, tmp_path, embeddings):
     found, folders = three(), []
@@ -456,9 +471,11 @@ def test_one_folder_is_no_list_of_experts(three, tmp_path):
         merge("soup", tmp_path / "out", experts=str(three().math))
 
 
-def test_a_quantized_checkpoint_has_no_task_vector(three):
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_quantized_checkpoint_has_no_task_vector(three, wrapped):
     found = three()
-    reconfigured(found.math, quantization_config={"bits": 4})
+    quantized = {"quantization_config": {"bits": 4}}
+    reconfigured(found.math, **({"text_config": quantized} if wrapped else quantized))
     with pytest.raises(RequestError, match="is quantized: its numbers are no weights"):
         TaskVector.from_checkpoint(found.math, found.base)
 

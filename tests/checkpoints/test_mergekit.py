@@ -9,6 +9,7 @@ from experts import expert, reconfigured, same, tensors, trio_finder
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
+from safetensors.torch import save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from xlnb.checkpoints import exporting
@@ -223,8 +224,6 @@ def test_strangers_and_adapters_are_not_exported(trios, tmp_path):
 
 def test_partial_layers_of_an_unknown_decoder_are_not_exported(tmp_path):
     """Mergekit's filters go by names; those of a decoder that was located by structure are not known."""
-    from safetensors.torch import save_file
-
     names = [
         "transformer.wte.weight",
         *(f"transformer.h.{i}.{m}.weight" for i in range(4) for m in ("attn.q", "mlp.up")),
@@ -325,3 +324,16 @@ def test_a_config_that_names_no_architecture_is_not_exported(tmp_path):
         reconfigured(folder, architectures=...)
     with pytest.raises(RequestError, match="names no single architecture"):
         export_mergekit(**folders)
+
+
+@pytest.mark.parametrize("partition", ["C", "A"])
+def test_a_model_with_a_vision_tower_is_not_exported(tmp_path, partition):
+    """Filters such as ``layers.0.`` would match the tower's layers as well."""
+    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(4)]
+    found = {name: torch.eye(8) for name in ("vision_tower.layers.0.mlp.fc1.weight", *names)}
+    for role in ("math", "language"):
+        (tmp_path / role).mkdir()
+        save_file(found, tmp_path / role / "model.safetensors")
+        (tmp_path / role / "config.json").write_text('{"architectures": ["LlavaForConditionalGeneration"]}')
+    with pytest.raises(RequestError, match=r"more than a language model \('vision_tower.layers.0.mlp.fc1.weight'\)"):
+        export_mergekit(tmp_path / "math", tmp_path / "language", partition=partition)

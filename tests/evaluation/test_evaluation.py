@@ -110,6 +110,13 @@ def test_right_aligned_rows():
     assert batch.width == 3
 
 
+def test_a_row_with_nothing_before_its_completion_is_refused():
+    rows = [([5], [7]), ([], [8, 9])]
+    with pytest.raises(RequestError, match="A row has an empty prompt and nothing before it"):
+        right_aligned(rows, pad_id=0, device="cpu")
+    assert right_aligned(rows, pad_id=0, past=1, device="cpu").width == 2
+
+
 def test_rows_without_completions():
     batch = right_aligned([([5, 6], []), ([8], [])], pad_id=0, device="cpu")
     assert batch.input_ids.tolist() == [[5, 6], [0, 8]]
@@ -537,6 +544,9 @@ def test_readings_that_a_benchmark_does_not_allow_are_refused(base):
     for wrong in (("nll", "accuracy"), ()):
         with pytest.raises(RequestError, match="reading"):
             Evaluation(readings=wrong)
+    asked = Evaluation(readings=("exact-match",), generated=0)
+    with pytest.raises(RequestError, match="The readings exact-match need generated answers, and generated is 0"):
+        evaluate(base, Benchmark("sums", "en", "", (Item("a", "en", "Why?", answer=Decimal(7)),), ""), asked)
 
 
 SOLVED = {"completion": " She has 12 + 5 = 17.", "answer": Decimal(17), "expressions": ("12 + 5",), "group": "sums"}

@@ -186,6 +186,31 @@ def test_a_config_file_s_shape(miniature):
         shape_of(config, "it")
 
 
+@pytest.mark.parametrize(
+    ("said", "tied"),
+    [
+        ({"model_type": "gemma2"}, True),
+        ({"model_type": "cohere2"}, True),
+        ({"model_type": "gemma"}, True),
+        ({"model_type": "llama"}, False),
+        ({"model_type": "gemma2", "tie_word_embeddings": False}, False),
+        ({"model_type": "llama", "tie_word_embeddings": True}, True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_whether_a_head_is_tied_is_said_or_the_family_s_default(said, tied, wrapped):
+    inside = {
+        "hidden_size": 8,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "num_hidden_layers": 2,
+        "vocab_size": 9,
+    }
+    config = said | ({"text_config": inside | {"model_type": said["model_type"]}} if wrapped else inside)
+    assert shape_of(config, "it").tied is tied
+
+
 MEASURED = Path(__file__).parent.parent / "benchmarks" / "gpu-h200.txt"
 ROW = re.compile(r" llama +(lora|full) +(True|False) +(\d+) +(\d) +\d+ +[\d.]+ GiB +([\d.]+) GiB")
 

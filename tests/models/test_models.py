@@ -524,6 +524,11 @@ def test_a_token_that_was_trimmed_away_is_named(both):
         trimmed.encode("Zuri sana")
 
 
+def test_a_vocabulary_of_no_texts_is_refused(miniature):
+    with pytest.raises(RequestError, match="No texts to keep the vocabulary of"):
+        load_base(miniature(), texts=[])
+
+
 def test_kept_ids_are_specials_small_pieces_and_the_texts():
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers import models as tokenizer_models

@@ -318,6 +318,8 @@ def test_full_fine_tuning_says_what_it_needs(base, tmp_path, capsys, monkeypatch
     [
         (lambda: Stream("poetry"), "No corpus of a stream 'poetry': choose one of math"),
         (lambda: Stream("math", "half"), "No share that a stream moves 'half': choose one of all"),
+        (lambda: Expert("math", budget=0), "An expert's budget is 0: "),
+        (lambda: Expert("math", budget=float("nan")), "An expert's budget is nan: "),
     ],
 )
 def test_wrong_streams(make, words):
@@ -332,6 +334,9 @@ def test_where_nothing_may_move_nothing_is_trained(base, tmp_path):
         sft.train_expert(base, KINDS["masked"].lessons(corpus, 2), TEN, 0, tmp_path / "expert", {})
     with pytest.raises(RequestError, match="No paradigm 'prefix': choose one of lora, full"):
         sft.train_expert(base, Expert("math").lessons(corpus, 2), TEN, 0, tmp_path / "expert", {}, paradigm="prefix")
+    deep = named_partition("C", 32)
+    with pytest.raises(RequestError, match="Partition C is of 32 layers, but the model has 8"):
+        sft.train_expert(base, KINDS["masked"].lessons(corpus, 2), TEN, 0, tmp_path / "expert", {}, partition=deep)
     assert not list(tmp_path.glob("expert*"))
 
 

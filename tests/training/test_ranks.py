@@ -287,3 +287,15 @@ def test_devices_that_cannot_be_shared(monkeypatch, device, said):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RequestError, match=said), ranks.joined(device):
         pass
+
+
+def test_a_base_is_renewed_in_its_own_arithmetic(miniature, monkeypatch):
+    from torch.distributed import fsdp
+
+    base = load_base(miniature(), dtype="bfloat16")
+    before = base.model
+    monkeypatch.setattr(ranks, "several", lambda: True)
+    monkeypatch.setattr(fsdp, "FSDPModule", type(before))
+    ranks.renew(base)
+    assert base.model is not before
+    assert [len(model.get_output_embeddings()._forward_pre_hooks) for model in (before, base.model)] == [1, 1]

@@ -389,6 +389,13 @@ def test_a_finished_expert_is_reused(base, tmp_path, examples, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
 
 
+def test_a_finished_expert_is_found_by_a_specification_with_a_tuple(base, tmp_path, examples):
+    """JSON has a list where the caller has a tuple."""
+    lessons, spec = [Lesson(tuple(examples), SHORT.steps)], {"languages": ("sw", "bn")}
+    for _ in range(2):
+        assert sft.train_expert(base, lessons, SHORT, 0, tmp_path / "expert", spec) == tmp_path / "expert"
+
+
 def test_a_checkpoint_left_beside_a_finished_expert_goes(base, tmp_path, examples):
     # as a kill between the last two lines of a training leaves it
     train_expert(base, examples, SHORT, 0, tmp_path / "expert")
@@ -467,13 +474,26 @@ def test_a_full_disk_while_training(base, small_disk, examples):
     [
         *[
             {name: 0}
-            for name in ("steps", "batch_size", "learning_rate", "full_learning_rate", "rank", "alpha", "max_length")
+            for name in (
+                "steps",
+                "batch_size",
+                "learning_rate",
+                "full_learning_rate",
+                "rank",
+                "alpha",
+                "max_length",
+                "clip",
+            )
         ],
         {"checkpoint_every": 0},
         {"learning_rate": float("nan")},
         {"steps": -1},
         {"warmup": 1.5},
         {"warmup": -0.1},
+        {"clip": -1.0},
+        {"clip": float("nan")},
+        {"weight_decay": -0.1},
+        {"weight_decay": float("nan")},
     ],
     ids=str,
 )

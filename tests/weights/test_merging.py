@@ -196,6 +196,20 @@ def test_one_weight_a_vector_is_needed():
                 merge(vectors, weights)
 
 
+@pytest.mark.parametrize("slug", ["soup", "ties"])
+@pytest.mark.parametrize("weight", [1e-7, -1e-46])
+def test_weights_that_a_mean_cannot_be_divided_by_are_too_small(slug, weight):
+    vectors = [TaskVector.of(random_tensors(seed)) for seed in range(2)]
+    with pytest.raises(RequestError, match=f"A weight of {slug} is 0, or at least 1e-06 in size"):
+        merged(slug, vectors, weights=[weight, weight])
+    assert all(update.isfinite().all() for update in merged(slug, vectors, weights=[1e-6, 0]).values())
+
+
+def test_a_weight_that_is_too_large_is_told_the_bound():
+    with pytest.raises(RequestError, match=r"between -1e\+06 and 1e\+06, not one of \[1000000"):
+        task_arithmetic([TaskVector.of(random_tensors(0))], [1e6])
+
+
 def test_a_soup_of_nothing_is_refused_in_words():
     with pytest.raises(RequestError, match="at least one"):
         soup([])
@@ -215,6 +229,37 @@ def test_a_swap_deeper_than_its_partition_is_refused():
     vector = TaskVector.of(random_tensors(0))
     with pytest.raises(RequestError, match="has 4 layers"):
         layer_swapping(vector, vector, partition_c(4))
+
+
+def of_depth(depth=DEPTH):
+    tensors = random_tensors(0)
+    return TaskVector({name: tensors[name].clone for name in tensors}, depth=depth)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda vector: vector,
+        lambda vector: 2 * vector,
+        lambda vector: vector + TaskVector.of(random_tensors(1)),
+        lambda vector: TaskVector.of(random_tensors(1)) + vector,
+        lambda vector: vector.at(block="ffn"),
+        lambda vector: vector.mask(partition_c(DEPTH), "math"),
+        lambda vector: soup([TaskVector.of(random_tensors(1)), vector]),
+    ],
+    ids=["itself", "times", "plus", "added", "at", "mask", "merged"],
+)
+def test_a_partition_of_a_deeper_model_is_refused_where_the_depth_is_known(kept):
+    with pytest.raises(RequestError, match="Partition C is of 32 layers, but the model has 8"):
+        kept(of_depth()).mask(named_partition("C", 32), "math")
+    assert kept(of_depth(None)).mask(named_partition("C", 32), "math").depth is None
+
+
+def test_a_task_vector_knows_its_model_s_depth(miniature, tmp_path):
+    base = miniature("llama")
+    full, adapter = miniatures.miniature(tmp_path / "full", "llama", seed=1), lora(base, tmp_path / "adapter")
+    assert [TaskVector.of_expert(folder, base).depth for folder in (full, adapter)] == [DEPTH, DEPTH]
+    assert TaskVector.of_expert(adapter).depth is None
 
 
 def test_norm_and_cosine():

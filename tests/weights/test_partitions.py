@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from experts import locate, rewritten
+from experts import locate, lora, rewritten
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -501,6 +501,7 @@ def test_the_choice_may_be_an_object_a_name_a_file_or_counts(tmp_path):
         ({"transition": 0}, "--transition goes with --bottom and --top"),
         ({"partition": "C", "transition": 1}, "--transition goes with --bottom and --top"),
         ({"partition": "D"}, "No partition 'D'"),
+        ({"partition": ""}, "No partition ''"),
         ({"partition": "nowhere.yaml"}, "nowhere.yaml cannot be read"),
         ({"partition": uniform(1, 4)}, "Partition all math is of 4 layers, but the model has 8"),
         ({"bottom": 6, "top": 3}, "do not fit into 8 layers"),
@@ -545,6 +546,11 @@ def test_a_head_that_is_the_embedding_once_more_does_not_count(miniature, tmp_pa
     folder = shutil.copytree(miniature("gemma3"), tmp_path / "headed")
     rewritten(folder, lambda found: found.update({"lm_head.weight": found["model.embed_tokens.weight"].clone()}))
     assert xlnb.partition("C", folder).counts == xlnb.partition("C", miniature("gemma3")).counts
+
+
+def test_an_adapter_is_no_model_to_count(miniature, tmp_path):
+    with pytest.raises(RequestError, match="is an adapter, and its pairs are not the model's parameters"):
+        xlnb.partition("C", lora(miniature("llama"), tmp_path / "adapter"))
 
 
 def test_ownership_of_a_and_c_by_block():

@@ -543,6 +543,13 @@ def test_companions_are_what_the_code_and_the_configs_name_and_no_weights(tmp_pa
     assert found == named | {"config.json", "tokenizer_config.json", "tokenization_x.py"}
 
 
+@pytest.mark.parametrize("text", ["ስ" * 90, "a/" + "ስ" * 90], ids=["a name", "in a folder"])
+def test_a_long_text_that_a_config_quotes_is_no_name(tmp_path, text):
+    folder = single(tmp_path / "checkpoint")
+    (folder / "config.json").write_text(json.dumps({"template": text}, ensure_ascii=False), encoding="utf-8")
+    assert {path.name for path in companions(open_checkpoint(folder))} == {"config.json"}
+
+
 def test_a_named_companion_that_is_a_link_out_of_the_folder_is_refused(tmp_path):
     folder = single(tmp_path / "checkpoint")
     (folder / "config.json").write_text('{"a": "assets/key"}')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from xlnb.analysis.overlap import SHARES
+from xlnb.analysis.overlap import SHARES, check_share
 from xlnb.analysis.sensitivity import FISHER, GOLD, SAMPLED, TAYLOR, Seen, backward, linear_modules
 from xlnb.errors import RequestError, known
 from xlnb.models.engine import Row
@@ -46,12 +46,14 @@ def element_overlap(a: Mapping[str, Tensor], b: Mapping[str, Tensor], shares: Se
 
     Columns: share, jaccard, chance. Scores count by their absolute values. Elements that tie with the last of the top belong to
     it; ``chance`` is that of two random sets of the same two sizes, whose spread is nil among millions. Raises RequestError where
-    the weights are not the same.
+    the weights are not the same, or for a share that is none.
     """
     import pandas as pd
 
     if list(a) != list(b) or not a:
         raise RequestError("Elements are compared of the same weights, in one order, at least one of them.")
+    for share in shares:
+        check_share(share)
     ends = [_least_of_top(scores, shares) for scores in (a, b)]
     count, rows = sum(one.numel() for one in a.values()), []
     for share, first, second in zip(shares, *ends, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,12 @@ def partition_of(
     blend: float = 0.0,
     budget: float | None = None,
 ) -> Partition:
-    """Return the partition that scores give: columns side (math, language), layer, block, score. See :class:`Fit`."""
+    """Return the partition that scores give: columns side (math, language), layer, block, score. See :class:`Fit`.
+
+    Raises RequestError for a score that is no finite number.
+    """
+    for side in ("math", "language"):
+        _check_finite(scores[scores["side"] == side], "score", f"{side} score")
     math, language = (_by_layer(scores[scores["side"] == side], depth, by_block) for side in ("math", "language"))
     return Partition.from_scores(math, language, name, blend=blend, budget=budget)
 
@@ -123,6 +129,7 @@ def _by_ablation(base: Base, rows: Sequence[Row], vector: TaskVector | None) -> 
     """Return how much higher the expert's loss is where a block of a layer is reverted; what gains by it counts as zero."""
     assert vector is not None
     losses = ablated(base, vector, rows)
+    _check_finite(losses, "loss", "expert's loss")
     means = losses.groupby(["layer", "block"], dropna=False)["loss"].mean().reset_index()
     whole = means[means["layer"].isna()]["loss"].item()
     lost = means.dropna(subset=["layer"])
@@ -133,6 +140,7 @@ def _of_the_base(measure: str) -> Callable[[Base, Sequence[Row], TaskVector | No
     def scores(base: Base, rows: Sequence[Row], vector: TaskVector | None) -> pd.DataFrame:
         found = sensitivity(base, rows, labels=SAMPLED if measure == FISHER else GOLD)
         mine = found[found["measure"] == measure]
+        _check_finite(mine, "score", f"{measure} score")
         return mine.groupby(["layer", "block"])["score"].sum().reset_index()
 
     return scores
@@ -144,6 +152,16 @@ SCORES: dict[str, Callable[[Base, Sequence[Row], TaskVector | None], pd.DataFram
     CHANGE: _by_change,
     ABLATION: _by_ablation,
 }
+
+
+def _check_finite(table: pd.DataFrame, column: str, what: str) -> None:
+    """Refuse numbers that are not finite: pandas would leave them out of sums and means."""
+    for row in table.to_dict("records"):
+        if not isfinite(row[column]):
+            where = f"layer {row['layer']} ({row['block']})" if row["block"] else "the whole model"
+            raise RequestError(
+                f"The {what} of {where} is {row[column]}: a model whose training diverged has no partition."
+            )
 
 
 def _by_layer(scores: pd.DataFrame, depth: int, by_block: bool) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from xlnb import progress
-from xlnb.analysis.sensitivity import like_lengths, row_losses
+from xlnb.analysis.sensitivity import check_completions, like_lengths, row_losses
 from xlnb.errors import RequestError
 from xlnb.models.engine import Row
 from xlnb.weights.merging import applied
@@ -56,6 +56,7 @@ def exchanged(
 
     if not rows:
         raise RequestError("No texts to look at: give at least one row.")
+    check_completions(rows)
     parameters = dict(base.model.named_parameters())
     by_site = _by_site([name for name in parameters if name in now or name in then])
     others = {name: _value(parameters[name], then.get(name)) for inside in by_site.values() for name in inside}

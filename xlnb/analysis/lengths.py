@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from xlnb.errors import RequestError
@@ -22,7 +23,7 @@ def squares(math: Mapping[str, Tensor], language: Mapping[str, Tensor], base: Ma
     Columns: layer, block (attention or ffn), projection, elements, own (the weights), m and l (math's and the language's update),
     dot. Norms and biases are left out: Gemma's norms are up to a hundred times as long as the matrices of their layer, and would
     hide how far these moved. So is what neither vector has, and what lies outside the layers. Raises RequestError where the
-    vectors have nothing in common.
+    vectors have nothing in common, or some numbers are not finite.
     """
     import pandas as pd
 
@@ -35,7 +36,11 @@ def squares(math: Mapping[str, Tensor], language: Mapping[str, Tensor], base: Ma
         if site.layer is None or own.dim() < 2:
             continue
         m, l = (side[name].to(own.device).float() if name in side else own.new_zeros(()) for side in (math, language))  # noqa: E741
-        sums = (float((x * y).sum()) for x, y in ((own, own), (m, m), (l, l), (m, l)))
+        sums = [float((x * y).sum()) for x, y in ((own, own), (m, m), (l, l), (m, l))]
+        for what, value in zip(("base", "math expert", "language expert"), sums, strict=False):
+            if not isfinite(value):  # pandas would leave it out of the sums
+                who = "expert" if math is language and what != "base" else what
+                raise RequestError(f"The {who} has NaN or infinite numbers at {name!r}: its training diverged.")
         rows.append((site.layer, block_of(site), site.projection or "", own.numel(), *sums))
     table = pd.DataFrame(rows, columns=["layer", "block", "projection", "elements", *SQUARES])
     return table.groupby(["layer", "block", "projection"], as_index=False).sum()

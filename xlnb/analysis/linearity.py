@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from xlnb import progress
-from xlnb.analysis.sensitivity import like_lengths, row_losses
+from xlnb.analysis.sensitivity import check_completions, like_lengths, row_losses
 from xlnb.errors import RequestError
 from xlnb.models.engine import Row, completion_logits, right_aligned
 from xlnb.weights.merging import applied, task_arithmetic
@@ -22,9 +22,13 @@ Point = tuple[float, float]  # how much of the math expert's task vector, and of
 
 
 def losses(base: Base, rows: Sequence[Row]) -> list[float]:
-    """Return each row's loss by ``base.model`` as it stands: the mean over its completion's tokens, in nats."""
+    """Return each row's loss by ``base.model`` as it stands: the mean over its completion's tokens, in nats.
+
+    Raises RequestError for an empty completion.
+    """
     import torch
 
+    check_completions(rows)
     found: dict[int, float] = {}
     with torch.inference_mode(), base.autocast():
         for places in like_lengths(base, rows):

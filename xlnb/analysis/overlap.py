@@ -26,12 +26,17 @@ def top(scores: Sequence[float] | np.ndarray, share: float) -> np.ndarray:
     import numpy as np
 
     values = _numbers(scores)
-    if not 0 < share <= 1:
-        raise RequestError(f"The share of the top is {share}: it lies above 0, up to 1.")
+    check_share(share)
     count = max(1, round(share * len(values)))
     chosen = np.zeros(len(values), dtype=bool)
     chosen[np.argsort(-values, kind="stable")[:count]] = True
     return chosen
+
+
+def check_share(share: float) -> None:
+    """Refuse a share of the top that is none."""
+    if not 0 < share <= 1:
+        raise RequestError(f"The share of the top is {share}: it lies above 0, up to 1.")
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:

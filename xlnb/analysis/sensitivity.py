@@ -155,6 +155,7 @@ def backward(
     known("labels", labels, LABELS)
     if not rows:
         raise RequestError("No texts to look at: give at least one row.")
+    check_completions(rows)
     generator = torch.Generator().manual_seed(seed)
     with _watched(base.model, weights, each):
         for places in progress.bar(like_lengths(base, rows), desc=title, unit="batch"):
@@ -184,6 +185,8 @@ def _targets(logits: Tensor, gold: Tensor, labels: str, generator: Any) -> Tenso
     if labels == GOLD:
         return gold
     shares = logits.detach().float().softmax(-1).flatten(0, 1).cpu()
+    if not bool(shares.isfinite().all()):
+        raise RequestError("The model predicts no numbers, so no labels can be drawn from it: its training diverged.")
     drawn = torch.multinomial(shares, 1, generator=generator).view_as(gold).to(gold.device)
     return torch.where(gold == IGNORED, gold, drawn)
 
@@ -191,6 +194,13 @@ def _targets(logits: Tensor, gold: Tensor, labels: str, generator: Any) -> Tenso
 def mean_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Return each row's loss: the mean over its completion's tokens."""
     return token_nll(logits, labels).sum(dim=1) / (labels != IGNORED).sum(dim=1)
+
+
+def check_completions(rows: Sequence[Row]) -> None:
+    """Refuse rows of which one has an empty completion, whose mean loss is no number."""
+    for place, (_, completion) in enumerate(rows):
+        if not completion:
+            raise RequestError(f"Row {place} has an empty completion, so it has no loss: leave such rows out.")
 
 
 def row_losses(base: Base, rows: Sequence[Row]) -> list[float]:

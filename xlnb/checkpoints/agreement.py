@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import OWNERS, SIDES, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD, outside_block
-from xlnb.weights.tensor_files import FLOATS, Checkpoint, same_bytes, sample
+from xlnb.weights.tensor_files import FLOATS, Checkpoint, language_setting, same_bytes, sample
 from xlnb.weights.vocabularies import check_vocabularies
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def check_whole(expert: Expert, located: bool = True) -> None:
     or, where they are ``located``, does not have all its layers.
     """
     checkpoint = expert.checkpoint
-    if checkpoint.config.get("quantization_config"):
+    if language_setting(checkpoint.config, "quantization_config"):
         raise RequestError(f"{expert} is quantized: merge the unquantized weights.")
     if empty := [name for name, stored in checkpoint.tensors.items() if 0 in stored.shape]:
         raise RequestError(
@@ -106,7 +106,8 @@ def check_whole(expert: Expert, located: bool = True) -> None:
     if not located:
         return
     layers = {site.layer for site in checkpoint.sites.of.values() if site.layer is not None}
-    told = checkpoint.config.get("num_hidden_layers", len(layers))
+    told = language_setting(checkpoint.config, "num_hidden_layers")
+    told = len(layers) if told is None else told
     if layers != set(range(len(layers))) or told != len(layers) or not layers:
         raise RequestError(
             f"{expert} is not whole: its config.json tells of {told} layers, and its tensors are of {len(layers)}"

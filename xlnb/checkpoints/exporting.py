@@ -13,6 +13,7 @@ from xlnb.checkpoints.agreement import check_agreement, check_whole, owner_outsi
 from xlnb.checkpoints.recipes import Expert
 from xlnb.errors import RequestError, typed
 from xlnb.weights.partitions import SIDES, Choice, Partition
+from xlnb.weights.sites import BESIDE
 from xlnb.weights.tensor_files import DTYPE_NAMES, DTYPES, Checkpoint, open_checkpoint
 
 # What mergekit 0.1.5 knows of some architectures by a fixed list of tensor names: it stops where one of these is missing,
@@ -49,8 +50,8 @@ def export_mergekit(
 
     Whole layers are passed through, to the last bit. Transition layers and partitions by block need mergekit's ``linear`` with
     weights of 1 and 0: equal too, but for the sign of zeros. Refused are adapters, since mergekit swaps none, and models of which
-    it would miss or drop tensors: mixtures of experts, Cohere without q/k norms, biases that it does not list. Source: ours; read
-    back by mergekit 0.1.5 in the tests.
+    it would miss, drop or mix up tensors: vision towers, mixtures of experts, Cohere without q/k norms, biases that it does not
+    list. Source: ours; read back by mergekit 0.1.5 in the tests.
     """
     folders = {"math": math, "language": language} | ({"base": base} if base else {})
     found = {role: open_checkpoint(folder) for role, folder in folders.items()}
@@ -92,6 +93,11 @@ def _check_names(checkpoint: Checkpoint) -> None:
         raise RequestError(
             f"{checkpoint.folder / 'config.json'} names no single architecture ({listed!r}), without which mergekit stops: "
             "xlnb merge layer-swapping needs none."
+        )
+    if beside := [name for name, site in checkpoint.sites.of.items() if site.block == BESIDE]:
+        raise RequestError(
+            f"{checkpoint.folder} holds more than a language model ({beside[0]!r}), whose layers mergekit would mix up with the "
+            "language model's: xlnb merge layer-swapping can tell them apart."
         )
     needs, drops = _NEEDS.get(listed[0], ""), "|".join(filter(None, (_MIXTURE, _DROPS.get(listed[0]))))
     for part in filter(None, needs.split("|")):

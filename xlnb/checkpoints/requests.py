@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from xlnb.checkpoints.recipes import Expert, seen_alike
 from xlnb.errors import RequestError
 from xlnb.weights.adapters import Adapter, of_base
 from xlnb.weights.kernels import Merge
-from xlnb.weights.sites import Sites, locate_all
+from xlnb.weights.sites import Sites, locate_all, locate_among
 from xlnb.weights.tensor_files import DTYPES, open_checkpoint
 
 
@@ -172,11 +172,11 @@ def _check_shapes(adapted: Sequence[Expert], base: Expert | None, stays: bool) -
 def _sites(experts: Sequence[Expert], full: Sequence[Expert], stays: bool) -> Sites:
     if full and not stays:
         return full[0].checkpoint.sites
-    sites = locate_all([name for expert in experts for name in expert.checkpoint.tensors])
-    if full:  # the depth is the base's: adapters need not have all layers
-        return replace(sites, depth=full[0].checkpoint.sites.depth)
+    names = [name for expert in experts for name in expert.checkpoint.tensors]
+    if full:  # adapters need not have all layers
+        return locate_among(names, full[0].checkpoint.tensors)
     check_depth(experts)
-    return sites
+    return locate_all(names)
 
 
 def check_depth(adapted: Sequence[Expert]) -> None:

@@ -28,7 +28,7 @@ from xlnb.errors import RequestError, typed
 from xlnb.weights import adapters
 from xlnb.weights.kernels import MERGES, REVERT, Options
 from xlnb.weights.partitions import OWNERS, SIDES, Choice, Partition, check_word
-from xlnb.weights.sites import Site, locate_all
+from xlnb.weights.sites import Site, plain_name
 from xlnb.weights.tensor_files import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -241,7 +241,7 @@ def _adapter_by_partition(job: Job, shares: Partition, by_role: Mapping[str, Exp
             return Recipe(name, "copy", (Source(owner.checkpoint.tensors[name]),))
 
         return _write(job, picked, job.reference, spec, told)
-    by_parameter = locate_all({name for adapter in job.adapters for name in adapter.pairs}).of
+    by_parameter = {plain_name(name): site for name, site in job.sites.of.items()}
     terms = {
         name: [
             (part, one) for side, one in zip(by_role, job.adapters, strict=True) if (part := share(name, site, side))

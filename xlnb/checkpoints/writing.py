@@ -147,12 +147,14 @@ def _ranges(file: PlannedFile) -> list[tuple[Path, int, int, int]]:
 def _copy_range(source: int, target: int, start: int, count: int, at: int, path: Path) -> None:
     """Copy bytes from one open file to a place in another, inside the kernel where the system can."""
     while count:
+        done = 0
         try:
             done = os.copy_file_range(source, target, min(count, 1 << 30), offset_src=start, offset_dst=at)
         except (AttributeError, OSError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise
-            done = os.pwrite(target, os.pread(source, min(count, 1 << 22), start), at)
+        # some file systems say that nothing was copied where there is more to read
+        done = done or os.pwrite(target, os.pread(source, min(count, 1 << 22), start), at)
         if not done:
             raise WorkError(f"{path} became shorter while it was read: start again.")
         start, at, count = start + done, at + done, count - done

@@ -35,14 +35,15 @@ def evaluate(base: Base, benchmark: Benchmark, evaluation: Evaluation, title: st
     """
     import pandas as pd
 
-    readings = [
-        reading
-        for reading in allowed(benchmark, evaluation.readings)
-        if evaluation.generated or not READINGS[reading].generates
-    ]
-    if not readings:
+    possible = allowed(benchmark, evaluation.readings)
+    if not possible:
         raise RequestError(
             f"{benchmark.name} ({benchmark.language}) allows none of the readings {', '.join(evaluation.readings)}."
+        )
+    readings = [reading for reading in possible if evaluation.generated or not READINGS[reading].generates]
+    if not readings:
+        raise RequestError(
+            f"The readings {', '.join(possible)} need generated answers, and generated is 0: say how many problems to answer."
         )
     benchmark = in_chat(benchmark, base.tokenizer) if evaluation.chat else benchmark
     engine = Engine(base, evaluation.batch_size, evaluation.generation_batch_size, title)

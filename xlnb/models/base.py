@@ -14,7 +14,7 @@ from xlnb import artifacts
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.paths import cache_folder
 from xlnb.progress import without_loading_bars
-from xlnb.weights.tensor_files import open_checkpoint
+from xlnb.weights.tensor_files import language_setting, open_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +34,7 @@ def identity(folder: str | Path) -> Identity:
 
     Checksums are taken from where they are recorded, so that asking is quick (source: ours).
     """
-    config = open_checkpoint(folder).config
-    depth = config.get("num_hidden_layers") or (config.get("text_config") or {}).get("num_hidden_layers")
+    depth = language_setting(open_checkpoint(folder).config, "num_hidden_layers")
     if not depth:
         raise RequestError(f"{folder} holds no decoder: its config.json has no num_hidden_layers.")
     return Identity(_fingerprint(Path(folder)), depth)
@@ -247,9 +246,11 @@ def kept_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Tensor
     """Return the ids, ascending, of the special tokens, all single characters and bytes, and all tokens of ``texts``."""
     import torch
 
+    if not (texts := list(texts)):
+        raise RequestError("No texts to keep the vocabulary of: give at least one, or None to keep all of it.")
     kept = set(tokenizer.all_special_ids)
     kept.update(i for piece, i in tokenizer.get_vocab().items() if _is_small(piece))
-    for ids in tokenizer(list(texts), add_special_tokens=False).input_ids:
+    for ids in tokenizer(texts, add_special_tokens=False).input_ids:
         kept.update(ids)
     return torch.tensor(sorted(kept), device="cpu")
 

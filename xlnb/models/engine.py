@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from xlnb import progress
 from xlnb.cores import PASSES, on_cores
+from xlnb.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,8 +55,13 @@ def right_aligned(rows: Sequence[Row], pad_id: int, past: int = 0, *, device: An
     """Return the rows as one batch behind ``past`` cached positions.
 
     Right-aligned, since then the logits of all completions lie in the last ``width`` + 1 positions, and a head over a large
-    vocabulary is computed for those alone.
+    vocabulary is computed for those alone. Raises RequestError for a row with nothing before its completion.
     """
+    if not past and not all(prompt for prompt, _ in rows):
+        raise RequestError(
+            "A row has an empty prompt and nothing before it, so its first token would be predicted from padding: give a prompt, "
+            "since this tokenizer opens no text with a token of its own."
+        )
     lengths = [len(prompt) + len(completion) for prompt, completion in rows]
     length, width = max(lengths), max(len(completion) for _, completion in rows)
     mask = [[1] * past + [0] * (length - n) + [1] * n for n in lengths]

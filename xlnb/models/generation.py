@@ -114,10 +114,12 @@ def _ends(base: Base, stops: Sequence[str]) -> Callable[[Tensor, list[list[int]]
 
 
 def until(text: str, stops: Sequence[str]) -> str:
-    """Return an answer up to the first of the stops, of which one that it begins with is none, but for a line break.
+    """Return an answer up to the first of the stops; all but a line break count from behind the white space that it begins with.
 
     >>> until("So 5.\\n\\nQuestion: 7?", ["\\nQuestion:"]), until("\\nQuestion: 7?", ["\\nQuestion:"]) == "\\nQuestion: 7?"
     ('So 5.\\n', True)
+    >>> until("Question: 7?", ["Question:"])
+    ''
     """
     begun = len(text) - len(text.lstrip())
     places = [text.find(stop, 0 if stop == LINE_BREAK else begun) for stop in stops]

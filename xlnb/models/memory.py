@@ -136,14 +136,15 @@ class Shape:
 
 def shape_of(config: dict[str, Any], name: str) -> Shape:
     """Return the shape that a config.json describes. Raises RequestError where it is no decoder with the usual entries."""
-    config = config.get("text_config") or config
+    config = {**config, **(config.get("text_config") or {})}
+    kind = _kind(config)
     try:
         hidden, heads = config["hidden_size"], config["num_attention_heads"]
         return Shape(
-            kind=_kind(config), hidden=hidden, ffn=config["intermediate_size"], layers=config["num_hidden_layers"], heads=heads,
+            kind=kind, hidden=hidden, ffn=config["intermediate_size"], layers=config["num_hidden_layers"], heads=heads,
             kv_heads=config.get("num_key_value_heads") or heads, vocabulary=config["vocab_size"],
             head_size=config.get("head_dim") or hidden // heads,
-            tied=config.get("tie_word_embeddings", _kind(config) in ("CohereConfig", "Gemma3TextConfig")),
+            tied=config.get("tie_word_embeddings", kind.lower().startswith(("gemma", "cohere"))),  # transformers' default
         )  # fmt: skip
     except KeyError as missing:
         raise RequestError(

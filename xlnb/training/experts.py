@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xlnb.corpora import Example, mismatched
-from xlnb.errors import known
+from xlnb.errors import RequestError, known
 
 ALL, MATH, LANGUAGE = "all", "math", "language"  # whose parameters a stream may move
 # What a stream may be of: English word problems, generic text of the language, and word problems in the language, which the
@@ -63,6 +63,10 @@ class Expert:
     title: str
 
     def __init__(self, *streams: Stream | str, start: str = "", budget: float = 1.0, title: str = ""):
+        if not budget > 0:
+            raise RequestError(
+                f"An expert's budget is {budget}: it is how many times the study's steps it takes, above 0."
+            )
         whole = tuple(stream if isinstance(stream, Stream) else Stream(stream) for stream in streams)
         for name, value in {"streams": whole, "start": start, "budget": budget, "title": title}.items():
             object.__setattr__(self, name, value)

@@ -97,7 +97,8 @@ def renew(base: Base) -> None:
     from torch.distributed.fsdp import FSDPModule
 
     if isinstance(base.model, FSDPModule):
-        base.model = load_base(base.folder, device="cpu", kept=None if base.kept is None else base.kept.tolist()).model
+        kept = None if base.kept is None else base.kept.tolist()
+        base.model = load_base(base.folder, device="cpu", dtype=base.dtype, kept=kept).model
 
 
 def shared_out(model: Any) -> dict[str, Parameter]:

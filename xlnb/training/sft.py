@@ -74,10 +74,12 @@ class Training:
 
     def __post_init__(self) -> None:
         known("optimizer", self.optimizer, MOMENTS)
-        for name in ("steps", "batch_size", "learning_rate", "full_learning_rate", "rank", "alpha", "max_length",
-                     "checkpoint_every"):  # fmt: skip
+        for name in ("steps", "batch_size", "learning_rate", "full_learning_rate", "clip", "rank", "alpha",
+                     "max_length", "checkpoint_every"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise RequestError(f"Training.{name} is {getattr(self, name)}: it must be above 0.")
+        if not self.weight_decay >= 0:
+            raise RequestError(f"Training.weight_decay is {self.weight_decay}: it must be 0 or above.")
         if self.micro_batch < 0:
             raise RequestError(
                 f"Training.micro_batch is {self.micro_batch}: give a number of examples, or 0 for no limit."
@@ -130,14 +132,15 @@ def train_expert(
     save_pretrained writes it, or a checkpoint, with history.json (loss and rate by step) and provenance.json. An interrupted run
     goes on from ``<out>.checkpoint.pt``. ``base.model`` is left as it was. Where several processes have joined (see
     :mod:`xlnb.training.ranks`) all of them call this, share the work, and get the folder that the first one wrote. Raises
-    RequestError for too few or too long examples, where nothing may move, and where ``out`` holds another expert; WorkError where
-    the loss is no number.
+    RequestError for too few or too long examples, for a partition of another depth, where nothing may move, and where ``out``
+    holds another expert; WorkError where the loss is no number.
     """
     out = Path(out)
     checkpoint = out.with_name(f"{out.name}.checkpoint.pt")
     ranks.agree("what is trained, and whether it is there", [artifacts.digest(spec), out.is_dir()])
     if out.is_dir():
-        if artifacts.read_json(out / "provenance.json")["spec"] != spec:
+        told = artifacts.read_json(out / "provenance.json")["spec"]
+        if artifacts.digest(told) != artifacts.digest(spec):  # as JSON has it: a list where the caller has a tuple
             raise RequestError(f"{out} holds an expert of another specification: choose another folder or remove it.")
         if not any(out.glob("*.safetensors")):
             raise WorkError(
@@ -149,6 +152,8 @@ def train_expert(
     check(training.optimizer)
     if partition is None and any(lesson.moves != ALL for lesson in lessons):
         raise RequestError(f"{title} is trained under a mask: say the partition.")
+    if partition is not None:
+        partition.check_depth(base.depth)
     started = time.time()
     ranks.renew(base)
     encoded = [(lesson, _rows(base, lesson.examples, training)) for lesson in lessons]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TIES_DENSITY, DARE_DENSITY = 0.2, 0.1  # kept of each task vector: the defaults of the two papers
 HELD = 1 << 24  # elements of an update that a merge which looks at it several times keeps in memory
+_LARGEST, _SMALLEST = 1e6, 1e-6  # of a weight; what is divided by a smaller sum is lost in float32
 _SAME_DIRECTION = 0.9995  # where |cosine| is larger, SLERP is linear interpolation, as everywhere
 Weights = Sequence[float | None] | None  # one for each expert, or none at all; what is None has its default
 Read = Callable[[], Iterable["Tensor"]]  # float32 chunks, the same each time
@@ -68,6 +69,7 @@ class Merge:
     by_partition: bool = False
     pair: bool = False  # of two experts only
     weights: bool = True
+    mean: bool = False  # it is divided by weights
     shares: bool = False  # the weights are divided by their sum
     density: float | None = None  # the default, where it takes one
     seed: bool = False
@@ -84,11 +86,15 @@ class Merge:
             )
         if any(weight is not None for weight in given) and not self.weights:
             raise RequestError(f"{self.slug} takes no weights" + ("; say --t." if self.t else "."))
-        if any(weight is not None and not -1e6 < weight < 1e6 for weight in given):
-            raise RequestError(f"A weight is a number, not one of {given}.")
+        if any(weight is not None and not abs(weight) < _LARGEST for weight in given):
+            raise RequestError(f"A weight is a number between -{_LARGEST:g} and {_LARGEST:g}, not one of {given}.")
         numbers = tuple(1.0 if weight is None else float(weight) for weight in given)
+        if self.mean and any(0 < abs(weight) < _SMALLEST for weight in numbers):
+            raise RequestError(
+                f"A weight of {self.slug} is 0, or at least {_SMALLEST:g} in size, not one of {given}: give larger ones."
+            )
         total = sum(numbers) if self.shares else 1.0
-        if abs(total) < 1e-6:
+        if abs(total) < _SMALLEST:
             raise RequestError("The weights of a soup add up to 0: they are shares, so give others.")
         if density is not None and self.density is None:
             raise RequestError(f"{self.slug} takes no density.")
@@ -161,9 +167,9 @@ MERGES = {
     merge.slug: merge
     for merge in (
         Merge("layer-swapping", "Layer-Swapping", soup, linear=True, by_partition=True, weights=False),
-        Merge("soup", "Soup", soup, linear=True, shares=True),
+        Merge("soup", "Soup", soup, linear=True, mean=True, shares=True),
         Merge("task-arithmetic", "Task arithmetic", task_arithmetic, updates=True, linear=True),
-        Merge("ties", "TIES", ties, updates=True, looks_again=True, density=TIES_DENSITY),
+        Merge("ties", "TIES", ties, updates=True, looks_again=True, mean=True, density=TIES_DENSITY),
         Merge("dare", "DARE", dare, updates=True, density=DARE_DENSITY, seed=True),
         Merge("slerp", "SLERP", slerp, pair=True, weights=False, t=True),
     )

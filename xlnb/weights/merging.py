@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xlnb.errors import RequestError, typed
 from xlnb.weights.kernels import DARE_DENSITY, MERGES, TIES_DENSITY, Seen
 from xlnb.weights.partitions import Partition
-from xlnb.weights.task_vectors import TaskVector, known_sites
+from xlnb.weights.task_vectors import TaskVector, known_depth, known_sites
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +102,7 @@ def merged(
         return result - origin if of_values else result
 
     thunks: dict[str, Callable[[], Tensor]] = {name: lambda name=name: computed(name) for name in names}  # type: ignore[misc]
-    return TaskVector(thunks, known_sites(vectors, names))
+    return TaskVector(thunks, known_sites(vectors, names), known_depth(vectors))
 
 
 @typed

@@ -62,7 +62,12 @@ def partition(
 
 def _sizes(model: str | Path) -> dict[str, int]:
     if Path(model).is_dir():
-        (seen,), _ = in_common([open_checkpoint(model)])  # without a head that is the embedding once more
+        opened = open_checkpoint(model)
+        if opened.is_adapter:
+            raise RequestError(
+                f"{model} is an adapter, and its pairs are not the model's parameters: give the model that it was trained on."
+            )
+        (seen,), _ = in_common([opened])  # without a head that is the embedding once more
         return {name: stored.size for name, stored in seen.tensors.items()}
     name = str(model)
     if name.count("/") != 1 or name.startswith((".", "/")) or name.endswith("/"):

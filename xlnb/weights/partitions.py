@@ -79,6 +79,11 @@ class Partition:
         """Whether every layer belongs to one side as a whole (or is shared evenly by its blocks)."""
         return self.attention == self.ffn
 
+    def check_depth(self, depth: int) -> None:
+        """Refuse a model of another number of layers."""
+        if self.depth != depth:
+            raise RequestError(f"Partition {self.name} is of {self.depth} layers, but the model has {depth}.")
+
     def share(self, site: Site, side: str = "math") -> float:
         """Return the share of ``site`` that a side (``math`` or ``language``) owns.
 
@@ -339,12 +344,11 @@ class Choice:
             raise RequestError("--transition goes with --bottom and --top; a partition says its own transition layers.")
         found = self.partition
         if not isinstance(found, Partition):
-            name = str(found or "C")
+            name = "C" if found is None else str(found)
             if not name.endswith((".yaml", ".yml")):
                 return named_partition(name, depth)
             found = read_partition(name)
-        if found.depth != depth:
-            raise RequestError(f"Partition {found.name} is of {found.depth} layers, but the model has {depth}.")
+        found.check_depth(depth)
         return found
 
 

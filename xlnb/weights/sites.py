@@ -126,6 +126,17 @@ def locate_all(names: Collection[str]) -> Sites:
     return Sites(sites | beside, max(layers) + 1 if layers else 0, by)
 
 
+def locate_among(names: Collection[str], others: Collection[str]) -> Sites:
+    """Return the sites of an adapter's ``names`` where ``others`` are those of its base, which has all the layers.
+
+    >>> others = [f"transformer.h.{layer}.attn.c_attn.weight" for layer in range(3)]
+    >>> locate_among(["transformer.h.1.attn.c_attn.lora_A.weight"], others).depth
+    3
+    """
+    found = locate_all([*others, *names])
+    return Sites({name: found.of[name] for name in names}, found.depth, found.by)
+
+
 def _by_name(name: str) -> Site | None:
     name = _WRAPPED.sub(lambda wrap: wrap[1] or "model.", name)
     if match := _LAYER.match(name):

@@ -10,7 +10,7 @@ from xlnb.errors import RequestError, typed
 from xlnb.weights.adapters import open_adapter
 from xlnb.weights.partitions import OWNERS, SIDES, Partition, check_word
 from xlnb.weights.sites import EMBEDDING, HEAD, Site, locate_all, outside_block
-from xlnb.weights.tensor_files import FLOATS, open_checkpoint, same_bytes
+from xlnb.weights.tensor_files import FLOATS, Checkpoint, language_setting, open_checkpoint, same_bytes
 from xlnb.weights.vocabularies import in_common
 
 if TYPE_CHECKING:
@@ -21,12 +21,19 @@ class TaskVector(Mapping[str, "Tensor"]):
     """Expert minus base: a read-only mapping from parameter name to float32 update, computed lazily.
 
     ``thunks`` maps each name to a function returning its update. Names that are absent did not change. ``sites`` says where the
-    parameters live, if that is known already; else it is found when first asked for.
+    parameters live, if that is known already; else it is found when first asked for. ``depth`` is the number of layers of the
+    model, None where it is not known.
     """
 
-    def __init__(self, thunks: Mapping[str, Callable[[], Tensor]], sites: Mapping[str, Site] | None = None):
+    def __init__(
+        self,
+        thunks: Mapping[str, Callable[[], Tensor]],
+        sites: Mapping[str, Site] | None = None,
+        depth: int | None = None,
+    ):
         self._thunks = dict(thunks)
         self._sites = sites
+        self.depth = depth
 
     @property
     def sites(self) -> Mapping[str, Site]:
@@ -57,14 +64,17 @@ class TaskVector(Mapping[str, "Tensor"]):
         """Return the update of a LoRA adapter saved by PEFT: scaling * B @ A of each module, in float32.
 
         The ``base`` is needed where the adapter's file holds the base's embeddings or head as well, which must be the base's. An
-        adapter of either is refused for a ``base`` that ties them.
+        adapter of either is refused for a ``base`` that ties them; where no base is given, nobody knows whether it does, and
+        such an adapter is taken as one of a base with a head of its own.
         """
         adapter = open_adapter(folder)
-        origin = open_checkpoint(base) if base and (adapter.copies or adapter.of_tokens) else None
+        origin = open_checkpoint(base) if base else None
+        if origin and (adapter.copies or adapter.of_tokens):
+            origin = in_common([origin])[0][0]  # a head that is the embedding once more is no head of its own
         adapter.check_copies(origin)
         if origin:
             adapter.check_tied(origin)
-        return cls({name: pair.update for name, pair in adapter.pairs.items()})
+        return cls({name: pair.update for name, pair in adapter.pairs.items()}, depth=_depth(origin))
 
     @classmethod
     @typed
@@ -78,7 +88,7 @@ class TaskVector(Mapping[str, "Tensor"]):
 
         opened = [open_checkpoint(folder) for folder in (expert, base)]
         for one in opened:
-            if one.config.get("quantization_config"):
+            if language_setting(one.config, "quantization_config"):
                 raise RequestError(
                     f"{one.folder} is quantized: its numbers are no weights. Give the unquantized checkpoint."
                 )
@@ -96,7 +106,8 @@ class TaskVector(Mapping[str, "Tensor"]):
         def is_frozen(name: str) -> bool:
             return outside_block(name) in (EMBEDDING, HEAD) and same_bytes(after[name], before[name])
 
-        return cls({name: update(name) for name in after if after[name].dtype in FLOATS and not is_frozen(name)})
+        changed = {name: update(name) for name in after if after[name].dtype in FLOATS and not is_frozen(name)}
+        return cls(changed, depth=_depth(opened[1]))
 
     def __getitem__(self, name: str) -> Tensor:
         return self._thunks[name]()
@@ -115,10 +126,11 @@ class TaskVector(Mapping[str, "Tensor"]):
         thunks = {**self._thunks, **other._thunks}
         for name in self._thunks.keys() & other._thunks.keys():
             thunks[name] = lambda name=name: self[name] + other[name]  # type: ignore[misc]
-        return TaskVector(thunks, known_sites([self, other], thunks))
+        return TaskVector(thunks, known_sites([self, other], thunks), known_depth([self, other]))
 
     def __mul__(self, weight: float) -> TaskVector:
-        return TaskVector({name: lambda name=name: weight * self[name] for name in self}, self._sites)  # type: ignore[misc]
+        thunks: dict[str, Callable[[], Tensor]] = {name: lambda name=name: weight * self[name] for name in self}  # type: ignore[misc]
+        return TaskVector(thunks, self._sites, self.depth)
 
     __rmul__ = __mul__
 
@@ -127,10 +139,12 @@ class TaskVector(Mapping[str, "Tensor"]):
         """Return the part of the update on the share that ``keep`` (``math`` or ``language``) owns; all else is zero.
 
         This is the paper's revert. A parameter outside the layers (embeddings, final norm, head) is owned by neither side and
-        dropped, unless ``embeddings`` gives them to ``keep``'s side.
+        dropped, unless ``embeddings`` gives them to ``keep``'s side. Raises RequestError for a partition of another depth.
         """
         check_word("keep", keep, SIDES)
         check_word("embeddings", embeddings, OWNERS)
+        if self.depth is not None:
+            partition.check_depth(self.depth)
         thunks: dict[str, Callable[[], Tensor]] = {}
         for name, site in self.sites.items():
             share = float(embeddings == keep) if site.layer is None else partition.share(site, keep)
@@ -138,7 +152,7 @@ class TaskVector(Mapping[str, "Tensor"]):
                 thunks[name] = self._thunks[name]
             elif share > 0:
                 thunks[name] = lambda name=name, share=share: share * self[name]  # type: ignore[misc]
-        return TaskVector(thunks, {name: self.sites[name] for name in thunks})
+        return TaskVector(thunks, {name: self.sites[name] for name in thunks}, self.depth)
 
     @typed
     def at(self, layer: int | None = None, block: str | None = None, projection: str | None = None) -> TaskVector:
@@ -153,7 +167,7 @@ class TaskVector(Mapping[str, "Tensor"]):
         wanted = {"layer": layer, "block": block, "projection": projection}
         chosen = {key: value for key, value in wanted.items() if value is not None}
         found = {n: site for n, site in self.sites.items() if all(getattr(site, k) == v for k, v in chosen.items())}
-        return TaskVector({name: self._thunks[name] for name in found}, found)
+        return TaskVector({name: self._thunks[name] for name in found}, found, self.depth)
 
     @property
     def is_zero(self) -> bool:
@@ -175,3 +189,13 @@ def known_sites(vectors: Sequence[TaskVector], names: Collection[str]) -> Mappin
     """Return where the parameters of several task vectors live, as far as they know it: None unless all ``names`` are known."""
     known = {name: site for vector in vectors for name, site in (vector._sites or {}).items()}
     return known if len(known) == len(names) else None
+
+
+def known_depth(vectors: Sequence[TaskVector]) -> int | None:
+    """Return how many layers the model of several task vectors has: None where none of them knows it."""
+    return next((vector.depth for vector in vectors if vector.depth is not None), None)
+
+
+def _depth(checkpoint: Checkpoint | None) -> int | None:
+    told = language_setting(checkpoint.config, "num_hidden_layers") if checkpoint else None
+    return told if isinstance(told, int) else None

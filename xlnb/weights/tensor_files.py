@@ -30,6 +30,7 @@ BYTES = {
 FLOATS = {"BF16", "F16", "F32", "F64"}  # what a merge may compute with
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # what a merge may write, and how that is spelt here
 DTYPE_NAMES = {code: name for name, code in DTYPES.items()}
+_LONGEST = 255  # bytes of a file's name, on every usual file system
 MAX_HEADER = 100_000_000  # bytes: the limit of the safetensors library
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -371,13 +372,27 @@ def with_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     return {**config, "torch_dtype" if "torch_dtype" in config else "dtype": dtype}
 
 
+def language_setting(config: Mapping[str, Any], name: str) -> Any:
+    """Return a setting of a config, that of the language model in a wrapper; None where it says nothing.
+
+    >>> language_setting({"text_config": {"num_hidden_layers": 26}}, "num_hidden_layers"), language_setting({}, "vocab_size")
+    (26, None)
+    """
+    text = config.get("text_config")
+    inner = text.get(name) if isinstance(text, dict) else None
+    return config.get(name) if inner is None else inner
+
+
 def _is_name_below(name: str) -> bool:
     """Say whether a text may be the path of a file below a folder; hidden ones are none.
 
     >>> [_is_name_below(text) for text in ("vocab.bpe", "assets/vocab.bpe", "../vocab", "/etc/passwd", ".cache/x", "a b")]
     [True, True, False, False, False, True]
     """
-    return name.isprintable() and not any(part.startswith(".") or part == "" for part in name.split("/"))
+    parts = name.split("/")
+    # A longer one is no file, and Python 3.11 raises an error where it is looked for.
+    fits = name.isprintable() and all(len(part.encode()) <= _LONGEST for part in parts)
+    return fits and not any(part.startswith(".") or part == "" for part in parts)
 
 
 def blocks(stored: Stored) -> Iterator[bytes]:

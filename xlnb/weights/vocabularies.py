@@ -15,7 +15,7 @@ from typing import Any
 
 from xlnb.errors import RequestError
 from xlnb.weights.sites import EMBEDDING, HEAD, outside_block
-from xlnb.weights.tensor_files import Checkpoint, Stored, same_bytes
+from xlnb.weights.tensor_files import Checkpoint, Stored, language_setting, same_bytes
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _TOKEN_ID = re.compile(r"_token_(id|index)$")
@@ -52,7 +52,7 @@ def vocabulary_size(config: Mapping[str, Any]) -> int:
     >>> vocabulary_size({"text_config": {"vocab_size": 260}}), vocabulary_size({})
     (260, 0)
     """
-    size = _language_setting(config, "vocab_size")
+    size = language_setting(config, "vocab_size")
     return size if isinstance(size, int) else 0
 
 
@@ -64,15 +64,10 @@ def with_vocabulary_size(config: Mapping[str, Any], size: int) -> dict[str, Any]
     return {**config, **inner} | ({"vocab_size": size} if "vocab_size" in config else {})
 
 
-def _language_setting(config: Mapping[str, Any], name: str) -> Any:
-    text = config.get("text_config")
-    return text[name] if isinstance(text, dict) and name in text else config.get(name)
-
-
 def _copied_head(one: Checkpoint, others: Sequence[Checkpoint]) -> str | None:
     """Return the name of a head that is the embedding once more, None where there is none or it may be a head of its own."""
     head = next((name for name in one.tensors if name.endswith(".weight") and outside_block(name) == HEAD), None)
-    ties = one.config.get("tie_word_embeddings", _language_setting(one.config, "tie_word_embeddings"))
+    ties = one.config.get("tie_word_embeddings", language_setting(one.config, "tie_word_embeddings"))
     lacked = any(head not in other.tensors for other in others)
     if head is None or ties is False or (ties is None and not lacked):
         return None
