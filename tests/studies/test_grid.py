@@ -17,7 +17,7 @@ from xlnb.methods import EXPERTS, METHODS
 from xlnb.paths import snakefile
 from xlnb.studies import grid
 from xlnb.studies.experiments import FIRST_SWAP, Ask, Experiment, named_experiment
-from xlnb.studies.profiles import named_profile
+from xlnb.studies.profiles import PROFILES, named_profile
 from xlnb.studies.study import Study
 
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -104,6 +104,20 @@ def test_a_job_is_the_same_once_it_was_listed(own_home, tmp_path, languages):
     for job, told in zip(found, artifacts.read_json(tmp_path / "jobs.json"), strict=True):
         again = grid.job_of(told)
         assert (again.name, again.makes, again.needs) == (job.name, job.makes, job.needs)
+
+
+def test_each_profile_s_base_is_a_job_of_its_own(own_home, monkeypatch):
+    monkeypatch.setitem(PROFILES, "smoke-again", replace(SMOKE, name="smoke-again"))
+    both = [Study(named_profile(name)) for name in ("smoke", "smoke-again")]
+    found = grid.jobs(both, named_experiment("first-swap"))
+    told = grid.listed(found, "first-swap", own_home)
+    assert [{*grid.job_of(one).makes} for one in told] == [{*job.makes} for job in found]
+    assert len({job.name for job in found}) == len(found)
+    (base,) = [one for one in told if one["name"] == "smoke/gemma3-miniature/base/base"]
+    with pytest.raises(
+        WorkError, match=r"1 cells that its studies do not have \(gone, for one\).*Run `xlnb grid` again"
+    ):
+        grid.job_of(base | {"makes": [*base["makes"], "gone.parquet"]})
 
 
 # --- one process -----------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Job:
 def jobs(studies: Sequence[Study], experiment: Experiment) -> list[Job]:
     """Return the processes that make what is missing, study by study, experts before what is made of them."""
     training: dict[Path, Job] = {}
-    merging: dict[tuple[Path, ...], Job] = {}
+    merging: dict[tuple[Path, tuple[Path, ...]], Job] = {}
     seen: set[Path] = set()
     for study in studies:
         for cell in _cells(study, experiment):
@@ -117,7 +117,8 @@ def jobs(studies: Sequence[Study], experiment: Experiment) -> list[Job]:
             if len(cell.needs) == 1 and cell.needs[0] in training:
                 training[cell.needs[0]].cells.append(cell)
             else:
-                merging.setdefault(cell.needs, Job(study, cell.needs)).cells.append(cell)
+                model = study.place(())  # the base needs nothing, whichever it is
+                merging.setdefault((model, cell.needs), Job(study, cell.needs)).cells.append(cell)
     place = {id(study): i for i, study in enumerate(studies)}
     return sorted([*training.values(), *merging.values()], key=lambda job: place[id(job.study)])
 
@@ -191,7 +192,10 @@ def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str
 
 
 def job_of(told: Mapping[str, Any]) -> Job:
-    """Return a job that was listed."""
+    """Return a job that was listed.
+
+    Raises WorkError where its studies no longer have all the cells that it is to make.
+    """
     profile, experiment = named_profile(told["profile"], told.get("model", "")), named_experiment(told["experiment"])
     makes = {*told["makes"]}
     studies = [Study(profile, **dict(one, vocabulary=tuple(one["vocabulary"]))) for one in told["studies"]]
@@ -200,6 +204,12 @@ def job_of(told: Mapping[str, Any]) -> Job:
         for cell in _cells(study, experiment):
             if str(cell.path) in makes:
                 cells.setdefault((cell.path, cell.readings), cell)
+    there = {str(path) for path, _ in cells}
+    if lost := [path for path in told["makes"] if path.endswith(".parquet") and path not in there]:
+        raise WorkError(
+            f"{told['name']} is to make {len(lost)} cells that its studies do not have ({Path(lost[0]).stem}, for one): the "
+            "package or its data changed since they were listed. Run `xlnb grid` again."
+        )
     expert = told["expert"] and tuple(told["expert"])
     return Job(studies[0], tuple(map(Path, told["needs"])), expert, list(cells.values()))
 
