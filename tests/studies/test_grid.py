@@ -1,12 +1,16 @@
 """The grid: what is missing becomes processes that depend on each other; what fails is told; what is killed goes on."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import killing
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -213,11 +217,84 @@ def test_two_grids_in_one_folder(own_home):
 
 def test_arguments_behind_two_hyphens_are_snakemakes_own(own_home, monkeypatch, capfd):
     seen = []
-    monkeypatch.setattr(grid.subprocess, "run", lambda command, **named: seen.append(command))
+
+    class Snakemake:
+        def __init__(self, command, **named):
+            seen.append(command)
+
+        def wait(self):
+            pass
+
+    monkeypatch.setattr(grid.subprocess, "Popen", Snakemake)
     code = cli.exit_code([*ASKED, "--", "--profile", "notebooks/slurm"])
     assert seen[0][-2:] == ["--profile", "notebooks/slurm"]
     assert code == 1, "nothing was made"
     assert "4 of 4 processes are not done" in capfd.readouterr().err
+
+
+def test_what_is_not_behind_two_hyphens_is_refused(own_home, capsys):
+    assert cli.exit_code(["grid", "strength", "--profile", "smoke", "--dry-run"]) == 2
+    assert "--experiment strength" in capsys.readouterr().err
+    assert cli.exit_code([*ASKED, "--dry-run", "--here", "--", "--profile", "notebooks/slurm"]) == 2
+    assert "--profile notebooks/slurm is for Snakemake" in capsys.readouterr().err
+
+
+def test_jobs_of_snakemake_share_the_cores(own_home, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    (base,) = [job for job in grid.jobs(studies(), named_experiment("first-swap")) if not job.needs and not job.expert]
+    del base.cells[1:]
+    folder = own_home / "runs" / "grid"
+    assert grid.run([base], "first-swap", folder, at_once=2) == []
+    assert artifacts.read_json(base.makes[0].with_suffix(".json"))["machine"]["threads"] == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert grid.listed([base], "first-swap", folder)[0]["threads"] == 1
+
+
+def test_an_old_log_is_no_reason(own_home):
+    first, second = grid.jobs(studies(), Experiment((Ask(("math-last",), languages=("sw",)),), ()))
+    folder = own_home / "grid"
+    for told in grid.listed([first, second], "first-swap", folder):
+        log = Path(told["log"])
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("an old reason")
+    failed = grid.run([first, second], "no such experiment", folder)
+    assert "no such experiment" in failed[0]
+    assert failed[1].endswith("It was not started.")
+
+
+def grid_jobs(process):
+    return [child for child in process.children(recursive=True) if "grid-job" in child.cmdline()]
+
+
+@pytest.fixture
+def started(own_home, tmp_path):
+    """A grid that has begun with jobs; whatever is left of it ends with the test."""
+    command, environment = [sys.executable, "-m", "xlnb", *ASKED], {**os.environ, "TMPDIR": str(tmp_path)}
+    process = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killing.wait_until(lambda: grid_jobs(process), process.is_running)
+    children = process.children(recursive=True)
+    yield process, children
+    for one in (process, *children):
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+
+
+def test_told_to_end_it_ends_its_jobs(started):
+    process, children = started
+    process.send_signal(signal.SIGTERM)  # itself alone
+    assert process.wait(timeout=60) == 130
+    assert psutil.wait_procs(children, timeout=1)[1] == []
+
+
+def test_while_what_a_killed_grid_started_lives_there_is_no_other(started, own_home):
+    process, children = started
+    process.kill()
+    process.wait()
+    assert any(child.is_running() for child in children)
+    with pytest.raises(WorkError, match="Another grid is running"):
+        grid.run(grid.jobs(studies(), FEW), "first-swap", own_home / "runs" / "grid")
 
 
 def test_the_profile_for_slurm_is_one():

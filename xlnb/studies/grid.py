@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -164,8 +165,10 @@ _OF_STUDY = (
 )
 
 
-def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str, Any]]:
+def listed(found: Sequence[Job], experiment: str, folder: Path, threads: int = 1) -> list[dict[str, Any]]:
     """Return jobs as JSON has them: what Snakemake and the process that does one must know.
+
+    ``threads`` are what Snakemake lets each compute on.
 
     ``studies`` are all whose cells it has: what languages share (the base, a math expert) is scored in each of them by one job.
     ``after`` are the places of the jobs that make what a job needs. The files themselves are hidden from Snakemake, which removes
@@ -186,6 +189,7 @@ def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str
             "needs": [str(path) for path in job.needs],
             "makes": [str(path) for path in job.makes],
             "log": str(folder / "logs" / f"{job.name}.log"),
+            "threads": threads,
         }
         for place, job in enumerate(found)
     ]
@@ -232,7 +236,33 @@ def run(
 
     ``more`` are arguments of Snakemake's own (a profile of a cluster, say). With ``here``, or without Snakemake, processes of
     our own do the jobs (:mod:`xlnb.studies.pool`). What jobs need and make is written to ``folder``/jobs.json, logs lie beside
-    it. One grid at a time runs in a folder.
+    it. One grid at a time runs in a folder. Raises as :func:`is_run_here`.
+    """
+    here = is_run_here(here, more)
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = 1 if more else _threads(at_once)  # elsewhere (``more``) a process computes on what it is given there
+    everything = listed(found, experiment, folder, threads)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
+        except OSError:
+            raise WorkError(f"Another grid is running in {folder}: wait for it, or stop it.") from None
+        # Of an earlier run: what is missing was found anew, and an old log says nothing of what is not started now.
+        shutil.rmtree(folder / "done", ignore_errors=True)
+        for one in everything:
+            Path(one["log"]).unlink(missing_ok=True)
+        artifacts.write_json(folder / "jobs.json", everything)
+        if here:
+            run_here(do, everything, at_once)
+        else:
+            _by_snakemake(folder, at_once * threads, more, lock.fileno())
+    return [_told(one) for one in everything if not Path(one["done"]).exists()]
+
+
+def is_run_here(here: bool, more: Sequence[str]) -> bool:
+    """Return whether processes of our own do the jobs: as asked, or without Snakemake.
+
+    Raises RequestError where there is ``more`` for Snakemake, which then does nothing.
     """
     here = here or not _has_snakemake()
     if here and more:
@@ -240,20 +270,7 @@ def run(
             f"{' '.join(more)} is for Snakemake, which does not run this: leave it out, or leave --here out and have Snakemake "
             "(pip install 'xlnb[grid]')."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    everything = listed(found, experiment, folder)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
-        except OSError:
-            raise WorkError(f"Another grid is running in {folder}: wait for it, or stop it.") from None
-        shutil.rmtree(folder / "done", ignore_errors=True)  # of an earlier run: what is missing was found anew
-        artifacts.write_json(folder / "jobs.json", everything)
-        if here:
-            run_here(do, everything, at_once)
-        else:
-            _by_snakemake(folder, at_once, more)
-    return [_told(one) for one in everything if not Path(one["done"]).exists()]
+    return here
 
 
 def _has_snakemake() -> bool:
@@ -264,12 +281,38 @@ def _has_snakemake() -> bool:
     return snakefile().is_file()
 
 
-def _by_snakemake(folder: Path, at_once: int, more: Sequence[str]) -> None:
-    asked = ["--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(at_once), "--keep-going"]
+def _threads(at_once: int) -> int:
+    """Return on how many threads each of the jobs computes: as was told, or on its share of the cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(told) if told.isdigit() else (os.cpu_count() or 1) // at_once)
+
+
+def _by_snakemake(folder: Path, cores: int, more: Sequence[str], lock: int) -> None:
+    asked = ["--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(cores), "--keep-going"]
     asked += ["--nolock", "--ignore-incomplete", "--scheduler", "greedy", "--quiet", "all", *more]
-    # Here they share the cores; elsewhere (``more``) each has what it is given.
-    threads = {} if more else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
-    subprocess.run([sys.executable, "-m", "snakemake", *asked], env=threads | os.environ, check=False)
+    # It has the lock, too: where this process is killed, no other grid begins before Snakemake has ended.
+    snakemake = subprocess.Popen([sys.executable, "-m", "snakemake", *asked], pass_fds=[lock])
+    try:
+        snakemake.wait()
+    except BaseException:  # interrupted, or told to end
+        _end_children()
+        raise
+
+
+def _end_children(seconds: float = 30) -> None:
+    """End all processes that this one and its children started: asked first, so that they leave nothing half made."""
+    import psutil
+
+    alive = psutil.Process().children(recursive=True)
+    try:
+        for process in alive:  # Snakemake first, which then starts nothing more
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        alive = psutil.wait_procs(alive, seconds)[1]
+    finally:  # interrupted again, too
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _told(job: Mapping[str, Any], lines: int = 12) -> str:
