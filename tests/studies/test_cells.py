@@ -325,6 +325,10 @@ def test_what_is_committed_counts_as_made(made, own_home, evaluated, no_training
 def test_what_is_committed_is_published_again_without_training(made, own_home, evaluated, no_training):
     out = publish([Study(SMOKE)], "first-swap")
     tables = {file.name: pd.read_parquet(file) for file in out.glob("*.parquet")}
+    told = artifacts.read_json(out / "provenance.json")
+    assert told["spec"]["studies"][0]["cells"]["computed"] > 0
+    noted = {"note": "as it was", "reread": [{"outcomes changed": 1}]}
+    artifacts.write_json(out / "provenance.json", told | noted)
     shutil.rmtree(own_home / "runs")
     evaluated.clear()
     no_training()
@@ -332,6 +336,9 @@ def test_what_is_committed_is_published_again_without_training(made, own_home, e
     assert {"outcomes.parquet", "training.parquet"} <= set(tables)
     for name, table in tables.items():
         pd.testing.assert_frame_equal(pd.read_parquet(out / name), table)
+    again = artifacts.read_json(out / "provenance.json")
+    assert again["spec"] == told["spec"], "of cells that were not made here the earlier record says how they were"
+    assert again | noted == again
     with pytest.raises(AssertionError, match="something was trained"):
         Study(SMOKE, committed=False).history("math-only")
 
