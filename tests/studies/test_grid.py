@@ -1,6 +1,7 @@
 """The grid: what is missing becomes processes that depend on each other; what fails is told; what is killed goes on."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -16,13 +17,13 @@ import yaml
 
 from xlnb import artifacts
 from xlnb.commands import cli
-from xlnb.errors import WorkError
+from xlnb.errors import RequestError, WorkError
 from xlnb.methods import EXPERTS, METHODS
 from xlnb.paths import snakefile
 from xlnb.studies import grid
 from xlnb.studies.experiments import FIRST_SWAP, Ask, Experiment, named_experiment
 from xlnb.studies.profiles import PROFILES, named_profile
-from xlnb.studies.study import Study
+from xlnb.studies.study import Study, without_weights
 
 pytestmark = pytest.mark.usefixtures("own_home")
 SMOKE = named_profile("smoke")
@@ -352,3 +353,56 @@ def test_hours_are_those_of_what_was_measured(pocket_folder, monkeypatch, tmp_pa
     write_told(beside, {"seconds": 80.0, "machine": machine, "spec": asked.spec})
     assert grid.Paces(study).cells(other) == 20
     assert grid.Paces(study).training(math) > 30, "of other data"
+
+
+@pytest.fixture
+def paces(own_home, monkeypatch):
+    """Paces of each profile as if they had been measured: an hour a training, half of it a cell; of some they were not."""
+    unmeasured, seconds = set(), {"smoke": 3600, "smoke-again": 7200}
+
+    def measured(self, study):
+        if study.profile.name in unmeasured:
+            raise RequestError("not measured")
+        self._made, own = {}, seconds[study.profile.name]
+        monkeypatch.setattr(self, "training", lambda job: own * bool(job.expert), raising=False)
+        monkeypatch.setattr(self, "cells", lambda job: own / 2 * len(job.cells), raising=False)
+
+    monkeypatch.setattr(grid.Paces, "__init__", measured)
+    monkeypatch.setitem(PROFILES, "smoke-again", replace(SMOKE, name="smoke-again"))
+    return unmeasured
+
+
+def test_each_profile_has_its_own_pace(paces):
+    found = [job for name in ("smoke", "smoke-again") for job in grid.jobs([Study(named_profile(name))], FEW)]
+    assert "4 trainings and 4 cells" in grid.plan_text(found)
+    assert "about 6.0 + 3.0 hours" in grid.plan_text(found)
+    paces.add("smoke-again")
+    told = grid.plan_text(found)
+    assert "about 2.0 + 1.0 hours" in told
+    assert "what was not measured for the profile smoke-again." in told
+    paces.add("smoke")
+    assert grid.plan_text(found).endswith("how long that takes was not measured for the profile smoke, smoke-again.")
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "seconds"),
+    [
+        ({}, "cpu", 30),
+        ({}, "cpu, bf16 autocast", 30),
+        ({}, "cuda: NVIDIA H200", 0),
+        ({"platform": "another"}, "cpu", 0),
+    ],
+)
+def test_what_was_made_elsewhere_says_nothing_of_this_machine(paces, machine, device, seconds):
+    study = Study(SMOKE, device="cpu")
+    job = grid.Job(study, (), ("math-only", "C"))
+    told = {"seconds": 30.0, "machine": {"cores": 2, "platform": platform.platform()} | machine, "device": device}
+    seven = replace(study, seed=7)
+    folder = seven.expert_folder("math-only")
+    write_told(without_weights(folder) / "provenance.json", told | {"spec": seven.expert_spec("math-only")})
+    assert grid.Paces(study).trained_alike(job) == 0, "brought from elsewhere, without weights"
+    write_told(folder / "provenance.json", told | {"spec": seven.expert_spec("math-only")})
+    assert grid.Paces(study).trained_alike(job) == seconds
+    (cell,) = study.cells(FEW.asks[0])[:1]
+    write_told(cell.path.with_suffix(".json"), told | {"spec": cell.spec})
+    assert grid.Paces(study).made_alike(cell) == seconds

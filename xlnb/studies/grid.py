@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from xlnb import artifacts
 from xlnb.errors import RequestError, WorkError
 from xlnb.evaluation.readings import COST_GROUPS, READINGS
 from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, ORACLE
+from xlnb.models.base import resolved_device
 from xlnb.paths import snakefile
 from xlnb.studies.cells import Cell
 from xlnb.studies.experiments import Experiment, named_experiment
@@ -330,13 +333,30 @@ def plan_text(found: Sequence[Job]) -> str:
     counted = f"{trainings} trainings and {cells} cells are missing, in {len(found)} processes"
     if not found:
         return "Nothing is missing."
-    try:
-        paces = Paces(found[0].study)
-    except RequestError:
-        return f"{counted}; how long that takes was not measured for the profile {found[0].study.profile.name}."
-    hours = [sum(map(price, found)) / 3600 for price in (paces.training, paces.cells)]
+    hours, guessed, unmeasured = [0.0, 0.0], False, dict[str, None]()
+    for alike in _by_profile(found):
+        try:
+            paces = Paces(alike[0].study)
+        except RequestError:
+            unmeasured[alike[0].study.profile.name] = None
+            continue
+        parts = [sum(map(price, alike)) / 3600 for price in (paces.training, paces.cells)]
+        hours = [sum(pair) for pair in zip(hours, parts, strict=True)]
+        guessed = guessed or any(_guessed(job, paces) for job in alike)
+    lacking = f"was not measured for the profile {', '.join(unmeasured)}."
+    if not any(hours):
+        return f"{counted}; how long that takes {lacking}"
     told = f"{counted}: about {hours[0]:.1f} + {hours[1]:.1f} hours at the pace of what was measured on two cores."
-    return f"{told} {_DEARER}" if any(_guessed(job, paces) for job in found) else told
+    more = [f"To these comes what {lacking}"] if unmeasured else []
+    return " ".join([told, *more, *([_DEARER] if guessed else [])])
+
+
+def _by_profile(found: Sequence[Job]) -> list[list[Job]]:
+    """Return jobs by profile and model, which have a pace each."""
+    alike: dict[Path, list[Job]] = {}
+    for job in found:
+        alike.setdefault(job.study.place(()), []).append(job)
+    return list(alike.values())
 
 
 _DEARER = (
@@ -352,8 +372,19 @@ def _guessed(job: Job, paces: Paces) -> bool:
     return not (trained and asked)
 
 
-def _told_in(folder: Path, pattern: str) -> list[dict[str, Any]]:
-    return [artifacts.read_json(file) for file in sorted(folder.glob(pattern))]
+def _told_in(folder: Path, pattern: str, device: str) -> list[dict[str, Any]]:
+    """Return what is told of what was made by a machine like this one, on the kind of device that ``device`` means here."""
+    here = [told for file in sorted(folder.glob(pattern)) if _is_of_platform(told := artifacts.read_json(file))]
+    if not here:
+        return []  # without a look for devices, which takes torch
+    kind = resolved_device(device).type
+    return [told for told in here if re.split("[:,]", told.get("device", kind))[0] == kind]
+
+
+def _is_of_platform(told: Mapping[str, Any]) -> bool:
+    """Say whether something was made by a machine like this one, and not brought from another."""
+    mine = platform.platform()
+    return bool(told["machine"].get("platform", mine) == mine)
 
 
 def _median_alone(told: Sequence[Mapping[str, Any]]) -> float:
@@ -418,7 +449,8 @@ class Paces:
         slug, place = job.expert[0], job.study.place((job.expert[0],)).parent
         if (str(place), slug) not in self._made:
             steps = job.study.training(slug).steps
-            told = _told_in(place, f"seed-*/experts/{slug}-*/provenance.json")
+            here = f"{slug}-{'?' * 8}"  # a folder with weights; one that was brought without is .told
+            told = _told_in(place, f"seed-*/experts/{here}/provenance.json", job.study.device)
             alike = [one for one in told if one["spec"]["training"]["steps"] == steps]
             self._made[str(place), slug] = _median_alone(alike)
         return self._made[str(place), slug]
@@ -427,7 +459,7 @@ class Paces:
         """Return the median of the cells of this one's folder, or of other seeds', that were asked the same; 0 without any."""
         place = cell.path.parent.parent.parent
         if (str(place), cell.asked) not in self._made:
-            told = _told_in(place, f"*/outcomes/*--{cell.test_language}--*.json")
+            told = _told_in(place, f"*/outcomes/*--{cell.test_language}--*.json", cell.study.device)
             alike = [one for one in told if artifacts.digest(one["spec"]["asked"])[:16] == cell.asked]
             self._made[str(place), cell.asked] = _median_alone(alike)
         return self._made[str(place), cell.asked]
