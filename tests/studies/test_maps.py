@@ -112,6 +112,7 @@ def other_data(tmp_path):
 
 def test_a_committed_map_is_of_its_data_and_precision_alone(study, committed, other_data, tmp_path):
     own = replace(study, results=tmp_path / "results", folder=tmp_path / "runs")
+    assert atlas.load_map("plane", own.results, a=1).empty
     committed(1.0, own)
     file = own.results / "maps" / "plane.parquet"
     pd.read_parquet(file).drop(columns=["corpora", "dtype", "spec"]).to_parquet(file)  # as it was committed before

@@ -67,7 +67,9 @@ def load_map(name: str, folder: str | Path | None = None, **filters: Any) -> pd.
 
     No rows where there are none.
     """
-    return select(_committed(name, folder), **filters).drop(columns=[*_USUAL, _SPEC])
+    found = _committed(name, folder)
+    # Of a map that is not committed nobody knows the columns.
+    return (select(found, **filters) if len(found) else found).drop(columns=[*_USUAL, _SPEC])
 
 
 def _committed(name: str, folder: str | Path | None) -> pd.DataFrame:
