@@ -77,8 +77,14 @@ class Method:
 
 
 def _body(code: CodeType) -> str:
-    inner = [_body(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    inner = [_body(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {inner}"
+
+
+def _constant(value: object) -> str:
+    if isinstance(value, frozenset):  # whose order differs from process to process
+        return f"frozenset({{{', '.join(sorted(map(repr, value)))}}})"
+    return repr(value)
 
 
 def all_streams(slug: str) -> tuple[Stream, ...]:

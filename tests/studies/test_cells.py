@@ -173,7 +173,8 @@ def test_only_a_masked_expert_depends_on_the_partition():
 def test_a_vocabulary_is_part_of_an_experts_name(monkeypatch):
     trimmed = replace(SMOKE, trimmed=True)
     folders = {
-        Study(trimmed, "sw", vocabulary=kept).expert_folder("math-only") for kept in ((), ("en", "sw"), ("en", "bn"))
+        Study(trimmed, "sw", vocabulary=kept).expert_folder("math-only")
+        for kept in ((), ("en", "sw"), ("en", "sw", "bn"), ("te", "bn", "sw", "en"), ("sw", "en"))
     }
     assert len(folders) == 3
     assert Study(trimmed, "sw").kept == Study(trimmed, "te").kept == ("en", "sw", "bn", "te")
@@ -181,6 +182,9 @@ def test_a_vocabulary_is_part_of_an_experts_name(monkeypatch):
     assert spec["base"]["vocabulary"]["languages"] == ["en", "sw"]
     with pytest.raises(RequestError, match="No language of a vocabulary 'xx'"):
         Study(trimmed, vocabulary=("en", "xx"))
+    for lacks, words in ((("en", "bn"), "lacks the words of sw, which"), (("bn",), "lacks the words of en, sw, which")):
+        with pytest.raises(RequestError, match=words):
+            Study(trimmed, "sw", vocabulary=lacks)
 
 
 @pytest.mark.pocket
@@ -325,6 +329,10 @@ def test_what_is_committed_counts_as_made(made, own_home, evaluated, no_training
 def test_what_is_committed_is_published_again_without_training(made, own_home, evaluated, no_training):
     out = publish([Study(SMOKE)], "first-swap")
     tables = {file.name: pd.read_parquet(file) for file in out.glob("*.parquet")}
+    told = artifacts.read_json(out / "provenance.json")
+    assert told["spec"]["studies"][0]["cells"]["computed"] > 0
+    noted = {"note": "as it was", "reread": [{"outcomes changed": 1}]}
+    artifacts.write_json(out / "provenance.json", told | noted)
     shutil.rmtree(own_home / "runs")
     evaluated.clear()
     no_training()
@@ -332,6 +340,9 @@ def test_what_is_committed_is_published_again_without_training(made, own_home, e
     assert {"outcomes.parquet", "training.parquet"} <= set(tables)
     for name, table in tables.items():
         pd.testing.assert_frame_equal(pd.read_parquet(out / name), table)
+    again = artifacts.read_json(out / "provenance.json")
+    assert again["spec"] == told["spec"], "of cells that were not made here the earlier record says how they were"
+    assert again | noted == again
     with pytest.raises(AssertionError, match="something was trained"):
         Study(SMOKE, committed=False).history("math-only")
 
@@ -471,6 +482,24 @@ def test_a_recipe_of_a_reader_s_own_goes_by_what_it_does(own_home, monkeypatch):
         (cell,) = Study(SMOKE).cells(Ask(("mine",), languages=("sw",)))
         paths.append(cell.path)
     assert paths[0] == paths[2] != paths[1]
+
+
+def test_a_recipe_says_the_same_in_every_process():
+    chosen = """
+from xlnb.methods import METHODS, method
+@method("Mine", "t0 + m")
+def mine(math_only):
+    return math_only if "a" in {"a", "b", "c", "d"} else 0.5 * math_only
+print(METHODS["mine"].body)
+"""
+    bodies = {
+        subprocess.run(
+            [sys.executable, "-c", chosen], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in "1234"
+    }
+    assert len(bodies) == 1
+    assert b"frozenset({'a', 'b', 'c', 'd'})" in bodies.pop()
 
 
 def test_a_recipe_of_unknown_experts_is_refused():

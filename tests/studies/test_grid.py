@@ -1,24 +1,29 @@
 """The grid: what is missing becomes processes that depend on each other; what fails is told; what is killed goes on."""
 
 import os
+import platform
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import killing
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
 from xlnb import artifacts
 from xlnb.commands import cli
-from xlnb.errors import WorkError
+from xlnb.errors import RequestError, WorkError
 from xlnb.methods import EXPERTS, METHODS
 from xlnb.paths import snakefile
 from xlnb.studies import grid
 from xlnb.studies.experiments import FIRST_SWAP, Ask, Experiment, named_experiment
-from xlnb.studies.profiles import named_profile
-from xlnb.studies.study import Study
+from xlnb.studies.profiles import PROFILES, named_profile
+from xlnb.studies.study import Study, without_weights
 
 pytestmark = pytest.mark.usefixtures("own_home")
 SMOKE = named_profile("smoke")
@@ -104,6 +109,20 @@ def test_a_job_is_the_same_once_it_was_listed(own_home, tmp_path, languages):
     for job, told in zip(found, artifacts.read_json(tmp_path / "jobs.json"), strict=True):
         again = grid.job_of(told)
         assert (again.name, again.makes, again.needs) == (job.name, job.makes, job.needs)
+
+
+def test_each_profile_s_base_is_a_job_of_its_own(own_home, monkeypatch):
+    monkeypatch.setitem(PROFILES, "smoke-again", replace(SMOKE, name="smoke-again"))
+    both = [Study(named_profile(name)) for name in ("smoke", "smoke-again")]
+    found = grid.jobs(both, named_experiment("first-swap"))
+    told = grid.listed(found, "first-swap", own_home)
+    assert [{*grid.job_of(one).makes} for one in told] == [{*job.makes} for job in found]
+    assert len({job.name for job in found}) == len(found)
+    (base,) = [one for one in told if one["name"] == "smoke/gemma3-miniature/base/base"]
+    with pytest.raises(
+        WorkError, match=r"1 cells that its studies do not have \(gone, for one\).*Run `xlnb grid` again"
+    ):
+        grid.job_of(base | {"makes": [*base["makes"], "gone.parquet"]})
 
 
 # --- one process -----------------------------------------------------------------------------------------
@@ -199,11 +218,84 @@ def test_two_grids_in_one_folder(own_home):
 
 def test_arguments_behind_two_hyphens_are_snakemakes_own(own_home, monkeypatch, capfd):
     seen = []
-    monkeypatch.setattr(grid.subprocess, "run", lambda command, **named: seen.append(command))
+
+    class Snakemake:
+        def __init__(self, command, **named):
+            seen.append(command)
+
+        def wait(self):
+            pass
+
+    monkeypatch.setattr(grid.subprocess, "Popen", Snakemake)
     code = cli.exit_code([*ASKED, "--", "--profile", "notebooks/slurm"])
     assert seen[0][-2:] == ["--profile", "notebooks/slurm"]
     assert code == 1, "nothing was made"
     assert "4 of 4 processes are not done" in capfd.readouterr().err
+
+
+def test_what_is_not_behind_two_hyphens_is_refused(own_home, capsys):
+    assert cli.exit_code(["grid", "strength", "--profile", "smoke", "--dry-run"]) == 2
+    assert "--experiment strength" in capsys.readouterr().err
+    assert cli.exit_code([*ASKED, "--dry-run", "--here", "--", "--profile", "notebooks/slurm"]) == 2
+    assert "--profile notebooks/slurm is for Snakemake" in capsys.readouterr().err
+
+
+def test_jobs_of_snakemake_share_the_cores(own_home, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    (base,) = [job for job in grid.jobs(studies(), named_experiment("first-swap")) if not job.needs and not job.expert]
+    del base.cells[1:]
+    folder = own_home / "runs" / "grid"
+    assert grid.run([base], "first-swap", folder, at_once=2) == []
+    assert artifacts.read_json(base.makes[0].with_suffix(".json"))["machine"]["threads"] == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert grid.listed([base], "first-swap", folder)[0]["threads"] == 1
+
+
+def test_an_old_log_is_no_reason(own_home):
+    first, second = grid.jobs(studies(), Experiment((Ask(("math-last",), languages=("sw",)),), ()))
+    folder = own_home / "grid"
+    for told in grid.listed([first, second], "first-swap", folder):
+        log = Path(told["log"])
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("an old reason")
+    failed = grid.run([first, second], "no such experiment", folder)
+    assert "no such experiment" in failed[0]
+    assert failed[1].endswith("It was not started.")
+
+
+def grid_jobs(process):
+    return [child for child in process.children(recursive=True) if "grid-job" in child.cmdline()]
+
+
+@pytest.fixture
+def started(own_home, tmp_path):
+    """A grid that has begun with jobs; whatever is left of it ends with the test."""
+    command, environment = [sys.executable, "-m", "xlnb", *ASKED], {**os.environ, "TMPDIR": str(tmp_path)}
+    process = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killing.wait_until(lambda: grid_jobs(process), process.is_running)
+    children = process.children(recursive=True)
+    yield process, children
+    for one in (process, *children):
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+
+
+def test_told_to_end_it_ends_its_jobs(started):
+    process, children = started
+    process.send_signal(signal.SIGTERM)  # itself alone
+    assert process.wait(timeout=60) == 130
+    assert psutil.wait_procs(children, timeout=1)[1] == []
+
+
+def test_while_what_a_killed_grid_started_lives_there_is_no_other(started, own_home):
+    process, children = started
+    process.kill()
+    process.wait()
+    assert any(child.is_running() for child in children)
+    with pytest.raises(WorkError, match="Another grid is running"):
+        grid.run(grid.jobs(studies(), FEW), "first-swap", own_home / "runs" / "grid")
 
 
 def test_the_profile_for_slurm_is_one():
@@ -261,3 +353,56 @@ def test_hours_are_those_of_what_was_measured(pocket_folder, monkeypatch, tmp_pa
     write_told(beside, {"seconds": 80.0, "machine": machine, "spec": asked.spec})
     assert grid.Paces(study).cells(other) == 20
     assert grid.Paces(study).training(math) > 30, "of other data"
+
+
+@pytest.fixture
+def paces(own_home, monkeypatch):
+    """Paces of each profile as if they had been measured: an hour a training, half of it a cell; of some they were not."""
+    unmeasured, seconds = set(), {"smoke": 3600, "smoke-again": 7200}
+
+    def measured(self, study):
+        if study.profile.name in unmeasured:
+            raise RequestError("not measured")
+        self._made, own = {}, seconds[study.profile.name]
+        monkeypatch.setattr(self, "training", lambda job: own * bool(job.expert), raising=False)
+        monkeypatch.setattr(self, "cells", lambda job: own / 2 * len(job.cells), raising=False)
+
+    monkeypatch.setattr(grid.Paces, "__init__", measured)
+    monkeypatch.setitem(PROFILES, "smoke-again", replace(SMOKE, name="smoke-again"))
+    return unmeasured
+
+
+def test_each_profile_has_its_own_pace(paces):
+    found = [job for name in ("smoke", "smoke-again") for job in grid.jobs([Study(named_profile(name))], FEW)]
+    assert "4 trainings and 4 cells" in grid.plan_text(found)
+    assert "about 6.0 + 3.0 hours" in grid.plan_text(found)
+    paces.add("smoke-again")
+    told = grid.plan_text(found)
+    assert "about 2.0 + 1.0 hours" in told
+    assert "what was not measured for the profile smoke-again." in told
+    paces.add("smoke")
+    assert grid.plan_text(found).endswith("how long that takes was not measured for the profile smoke, smoke-again.")
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "seconds"),
+    [
+        ({}, "cpu", 30),
+        ({}, "cpu, bf16 autocast", 30),
+        ({}, "cuda: NVIDIA H200", 0),
+        ({"platform": "another"}, "cpu", 0),
+    ],
+)
+def test_what_was_made_elsewhere_says_nothing_of_this_machine(paces, machine, device, seconds):
+    study = Study(SMOKE, device="cpu")
+    job = grid.Job(study, (), ("math-only", "C"))
+    told = {"seconds": 30.0, "machine": {"cores": 2, "platform": platform.platform()} | machine, "device": device}
+    seven = replace(study, seed=7)
+    folder = seven.expert_folder("math-only")
+    write_told(without_weights(folder) / "provenance.json", told | {"spec": seven.expert_spec("math-only")})
+    assert grid.Paces(study).trained_alike(job) == 0, "brought from elsewhere, without weights"
+    write_told(folder / "provenance.json", told | {"spec": seven.expert_spec("math-only")})
+    assert grid.Paces(study).trained_alike(job) == seconds
+    (cell,) = study.cells(FEW.asks[0])[:1]
+    write_told(cell.path.with_suffix(".json"), told | {"spec": cell.spec})
+    assert grid.Paces(study).made_alike(cell) == seconds

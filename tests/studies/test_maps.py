@@ -84,6 +84,76 @@ def test_a_map_is_made_once_and_read_where_it_is_committed(study, maps, monkeypa
     }  # fmt: skip
 
 
+@pytest.fixture
+def committed(study, tmp_path, monkeypatch):
+    """A function from whose call on maps are one number, without a training, and which publishes those of studies."""
+    monkeypatch.setattr(Study, "expert", lambda *asked: None)
+
+    def publish(number, *studies):
+        made = pd.DataFrame({"a": [number]})
+        monkeypatch.setitem(MAPS, "plane", replace(MAPS["plane"], make=lambda study: made))
+        if studies:
+            atlas.publish_maps(studies, ["plane"], tmp_path / "results")
+
+    return publish
+
+
+@pytest.fixture
+def other_data(tmp_path):
+    """Two files of problems like GSM8K's."""
+    for name in ("one", "two"):
+        lines = (
+            f'{{"question": "{name}: how many are {n} and 3?", "answer": "{n}+3={n + 3}\\n#### {n + 3}"}}'
+            for n in range(20)
+        )
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    return [f"gsm8k:{tmp_path}/{name}.jsonl" for name in ("one", "two")]
+
+
+def test_a_committed_map_is_of_its_data_and_precision_alone(study, committed, other_data, tmp_path):
+    own = replace(study, results=tmp_path / "results", folder=tmp_path / "runs")
+    assert atlas.load_map("plane", own.results, a=1).empty
+    committed(1.0, own)
+    file = own.results / "maps" / "plane.parquet"
+    pd.read_parquet(file).drop(columns=["corpora", "dtype", "spec"]).to_parquet(file)  # as it was committed before
+    committed(2.0)
+    assert atlas.table(own, "plane")["a"].tolist() == [1]
+    one, two = (replace(own, math_data=data) for data in other_data)
+    for other in (one, replace(own, dtype="bfloat16"), replace(one, folder=tmp_path / "elsewhere")):
+        assert atlas.table(other, "plane")["a"].tolist() == [2], "made anew"
+    committed(3.0, one)
+    committed(4.0)
+    anywhere = {"folder": tmp_path / "third"}
+    assert [atlas.table(replace(each, **anywhere), "plane")["a"].tolist() for each in (own, one, two)] == [
+        [1],
+        [2],
+        [4],
+    ]
+    assert atlas.tables(own, "plane")["a"].tolist() == [1]
+    assert [*atlas.load_map("plane", own.results)["a"]] == [1, 2]
+    told = atlas.artifacts.read_json(own.results / "maps" / "provenance.json")["plane"]
+    assert [*told] == [f"smoke/gemma3-miniature/sw/lora/0{more}" for more in ("", "/gsm8k + prose/float32")]
+
+
+def test_partitions_are_fitted_by_experts_of_a_study_s_own_data(study, other_data, tmp_path):
+    own = replace(study, results=tmp_path / "results")
+    atlas.publish_maps([replace(own, seed=atlas.FITTED_SEED)], ["fits"], own.results)
+    other = replace(own, math_data=other_data[0])
+    other.partition("by change")
+    made = atlas.map_path(replace(other, seed=atlas.FITTED_SEED), "fits")
+    assert made.is_file(), "by experts of these data"
+
+
+def test_what_was_told_of_a_map_stays_where_it_is_published_from_elsewhere(study, committed, tmp_path):
+    own = replace(study, results=tmp_path / "results", folder=tmp_path / "runs")
+    committed(1.0, own)
+    record = own.results / "maps" / "provenance.json"
+    told = atlas.artifacts.read_json(record)
+    assert told["plane"]["smoke/gemma3-miniature/sw/lora/0"]["versions"]
+    committed(2.0, replace(own, folder=tmp_path / "elsewhere"))
+    assert atlas.artifacts.read_json(record) == told
+
+
 def test_what_may_not_be_computed_is_refused(study, monkeypatch):
     monkeypatch.setattr("xlnb.studies.study.committed_rows", lambda *a: {"nll": None})
     with pytest.raises(RequestError, match=r"The map sites is not committed .*language bn"):

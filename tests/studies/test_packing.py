@@ -20,7 +20,7 @@ from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import identity
 from xlnb.studies import archives, packing, study, wheels
 from xlnb.studies.committing import publish
-from xlnb.studies.experiments import named_experiment
+from xlnb.studies.experiments import Ask, named_experiment
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.study import Study
 from xlnb.studies.vocabulary import vocabulary_file
@@ -284,6 +284,28 @@ def test_an_expert_s_folder_that_lost_its_weights_is_told(own_home):
     (folder / "adapter_model.safetensors").unlink()
     with pytest.raises(WorkError, match="has no weights"):
         here.task_vector("math-only")
+
+
+def test_a_cell_that_is_here_gets_the_readings_that_it_lacks(own_home, tmp_path):
+    here = Study(SMOKE, "sw", 0)
+
+    def score(*readings):
+        ask = Ask(("base",), languages=("sw",), changes={"readings": readings, "generated": 0})
+        return here.outcomes(ask), here.cells(ask)[0].path
+
+    brought, path = score("nll", "choice")
+    there = artifacts.read_json(path.with_suffix(".json"))
+    packed_there = archives.pack_outcomes(tmp_path / "made", report=lambda text: None)
+    shutil.rmtree(path.parent)
+    mine, _ = score("nll")
+    told = artifacts.read_json(path.with_suffix(".json"))
+    (line,) = archives.unpack(packed_there)
+    assert line.endswith(" 1 that were here got readings that they lacked.")
+    both = pd.read_parquet(path)
+    assert both["metric"].value_counts().to_dict() == brought["metric"].value_counts().to_dict()
+    assert artifacts.read_json(path.with_suffix(".json")) == told | {"before": [there]}
+    pd.testing.assert_frame_equal(score("nll")[0], mine)
+    assert "lacked" not in archives.unpack(packed_there)[0], "once is enough"
 
 
 def test_nothing_made_is_nothing_to_pack(own_home, tmp_path):

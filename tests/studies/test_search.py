@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from xlnb.commands import cli
 from xlnb.corpora import prose, templates
 from xlnb.corpora.sources import formatted, load_corpus
 from xlnb.errors import RequestError
+from xlnb.models.pocket_models import GEMMA
 from xlnb.studies import search as searching
 from xlnb.studies.profiles import named_profile
 from xlnb.studies.search import (
@@ -285,31 +287,32 @@ def test_data_of_calculations():
 # --- what is published -----------------------------------------------------------------------------------
 
 
+publish, committed = (partial(of_model, model=SMOKE.model) for of_model in (publish_search, committed_search))
+
+
 def test_what_is_collected_is_what_is_committed(tmp_path, own_home, capsys):
     folder = tmp_path / "found"
     assert cli.exit_code(["search", str(folder), "--profile", "smoke", "--worker", "0", "--workers", "2"]) == 0
     with pytest.raises(RequestError, match=r"There is no committed search in .*search"):
-        committed_search()
-    out = publish_search(folder)
-    assert out == own_home / "book" / "results" / "search"
+        committed()
+    out = publish(folder)
+    assert out == own_home / "book" / "results" / "search-gemma3-miniature"
     assert sorted(path.name for path in out.iterdir()) == ["provenance.json", "search.parquet"]
-    pd.testing.assert_frame_equal(committed_search(), collected(folder))
+    pd.testing.assert_frame_equal(committed(), collected(folder))
     assert artifacts.read_json(out / "provenance.json")["settings"] == 1
     search(SMOKE, folder)
     capsys.readouterr()
-    assert cli.exit_code(["search", str(folder), "--publish"]) == 0
+    assert cli.exit_code(["search", str(folder), "--profile", "smoke", "--publish"]) == 0
     assert capsys.readouterr().out == f"{out}\n"
     told = artifacts.read_json(out / "provenance.json")
     made = [artifacts.read_json(path) for path in folder.glob("*.json")]
     assert told["settings"] == 2 and told["command"] == "xlnb search"
     assert told["seconds"] == pytest.approx(sum(one["seconds"] for one in made), abs=0.11)
     assert told["when"] == sorted(one["when"] for one in made)
-    pd.testing.assert_frame_equal(committed_search(), collected(folder), check_exact=True)
-    assert len(committed_search()) == sum(len(score["problem"]) for one in made for score in one["scores"])
-    elsewhere = publish_search(folder, tmp_path / "elsewhere")
-    assert elsewhere == tmp_path / "elsewhere" / "search" and committed_search(tmp_path / "elsewhere").equals(
-        committed_search()
-    )
+    pd.testing.assert_frame_equal(committed(), collected(folder), check_exact=True)
+    assert len(committed()) == sum(len(score["problem"]) for one in made for score in one["scores"])
+    elsewhere = publish(folder, tmp_path / "elsewhere")
+    assert elsewhere == tmp_path / "elsewhere" / out.name and committed(tmp_path / "elsewhere").equals(committed())
 
 
 def test_a_search_that_goes_on_elsewhere_keeps_what_is_committed(tmp_path, own_home):
@@ -318,21 +321,21 @@ def test_a_search_that_goes_on_elsewhere_keeps_what_is_committed(tmp_path, own_h
     for folder, setting in ((here, MATH), (there, ORACLE)):
         folder.mkdir()
         (folder / f"{setting.name}.json").write_bytes((whole / f"{setting.name}.json").read_bytes())
-    publish_search(here)
-    out = publish_search(there)
+    publish(here)
+    out = publish(there)
     order = ["expert", "test_language", "shots", "metric", "problem"]
-    found, wanted = (table.sort_values(order, ignore_index=True) for table in (committed_search(), collected(whole)))
+    found, wanted = (table.sort_values(order, ignore_index=True) for table in (committed(), collected(whole)))
     pd.testing.assert_frame_equal(found, wanted)
     told, made = artifacts.read_json(out / "provenance.json"), [artifacts.read_json(p) for p in whole.glob("*.json")]
     assert told["settings"] == 2 and told["when"] == sorted({one["when"] for one in made})
     assert told["seconds"] == pytest.approx(sum(one["seconds"] for one in made), abs=0.11)
     changed = artifacts.read_json(there / f"{ORACLE.name}.json")
     artifacts.write_json(there / f"{ORACLE.name}.json", changed | {"tokens": 7})
-    publish_search(there)
-    assert set(committed_search().query("expert == 'oracle'")["tokens"]) == {7}, (
+    publish(there)
+    assert set(committed().query("expert == 'oracle'")["tokens"]) == {7}, (
         "a setting made anew takes the old one's place"
     )
-    assert len(committed_search()) == len(wanted)
+    assert len(committed()) == len(wanted)
 
 
 def test_an_empty_search_is_told(tmp_path):
@@ -355,3 +358,26 @@ def test_each_model_has_its_own_committed_search(tmp_path, own_home, monkeypatch
     artifacts.write_json(other, told | {"spec": told["spec"] | {"model": "another"}})
     with pytest.raises(RequestError, match="not of one model, but of another, gemma3-miniature"):
         publish_search(folder, model=SMOKE.model)
+
+
+def test_a_folder_is_of_one_model_and_one_way_of_trying(tmp_path, own_home, ntrex, trained):
+    folder = tmp_path / "found"
+    search(SMOKE, folder, worker=0, workers=2)
+    for other, given, words in (
+        (replace(SMOKE, model="smollm"), None, "model gemma3-miniature instead of smollm"),
+        (replace(SMOKE, searched=5, answered=1), None, "searched 6 instead of 5, answered 2 instead of 1"),
+        (SMOKE, ntrex, "ntrex False instead of True"),
+    ):
+        with pytest.raises(RequestError, match=f"{MATH.name}.json was tried with {words}: name another folder"):
+            search(other, folder, given)
+    assert trained == [MATH.name]
+    with pytest.raises(
+        RequestError, match="not of one model, but of gemma-3-270m, gemma3-miniature: name its --profile"
+    ):
+        publish_search(folder)
+    (file,) = folder.glob("*.json")
+    told = artifacts.read_json(file)
+    artifacts.write_json(file, told | {"spec": {"setting": told["spec"]["setting"]}})  # as the first were written
+    assert publish_search(folder).name == "search"
+    search(replace(SMOKE, model=GEMMA), folder, worker=0, workers=2)
+    assert trained == [MATH.name]

@@ -10,9 +10,10 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from xlnb import __version__
 from xlnb.commands.book_commands import book_command, pdf_command, readme_command, run_command, twins_command
@@ -240,7 +241,21 @@ def study(
     print(table[shown].to_string(index=False, float_format="%.4f"))
 
 
-@app.command(context_settings={"allow_extra_args": True})
+class _PassingOn(TyperCommand):
+    """A command that takes options alone; what stands behind -- is another program's, and its context's ``args``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        if stray := super().parse_args(ctx, args[:at]):
+            raise RequestError(
+                f"`xlnb {self.name}` takes options alone, not {' '.join(stray)!r}: an experiment is named by --experiment "
+                f"{stray[0]}, and what is Snakemake's stands behind --."
+            )
+        ctx.args = args[at + 1 :]
+        return ctx.args
+
+
+@app.command(cls=_PassingOn, context_settings={"allow_extra_args": True})
 def grid(
     context: typer.Context,
     experiment: Experiment = "methods",
@@ -275,6 +290,7 @@ def grid(
     from xlnb.studies import grid as processes
     from xlnb.studies.experiments import named_experiment
 
+    here = processes.is_run_here(here, context.args)
     what = named_experiment(experiment)
     studies = studies_of(
         profile, languages, seeds, paradigms, model, math_data=math_data, language_data=language_data, device=device,

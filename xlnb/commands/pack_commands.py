@@ -81,10 +81,10 @@ def pack_command(
 def unpack_command(
     folder: Annotated[Path, typer.Argument(help="What `xlnb pack` wrote.")],
     target: Annotated[
-        Path | None, typer.Argument(help="Where a study goes; outcomes go to this project's runs.")
+        Path | None, typer.Argument(help="Where a study goes, or outcomes. [default: of outcomes this project's runs]")
     ] = None,
 ) -> None:
-    """Verify and unpack what `xlnb pack` wrote: a study into a folder of its own, outcomes into runs."""
+    """Verify and unpack what `xlnb pack` wrote: a study into a folder of its own, outcomes among what is made here."""
     from xlnb.studies import archives
 
     print("\n".join(archives.unpack(folder, target)))

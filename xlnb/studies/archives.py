@@ -14,6 +14,7 @@ from typing import Any
 from xlnb import artifacts, unpacking
 from xlnb.errors import RequestError, WorkError
 from xlnb.paths import runs_folder
+from xlnb.studies.outcomes import made_readings
 from xlnb.studies.study import LIGHT, without_weights
 from xlnb.unpacking import OUTCOMES
 
@@ -43,7 +44,8 @@ def pack_outcomes(
 def unpack(folder: str | Path, target: str | Path | None = None, report: Callable[[str], None] = print) -> list[str]:
     """Unpack what was packed and return lines that say how to go on; outcomes go to ``target`` or this project's runs.
 
-    Raises WorkError for parts that are missing or damaged, RequestError for a study without a target.
+    A cell that is there keeps its outcomes, and gets those of readings that it does not have. Raises WorkError for parts that are
+    missing or damaged, RequestError for a study without a target.
     """
     try:
         told = unpacking.contents(folder)
@@ -122,9 +124,9 @@ def write_parts(
 
 
 def _restored(folder: Path, told: dict[str, Any], runs: Path) -> str:
-    """Put outcomes that were packed where they would have been made here; what is there already stays."""
+    """Put outcomes that were packed where they would have been made here; what is there already stays, and gets what it lacks."""
     runs.mkdir(parents=True, exist_ok=True)
-    new = 0
+    new = extended = 0
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=runs) as work:
         unpacking.extract(folder, told, Path(work))
         # A cell's table comes last: its presence says that the cell is done.
@@ -133,8 +135,26 @@ def _restored(folder: Path, told: dict[str, Any], runs: Path) -> str:
             if target.parent.parent.name == "experts" and not target.parent.is_dir():
                 target = without_weights(target.parent) / target.name
             if target.exists():
+                extended += target.parent.name == "outcomes" and _is_extended(target, Path(work) / path)
                 continue
             with artifacts.whole_file(target) as file:
                 shutil.copyfile(Path(work) / path, file)
             new += 1
-    return f"{new} of {len(told['files'])} files are new in {runs}."
+    more = f" {extended} that were here got readings that they lacked." if extended else ""
+    return f"{new} of {len(told['files'])} files are new in {runs}.{more}"
+
+
+def _is_extended(here: Path, brought: Path) -> bool:
+    """Give a cell's table the readings that only the brought one has, and say whether there are any."""
+    import pandas as pd
+
+    if here.suffix != ".parquet" or not (lacking := made_readings(brought) - made_readings(here)):
+        return False
+    told, others = (artifacts.read_json(path.with_suffix(".json")) for path in (here, brought))
+    if others not in told.get("before", []):  # as where this was interrupted
+        artifacts.write_json(here.with_suffix(".json"), told | {"before": [*told.get("before", []), others]})
+    rows = pd.read_parquet(brought)
+    whole = pd.concat([pd.read_parquet(here), rows[rows["metric"].isin(lacking)]], ignore_index=True)
+    with artifacts.whole_file(here) as partial:
+        whole.to_parquet(partial, index=False)
+    return True

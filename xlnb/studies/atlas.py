@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from xlnb import artifacts
 from xlnb.analysis.fitting import fitted_by, partition_of
+from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError, known
+from xlnb.methods import LANGUAGE, MATH
 from xlnb.models.base import device_name
 from xlnb.paths import results_folder
 from xlnb.studies.maps import MAPS, held_out, learned
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from xlnb.studies.study import Study
 
 KEYS = ["profile", "model", "language", "paradigm", "seed"]
+# What experts learned and in which precision all is computed, where a committed map has no columns that say so.
+_USUAL = {"corpora": f"{MATH_DATA} + {LANGUAGE_DATA}", "dtype": "float32"}
+_SPEC = "spec"  # a digest of all that made a map of other data or precision: local copies have one name
 FITTED_SEED = 5  # partitions are fitted by experts of this seed, which no comparison scores
 
 
@@ -34,7 +39,7 @@ def table(study: Study, name: str) -> pd.DataFrame:
     import pandas as pd
 
     wanted, keys = MAPS[known("map", name, MAPS)], study.keys
-    if study.committed and len(found := load_map(name, study.results, **keys)):
+    if study.committed and len(found := load_map(name, study.results, **_wanted(study, name))):
         return found
     if not study.live:
         told = ", ".join(f"{key} {value}" for key, value in keys.items())
@@ -54,18 +59,42 @@ def table(study: Study, name: str) -> pd.DataFrame:
 
 def map_path(study: Study, name: str) -> Path:
     """Return where a study keeps a map."""
-    return study.home / "maps" / f"{name}-{artifacts.digest(_spec(study, name))[:8]}.parquet"
+    return study.home / "maps" / f"{name}-{_digest(study, name)}.parquet"
 
 
 def load_map(name: str, folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
-    """Return a committed map of all studies, or of those whose columns have these values; no rows where there are none."""
+    """Return a committed map of all studies, or of those whose columns (``KEYS``, corpora, dtype) have these values.
+
+    No rows where there are none.
+    """
+    found = _committed(name, folder)
+    # Of a map that is not committed nobody knows the columns.
+    return (select(found, **filters) if len(found) else found).drop(columns=[*_USUAL, _SPEC])
+
+
+def _committed(name: str, folder: str | Path | None) -> pd.DataFrame:
+    """Return a committed map with the columns that say of which data and precision it is."""
     import pandas as pd
 
     file = Path(folder or results_folder()) / "maps" / f"{known('map', name, MAPS)}.parquet"
-    if not file.is_file():
-        return pd.DataFrame(columns=KEYS)
-    found = pd.read_parquet(file)
-    return select(found, **filters)
+    found = pd.read_parquet(file) if file.is_file() else pd.DataFrame(columns=KEYS)
+    missing = {column: value for column, value in {**_USUAL, _SPEC: ""}.items() if column not in found}
+    return found.assign(**missing)
+
+
+def _data(study: Study) -> dict[str, str]:
+    """Return what a study's experts learn, by name, and its precision."""
+    return {"corpora": study.corpora((MATH, LANGUAGE)), "dtype": study.dtype}
+
+
+def _wanted(study: Study, name: str) -> dict[str, Any]:
+    """Return which committed rows of a map are a study's: of other data by all that made them, where it has the weights."""
+    spec = {_SPEC: _digest(study, name)} if study.live and _data(study) != _USUAL else {}
+    return study.keys | _data(study) | spec
+
+
+def _digest(study: Study, name: str) -> str:
+    return artifacts.digest(_spec(study, name))[:8]
 
 
 def tables(study: Study, name: str, paradigm: str = "") -> pd.DataFrame:
@@ -75,7 +104,8 @@ def tables(study: Study, name: str, paradigm: str = "") -> pd.DataFrame:
     """
     if study.live:
         return table(study, name) if paradigm in ("", study.paradigm) else load_map(name, study.results)[:0]
-    return load_map(name, study.results, profile=study.profile.name, paradigm=paradigm or study.paradigm)
+    data = _USUAL if _data(study) == _USUAL else {}  # of other data each language has its own
+    return load_map(name, study.results, profile=study.profile.name, paradigm=paradigm or study.paradigm, **data)
 
 
 def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: str | Path | None = None) -> Path:
@@ -89,15 +119,18 @@ def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: st
     record = out / "provenance.json"
     told: dict[str, Any] = artifacts.read_json(record) if record.is_file() else {"command": "xlnb maps --publish"}
     for name in names or MAPS:
-        earlier, parts = load_map(name, out.parent), []
+        earlier, parts = _committed(name, out.parent), []
         for study in studies:
-            keys = study.keys
-            parts.append(table(study, name))
-            earlier = earlier[(earlier[KEYS] != pd.Series(keys)).any(axis=1)]
-            told.setdefault(name, {})["/".join(map(str, keys.values()))] = _told(study, name)
+            data = _data(study)
+            keys, others = study.keys | data, {} if data == _USUAL else data
+            parts.append(table(study, name).assign(**data, **{_SPEC: _digest(study, name) if others else ""}))
+            earlier = earlier[(earlier[[*keys]] != pd.Series(keys)).any(axis=1)]
+            if made := _told(study, name):  # else what was told when it was made stays
+                told.setdefault(name, {})["/".join(map(str, (study.keys | others).values()))] = made
         whole = pd.concat([part for part in (earlier, *parts) if len(part)], ignore_index=True)
+        first = [*KEYS, *_USUAL, _SPEC]
         with artifacts.whole_file(out / f"{name}.parquet") as beside:
-            whole[[*KEYS, *(column for column in whole if column not in KEYS)]].to_parquet(
+            whole[[*first, *(column for column in whole if column not in first)]].to_parquet(
                 beside, index=False, compression="zstd", compression_level=12
             )
         artifacts.write_json(record, told)
@@ -107,7 +140,8 @@ def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: st
 def fitted(study: Study, name: str) -> Partition:
     """Return one of ``FITTED`` for a study's language: chosen on English math and generic text, by experts of another seed."""
     measure, like_c = fitted_by(name)
-    found = load_map("fits", study.results, **study.keys | {"seed": FITTED_SEED})
+    of_seed = replace(study, seed=FITTED_SEED) if study.live else study  # of which nothing else need be committed
+    found = load_map("fits", study.results, **_wanted(of_seed, "fits") | {"seed": FITTED_SEED})
     if found.empty:
         found = table(replace(study, seed=FITTED_SEED, committed=True), "fits")
     scores = found[found["measure"] == measure]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ def publish(
     """Write an experiment's outcomes of studies, finishing those that are not, as the committed result ``name``.
 
     Returns its folder, which receives outcomes.parquet, training.parquet (loss by step of each expert), costs.parquet where the
-    experiment has them, and provenance.json. What another committed result has already is not written twice. Raises RequestError
+    experiment has them, and provenance.json, which keeps what an earlier one told of cells that were not made here. What another
+    committed result has already is not written twice. Raises RequestError
     where nothing is left to write, or where a result of that name has what the new one has not.
     """
     import time
@@ -59,10 +60,27 @@ def publish(
             continue
         with artifacts.whole_file(out / f"{table}.parquet") as partial:
             _write(whole, partial)
-    artifacts.write_json(
-        out / "provenance.json", artifacts.provenance({"experiment": experiment, "studies": specs}, started)
-    )
+    record = out / "provenance.json"
+    earlier = artifacts.read_json(record) if record.is_file() else {}
+    specs = [_with_cells_told(spec, earlier) for spec in specs]
+    # Other keys, such as of answers that were read again, stay.
+    artifacts.write_json(record, earlier | artifacts.provenance({"experiment": experiment, "studies": specs}, started))
     return out
+
+
+def _with_cells_told(spec: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what determines a study with what an earlier record told of its cells, where none of them was made here."""
+    if not spec["cells"]["computed"]:
+        for before in earlier.get("spec", {}).get("studies", ()):
+            if _which(before, spec["profile"]) == _which(spec, spec["profile"]):
+                return spec | {"cells": before["cells"]}
+    return spec
+
+
+def _which(spec: Mapping[str, Any], profile: str) -> list[Any]:
+    """Return which study a record tells of; the first records name no profile."""
+    names = [spec[name] for name in ("language", "paradigm", "seed")]
+    return [*names, spec.get("profile", profile), spec["base"]["weights"], spec["base"]["dtype"]]
 
 
 _SCORED = ["profile", "model", "language", "test_language", "paradigm", "seed", "partition", "method", "metric"]

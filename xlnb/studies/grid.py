@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -23,6 +26,7 @@ from xlnb import artifacts
 from xlnb.errors import RequestError, WorkError
 from xlnb.evaluation.readings import COST_GROUPS, READINGS
 from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, ORACLE
+from xlnb.models.base import resolved_device
 from xlnb.paths import snakefile
 from xlnb.studies.cells import Cell
 from xlnb.studies.experiments import Experiment, named_experiment
@@ -105,7 +109,7 @@ class Job:
 def jobs(studies: Sequence[Study], experiment: Experiment) -> list[Job]:
     """Return the processes that make what is missing, study by study, experts before what is made of them."""
     training: dict[Path, Job] = {}
-    merging: dict[tuple[Path, ...], Job] = {}
+    merging: dict[tuple[Path, tuple[Path, ...]], Job] = {}
     seen: set[Path] = set()
     for study in studies:
         for cell in _cells(study, experiment):
@@ -117,7 +121,8 @@ def jobs(studies: Sequence[Study], experiment: Experiment) -> list[Job]:
             if len(cell.needs) == 1 and cell.needs[0] in training:
                 training[cell.needs[0]].cells.append(cell)
             else:
-                merging.setdefault(cell.needs, Job(study, cell.needs)).cells.append(cell)
+                model = study.place(())  # the base needs nothing, whichever it is
+                merging.setdefault((model, cell.needs), Job(study, cell.needs)).cells.append(cell)
     place = {id(study): i for i, study in enumerate(studies)}
     return sorted([*training.values(), *merging.values()], key=lambda job: place[id(job.study)])
 
@@ -163,8 +168,10 @@ _OF_STUDY = (
 )
 
 
-def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str, Any]]:
+def listed(found: Sequence[Job], experiment: str, folder: Path, threads: int = 1) -> list[dict[str, Any]]:
     """Return jobs as JSON has them: what Snakemake and the process that does one must know.
+
+    ``threads`` are what Snakemake lets each compute on.
 
     ``studies`` are all whose cells it has: what languages share (the base, a math expert) is scored in each of them by one job.
     ``after`` are the places of the jobs that make what a job needs. The files themselves are hidden from Snakemake, which removes
@@ -185,13 +192,17 @@ def listed(found: Sequence[Job], experiment: str, folder: Path) -> list[dict[str
             "needs": [str(path) for path in job.needs],
             "makes": [str(path) for path in job.makes],
             "log": str(folder / "logs" / f"{job.name}.log"),
+            "threads": threads,
         }
         for place, job in enumerate(found)
     ]
 
 
 def job_of(told: Mapping[str, Any]) -> Job:
-    """Return a job that was listed."""
+    """Return a job that was listed.
+
+    Raises WorkError where its studies no longer have all the cells that it is to make.
+    """
     profile, experiment = named_profile(told["profile"], told.get("model", "")), named_experiment(told["experiment"])
     makes = {*told["makes"]}
     studies = [Study(profile, **dict(one, vocabulary=tuple(one["vocabulary"]))) for one in told["studies"]]
@@ -200,6 +211,12 @@ def job_of(told: Mapping[str, Any]) -> Job:
         for cell in _cells(study, experiment):
             if str(cell.path) in makes:
                 cells.setdefault((cell.path, cell.readings), cell)
+    there = {str(path) for path, _ in cells}
+    if lost := [path for path in told["makes"] if path.endswith(".parquet") and path not in there]:
+        raise WorkError(
+            f"{told['name']} is to make {len(lost)} cells that its studies do not have ({Path(lost[0]).stem}, for one): the "
+            "package or its data changed since they were listed. Run `xlnb grid` again."
+        )
     expert = told["expert"] and tuple(told["expert"])
     return Job(studies[0], tuple(map(Path, told["needs"])), expert, list(cells.values()))
 
@@ -222,7 +239,33 @@ def run(
 
     ``more`` are arguments of Snakemake's own (a profile of a cluster, say). With ``here``, or without Snakemake, processes of
     our own do the jobs (:mod:`xlnb.studies.pool`). What jobs need and make is written to ``folder``/jobs.json, logs lie beside
-    it. One grid at a time runs in a folder.
+    it. One grid at a time runs in a folder. Raises as :func:`is_run_here`.
+    """
+    here = is_run_here(here, more)
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = 1 if more else _threads(at_once)  # elsewhere (``more``) a process computes on what it is given there
+    everything = listed(found, experiment, folder, threads)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
+        except OSError:
+            raise WorkError(f"Another grid is running in {folder}: wait for it, or stop it.") from None
+        # Of an earlier run: what is missing was found anew, and an old log says nothing of what is not started now.
+        shutil.rmtree(folder / "done", ignore_errors=True)
+        for one in everything:
+            Path(one["log"]).unlink(missing_ok=True)
+        artifacts.write_json(folder / "jobs.json", everything)
+        if here:
+            run_here(do, everything, at_once)
+        else:
+            _by_snakemake(folder, at_once * threads, more, lock.fileno())
+    return [_told(one) for one in everything if not Path(one["done"]).exists()]
+
+
+def is_run_here(here: bool, more: Sequence[str]) -> bool:
+    """Return whether processes of our own do the jobs: as asked, or without Snakemake.
+
+    Raises RequestError where there is ``more`` for Snakemake, which then does nothing.
     """
     here = here or not _has_snakemake()
     if here and more:
@@ -230,20 +273,7 @@ def run(
             f"{' '.join(more)} is for Snakemake, which does not run this: leave it out, or leave --here out and have Snakemake "
             "(pip install 'xlnb[grid]')."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    everything = listed(found, experiment, folder)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
-        except OSError:
-            raise WorkError(f"Another grid is running in {folder}: wait for it, or stop it.") from None
-        shutil.rmtree(folder / "done", ignore_errors=True)  # of an earlier run: what is missing was found anew
-        artifacts.write_json(folder / "jobs.json", everything)
-        if here:
-            run_here(do, everything, at_once)
-        else:
-            _by_snakemake(folder, at_once, more)
-    return [_told(one) for one in everything if not Path(one["done"]).exists()]
+    return here
 
 
 def _has_snakemake() -> bool:
@@ -254,12 +284,38 @@ def _has_snakemake() -> bool:
     return snakefile().is_file()
 
 
-def _by_snakemake(folder: Path, at_once: int, more: Sequence[str]) -> None:
-    asked = ["--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(at_once), "--keep-going"]
+def _threads(at_once: int) -> int:
+    """Return on how many threads each of the jobs computes: as was told, or on its share of the cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(told) if told.isdigit() else (os.cpu_count() or 1) // at_once)
+
+
+def _by_snakemake(folder: Path, cores: int, more: Sequence[str], lock: int) -> None:
+    asked = ["--snakefile", str(snakefile()), "--directory", str(folder), "--cores", str(cores), "--keep-going"]
     asked += ["--nolock", "--ignore-incomplete", "--scheduler", "greedy", "--quiet", "all", *more]
-    # Here they share the cores; elsewhere (``more``) each has what it is given.
-    threads = {} if more else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
-    subprocess.run([sys.executable, "-m", "snakemake", *asked], env=threads | os.environ, check=False)
+    # It has the lock, too: where this process is killed, no other grid begins before Snakemake has ended.
+    snakemake = subprocess.Popen([sys.executable, "-m", "snakemake", *asked], pass_fds=[lock])
+    try:
+        snakemake.wait()
+    except BaseException:  # interrupted, or told to end
+        _end_children()
+        raise
+
+
+def _end_children(seconds: float = 30) -> None:
+    """End all processes that this one and its children started: asked first, so that they leave nothing half made."""
+    import psutil
+
+    alive = psutil.Process().children(recursive=True)
+    try:
+        for process in alive:  # Snakemake first, which then starts nothing more
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        alive = psutil.wait_procs(alive, seconds)[1]
+    finally:  # interrupted again, too
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _told(job: Mapping[str, Any], lines: int = 12) -> str:
@@ -277,13 +333,30 @@ def plan_text(found: Sequence[Job]) -> str:
     counted = f"{trainings} trainings and {cells} cells are missing, in {len(found)} processes"
     if not found:
         return "Nothing is missing."
-    try:
-        paces = Paces(found[0].study)
-    except RequestError:
-        return f"{counted}; how long that takes was not measured for the profile {found[0].study.profile.name}."
-    hours = [sum(map(price, found)) / 3600 for price in (paces.training, paces.cells)]
+    hours, guessed, unmeasured = [0.0, 0.0], False, dict[str, None]()
+    for alike in _by_profile(found):
+        try:
+            paces = Paces(alike[0].study)
+        except RequestError:
+            unmeasured[alike[0].study.profile.name] = None
+            continue
+        parts = [sum(map(price, alike)) / 3600 for price in (paces.training, paces.cells)]
+        hours = [sum(pair) for pair in zip(hours, parts, strict=True)]
+        guessed = guessed or any(_guessed(job, paces) for job in alike)
+    lacking = f"was not measured for the profile {', '.join(unmeasured)}."
+    if not any(hours):
+        return f"{counted}; how long that takes {lacking}"
     told = f"{counted}: about {hours[0]:.1f} + {hours[1]:.1f} hours at the pace of what was measured on two cores."
-    return f"{told} {_DEARER}" if any(_guessed(job, paces) for job in found) else told
+    more = [f"To these comes what {lacking}"] if unmeasured else []
+    return " ".join([told, *more, *([_DEARER] if guessed else [])])
+
+
+def _by_profile(found: Sequence[Job]) -> list[list[Job]]:
+    """Return jobs by profile and model, which have a pace each."""
+    alike: dict[Path, list[Job]] = {}
+    for job in found:
+        alike.setdefault(job.study.place(()), []).append(job)
+    return list(alike.values())
 
 
 _DEARER = (
@@ -299,8 +372,19 @@ def _guessed(job: Job, paces: Paces) -> bool:
     return not (trained and asked)
 
 
-def _told_in(folder: Path, pattern: str) -> list[dict[str, Any]]:
-    return [artifacts.read_json(file) for file in sorted(folder.glob(pattern))]
+def _told_in(folder: Path, pattern: str, device: str) -> list[dict[str, Any]]:
+    """Return what is told of what was made by a machine like this one, on the kind of device that ``device`` means here."""
+    here = [told for file in sorted(folder.glob(pattern)) if _is_of_platform(told := artifacts.read_json(file))]
+    if not here:
+        return []  # without a look for devices, which takes torch
+    kind = resolved_device(device).type
+    return [told for told in here if re.split("[:,]", told.get("device", kind))[0] == kind]
+
+
+def _is_of_platform(told: Mapping[str, Any]) -> bool:
+    """Say whether something was made by a machine like this one, and not brought from another."""
+    mine = platform.platform()
+    return bool(told["machine"].get("platform", mine) == mine)
 
 
 def _median_alone(told: Sequence[Mapping[str, Any]]) -> float:
@@ -365,7 +449,8 @@ class Paces:
         slug, place = job.expert[0], job.study.place((job.expert[0],)).parent
         if (str(place), slug) not in self._made:
             steps = job.study.training(slug).steps
-            told = _told_in(place, f"seed-*/experts/{slug}-*/provenance.json")
+            here = f"{slug}-{'?' * 8}"  # a folder with weights; one that was brought without is .told
+            told = _told_in(place, f"seed-*/experts/{here}/provenance.json", job.study.device)
             alike = [one for one in told if one["spec"]["training"]["steps"] == steps]
             self._made[str(place), slug] = _median_alone(alike)
         return self._made[str(place), slug]
@@ -374,7 +459,7 @@ class Paces:
         """Return the median of the cells of this one's folder, or of other seeds', that were asked the same; 0 without any."""
         place = cell.path.parent.parent.parent
         if (str(place), cell.asked) not in self._made:
-            told = _told_in(place, f"*/outcomes/*--{cell.test_language}--*.json")
+            told = _told_in(place, f"*/outcomes/*--{cell.test_language}--*.json", cell.study.device)
             alike = [one for one in told if artifacts.digest(one["spec"]["asked"])[:16] == cell.asked]
             self._made[str(place), cell.asked] = _median_alone(alike)
         return self._made[str(place), cell.asked]

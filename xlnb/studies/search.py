@@ -107,7 +107,8 @@ def search(
     """Compute the settings that are missing in a folder, a file each; of several workers each takes its share.
 
     ``ntrex`` is a folder of NTREX-128's text files; without it what needs them is left out, and so are languages that the
-    profile does not have. Raises RequestError for a folder that has no such files.
+    profile does not have. Raises RequestError for a folder that has no such files, and where what is found was tried with
+    another model or otherwise.
     """
     if not 0 <= worker < workers:
         raise RequestError(f"Worker {worker} of {workers}: they are numbered from 0 to {workers - 1}.")
@@ -116,6 +117,9 @@ def search(
     chosen = [one for one in settings() if one.language in ("en", *languages) and (ntrex or one.data != NTREX)]
     files = {setting: Path(folder) / f"{setting.name}.json" for setting in chosen[worker::workers]}
     missing = {setting: file for setting, file in files.items() if not file.is_file()}
+    alike = {"model": profile.model, "ntrex": bool(ntrex), "searched": profile.searched, "answered": profile.answered}
+    for file in sorted(Path(folder).glob("*.json")):
+        _check_alike(file, alike)
     if not missing:
         return
     checkpoint = profile.checkpoint()
@@ -124,8 +128,16 @@ def search(
         started = time.time()
         told = _tried(base, profile, setting, file.with_suffix(""), lines)
         kept = len(base.kept) if base.kept is not None else None
-        spec = {"setting": asdict(setting), "vocabulary": kept, "model": profile.model}
+        spec = {"setting": asdict(setting), "vocabulary": kept} | alike
         artifacts.write_json(file, artifacts.provenance(spec, started) | {"device": device_name(base), **told})
+
+
+def _check_alike(file: Path, alike: Mapping[str, Any]) -> None:
+    """Refuse a file of a setting that was tried otherwise; one of before this was written says less."""
+    spec = {"model": GEMMA} | artifacts.read_json(file)["spec"]
+    if other := [name for name, value in alike.items() if spec.get(name, value) != value]:
+        told = ", ".join(f"{name} {spec[name]} instead of {alike[name]}" for name in other)
+        raise RequestError(f"{file} was tried with {told}: name another folder, or search as that was.")
 
 
 def collected(folder: str | Path) -> pd.DataFrame:
@@ -147,14 +159,14 @@ def collected(folder: str | Path) -> pd.DataFrame:
 def publish_search(folder: str | Path, results: str | Path | None = None, model: str = GEMMA) -> Path:
     """Write what a search found as the committed result of a model and return its folder.
 
-    What is committed of settings that the folder does not have stays, so that a search may go on on another machine. Refuses to
-    replace another model's.
+    What is committed of settings that the folder does not have stays, so that a search may go on on another machine. Raises
+    RequestError where the folder, or what is committed, is of another model.
     """
     import pandas as pd
 
     found, out = collected(folder), _home(results, model)
     told = [artifacts.read_json(file) for file in sorted(Path(folder).glob("*.json"))]
-    made = {one["spec"].get("model", GEMMA) for one in told}
+    made = {model, *(one["spec"].get("model", GEMMA) for one in told)}
     before = artifacts.read_json(out / "provenance.json") if (out / "provenance.json").is_file() else {}
     if before:
         made.add(before.get("model", GEMMA))
@@ -175,7 +187,7 @@ def publish_search(folder: str | Path, results: str | Path | None = None, model:
     count = len(found[key].drop_duplicates())
     with artifacts.whole_file(out / "search.parquet") as partial:
         found.to_parquet(partial, index=False, compression="zstd")
-    record = {"command": "xlnb search", "model": made.pop(), "settings": count, "seconds": round(seconds, 1)}
+    record = {"command": "xlnb search", "model": model, "settings": count, "seconds": round(seconds, 1)}
     artifacts.write_json(out / "provenance.json", record | {name: sorted(values) for name, values in several.items()})
     return out
 

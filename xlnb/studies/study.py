@@ -103,6 +103,11 @@ class Study:
         known("paradigm", self.paradigm, PARADIGMS)
         for code in self.vocabulary:
             known("language of a vocabulary", code, templates.LANGUAGES)
+        if self.vocabulary and (lacking := {"en", self.language} - {*self.vocabulary}):
+            raise RequestError(
+                f"A vocabulary of {', '.join(self.vocabulary)} lacks the words of {', '.join(sorted(lacking))}, which a study of "
+                f"{self.language} reads: name English (en) and the study's language, too."
+            )
         check_source(self.math_data, "en", "math")
         check_source(self.language_data, self.language, "language")
         known("dtype", self.dtype, DTYPES)
@@ -131,7 +136,11 @@ class Study:
     @property
     def kept(self) -> tuple[str, ...]:
         """The languages of the trimmed vocabulary; none where it is whole, as with data that are not our own."""
-        return (self.vocabulary or self.profile.vocabulary) if self.profile.trimmed and self.own_data else ()
+        if not (self.profile.trimmed and self.own_data):
+            return ()
+        # In one order, however they were given: the same tokens are the same base.
+        order = dict.fromkeys((*self.profile.vocabulary, *templates.LANGUAGES))
+        return tuple(code for code in order if code in (self.vocabulary or self.profile.vocabulary))
 
     @cached_property
     def base_spec(self) -> dict[str, Any]:
