@@ -67,16 +67,15 @@ first_swap.one_problem(language)
 # for every model alike; none is in any training data.
 #
 # Our metric asks what a problem adds. Take the right calculations (`12 + 5`: which numbers, which operation), and compare how likely
-# they are given their own problem with how likely they are given another one. The log of that ratio is the **information gained
-# on the calculations**, in *nats* per token. A model that reads nothing from the problem gains 0; 1.4 nats mean four times likelier,
-# token by token. Beware: most of it comes from a problem's *numbers*, hardly any from its words
-# ([Measuring](02-measuring.ipynb)).
+# they are given their own problem with how likely they are given another one. The log of that ratio is the **information gained on
+# the calculations**, in *nats* per token. A model that reads nothing from the problem gains 0; 1.4 nats mean four times likelier,
+# token by token. Beware: most of it comes from a problem's *numbers*, hardly any from its words ([Measuring](02-measuring.ipynb)).
 #
 # ## Two experts
 #
-# Both are fine-tuned from the same base with LoRA on the same budget: the *math expert* on English word problems, the
-# *language expert* on Swahili prose (stories, dialogues, letters, translations) without a single digit. No training has a Swahili word
-# problem. Did they learn what they should (Figure 1)?
+# Both are fine-tuned from the same base with LoRA on the same budget: the *math expert* on English word problems, the *language
+# expert* on Swahili prose (stories, dialogues, letters, translations) without a single digit. Did they learn what they should (Figure
+# 1)?
 
 # %%
 first_swap.knowledge(study, number=1)
@@ -118,11 +117,11 @@ display(Markdown(told))
 
 # %% [markdown]
 # **Change this:** swap by `partitions.named_partition("half and half", study.depth)`, or give one more layer to the language with
-# `"outer 4+1"`. [Layer-Swapping](05-layer-swapping.ipynb) has sliders for it, with scores.
+# `"outer 4+1"`. [Layer-Swapping](05-layer-swapping.ipynb) has sliders for it.
 #
 # ## What came out
 #
-# Six ways to use the two experts, and the base to compare with (Figure 3). *Task arithmetic* adds both task vectors whole; the *soup*
+# Six ways to use the two experts, beside the base (Figure 3). *Task arithmetic* adds both task vectors whole; the *soup*
 # adds half of each.
 
 # %%
@@ -132,7 +131,7 @@ own = first_swap.own_run(study, claims.GAINS, claims.RIVALS)
 figures.gains(gains, number=3, own=own)
 
 # %% [markdown]
-# All models were scored on the *same* problems and are compared problem by problem. Figure 4 holds the swap against its rivals:
+# All models had the *same* problems and are compared problem by problem. Figure 4 holds the swap against its rivals:
 
 # %%
 rivals = judged(claims.RIVALS, outcomes)
@@ -143,9 +142,9 @@ told = words.caveat(profile) + first_swap.lesson(rivals)
 display(Markdown(told))
 
 # %% [markdown]
-# *Significant* means: the 95 % interval excludes zero, and the p-value, corrected by Holm's method for all contrasts of the question,
-# is below 5 %; the intervals drawn are not corrected. They cover other problems *and* other trainings; one training alone gets no
-# verdict. Numbers, and what the models wrote, are folded here:
+# *Significant* means: the 95 % interval, which is not corrected, excludes zero, and p, corrected by Holm's method for all contrasts
+# of the question, is below 5 %. Intervals cover other problems *and* other trainings; one training alone gets no verdict. Numbers,
+# and what the models wrote, are folded here:
 
 # %% tags=["hide-cell"]
 display(first_swap.scores_table(outcomes, language))
@@ -155,9 +154,8 @@ display(first_swap.answers_table(outcomes, language))
 # %% [markdown]
 # ## What this does not show
 #
-# The problems come from a grammar with few situations: another *kind* of problem may differ more than the intervals say. Rate and steps
-# are a first guess. And whoever gains by the primary metric has mostly learned which numbers to take. Which operation? *Twins* have the
-# same numbers:
+# The problems come from a grammar with few situations: another *kind* of problem may differ more than the intervals say. Whoever
+# gains has mostly learned which numbers to take. And the operation? *Twins* have the same numbers:
 
 # %% tags=["remove-input"]
 told = words.caveat(profile) + first_swap.twins_sentence(study)

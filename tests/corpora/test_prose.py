@@ -169,7 +169,7 @@ def test_the_corpus_has_every_example_once(language):
     assert sum(kinds[kind] for kind in KINDS) == len(kept)
     assert corpus.counts["kept"] == corpus.counts["read"] == len(corpus.examples) == kinds.total()
     assert len({(example.prompt, example.completion) for example in corpus.examples}) == len(corpus.examples)
-    flaws = [sources._flaw(example, language, "language", 2000, True) for example in corpus.examples]
+    flaws = [sources._flaw(example, language, "language", 2000) for example in corpus.examples]
     assert not any(flaws), "what would be dropped of another corpus"
     assert load_corpus("prose", language, 25).examples == corpus.examples[:25]
     other = load_corpus("prose", language, seed=1)
