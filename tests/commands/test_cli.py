@@ -102,6 +102,17 @@ def test_options_that_would_not_count_are_refused(options, told, monkeypatch, ca
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["study", "--dry-run"], ["grid", "--dry-run"], ["pack", "out"]],
+)
+@pytest.mark.parametrize("option", ["--mgsm", "--reference"])
+def test_files_of_mgsm_are_of_experiments_that_ask_it(own_home, capsys, command, option):
+    assert cli.exit_code([*command, "--experiment", "first-swap", option, "folder"]) == 2
+    assert f"{option}: first-swap does not ask MGSM" in capsys.readouterr().err
+    assert not (own_home / "out").exists()
+
+
 def test_options_that_count_reach_the_evaluation(monkeypatch):
     given = ["--benchmark", "mgsm", "--exemplars", "cross", "--reference", "gold", "--shots", "3"]
     _, changes = reached(monkeypatch, own_models, "evaluate_models", ["evaluate", *given])

@@ -216,7 +216,7 @@ def study(
 
     what = named_experiment(experiment)
     studies = language_by_language(studies_of(
-        profile, language, seeds, paradigm, model, math_data=math_data, language_data=language_data, device=device,
+        profile, language, seeds, paradigm, model, experiment, math_data=math_data, language_data=language_data, device=device,
         dtype=dtype, mgsm=mgsm, reference=reference, vocabulary=tuple(filter(None, vocabulary.split(","))),
     ))  # fmt: skip
     if dry_run:
@@ -293,7 +293,7 @@ def grid(
     here = processes.is_run_here(here, context.args)
     what = named_experiment(experiment)
     studies = studies_of(
-        profile, languages, seeds, paradigms, model, math_data=math_data, language_data=language_data, device=device,
+        profile, languages, seeds, paradigms, model, experiment, math_data=math_data, language_data=language_data, device=device,
         dtype=dtype, mgsm=mgsm, reference=reference,
     )  # fmt: skip
     with nothing_downloaded() if dry_run else nullcontext():

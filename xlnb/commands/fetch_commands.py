@@ -34,7 +34,7 @@ def fetch_command(
 
     known("profile", profile, ("paper",))
     given = {"math_data": math_data, "language_data": language_data, "mgsm": mgsm, "reference": reference}
-    studies = studies_of(profile, languages, "0", "lora", model, **given)
+    studies = studies_of(profile, languages, "0", "lora", model, experiment, **given)
     root = fetch_studies(studies, named_experiment(experiment), out, lambda told: print(told, flush=True))
     said = {"experiment": experiment, "profile": profile, "model": model, "languages": languages, "seeds": "0"}
     said |= {name.replace("_", "-"): text for name, text in given.items() if text}

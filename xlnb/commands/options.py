@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from xlnb.corpora import LANGUAGE_DATA, MATH_DATA
 from xlnb.errors import RequestError
 
 if TYPE_CHECKING:
+    from xlnb.studies.profiles import Profile
     from xlnb.studies.study import Study
 
 Language = Annotated[str, typer.Option(help="The target language, such as sw.")]
@@ -83,15 +84,19 @@ def language_by_language(studies: Sequence[Study]) -> list[Study]:
     return sorted(studies, key=lambda study: (profiles.index(study.profile), codes.index(study.language)))
 
 
-def studies_of(profiles: str, languages: str, seeds: str, paradigms: str, models: str = "", **more: Any) -> list[Study]:
+def studies_of(
+    profiles: str, languages: str, seeds: str, paradigms: str, models: str = "", experiments: str = "", **more: Any
+) -> list[Study]:
     """Return the studies of a comparison, profile by profile (and model by model), the first seed's first.
 
-    Of profile paper the data are the paper's, where none are named.
+    Of profile paper the data are the paper's, where none are named. Raises RequestError for MGSM's files where none of the named
+    ``experiments`` asks it.
     """
     from xlnb.studies.profiles import corpora_of, named_profile
     from xlnb.studies.study import Study
 
     chosen = [named_profile(name, model) for name in profiles.split(",") for model in models.split(",")]
+    _check_mgsm(experiments, chosen[0], more)
     math, text = more.pop("math_data", ""), more.pop("language_data", "")
     data = {one.name: corpora_of(one.name, math, text, languages.split(",")) for one in chosen}
     return [
@@ -102,3 +107,17 @@ def studies_of(profiles: str, languages: str, seeds: str, paradigms: str, models
         for paradigm in paradigms.split(",")
         for code in languages.split(",")
     ]  # fmt: skip
+
+
+def _check_mgsm(experiments: str, profile: Profile, given: Mapping[str, Any]) -> None:
+    from xlnb.studies.experiments import named_experiment
+
+    named = [f"--{name}" for name in ("mgsm", "reference") if given.get(name)]
+    if not (named and experiments):
+        return
+    asks = [ask for name in experiments.split(",") for ask in named_experiment(name).asks]
+    if all(ask.evaluation(profile).benchmark != "mgsm" for ask in asks):
+        raise RequestError(
+            f"{' and '.join(named)}: {experiments} does not ask MGSM. Leave out its files, or say an --experiment that does, "
+            "such as real."
+        )

@@ -69,7 +69,7 @@ def pack_command(
         print(archives.pack_outcomes(out, _OF_OUTCOMES if part_mb is None else part_mb))
         return
     studies = studies_of(
-        profile, languages, seeds, paradigms, model, math_data=math_data, language_data=language_data, mgsm=mgsm,
+        profile, languages, seeds, paradigms, model, experiment, math_data=math_data, language_data=language_data, mgsm=mgsm,
         reference=reference, dtype=dtype,
     )  # fmt: skip
     asked = packing.Packing(
