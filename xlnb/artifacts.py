@@ -72,9 +72,8 @@ def _beside(path: Path, fresh: bool = False) -> Iterator[Path]:
         yield partial
         if fresh and path.exists():
             raise _appeared(path)
-        if (
-            path.is_dir() and partial.is_dir()
-        ):  # another process finished the same work first; equal specifications give equal artifacts
+        # Another process finished the same work first; equal specifications give equal artifacts.
+        if path.is_dir() and partial.is_dir():
             return
         os.replace(partial, path)
     except Exception as error:  # safetensors, for one, raises a kind of its own where the disk is full
@@ -175,10 +174,10 @@ def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
     }
 
 
-def threads() -> int:
-    """Return on how many threads this process computes: as many as it has cores, or as it was told."""
+def threads(at_once: int = 1) -> int:
+    """Return on how many threads each of so many processes computes: as it was told, or on its share of the cores."""
     told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() else os.cpu_count() or 1
+    return max(1, int(told) if told.isdigit() else (os.cpu_count() or 1) // at_once)
 
 
 def versions(names: Sequence[str] = ("xlnb", "torch", "transformers", "peft", "numpy")) -> dict[str, str]:

@@ -131,7 +131,7 @@ def _gaining_more(found: pd.DataFrame, training: Training) -> str:
     if used is None:
         return "The budget in use is not among the math expert's."
     more = [key for key, one in own.items() if _over_pairs((one - used).dropna()).low > 0]
-    each = [f"{steps} steps at {rate:g} on {_NAMES.get(data, data)}" for data, steps, rate in more]
+    each = [f"{steps} steps at {rate:g} on {_named_data(data)}" for data, steps, rate in more]
     return (
         f"The budget in use is not the best: of the math expert's other {len(own)} settings {len(more)} gain clearly more "
         f"on English problems by {READINGS[PRIMARY].title}, problem by problem and by one training each ({'; '.join(each)}). The "
@@ -178,9 +178,13 @@ def language_table(found: pd.DataFrame, language: str, number: int | None = None
     return table(rows, columns, number=number, caption=caption)
 
 
+def _named_data(data: Any) -> str:
+    return _NAMES.get(data, str(data))
+
+
 def _named(key: Iterable[Any]) -> tuple[str, int, str]:
     data, steps, rate = key
-    return _NAMES.get(data, data), int(steps), f"{rate:g}"
+    return _named_data(data), int(steps), f"{rate:g}"
 
 
 def _short(metric: str) -> str:
@@ -213,10 +217,10 @@ def news_sentence(training: Training) -> str:
     """Return in words whose expert of the committed search makes news of its language likelier; "" where none is committed."""
     if (found := _committed()) is None:
         return ""
-    mine = select(found, expert=[BASE, "language"], data=[PROSE, ""])
+    mine = select(found, expert=[BASE, "language"], data=[PROSE, ""], metric=NTREX)
     ways: dict[str, list[str]] = {}
-    for one in select(against_base(mine), steps=training.steps, rate=training.learning_rate, metric=NTREX).itertuples():
-        way = "likelier" if one.gain.low > 0 else "less likely" if one.gain.high < 0 else "no likelier"
+    for one in select(against_base(mine), steps=training.steps, rate=training.learning_rate).itertuples():
+        way = _way(one.gain, "likelier", "less likely", "no likelier")
         ways.setdefault(way, []).append(LANGUAGE_NAMES[one.language])
     told = [f"{way} by the {listed(names)} expert{'s' if len(names) > 1 else ''}" for way, names in ways.items()]
     if not told:
@@ -230,6 +234,10 @@ def news_sentence(training: Training) -> str:
     return text + open_
 
 
+def _way(gain: Interval, above: str, below: str, neither: str) -> str:
+    return above if gain.low > 0 else below if gain.high < 0 else neither
+
+
 def _language_lines(gains: pd.DataFrame) -> list[str]:
     of = {language: select(gains, expert="language", language=language, data=PROSE) for language in TARGETS}
     return [_language_line(mine, language) for language, mine in of.items() if len(mine)]
@@ -239,18 +247,12 @@ def _language_line(gains: pd.DataFrame, language: str) -> str:
     found: dict[str, list[str]] = {}
     for metric, name in ((HELD_OUT, "held-out prose"), (NTREX, "lines of NTREX-128")):
         if (gain := _gain(gains, metric)) is not None:
-            way = "likelier" if gain.low > 0 else "less likely" if gain.high < 0 else "neither likelier nor less likely"
+            way = _way(gain, "likelier", "less likely", "neither likelier nor less likely")
             found.setdefault(way, []).append(f"{name} ({_told(gain, metric)} nats per token)")
     texts = [f"{listed(names)} {way}" for way, names in found.items()]
     primary = _gain(gains, PRIMARY)
     assert primary is not None
-    clear = (
-        "above the base"
-        if primary.low > 0
-        else "below the base"
-        if primary.high < 0
-        else "not clearly different from the base"
-    )
+    clear = _way(primary, "above the base", "below the base", "not clearly different from the base")
     return (
         f"The {LANGUAGE_NAMES[language]} expert makes {listed(texts)}; on problems, asked without worked "
         f"examples, it is {clear} ({_told(primary, PRIMARY)} nats per token by {READINGS[PRIMARY].title})."
@@ -283,7 +285,7 @@ def reading_table(language: str = "en", number: int | None = None) -> Shown:
     levels = reading_levels(found, language)
     rows = [
         {
-            "trained on": _NAMES.get(row["data"], row["data"]) or "nothing (base)",
+            "trained on": _named_data(row["data"]) or "nothing (base)",
             "steps": row["steps"] or "–",
             "rate": f"{row['rate']:g}" if row["steps"] else "–",
             "minutes": f"{row['seconds_of_training'] / 60:.0f}" if row["steps"] else "–",
@@ -328,7 +330,7 @@ def reading_sentence(language: str = "en", other: str = TARGETS[0]) -> str:
     if better.empty:
         return "No math expert of the search tells clearly more twins apart than a coin."
     best = better.loc[max(better.index, key=lambda i: better.loc[i, 0].value)]
-    how = f"{best['steps']} steps ({best['seconds_of_training'] / 60:.0f} minutes) on {_NAMES.get(best['data'], best['data'])}"
+    how = f"{best['steps']} steps ({best['seconds_of_training'] / 60:.0f} minutes) on {_named_data(best['data'])}"
     told = (
         f"Which operation is asked can be learned: trained for {how}, a math expert tells {_percent(best[0])} % of the twins "
         f"apart without worked examples, and {_percent(best[max(READ)])} % after {max(READ)} of them."

@@ -166,9 +166,9 @@ def lesson(rivals: pd.DataFrame) -> str:
 def twins_sentence(study: Study) -> str:
     """Return in words whether either expert tells twins apart better than the base does; by intervals, no verdict."""
     pairs = tuple(((slug, ""), ("base", "")) for slug in ("math-only", "language-only"))
-    found = comparisons.contrasts(study.repeated(experiments.EVERY_READING), pairs, study.language, (TWIN_CHOICE,))
-    told = listed([f"{in_prose(row.method_a)} {improved(row)}" for row in found.itertuples()])
     outcomes = study.repeated(experiments.EVERY_READING)
+    found = comparisons.contrasts(outcomes, pairs, study.language, (TWIN_CHOICE,))
+    told = listed([f"{in_prose(row.method_a)} {improved(row)}" for row in found.itertuples()])
     base = 100 * select(outcomes, method="base", metric=TWIN_CHOICE, test_language=study.language)["outcome"].mean()
     better = [in_prose(row.method_a) for row in found.itertuples() if row.low > 0]
     read = (

@@ -250,11 +250,11 @@ def likelihood_reading(found: pd.DataFrame) -> str:
         f"{in_prose(row.method_a, row.partition_a)} {improved(row, place == 0)}"
         for place, row in enumerate(likely.itertuples())
     ]
-    above = [side(row) == ABOVE for row in likely.itertuples()]
+    above = all(side(row) == ABOVE for row in likely.itertuples())
     return (
         f"{capital(apart(found))} with an interval that excludes zero. By plain likelihood of the whole solution, words "
         f"included, the differences to the math expert are: {listed(told)}."
-        + (" All four are above it, the last without a word of the language in its training." if all(above) else "")
+        + (" All four are above it, the last without a word of the language in its training." if above else "")
     )
 
 

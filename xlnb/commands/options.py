@@ -115,8 +115,7 @@ def _check_mgsm(experiments: str, profile: Profile, given: Mapping[str, Any]) ->
     named = [f"--{name}" for name in ("mgsm", "reference") if given.get(name)]
     if not (named and experiments):
         return
-    asks = [ask for name in experiments.split(",") for ask in named_experiment(name).asks]
-    if all(ask.evaluation(profile).benchmark != "mgsm" for ask in asks):
+    if not any(named_experiment(name).has("mgsm", profile) for name in experiments.split(",")):
         raise RequestError(
             f"{' and '.join(named)}: {experiments} does not ask MGSM. Leave out its files, or say an --experiment that does, "
             "such as real."

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from xlnb import artifacts
 from xlnb.commands.options import (
     Device,
     Dtype,
@@ -87,7 +88,7 @@ def launched(processes: int, command: Sequence[str]) -> int:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
-    shared |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))}
+    shared |= {"OMP_NUM_THREADS": str(artifacts.threads(processes))}
     with ExitStack() as stack:
         words = [stack.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(processes - 1)]
         running = [

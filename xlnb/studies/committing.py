@@ -27,8 +27,8 @@ def publish(
 
     Returns its folder, which receives outcomes.parquet, training.parquet (loss by step of each expert), costs.parquet where the
     experiment has them, and provenance.json, which keeps what an earlier one told of cells that were not made here. What another
-    committed result has already is not written twice. Raises RequestError
-    where nothing is left to write, or where a result of that name has what the new one has not.
+    committed result has already is not written twice. Raises RequestError where nothing is left to write, or where a result of
+    that name has what the new one has not.
     """
     import time
 

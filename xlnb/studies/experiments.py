@@ -68,6 +68,10 @@ class Experiment:
     experts: tuple[str, ...]
     costs: bool = False  # whether the time that groups of readings take is measured, too
 
+    def has(self, benchmark: str, profile: Profile) -> bool:
+        """Say whether a benchmark is asked, in a profile."""
+        return any(ask.evaluation(profile).benchmark == benchmark for ask in self.asks)
+
 
 def experts_of(ask: Ask) -> tuple[str, ...]:
     """Return the experts that the methods of an ask are made of."""

@@ -49,7 +49,7 @@ def wanted(studies: Sequence[Study], experiment: Experiment) -> list[Wanted]:
                 if SOURCES[name].hub and path is None:
                     source = SOURCES[name]
                     want(source.hub, DATASET, [source.patterns(language)], source.revision, name, language)
-        if any(ask.evaluation(study.profile).benchmark == "mgsm" for ask in experiment.asks):
+        if experiment.has("mgsm", study.profile):
             if not study.mgsm:
                 asked = [(f"mgsm_{language}.tsv",) for language in ("en", study.language)]
                 want(MGSM, DATASET, [*asked, ("exemplars.json", "exemplars.py")])

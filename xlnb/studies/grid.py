@@ -171,11 +171,10 @@ _OF_STUDY = (
 def listed(found: Sequence[Job], experiment: str, folder: Path, threads: int = 1) -> list[dict[str, Any]]:
     """Return jobs as JSON has them: what Snakemake and the process that does one must know.
 
-    ``threads`` are what Snakemake lets each compute on.
-
-    ``studies`` are all whose cells it has: what languages share (the base, a math expert) is scored in each of them by one job.
-    ``after`` are the places of the jobs that make what a job needs. The files themselves are hidden from Snakemake, which removes
-    what a job is going to make: a cell that is to get more readings keeps those that it has.
+    ``threads`` are what Snakemake lets each compute on. ``studies`` are all whose cells it has: what languages share (the base, a
+    math expert) is scored in each of them by one job. ``after`` are the places of the jobs that make what a job needs. The files
+    themselves are hidden from Snakemake, which removes what a job is going to make: a cell that is to get more readings keeps
+    those that it has.
     """
     makers = {path: place for place, job in enumerate(found) for path in job.makes}
     return [
@@ -243,7 +242,8 @@ def run(
     """
     here = is_run_here(here, more)
     folder.mkdir(parents=True, exist_ok=True)
-    threads = 1 if more else _threads(at_once)  # elsewhere (``more``) a process computes on what it is given there
+    # Elsewhere (``more``) a process computes on what it is given there.
+    threads = 1 if more else artifacts.threads(at_once)
     everything = listed(found, experiment, folder, threads)
     with open(folder / "lock", "w") as lock:
         try:
@@ -282,12 +282,6 @@ def _has_snakemake() -> bool:
     except ImportError:
         return False
     return snakefile().is_file()
-
-
-def _threads(at_once: int) -> int:
-    """Return on how many threads each of the jobs computes: as was told, or on its share of the cores."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(told) if told.isdigit() else (os.cpu_count() or 1) // at_once)
 
 
 def _by_snakemake(folder: Path, cores: int, more: Sequence[str], lock: int) -> None:

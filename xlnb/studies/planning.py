@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xlnb import artifacts
 from xlnb.downloads import MODEL, VARIABLE, place, reason
 from xlnb.errors import RequestError, known
 from xlnb.methods import EXPERTS, METHODS, all_streams
@@ -32,6 +31,7 @@ from xlnb.studies.experiments import TARGET, Experiment
 from xlnb.studies.paper import MODELS, paper
 from xlnb.studies.profiles import named_profile
 from xlnb.training.experts import ALL
+from xlnb.weights.tensor_files import read_settings
 
 GIB = 2**30
 
@@ -292,9 +292,6 @@ def shape_for(model: str) -> Shape:
 
 def _config(file: Path) -> dict[str, Any]:
     try:
-        config = artifacts.read_json(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise RequestError(f"{file} cannot be read: {error}. Download or save it again.") from error
-    if not isinstance(config, dict):
-        raise RequestError(f"{file} is not a table of settings. Download or save it again.")
-    return config
+        return read_settings(file)
+    except RequestError as error:
+        raise RequestError(f"{error} Download or save it again.") from error

@@ -12,6 +12,8 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+from xlnb import artifacts
+
 Told = Mapping[str, Any]  # a job as xlnb.studies.grid.listed gives it
 
 
@@ -44,7 +46,7 @@ def run_here(do: Callable[[Told], None], everything: Sequence[Told], at_once: in
     left, done = by_longest_chain(everything), set[int]()
     idle: list[_Worker] = []
     busy: dict[_Worker, int] = {}
-    threads = max(1, (os.cpu_count() or 1) // at_once)
+    threads = artifacts.threads(at_once)
     try:
         while True:
             ready = [place for place in left if done.issuperset(everything[place]["after"])]

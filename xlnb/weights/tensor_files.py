@@ -257,6 +257,11 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
         raise RequestError(f"{folder} holds no checkpoint: it has no {name}.")
     if not path.is_file():  # a pipe would be waited for
         raise RequestError(f"{path} is not a regular file.")
+    return read_settings(path)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return what a config.json says. Raises RequestError where it is no table of settings."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
