@@ -74,8 +74,8 @@ first_swap.one_problem(language)
 # ## Two experts
 #
 # Both are fine-tuned from the same base with LoRA on the same budget: the *math expert* on English word problems, the *language
-# expert* on Swahili prose (stories, dialogues, letters, translations) without a single digit. Did they learn what they should (Figure
-# 1)?
+# expert* on Swahili prose (stories, dialogues, letters, translations) without a single digit. Did they learn what they
+# should (Figure 1)?
 
 # %%
 first_swap.knowledge(study, number=1)
