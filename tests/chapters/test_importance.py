@@ -13,7 +13,7 @@ from xlnb.chapters import agreeing, fitted, home, importance, measured, overlapp
 from xlnb.chapters.figures import LANGUAGE_COLOUR, MATH_COLOUR
 from xlnb.chapters.layer_swapping import with_pooled_random
 from xlnb.studies import importances, overlaps
-from xlnb.studies.claims import NOT_REPRODUCED, REPRODUCED, UNTESTED
+from xlnb.studies.claims import NOT_REPRODUCED, RANDOM, REPRODUCED, UNTESTED
 from xlnb.studies.experiments import RANDOM_CONTROLS
 from xlnb.studies.importances import MEASURES
 from xlnb.studies.overlaps import BETWEEN, OVER_CONTROL, PAIRS
@@ -198,6 +198,29 @@ def test_the_scorecard_lists_them_once_they_are_whole(tmp_path, study):
     assert "measured layers" in drawn and "swap by Fisher" not in drawn
     more[(more["language"] != "te") | (more["seed"] != 2)].to_parquet(tmp_path / "fitted" / "outcomes.parquet")
     assert fitted.with_fitted(found, there).equals(found), "a training is missing in a language"
+
+
+def test_chapter_03_tells_them_of_the_languages_that_have_them(tmp_path, study):
+    found, more = with_measured()
+    (tmp_path / "methods").mkdir()
+    found.assign(model=study.keys["model"]).to_parquet(tmp_path / "methods" / "outcomes.parquet")
+    there = Study(study.profile, results=tmp_path, live=False)
+    assert measured.against_c(there, measured.outcomes(there)).empty
+    (tmp_path / "fitted").mkdir()
+    lacking = (more["language"] == "te") & (more["seed"] == 2) & (more["partition"] == FITTED[3])
+    for committed, told in (
+        (more, "Swahili, Bengali and Telugu, three trainings"),
+        (more[~lacking], "Swahili and Bengali, three trainings"),
+        (more[~lacking & (more["language"] != "bn")], "Swahili, three trainings"),
+        (more[(more["language"] == "te") & ~lacking], "Telugu, two trainings"),
+    ):
+        committed.to_parquet(tmp_path / "fitted" / "outcomes.parquet")
+        table = measured.against_c(there, measured.outcomes(there))
+        at = table.set_index("partition_a")["difference"]
+        assert list(at.index[:8]) == list(FITTED) and {"half and half", RANDOM[1]} <= set(at.index)
+        assert at[FITTED[0]] == pytest.approx(-0.3) and at[FITTED[7]] == pytest.approx(0.4)
+        assert f"clearly worse ({told}): by intervals" in measured.answered(table)
+        assert f"Against C, {told.rsplit(',', 1)[0]}" in measured.figure(table, 5).html
 
 
 def test_names_of_swaps():

@@ -14,6 +14,7 @@ from xlnb.studies.study import Study
 
 MEASURED: Arm = (SWAP, f"measured, mean of {len(FITTED)}")
 HINDSIGHT: Arm = (SWAP, "best in hindsight")
+_TRAINING = ["language", "seed"]
 
 
 def with_fitted(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -21,14 +22,28 @@ def with_fitted(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
 
     Where a language or a training lacks them they are left out: averages need all of them.
     """
-    alike = {"paradigm": study.paradigm, "partition": list(FITTED)}
-    found = committed_outcomes(study.results, "fitted", profile=study.profile.name, **alike)
-    keys = ["language", "seed"]
-    wanted = select(outcomes, method=SWAP)[keys].drop_duplicates()
-    there = found[[*keys, "partition"]].drop_duplicates().merge(wanted).groupby("partition").size()
+    found = _committed(study)
+    wanted = select(outcomes, method=SWAP)[_TRAINING].drop_duplicates()
+    there = found[[*_TRAINING, "partition"]].drop_duplicates().merge(wanted).groupby("partition").size()
     whole = there[there == len(wanted)].index
     mine = found[found["partition"].isin(whole)].merge(wanted)
     return pd.concat([outcomes, mine[COLUMNS]], ignore_index=True) if len(mine) else outcomes
+
+
+def where_fitted(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return outcomes of the trainings that have committed swaps under every measured partition.
+
+    Only of the languages with the most such trainings: averages over languages need the same ones in each.
+    """
+    there = _committed(study)[[*_TRAINING, "partition"]].drop_duplicates().groupby(_TRAINING).size()
+    whole = there[there == len(FITTED)].reset_index()[_TRAINING]
+    most = whole.groupby("language")["seed"].transform("size")
+    return outcomes.merge(whole[most == most.max()])
+
+
+def _committed(study: Study) -> pd.DataFrame:
+    alike = {"paradigm": study.paradigm, "partition": list(FITTED)}
+    return committed_outcomes(study.results, "fitted", profile=study.profile.name, **alike)
 
 
 def with_the_best(outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -8,10 +8,10 @@ import pandas as pd
 
 from xlnb.analysis.fitting import FITTED, MEASURES, fitted_by
 from xlnb.chapters import figures, scorecard
-from xlnb.chapters.fitted import HINDSIGHT, MEASURED, with_the_best
+from xlnb.chapters.fitted import HINDSIGHT, MEASURED, where_fitted, with_fitted, with_the_best
 from xlnb.chapters.layer_swapping import NOT_YET, with_pooled_random
 from xlnb.chapters.pictures import Shown, to_come
-from xlnb.chapters.words import MEASURE_NAMES, improved, in_prose, listed, percent
+from xlnb.chapters.words import MEASURE_NAMES, improved, in_prose, language_names, listed, percent, trainings
 from xlnb.errors import RequestError
 from xlnb.studies import claims
 from xlnb.studies.comparisons import ABOVE, BELOW, of_arms, side
@@ -72,16 +72,17 @@ def like_c(study: Study) -> str:
 
 
 def outcomes(study: Study) -> pd.DataFrame:
-    """Return outcomes of swaps under measured and other partitions: all that is committed, or, live, those of this study."""
-    if not study.live:
-        return _swaps(scorecard.outcomes(study))
-    by_hand = replace(COMPARISON_CONTROLS, partitions=("C", "A", "B", *COMPARISON_CONTROLS.partitions))
-    found = with_the_best(with_pooled_random(study.outcomes(by_hand, FITTED_PARTITIONS)))
+    """Return outcomes of swaps under measured and other partitions: of all committed trainings and languages that have the
+    measured ones, or, live, those of this study.
+    """
+    if study.live:
+        by_hand = replace(COMPARISON_CONTROLS, partitions=("C", "A", "B", *COMPARISON_CONTROLS.partitions))
+        found = study.outcomes(by_hand, FITTED_PARTITIONS)
+    else:
+        alike = {"profile": study.profile.name, "paradigm": study.paradigm, "method": SWAP}
+        found = with_fitted(where_fitted(committed_outcomes(study.results, "methods", **alike), study), study)
+    found = with_the_best(with_pooled_random(found))
     return found[~found["partition"].isin(RANDOM_CONTROLS)]
-
-
-def _swaps(found: pd.DataFrame) -> pd.DataFrame:
-    return found[found["method"] == SWAP]
 
 
 def by_hand(study: Study, found: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +97,7 @@ def by_hand(study: Study, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_c(study: Study, found: pd.DataFrame) -> pd.DataFrame:
-    """Return the contrasts of other partitions with C over all languages: exploratory."""
+    """Return the contrasts of other partitions with C over the languages that have them, which it names: exploratory."""
     if select(found, partition=list(FITTED)).empty:
         return pd.DataFrame()
     mine = scorecard.against(found, _C)
@@ -107,7 +108,7 @@ def against_c(study: Study, found: pd.DataFrame) -> pd.DataFrame:
         name: place for place, name in enumerate([*FITTED, *(partition for _, partition in (*_BY_HAND, *_OTHERS))])
     }
     mine = mine.assign(place=mine["partition_a"].map(order)).dropna(subset=["place"]).sort_values("place")
-    return mine.drop(columns="place").reset_index(drop=True)
+    return mine.drop(columns="place").assign(where=language_names(found["language"])).reset_index(drop=True)
 
 
 def figure(table: pd.DataFrame, number: int | None = None) -> Shown:
@@ -115,7 +116,7 @@ def figure(table: pd.DataFrame, number: int | None = None) -> Shown:
     if table.empty:
         return to_come(number, NOT_YET)
     return scorecard.exploratory(
-        [("Against C, all languages", table)], "Swaps under other partitions against the swap by C", number
+        [(f"Against C, {table['where'].iloc[0]}", table)], "Swaps under other partitions against the swap by C", number
     )
 
 
@@ -143,5 +144,6 @@ def answered(table: pd.DataFrame) -> str:
     above, below = sides.count(ABOVE), sides.count(BELOW)
     return (
         f"Of {len(sides)} measured partitions {above or 'none'} {'is' if above < 2 else 'are'} clearly better than C by "
-        f"hand, {below or 'none'} clearly worse: by intervals, exploratory."
+        f"hand, {below or 'none'} clearly worse ({table['where'].iloc[0]}, {trainings(int(table['seeds'].max()))}): by "
+        "intervals, exploratory."
     )
