@@ -85,6 +85,13 @@ def test_a_table_has_a_caption_heads_numbers_and_languages():
     assert [cell.get_text() for cell in page.thead.find_all(["th", "td"])] == ["", "text", "value"]
 
 
+def test_a_sentence_keeps_a_column_that_can_be_read_on_a_phone():
+    sentence = "mean over texts of the loss that one step would change"
+    page = BeautifulSoup(table([("Taylor", sentence, "a pass a site")], ["measure", "is", "cost"]).html, "html.parser")
+    assert [cell.get("class") for cell in page.tbody.find_all("td")] == [["t"], None]
+    assert "td.t{min-width:" in page.style.get_text()
+
+
 def test_verdicts_are_kept_beside_what_shows_them():
     inner = box("<p>x</p>", {"a|b": BETTER})
     assert 'data-verdicts="{&quot;a|b&quot;: &quot;better&quot;}"' in inner.html

@@ -35,7 +35,8 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
     "xtick.major.size": 0, "ytick.major.size": 0, "svg.fonttype": "path", "svg.hashsalt": "xlnb", "font.family": "DejaVu Sans",
 }  # fmt: skip
-NUMERIC = ' class="n"'
+_NUMERIC, _SENTENCE = ' class="n"', ' class="t"'
+_LONG_TEXT = 40  # characters, from which a cell keeps a column that can be read on a phone: the table scrolls
 _CSS = """<style>
 .xlnb-figure{container-type:inline-size;margin:1.2rem 0}.xlnb-figure svg{max-width:100%;height:auto;color:inherit}
 .xlnb-figure svg.narrow{display:none}.xlnb-table{margin:1.2rem 0}.xlnb-table div{overflow-x:auto}
@@ -44,6 +45,7 @@ _CSS = """<style>
 .xlnb-table th,.xlnb-table td{padding:.25rem .6rem;text-align:left;vertical-align:top;border:0;border-bottom:1px solid #8886;
  white-space:normal;background:none}
 .xlnb-table td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.xlnb-table tbody th{min-width:5.5rem}.xlnb-table td.t{min-width:10rem}
 @container (max-width:560px){.xlnb-figure svg.wide{display:none}.xlnb-figure svg.narrow{display:block}}
 </style>"""
 
@@ -164,7 +166,8 @@ def _cell(value: Any, head: bool) -> str:
     shown = escape(text).replace("\n", "<br>")
     if head:
         return f'<th scope="row"{language}>{shown}</th>'
-    return f"<td{NUMERIC if is_number(text) else language}>{shown}</td>"
+    kind = _NUMERIC if is_number(text) else language + _SENTENCE * (len(text) > _LONG_TEXT)
+    return f"<td{kind}>{shown}</td>"
 
 
 def to_come(number: int | None, told: str, kind: str = "figure") -> Shown:
