@@ -189,7 +189,7 @@ display(Markdown(told))
 # Does measuring beat C, which was chosen by hand? Figure 5 holds swaps of the same experts under other partitions against
 # the swap by C, on the scored problems of [the scorecard](09-scorecard.ipynb). *The best in hindsight* is for each training and
 # language the partition that did best on these very problems. Nobody could have chosen it, and a part of its lead is luck: it
-# says how much there is to win by choosing. A and B have fewer trainings.
+# says how much there is to win by choosing.
 
 # %%
 swaps = measured.against_c(study, measured.outcomes(study))

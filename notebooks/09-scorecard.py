@@ -87,8 +87,9 @@ told = words.caveat(profile) + scorecard.far_off(found)
 display(Markdown(told))
 
 # %% [markdown]
-# A mean may hide that a method wins now and then. Table 2 counts. Where swaps under [measured partitions](03-importance.ipynb) are
-# committed they stand there one by one; the figure then has their mean, and the best swap in hindsight, which nobody could have chosen.
+# A mean may hide that a method wins now and then. Table 2 counts. Swaps under [measured partitions](03-importance.ipynb) join it
+# one by one when every language and training has them; the figure then has their mean, and the best swap in hindsight, which nobody
+# could have chosen.
 
 # %%
 scorecard.wins_table(found, number=2)

@@ -221,6 +221,16 @@ def test_chapter_03_tells_them_of_the_languages_that_have_them(tmp_path, study):
         assert at[FITTED[0]] == pytest.approx(-0.3) and at[FITTED[7]] == pytest.approx(0.4)
         assert f"clearly worse ({told}): by intervals" in measured.answered(table)
         assert f"Against C, {told.rsplit(',', 1)[0]}" in measured.figure(table, 5).html
+    assert "A and B" not in measured.reading(table)
+    more.to_parquet(tmp_path / "fitted" / "outcomes.parquet")
+    mine = more[(more["partition"] == FITTED[0]) & (more["seed"] < 2)]
+    (tmp_path / "partitions").mkdir()
+    pd.concat([mine.assign(partition="A"), mine.assign(partition="B")]).to_parquet(
+        tmp_path / "partitions" / "outcomes.parquet"
+    )
+    with_hand = measured.against_c(there, measured.outcomes(there))
+    assert with_hand.set_index("partition_a")["difference"]["B"] == pytest.approx(-0.3)
+    assert measured.reading(with_hand).endswith("A and B: two trainings.")
 
 
 def test_names_of_swaps():

@@ -133,7 +133,9 @@ def reading(table: pd.DataFrame) -> str:
         for arm in (*_BY_HAND, *_OTHERS)
         for row in table[table["partition_a"] == arm[1]].itertuples()
     ]
-    return f"Measured partitions {'; '.join(parts)}. Beside them stand {listed(rest)}."
+    hand = table[table["partition_a"].isin(["A", "B"])]
+    fewer = f" A and B: {trainings(int(hand['seeds'].max()))}." if len(hand) else ""
+    return f"Measured partitions {'; '.join(parts)}. Beside them stand {listed(rest)}.{fewer}"
 
 
 def answered(table: pd.DataFrame) -> str:
