@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from xlnb.analysis.lengths import lengths
 from xlnb.chapters.figures import GREY, LANGUAGE_COLOUR, MATH_COLOUR, wrapped
@@ -47,6 +48,7 @@ def activations_figure(found: pd.DataFrame, number: int | None = None) -> Shown:
                 axis.plot(line["mean"], color=colour, linestyle=style)
             axis.axhline(0 if measure == "error" else 1, color="#010203", linewidth=1)
             axis.set(title=wrapped(title, 24), xlabel="layer, from input to output")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles = [Line2D([], [], color=c, linestyle=s, label=TEXTS[asked]) for asked, (c, s) in _STYLES.items()]
         figure.legend(handles=handles, loc="outside upper center", ncols=1 if narrow else 3)
         return figure
