@@ -1,9 +1,13 @@
 """Families of contrasts, before and after they are corrected as wholes."""
 
+from itertools import combinations
+
 import pandas as pd
 from shown import cells
 
 from xlnb.chapters import many_comparisons
+from xlnb.corpora import templates
+from xlnb.evaluation.shortcuts import situations
 from xlnb.methods import ORACLE
 from xlnb.studies import claims
 from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, WORSE, by_situations
@@ -44,15 +48,32 @@ def test_families_are_counted_before_and_after_the_correction():
 
 
 def test_by_situations_committed_families_have_a_draw_a_pair_of_twin_situations():
-    found, situations = many_comparisons.judged_families(), many_comparisons.judged_families(by_situations)
-    assert set(found) == set(situations)
-    for name, part in situations.items():
+    found, by_pairs = many_comparisons.judged_families(), many_comparisons.judged_families(by_situations)
+    assert set(found) == set(by_pairs)
+    for name, part in by_pairs.items():
         assert list(part["metric"]) == list(found[name]["metric"])
         problems = part[part["benchmark"] == "templates"]
         assert (problems["n"] == problems["split"].map({"scored": 24, "development": 12})).all(), name
         assert (part["difference"] - found[name]["difference"]).abs().max() < 0.2 * found[name][
             "difference"
         ].abs().max()
+
+
+def test_situations_are_those_of_the_problems_that_were_drawn():
+    handed = {}
+
+    def arranged(outcomes, seed):
+        handed[seed] = handed.get(seed, 0) + 1
+        return outcomes
+
+    found = many_comparisons.judged_families(arranged)
+    assert handed == {0: len(found) - 1, 1: 1}, "the plan's problems are drawn by another seed"
+    for seed in handed:
+        problems = templates.problems("sw", "scored", 50, seed), templates.twins("sw", "scored", 50, seed)
+        frames = {one.id: {one.frame, twin.frame} for one, twin in zip(*problems, strict=True)}
+        named = situations(frames, seed)
+        for one, other in combinations(frames, 2):
+            assert (named[one] == named[other]) == (frames[one] == frames[other])
 
 
 def test_each_declared_family_is_known_by_what_was_asked():

@@ -31,10 +31,11 @@ ASKED = {
 
 
 def judged_families(
-    arranged: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    arranged: Callable[[pd.DataFrame, int], pd.DataFrame] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Return the judged contrasts of each declared family whose outcomes are committed: of the pocket model, in Swahili but for
-    the plan's. Outcomes are ``arranged`` before, such as :func:`xlnb.studies.comparisons.by_situations`.
+    the plan's. Outcomes are ``arranged`` before, with the seed of their problems, such as by
+    :func:`xlnb.studies.comparisons.by_situations`.
     """
     study, found = open_study("pocket", "sw", 0, live=False), {}
     for name, asked in ASKED.items():
@@ -42,10 +43,12 @@ def judged_families(
             outcomes = study.repeated(*asked)
         except RequestError:  # not committed
             continue
-        outcomes = arranged(outcomes) if arranged else outcomes
+        (seed,) = {ask.evaluation(study.profile).problem_seed for ask in asked}
+        outcomes = arranged(outcomes, seed) if arranged else outcomes
         family = claims.FAMILIES[name]
         found[name] = judged(family, with_pooled_random(outcomes) if family is claims.LAYERS else outcomes)
-    plan = home.planned(arranged)
+    drawn = experiments.COMPARISON.evaluation(study.profile).problem_seed
+    plan = home.planned((lambda found: arranged(found, drawn)) if arranged else None)
     return found | ({claims.PLAN.id: plan} if len(plan) else {})
 
 

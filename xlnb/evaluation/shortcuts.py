@@ -66,19 +66,20 @@ def shortcuts(
     return pd.DataFrame(rows, columns=["reader", "asked", "value", "low", "high"])
 
 
-def pairs_of_twins(language: str, split: str, n: int) -> dict[str, str]:
-    """Return by the id of each of the first n problems of a split a name that it shares with its twin.
+def pairs_of_twins(language: str, split: str, n: int, seed: int = 0) -> dict[str, str]:
+    """Return by the id of each of the first n problems of a split, drawn by a seed, a name that it shares with its twin.
 
     >>> len(set(pairs_of_twins("en", "development", 96).values()))
     12
     """
-    both = zip(templates.problems(language, split, n), templates.twins(language, split, n), strict=True)
+    both = zip(templates.problems(language, split, n, seed), templates.twins(language, split, n, seed), strict=True)
     return {one.id: min(one.frame, twin.frame) for one, twin in both}
 
 
-def situations(problems: Iterable[str]) -> dict[str, str]:
+def situations(problems: Iterable[str], seed: int = 0) -> dict[str, str]:
     """Return by the ids of problems a name that each shares with all problems of its situation and of its twin's; ids that are
-    none of problems with twins are left out. They are the same in every language.
+    none of problems with twins are left out. They are the same in every language, but not for every ``seed`` of the problems,
+    which an id does not tell.
 
     >>> situations(["development-000000", "a piece of prose"])
     {'development-000000': 'classmates-larger-collection'}
@@ -88,7 +89,7 @@ def situations(problems: Iterable[str]) -> dict[str, str]:
     for split in templates.WITH_TWINS:
         places = [int(name.rpartition("-")[2]) for name in problems if re.fullmatch(rf"{split}-\d+", name)]
         if places:
-            found |= pairs_of_twins("en", split, max(places) + 1)
+            found |= pairs_of_twins("en", split, max(places) + 1, seed)
     return {name: found[name] for name in problems if name in found}
 
 

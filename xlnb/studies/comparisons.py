@@ -82,14 +82,15 @@ def by_pairs(outcomes: pd.DataFrame) -> pd.DataFrame:
     return _averaged(outcomes, "problem", outcomes["problem"].str.removesuffix(TWIN))
 
 
-def by_situations(outcomes: pd.DataFrame) -> pd.DataFrame:
+def by_situations(outcomes: pd.DataFrame, problem_seed: int = 0) -> pd.DataFrame:
     """Return outcomes whose problems are pairs of twin situations, each the mean of its problems: these share words, and a
-    difference may be alike in all of them. Texts without a situation stay as they are.
+    difference may be alike in all of them. Texts without a situation stay as they are. ``problem_seed`` is that by which the
+    problems were drawn: another has other situations under the same ids.
 
     Situations that have a problem more than others count no more than these.
     """
     problems = outcomes["problem"].str.removesuffix(TWIN)
-    known = situations(problems.unique())
+    known = situations(problems.unique(), problem_seed)
     named = outcomes.assign(problem=[known.get(problem, problem) for problem in problems])
     keys = [column for column in named.columns if column not in ("outcome", "text")]
     return named.groupby(keys, sort=False, observed=True, dropna=False)["outcome"].mean().reset_index()
