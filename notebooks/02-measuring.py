@@ -133,9 +133,14 @@ display(Markdown(budgets.reading_sentence()))
 # but its first calculation to learn. More situations and more steps without the last do not beat it; which of the three it takes was
 # not tried one by one. And whoever only counts words does as well there: the operation is learned, and whether the text is
 # *understood* stays open. What is told apart in English and not in another language is the gap that a language expert, or a swap,
-# would have to close. Most experts of the other chapters were trained by the shorter budget, and tell fewer twins apart than a coin.
-# Those that learned by heart tell more ([The scorecard](09-scorecard.ipynb), Table 7), and are still below a coin. What merging does
-# to an expert above it is not measured.
+# would have to close. Most experts of the other chapters were trained by the shorter budget, and are scored on other situations than
+# those of Table 2:
+
+# %% tags=["remove-input"]
+display(Markdown(measuring.experts_apart()))
+
+# %% [markdown]
+# What merging does to an expert that beats a coin is not measured.
 #
 # ## Can they be bluffed?
 #

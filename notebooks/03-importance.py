@@ -125,9 +125,9 @@ display(Markdown(agreeing.among_ffn(sites)))
 # itself. At chance *and* at the control would mean that the measure finds noise. Everything else on this page
 # is exploratory: it has intervals, and no verdicts.
 #
-# Language by language, with rank correlations of all sites and a permutation of sites, it is folded here: by blocks (Table 4),
-# by projections (Table 5), and by blocks for experts that were fine-tuned in full (Table 6: relative change alone). Sites of a model
-# are no random sample: the permutation asks only whether their labels matter.
+# Language by language, with rank correlations of all sites and a permutation of sites, it is folded here: by blocks (Table 4), by
+# projections (Table 5), and by blocks for experts that were fine-tuned in full (Table 6: relative change alone). Sites of a model are
+# no random sample: the permutation asks only whether their labels matter.
 
 # %% tags=["hide-cell"]
 display(overlapping.by_language(found, number=4))
@@ -176,6 +176,7 @@ display(Markdown(told))
 #
 # Each measure makes a partition: a block goes to whom it matters more, by the two shares. Or whole layers do, as many to the
 # language as C gives it. They are fitted on English problems and prose alone, by experts of a seed that is scored nowhere.
+# About half of that prose is among what these experts learned, and none of the problems.
 # No partition is fitted by patching. Figure 4 has them beside those by hand.
 
 # %%

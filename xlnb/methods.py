@@ -139,7 +139,7 @@ def ties(math_only: TaskVector, language_only: TaskVector) -> TaskVector:
 
 @method("DARE", "t0 + m and l, thinned and rescaled")
 def dare(math_only: TaskVector, language_only: TaskVector) -> TaskVector:
-    return merging.dare([math_only, language_only])
+    return merging.dare([math_only, language_only])  # one draw: intervals over trainings hold none of DARE's own chance
 
 
 @method("SLERP", "halfway from t0 + m to t0 + l along the sphere")

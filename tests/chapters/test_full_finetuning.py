@@ -68,10 +68,13 @@ def test_sides_are_told_by_paradigm(study, committed):
     assert told.startswith(f"{start}{swap} is above the math expert (+0.6")
     told = full_finetuning.as_by_lora(both)
     by_lora = "5 are on the same side of zero by full fine-tuning in Swahili as by LoRA in the same trainings, and 1 on opposite"
-    by_twins = "By twins, which share all their numbers, the math expert is above the base by LoRA (+0."
+    by_twins = "Twins share all their numbers: by information gained on the twin the math expert is above the base by LoRA (+0."
     assert f"Of the plan's 6 differences {by_lora} sides. {by_twins}" in told
     assert "above the base by full fine-tuning (+0." in told and "numbers and form" not in told
-    assert told.endswith("Of the 6 differences 6 have an interval by twins that excludes zero.")
+    assert told.endswith(
+        "Of the 6 differences by full fine-tuning 6 are above and 0 below zero by information gained on the twin and 5 are above "
+        "and 0 below zero by twins told apart, with intervals that exclude it."
+    )
 
 
 def test_an_expert_that_twins_do_not_tell_from_the_base_is_said_to_be_so(study, committed):
@@ -86,7 +89,8 @@ def test_an_expert_that_twins_do_not_tell_from_the_base_is_said_to_be_so(study, 
         "). Where it is not above, what tells models apart may be numbers and form, not how well a problem is read."
         in told
     )
-    assert told.endswith("Of the 6 differences 0 have an interval by twins that excludes zero.")
+    assert "; by twins told apart the math expert is above the base by LoRA (+" in told
+    assert "full fine-tuning 0 are above and 0 below zero by information gained on the twin and 5 are above" in told
 
 
 def test_intervals_that_include_zero_are_on_no_side(study, committed):

@@ -130,6 +130,7 @@ def test_seeds_that_only_some_measures_have(maps):
     assert importance.seeds_in_words(late) == "2 to 3 seeds" and importance.seeds_in_words(maps) == "3 seeds"
     page = BeautifulSoup(agreeing.agreement_table(late, 6).html, "html.parser")
     assert page.tbody.find_all("td")[3].get_text().startswith("+1.00"), "pairs are of the same seed"
+    assert "95 % intervals over 2 seeds." in page.figcaption.get_text(), "of those that all measures have"
 
 
 def test_every_language_has_its_rows(maps):

@@ -237,7 +237,7 @@ def test_what_the_cross_term_is_made_of_is_told():
         "On problems in the language math saves +0.48 and the language +0.16, in sum +0.64; together they save +0.3"
         in told_
     )
-    assert "by language: Swahili +50 % and Bengali +51 %" in told_, "made with a little noise"
+    assert "three trainings that all languages have: Swahili +50 [+50, +51] % and Bengali +51 [+49, +52] %" in told_
 
 
 def test_what_is_on_one_side_of_zero_is_told(maps):

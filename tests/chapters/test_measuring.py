@@ -24,17 +24,26 @@ from made_up_validation import (
 from shown import caption, cells
 
 from xlnb import stats
-from xlnb.chapters import budgets, figures, measuring, pictures, power, reading_answers, words
+from xlnb.chapters import budgets, figures, home, measuring, pictures, power, reading_answers, words
 from xlnb.corpora import templates
 from xlnb.evaluation.harness import STRICT
 from xlnb.evaluation.readings import EXPRESSION, PRIMARY, READINGS, TWIN_CHOICE, TWIN_INFORMATION, TWINS
-from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO
+from xlnb.methods import MATH, ORACLE, ORACLE_BUDGETS, PLACEBO
 from xlnb.studies import claims, validation
 from xlnb.studies.comparisons import BASE, BETTER, NOT_SHOWN, UNJUDGED, WORSE, judged
-from xlnb.studies.outcomes import select
+from xlnb.studies.outcomes import load_outcomes, select
 from xlnb.studies.validation import CANDIDATES, MOST_FORMAT
 
 pytestmark = pytest.mark.usefixtures("known_forest")
+
+
+def test_it_is_told_how_many_twins_experts_tell_apart():
+    told, study = measuring.experts_apart(), home.committed_study()
+    asked = {"method": MATH, "metric": TWIN_CHOICE, "test_language": "sw", "language": "sw"}
+    for experiment, profile in (("methods", "pocket"), ("strength", "pocket-by-heart")):
+        found = load_outcomes(study.results, experiment, profile=profile, paradigm="lora", **asked)
+        assert f"tells {100 * found['outcome'].mean():.0f} [" in told
+    assert told.endswith("; a coin tells 25 %.") and told.count(" in Swahili") == 2 and " in English" in told
 
 
 def test_twins_are_told_by_arm():

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import ARMS, CONTROLS, made
+from statsmodels.stats.proportion import proportion_confint
 
 from xlnb.chapters import scorecard
 from xlnb.studies import claims
@@ -110,6 +111,13 @@ def test_a_share_s_interval_stays_a_share():
         for end in row.split("]")[0].split(", ")
     ]
     assert min(ends) >= 0 and max(ends) <= 100
+
+
+def test_a_share_that_no_training_has_still_has_an_interval():
+    never = scorecard.answers_table(made(lambda method, partition: 0.1, spread=0.001), 5).html
+    low, high = (100 * end for end in proportion_confint(0, 12, method="wilson"))
+    assert "0.0 [0.0, 0.0]" not in never and f"0.0 [0.0, {high:.1f}]" in never and low == 0
+    assert "12 problems a language, without their twins, and three trainings (the base once)" in never
 
 
 def test_in_english_a_model_of_no_language_counts_once(found):

@@ -1,5 +1,6 @@
 """The experiment on Layer-Swapping: what it compares, that committed and live say the same, and what is told of it."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from xlnb.chapters import layer_swapping, playing
-from xlnb.chapters.home import by_the_plan
+from xlnb.chapters.home import by_the_plan, committed_study
 from xlnb.chapters.words import lowered, standing
 from xlnb.errors import RequestError
 from xlnb.evaluation.readings import LIKELIHOODS, PRIMARY
@@ -127,6 +128,20 @@ def cells(*verdicts):
 
 
 CELLS = cells(WORSE, BETTER, NOT_SHOWN)
+
+
+def test_the_answer_counts_each_training_s_swaps_and_those_of_all():
+    study = committed_study()
+    several = layer_swapping.sweep(study)
+    told, lesson = (
+        layer_swapping.answer().html,
+        layer_swapping.lesson(layer_swapping.one_training(study), several, study),
+    )
+    each = re.search(r"that were made give ([\d, and]+) cells", lesson)[1]
+    outside = int(((several["low"] > 0) | (several["high"] < 0)).sum())
+    assert f"each alone, three trainings call {each} of {len(several)} swaps different from the math expert; " in told
+    assert f"together they call {outside} so, and corrected for all of them " in told
+    assert f", and {outside} of them exclude zero before Holm's correction" in lesson
 
 
 def test_the_sweep_is_told_by_its_extremes():

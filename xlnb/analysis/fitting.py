@@ -56,7 +56,7 @@ class Fit:
     math: str = "templates-english"
     language: str = "prose"
     samples: int = 256
-    seed: int = 1000  # no training's: what is fitted is not scored on what it saw
+    seed: int = 1000  # no training's; of prose, which is one pool, an expert saw a part all the same
     by_block: bool = False
     blend: float = 0.0
     budget: float | None = None

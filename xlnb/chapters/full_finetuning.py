@@ -21,7 +21,7 @@ from xlnb.chapters.words import (
     listed,
     trainings,
 )
-from xlnb.evaluation.readings import NLL, PRIMARY, TWIN_INFORMATION, TWINS
+from xlnb.evaluation.readings import NLL, PRIMARY, READINGS, TWINS
 from xlnb.languages import in_order
 from xlnb.studies import claims
 from xlnb.studies.atlas import load_map
@@ -109,26 +109,42 @@ def as_by_lora(both: Mapping[str, pd.DataFrame]) -> str:
     sides = [(side(a), side(b)) for a, b in zip(rows["lora"], rows["full"], strict=True)]
     same, turned = sum(a == b != "" for a, b in sides), sum({a, b} == {ABOVE, BELOW} for a, b in sides)
     n, open_ = len(sides), len(sides) - same - turned
-    apart = sum(bool(side(row)) for row in differences(both, TWIN_INFORMATION)["full"].itertuples())
     return (
         f"Of the plan's {n} differences {same} are on the same side of zero by full fine-tuning in "
         f"{language_names(both['full']['language'])} as by LoRA in the same trainings, and {turned} on opposite sides"
         + (f"; of the other {open_} at least one interval includes zero. " if open_ else ". ")
-        + f"{by_twins(both)} Of the {n} differences {apart} {'has' if apart == 1 else 'have'} an interval by twins that excludes "
-        "zero."
+        + f"{by_twins(both)} Of the {n} differences by full fine-tuning {_twins_apart(both)}, with intervals that exclude it."
     )
+
+
+def _twins_apart(both: Mapping[str, pd.DataFrame]) -> str:
+    """Return in words how many of the plan's differences by full fine-tuning lie on either side of zero by metrics of twins."""
+    told = []
+    for metric in TWINS:
+        sides = [side(row) for row in differences(both, metric)["full"].itertuples()]
+        told.append(f"{sides.count(ABOVE)} are above and {sides.count(BELOW)} below zero by {READINGS[metric].title}")
+    return listed(told)
 
 
 def by_twins(both: Mapping[str, pd.DataFrame]) -> str:
     """Return in words whether twins, whose numbers are the same, tell the math expert of either paradigm from the base."""
     if not both:
         return NOT_YET
-    found = differences(both, TWIN_INFORMATION, [(claims.MATH_EXPERT, BASE)])
-    rows = {paradigm: next(part.itertuples()) for paradigm, part in found.items()}
-    told = [f"{_SIDES[side(row)]} the base by {PARADIGM_NAMES[name]} ({improved(row)})" for name, row in rows.items()]
-    blind = " Where it is not above, what tells models apart may be numbers and form, not how well a problem is read."
-    above = all(side(row) == ABOVE for row in rows.values())
-    return f"By twins, which share all their numbers, the math expert is {listed(told)}.{'' if above else blind}"
+    told, above = [], True
+    for metric in TWINS:
+        found = differences(both, metric, [(claims.MATH_EXPERT, BASE)])
+        rows = {paradigm: next(part.itertuples()) for paradigm, part in found.items()}
+        sides = [
+            f"{_SIDES[side(row)]} the base by {PARADIGM_NAMES[name]} ({improved(row)})" for name, row in rows.items()
+        ]
+        told.append(f"by {READINGS[metric].title} the math expert is {listed(sides)}")
+        above &= all(side(row) == ABOVE for row in rows.values())
+    blind = (
+        ""
+        if above
+        else " Where it is not above, what tells models apart may be numbers and form, not how well a problem is read."
+    )
+    return f"Twins share all their numbers: {'; '.join(told)}.{blind}"
 
 
 def summary(both: Mapping[str, pd.DataFrame]) -> str:

@@ -72,7 +72,7 @@ def reading(found: pd.DataFrame) -> str:
     told = f"{standing(rivals)} Among other layers {lowered(standing(layers))}"
     word = layers.set_index("partition_b")["verdict"]
     if word[claims.RANDOM[1]] == BETTER:
-        told += " So the outer layers are better ones to give away than layers at random."
+        told += f" So the outer layers are better ones to give away than these {len(RANDOM_CONTROLS)} random choices."
     return told
 
 
@@ -204,18 +204,23 @@ def lesson(one: pd.DataFrame, several: pd.DataFrame, study: Study) -> str:
     )
     if unjudged(several):
         return f"{told} There is no second training here to hold against it."
-    trained = sorted(set(select(study.repeated(experiments.SWEEP), method=SWAP)["seed"]))
-    counts = [int((outside_zero(one_training(study, seed)) != 0).sum()) for seed in trained]
+    counts, alone = _alone(study), int((outside_zero(several) != 0).sum())
     wider = float((several["high"] - several["low"]).median() / (one["high"] - one["low"]).median())
     return (
-        f"{told} Draw another training and look in the same way: the {trainings(len(trained))} that were made give "
+        f"{told} Draw another training and look in the same way: the {trainings(len(counts))} that were made give "
         f"{listed([str(n) for n in counts])} cells that differ. Over all of them, the whole map being one family, "
         f"{int((left == WORSE).sum())} are worse and {int((left == BETTER).sum())} better. No count is a slip: they answer two "
         "questions. One training's interval covers other *problems*. It says that these two models differ, and two models nearly "
         "always do; it knows nothing of another *training*, in which data, order and start are drawn again. The interval over "
-        f"several trainings has to cover that as well: it is {wider:.1f} times as wide (median), and Holm's correction then pays "
-        "for looking at many cells. Whoever reports one training reports one draw."
+        f"several trainings has to cover that as well: it is {wider:.1f} times as wide as here (median), and {alone} of them "
+        "exclude zero before Holm's correction pays for looking at many cells. Whoever reports one training reports one draw."
     )
+
+
+def _alone(study: Study) -> list[int]:
+    """Return of each training of the sweep how many of its swaps it calls different from the math expert."""
+    trained = sorted(set(select(study.repeated(experiments.SWEEP), method=SWAP)["seed"]))
+    return [int((outside_zero(one_training(study, seed)) != 0).sum()) for seed in trained]
 
 
 def sweep_reading(cells: pd.DataFrame) -> str:
@@ -262,15 +267,15 @@ def answer() -> Shown:
     study = home.committed_study()
     found = controls(study)
     rivals, layers = (found[found["family"] == family.id] for family in (claims.RIVALS, claims.LAYERS))
-    one, several = one_training(study), sweep(study)
+    several = sweep(study)
     sentences = [f"Among uses of the same two experts {lowered(standing(rivals, numbers=False))}"]
     if len(layers):
         sentences.append(f"Among other layers {lowered(standing(layers, numbers=False))}")
     if len(several):
         sentences.append(
-            f"How many layers: one training calls {int((outside_zero(one) != 0).sum())} of {len(one)} swaps different from the "
-            f"math expert; {trainings(several['seeds'].max())}, corrected for all of them, call "
-            f"{int((several['verdict'].isin([BETTER, WORSE])).sum())} so: {_BY_SWEEP}."
+            f"How many layers: each alone, {trainings(several['seeds'].max())} call {listed([str(n) for n in _alone(study)])} of "
+            f"{len(several)} swaps different from the math expert; together they call {int((outside_zero(several) != 0).sum())} "
+            f"so, and corrected for all of them {int((several['verdict'].isin([BETTER, WORSE])).sum())}: {_BY_SWEEP}."
         )
     if not (len(layers) and len(several)):
         sentences.append(

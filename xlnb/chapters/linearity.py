@@ -160,14 +160,14 @@ def effects_told(crosses: pd.DataFrame) -> str:
             f"on {TEXTS[str(asked)]} math saves {m} and the language {l}, in sum {summed}; together they save {both}"
         )
     problems = whole[whole["asked"] == "problems"]
-    each = [
-        f"{LANGUAGE_NAMES[str(code)]} {digits(100 * cross_terms(mine)['share'].mean(), '+.0f')} %"
-        for code, mine in problems.groupby("language", sort=False)
-    ]
+    each = []
+    for code, mine in problems.groupby("language", sort=False):
+        one = over_trainings(100 * cross_terms(mine)["share"].to_numpy())
+        each.append(f"{LANGUAGE_NAMES[str(code)]} {bracketed(one.value, one.low, one.high, '+.0f')} %")
     first, *others = told
     return (
         f"In nats per token, against the base: {'. '.join([first, *map(capital, others)])}. The cross term on problems by "
-        f"language: {listed(each)}."
+        f"language, of the {trainings(problems['seed'].nunique())} that all languages have: {listed(each)}."
     )
 
 

@@ -72,8 +72,8 @@ def families_table(
         rows.append((claims.FAMILIES[name].question, len(part), trained, *counts))
     caption = (
         "The questions of this book, each a family. How many of its contrasts have an interval that excludes zero, and how many "
-        "are significant after Holm's correction over the family, by intervals over problems, as in all chapters, and over "
-        "pairs of twin situations."
+        "are significant after Holm's correction over the family, by intervals over problems (the plan's: over pairs "
+        "of twins), as in the chapters, and over pairs of twin situations."
     )
     columns = ["question", "contrasts", "trainings", "each for itself", "after Holm", "by situations"]
     return table(rows, columns, number=number, caption=caption)

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from xlnb import stats
-from xlnb.chapters import power, reading_answers
+from xlnb.chapters import home, power, reading_answers
 from xlnb.chapters.budgets import reading_sentence
 from xlnb.chapters.figures import GREY, VERDICT_COLOURS, WORSE_COLOUR, dot, unit_of, wrapped
+from xlnb.chapters.layer_swapping import NOT_YET
 from xlnb.chapters.pictures import Foreign, Shown, box, panels, paragraphs, picture, table
 from xlnb.chapters.words import bracketed, bullets, improved, label, listed, trainings
 from xlnb.chapters.words import number as digits
@@ -22,11 +23,11 @@ from xlnb.evaluation import harness
 from xlnb.evaluation.readings import CHOICE, PRIMARY, READINGS, TRIMMED, TWIN_CHOICE, TWIN_INFORMATION
 from xlnb.evaluation.solutions import calculation_variants
 from xlnb.languages import LANGUAGE_NAMES, in_order
-from xlnb.methods import ORACLE, ORACLE_BUDGETS, PLACEBO
+from xlnb.methods import MATH, ORACLE, ORACLE_BUDGETS, PLACEBO
 from xlnb.paths import results_folder
 from xlnb.studies import claims, validation
-from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, judged, verdicts_of
-from xlnb.studies.outcomes import costs_for, load_costs, load_outcomes, select
+from xlnb.studies.comparisons import BETTER, NOT_SHOWN, UNJUDGED, by_pairs, judged, verdicts_of
+from xlnb.studies.outcomes import committed_outcomes, costs_for, load_costs, load_outcomes, select
 from xlnb.studies.validation import CANDIDATES, MOST_FORMAT, TRAININGS
 
 
@@ -262,6 +263,26 @@ def twins_sentence(outcomes: pd.DataFrame) -> str:
         "Twins told apart, and information gained on the twin, with intervals over trainings and problems. "
         f"{'; '.join(told)}. A coin tells 25 % apart, a reader of the numbers alone none."
     )
+
+
+def experts_apart() -> str:
+    """Return in words how many twins of scored problems the usual math expert tells apart, and that which learned by heart."""
+    study, told = home.committed_study(), []
+    trained = (
+        ("methods", study.profile.name, "usual math expert"),
+        ("strength", "pocket-by-heart", "one that learned by heart"),
+    )
+    for experiment, profile, who in trained:
+        alike = {"profile": profile, "paradigm": study.paradigm, "method": MATH, "metric": TWIN_CHOICE}
+        found = committed_outcomes(study.results, experiment, **alike)
+        for code in (
+            "en",
+            study.language,
+        ):  # in English a training's answers stand once for each language that it went on to
+            part = select(found, language=study.language, test_language=code)
+            if len(part):
+                told.append(f"the {who} tells {_level(by_pairs(part), '.0f', 100)} % apart in {LANGUAGE_NAMES[code]}")
+    return f"Of scored problems and their twins {listed(told)}; a coin tells 25 %." if told else NOT_YET
 
 
 def _level(part: pd.DataFrame, form: str, factor: float) -> str:

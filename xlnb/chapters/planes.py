@@ -117,7 +117,8 @@ def plane_figure(
             f"{capital(title)}: the lowest loss is at {digits(a, 'g')} of math and {digits(b, 'g')} of the language"
         )
     caption = (
-        f"Loss saved against the base over the plane of both task vectors, mean over {trainings(seeds)}; nats per token. The "
+        f"Loss saved against the base over the plane of both task vectors, {'of' if seeds == 1 else 'mean over'} "
+        f"{trainings(seeds)}; nats per token. The "
         "lines are of equal loss. Filled marks are points of the plane, hollow ones the nearest points of merges that lie off it."
     )
     return picture(draw, number=number, caption=caption, alt=". ".join(alt) + ".")
@@ -207,7 +208,8 @@ def merges_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     seeds = found["seed"].nunique()
     caption = (
         "Merges and the plane: the nearest point, the share of the merge's length that sticks out of the plane, and what the "
-        "merge saves beyond that point (nats per token; above zero the merge is better), "
+        "merge saves beyond that point (nats per token; above zero the merge is better), means over the languages that have "
+        "planes, "
         + (f"with 95 % intervals over {trainings(seeds)}." if seeds > 1 else "of one training, without intervals.")
     )
     return table(rows, number=number, caption=caption)

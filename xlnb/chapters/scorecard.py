@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from itertools import product
 
+import numpy as np
 import pandas as pd
 
 from xlnb.analysis.fitting import FITTED
@@ -31,7 +32,7 @@ from xlnb.chapters.words import number as digits
 from xlnb.evaluation.readings import EXACT_MATCH, EXPRESSION, NLL, PRIMARY, READINGS, TWIN_CHOICE, TWINS
 from xlnb.languages import LANGUAGE_NAMES
 from xlnb.methods import EXPERTS, FORMAT_CONTROL, METHODS, ORACLE
-from xlnb.stats import crossed_interval, outcome_table
+from xlnb.stats import crossed_interval, mean_interval, outcome_table
 from xlnb.studies import claims
 from xlnb.studies.comparisons import (
     ABOVE,
@@ -278,7 +279,7 @@ def answers_table(found: pd.DataFrame, number: int | None = None) -> Shown:
     told = found[found["metric"].isin([EXPRESSION, EXACT_MATCH])]
     if told.empty:
         return to_come(number, NOT_YET)
-    rows = []
+    rows, shapes = [], []
     for arm, code in product(arms_of(told), told["test_language"].unique()):
         mine = of_arms(select(told, test_language=code), arm)
         if code != "en":  # in English a training answers once for each language that it went on to
@@ -287,11 +288,19 @@ def answers_table(found: pd.DataFrame, number: int | None = None) -> Shown:
         for metric in (EXPRESSION, EXACT_MATCH):
             some = select(mine, metric=metric)
             if len(some):
-                i = crossed_interval(outcome_table(some))
+                cells = outcome_table(some)
+                shapes.append(cells.shape)
+                # Where no training differs, the spread of nothing tells nothing: Wilson's interval, over the problems.
+                i = crossed_interval(cells) if len(cells) > 1 and np.ptp(cells) else mean_interval(cells[0])
                 low, high = max(i.low, 0.0), min(i.high, 1.0)  # it is a share
                 line[f"{READINGS[metric].title} (%)"] = amount(i.value, low, high, metric, with_unit=False)
         rows.append(line)
-    return table(rows, number=number, caption="What is answered in words, with 95 % intervals. Exploratory.")
+    most = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    caption = (
+        f"What is answered in words, with 95 % intervals: {most[1]} problems a language, without their twins, and "
+        f"{trainings(most[0])} (the base once). Exploratory."
+    )
+    return table(rows, number=number, caption=caption)
 
 
 def budgets_table(study: Study, number: int | None = None) -> Shown:
@@ -359,5 +368,8 @@ def summary(study: Study) -> str:
             if row.over_base == 1 and row.rank == row.rank  # controls have none
         ]
         lines.append(f"The best mean rank has {in_prose(first['method'], first['partition'])} ({first['rank']:.1f}).")
-        lines.append(f"Above the base in every training and language: {listed(always) if always else 'no method'}.")
+        lines.append(
+            "Of the methods that have a rank, above the base in every training and language: "
+            f"{listed(always) if always else 'none'}."
+        )
     return bullets(lines)

@@ -45,9 +45,10 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 def strangers(groups: Sequence[str]) -> list[int]:
-    """For each item the place of another one, of another group where there is one: what shares nothing with it but the format.
+    """For each item the place of another one, of another group where there is one.
 
-    The nearest one at half the list's length or after. A single item has none and is refused. Source: ours.
+    The nearest one at half the list's length or after; it may be of the twin's group, or share a number. A single item has none
+    and is refused. Source: ours.
 
     >>> strangers(["a", "b", "a", "b"])
     [3, 0, 1, 2]

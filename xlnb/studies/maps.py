@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xlnb.studies.study import Study
 
 IN_ENGLISH, IN_LANGUAGE, TEXT = ASKED = "math", "problems", "language"  # word problems in both languages, and prose
-_LEARNED = 1000  # texts like an expert's, of seeds that no training has: from here on
+_LEARNED = 1000  # texts like an expert's are drawn by seeds that no training has: from here on
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ class Map:
 
 
 def learned(study: Study, sample: int = 0, n: int | None = None) -> dict[str, tuple[Example, ...]]:
-    """Return texts like those that experts learn from, by what they ask, of a sample that no training has.
+    """Return texts like those that experts learn from, by what they ask, drawn by a seed that no training has.
 
+    Of English problems no training has one. Prose is a pool that is not much larger than a training takes of it: of a sample's
+    texts an expert learned about half.
     Problems in the language are development problems: for looking, never for choosing.
     """
     n, seed, code = n or study.profile.development, _LEARNED + sample, study.language

@@ -333,7 +333,8 @@ def fit(
 def _within_memory(trainee: Trainee, rows: Sequence[Row], training: Training) -> tuple[float, Training]:
     """Do :func:`_backward`; where memory does not suffice with half as many examples at once, and half of these.
 
-    Returns the training that sufficed, too: the batch, and so its loss, is the same. Raises WorkError where one is too many.
+    Returns the training that sufficed, too: the batch, and so its loss, is the same but for rounding. Raises WorkError where one
+    is too many.
     """
     import torch
 
