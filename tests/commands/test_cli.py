@@ -244,3 +244,17 @@ def test_options_of_a_fitted_partition_reach_it(monkeypatch, tmp_path):
     short = ["partition", "fit", "--base", "BASE", "--out", str(tmp_path / "mine.yaml"), "--blend", "0.1"]
     (_, asked, *_), _ = reached(monkeypatch, fitting, "fit_partition", short)
     assert asked == fitting.Fit(blend=0.1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        (["grid", "--jobs", "0"], "xlnb grid"),
+        (["merge", "soup", "--experts", "x"], "xlnb merge soup"),
+        (["diff", "A"], "xlnb diff"),
+        (["nonsense"], "xlnb"),
+    ],
+)
+def test_a_wrong_option_points_at_the_help_that_lists_it(asked, where, capsys):
+    assert cli.exit_code(asked) == 2
+    assert capsys.readouterr().err.rstrip().endswith(f". See `{where} --help`.")

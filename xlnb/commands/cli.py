@@ -425,7 +425,8 @@ def _tell(error: Exception) -> int:
     if isinstance(error, RequestError):
         code = 2
     elif callable(describe := getattr(error, "format_message", None)):  # typer's own: an unknown option, say
-        code, message = getattr(error, "exit_code", 2), f"{describe()} See `xlnb --help`."
+        where = getattr(getattr(error, "ctx", None), "command_path", "xlnb")  # of the command whose option it is
+        code, message = getattr(error, "exit_code", 2), f"{str(describe()).rstrip('.')}. See `{where} --help`."
     elif not (isinstance(error, WorkError | OSError) and message):
         message = (
             f"something unexpected happened: {type(error).__name__}: {message} (set XLNB_DEBUG=1 for the traceback)"

@@ -35,7 +35,7 @@ def plan_command(
     languages: Languages = "sw,bn,te",
     paradigms: Paradigms = "lora,full",
     experiment: Annotated[str, typer.Option(help="What is compared: paper, methods, real, ...")] = "paper",
-    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many: a number, no list.")] = 1,
     card: Annotated[str, typer.Option(help="RTX-4090, L40S, A100-40, A100-80, H100 or H200.")] = "H100",
     gpus: Annotated[int, typer.Option(help="That share one training.")] = 1,
     micro_batch: Annotated[
