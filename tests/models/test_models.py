@@ -15,7 +15,8 @@ import ggufs
 import huggingface_hub
 import pytest
 import torch
-from experts import rewritten
+from experts import rewritten, wrapper
+from lively import lively
 from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
 from xlnb import artifacts
@@ -23,6 +24,7 @@ from xlnb.corpora import templates
 from xlnb.errors import RequestError, WorkError
 from xlnb.models import miniatures, pocket
 from xlnb.models.base import Base, kept_ids, load_base, trim
+from xlnb.models.engine import Engine, completion_nll, right_aligned
 from xlnb.models.hub import MODEL_FILES
 from xlnb.models.pocket import pocket_checkpoint, pocket_sources
 from xlnb.models.pocket_models import GEMMA, POCKET_MODELS
@@ -459,6 +461,23 @@ def test_the_fingerprint_follows_weights_and_vocabulary(miniature, tmp_path):
     other = load_base(miniatures.miniature(tmp_path / "other", seed=1))
     assert load_base(tmp_path / "copy").fingerprint == base.fingerprint
     assert len({base.fingerprint, other.fingerprint, *(t.fingerprint for t in trimmed)}) == 4
+
+
+# --- wrappers --------------------------------------------------------------------------------------------
+
+
+def test_the_window_of_a_language_model_in_a_wrapper_counts(tmp_path):
+    base = lively(load_base(wrapper(tmp_path / "w", sliding_window=8)))
+    assert base.depth == 8
+    engine = Engine(base, batch_size=3)
+    prefix = engine.prefix("a few words before ")
+    texts = [("A question that goes on for a while, and ", "three."), ("Two ", "four and more."), ("Seven ", "1")]
+    rows = [(base.encode(prompt), base.encode(completion)) for prompt, completion in texts]
+    assert engine.exceeds_window(prefix, rows)
+    for row, found in zip(rows, engine.nll(prefix, rows), strict=True):
+        plain = right_aligned([(prefix.ids + row[0], row[1])], base.pad_id, device="cpu")
+        with torch.no_grad():
+            assert found[0][0].tolist() == pytest.approx(completion_nll(base.model, plain)[0].tolist(), abs=1e-4)
 
 
 # --- trimmed vocabularies --------------------------------------------------------------------------------

@@ -117,7 +117,12 @@ class Base:
     @property
     def depth(self) -> int:
         """The number of transformer layers."""
-        return self.model.config.num_hidden_layers
+        return self.language_config.num_hidden_layers
+
+    @property
+    def language_config(self) -> Any:
+        """The config of the language model, which in a wrapper (Gemma 3 that sees) is one of several."""
+        return self.model.config.get_text_config(decoder=True)
 
     @cached_property
     def fingerprint(self) -> str:
