@@ -65,7 +65,8 @@ class TaskVector(Mapping[str, "Tensor"]):
 
         The ``base`` is needed where the adapter's file holds the base's embeddings or head as well, which must be the base's. An
         adapter of either is refused for a ``base`` that ties them; where no base is given, nobody knows whether it does, and
-        such an adapter is taken as one of a base with a head of its own.
+        such an adapter is taken as one of a base with a head of its own. Raises RequestError for an adapter of another model
+        than the ``base``, whose parameters have other names or shapes.
         """
         adapter = open_adapter(folder)
         origin = open_checkpoint(base) if base else None
@@ -73,6 +74,7 @@ class TaskVector(Mapping[str, "Tensor"]):
             origin = in_common([origin])[0][0]  # a head that is the embedding once more is no head of its own
         adapter.check_copies(origin)
         if origin:
+            adapter.check_base(origin)
             adapter.check_tied(origin)
         return cls({name: pair.update for name, pair in adapter.pairs.items()}, depth=_depth(origin))
 
