@@ -19,6 +19,7 @@ from xlnb.weights.tensor_files import language_setting, open_checkpoint
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -123,6 +124,17 @@ class Base:
     def language_config(self) -> Any:
         """The config of the language model, which in a wrapper (Gemma 3 that sees) is one of several."""
         return self.model.config.get_text_config(decoder=True)
+
+    @property
+    def layers(self) -> list[Module]:
+        """The transformer layers, the first one first. Raises RequestError for a decoder that keeps them under another name."""
+        decoder = self.model.get_decoder()
+        if not hasattr(decoder, "layers"):
+            raise RequestError(
+                f"The layers of {type(self.model).__name__} cannot be looked into: its decoder has no list of them that is called "
+                "'layers', as those of Llama, Mistral, Qwen, Cohere and Gemma have. Choose such a model."
+            )
+        return list(decoder.layers)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -187,6 +187,24 @@ class TaskVector(Mapping[str, "Tensor"]):
         return dot / norms if norms else 0.0
 
 
+def check_names(vector: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    """Refuse a task vector that changes what a model, as it is loaded, does not have."""
+    if missing := [name for name in vector if name not in parameters]:
+        raise RequestError(
+            f"The model has no parameter {missing[0]!r} ({len(missing)} such): the task vector is of another architecture, or its "
+            "files name parameters otherwise than the loaded model."
+        )
+
+
+def check_shape(name: str, update: Tensor, parameter: Tensor) -> None:
+    """Refuse an update of another shape than the parameter, which must not be broadcast."""
+    if update.shape != parameter.shape:
+        raise RequestError(
+            f"The update of {name} has shape {tuple(update.shape)}, the parameter {tuple(parameter.shape)}: it is of another "
+            "model."
+        )
+
+
 def known_sites(vectors: Sequence[TaskVector], names: Collection[str]) -> Mapping[str, Site] | None:
     """Return where the parameters of several task vectors live, as far as they know it: None unless all ``names`` are known."""
     known = {name: site for vector in vectors for name, site in (vector._sites or {}).items()}
