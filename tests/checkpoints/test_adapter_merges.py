@@ -381,6 +381,8 @@ def test_a_quantized_base_is_refused(base, pair, tmp_path):
         {"target_modules": r".*layers\.[0-3]\.self_attn\.q_proj"},
         {"target_modules": ["layers.2.self_attn.q_proj", "layers.0.mlp.up_proj"]},
         {"exclude_modules": r".*layers\.7\..*"},
+        {"target_modules": r".*layers\.\d\.self_attn\.q_proj"},  # of a deeper model it would be the first ten
+        {"target_modules": r".*layers\.[^7]\.self_attn\.q_proj"},
     ],
     ids=lambda settings: next(iter(settings)),
 )

@@ -189,9 +189,9 @@ def check_depth(adapted: Sequence[Expert]) -> None:
 def _picks_layers(config: Mapping[str, Any]) -> bool:
     """Say whether an adapter's config picks layers, so that its last layer need not be the model's.
 
-    >>> wanted = (["fc1"], r".*layers\\.\\d+\\..*_proj", r".*\\.(0|1)\\.q_proj", ["layers.3.mlp"])
+    >>> wanted = (["fc1"], r".*layers\\.\\d+\\..*_proj", r".*\\.fc\\d", r".*\\.(0|1)\\.q_proj", ["layers.3.mlp"], r".*\\.\\d\\.q_proj")
     >>> [_picks_layers({"target_modules": modules}) for modules in wanted]
-    [False, False, True, True]
+    [False, False, False, True, True, True]
     """
     if config.get("layers_to_transform") is not None:
         return True
@@ -200,4 +200,5 @@ def _picks_layers(config: Mapping[str, Any]) -> bool:
     return any(_LAYER_NUMBER.search(str(text)) for text in texts)
 
 
-_LAYER_NUMBER = re.compile(r"(?:^|[.(|\[,-])\d+(?=[.)|\],\\-]|$)")  # a number that is no part of a name
+# A number that is no part of a name (as that of fc1 is), or a pattern of numbers that does not take all of them: \d without +.
+_LAYER_NUMBER = re.compile(r"(?:^|[.(|\[,:-])(?:\d+(?=[.)|\],\\-]|$)|(?:\\d|\[[^\]]*\d[^\]]*\])(?![+*]))")

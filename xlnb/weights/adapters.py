@@ -352,6 +352,8 @@ def combined_config(adapters: Sequence[Adapter], names: Sequence[str], rank: int
         "layers_to_transform": None,
         "layers_pattern": None,
         "exclude_modules": None,
+        # The factors are loaded over whatever is drawn, and some draws refuse the new rank (orthogonal an odd one).
+        "init_lora_weights": True,
         "inference_mode": True,
     }
 

@@ -141,7 +141,9 @@ class TaskVector(Mapping[str, "Tensor"]):
         """Return the part of the update on the share that ``keep`` (``math`` or ``language``) owns; all else is zero.
 
         This is the paper's revert. A parameter outside the layers (embeddings, final norm, head) is owned by neither side and
-        dropped, unless ``embeddings`` gives them to ``keep``'s side. Raises RequestError for a partition of another depth.
+        dropped, unless ``embeddings`` gives them to ``keep``'s side. Raises RequestError for a partition of fewer layers than the
+        update reaches and, where ``depth`` is known, of more: an adapter that was opened without its base may change the first
+        layers of a deeper model alone, so give the base.
         """
         check_word("keep", keep, SIDES)
         check_word("embeddings", embeddings, OWNERS)
