@@ -233,6 +233,8 @@ def load_base(
         raise RequestError(
             f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
         )
+    if not any(folder.glob("*.safetensors")):
+        open_checkpoint(folder)  # says what is there instead: transformers reads *.bin, too, of which no fingerprint is taken
     with without_loading_bars():
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model, told = AutoModelForCausalLM.from_pretrained(
