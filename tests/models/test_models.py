@@ -15,9 +15,11 @@ import ggufs
 import huggingface_hub
 import pytest
 import torch
-from experts import rewritten, wrapper
+from experts import decoder, rewritten, wrapper
 from lively import lively
-from transformers import AutoModelForCausalLM, Gemma3TextConfig
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as tokenizer_models
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
 
 from xlnb import artifacts
 from xlnb.corpora import templates
@@ -432,6 +434,41 @@ def test_ids_with_a_meaning(miniature):
     assert base.decode([*base.start, *base.encode("text"), base.eos_id]) == "text"
 
 
+@pytest.mark.parametrize("spelling", ["\n", "<0x0A>"])
+def test_a_letter_that_bytes_are_spelt_by_elsewhere_ends_no_answer(miniature, tmp_path, spelling):
+    """Ċ is a line break in byte-level vocabularies, and in SentencePiece's a letter of Maltese."""
+    tokenizer = spelt_tokenizer(["<unk>", "<eos>", spelling, "Ċ", "aĊ", "b"])
+    tokenizer.add_tokens(["\n\n"])
+    base = Base(tmp_path, load_base(miniature()).model, tokenizer)
+    assert tokenizer.convert_ids_to_tokens(base.stop_ids) == ["<eos>", spelling, "\n\n"]
+
+
+def test_what_was_added_to_a_byte_level_vocabulary_says_nothing_of_its_spelling(miniature, tmp_path):
+    tokenizer = spelt_tokenizer(["<unk>", "<eos>", "Ċ", "aĊ", "b"])
+    tokenizer.add_tokens(["\n\n"])
+    base = Base(tmp_path, load_base(miniature()).model, tokenizer)
+    assert tokenizer.convert_ids_to_tokens(base.stop_ids) == ["<eos>", "Ċ", "aĊ", "\n\n"]
+
+
+def spelt_tokenizer(pieces, prepend=None):
+    """A tokenizer of these pieces, which spells a space as SentencePiece does, and with ``prepend`` puts one before a text."""
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    if prepend:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend, split=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize(("prepend", "taken"), [("always", False), ("first", False), ("never", True)])
+def test_a_tokenizer_that_begins_each_text_with_a_space_is_refused(tmp_path, prepend, taken):
+    base = Base(tmp_path, None, spelt_tokenizer(["<eos>", "<unk>", "▁", "a", "x"], prepend))
+    if taken:
+        assert base.row("x", " a") == ([4], [2, 3])
+    else:
+        with pytest.raises(RequestError, match=r"begins each text with a space of its own.*add_prefix_space=False"):
+            base.row("x", "a")
+
+
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(RequestError, match=r"holds no checkpoint: it has no config\.json"):
@@ -552,6 +589,19 @@ def test_ids_with_a_meaning_are_renamed(both, family):
     assert config.vocab_size == len(kept)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         assert kept[getattr(config, name)] == getattr(full.model.config, name)
+
+
+def test_a_head_with_a_bias_is_trimmed_whole(tmp_path):
+    folder = decoder(tmp_path / "phi", "Phi")
+    full = load_base(folder, device="cpu").model
+    with torch.no_grad():
+        full.lm_head.bias.normal_()
+    full.save_pretrained(folder)
+    kept = [0, 1, 2, 40, 77, 259]
+    trimmed = load_base(folder, kept=kept, device="cpu").model
+    with torch.inference_mode():
+        found, expected = trimmed(torch.tensor([[2, 3, 5]])).logits, full(torch.tensor([[2, 40, 259]])).logits
+    assert torch.allclose(found, expected[..., kept], atol=1e-5)
 
 
 def test_a_token_that_was_trimmed_away_is_named(both):

@@ -160,8 +160,12 @@ class Base:
     @cached_property
     def stop_ids(self) -> list[int]:
         """The ids that end an answer of one line: those that end anything, and every token with a line break in it."""
-        breaks = ("\n", "Ċ", "<0x0A>")  # as SentencePiece, byte-level and byte-fallback vocabularies spell it
-        old = [i for piece, i in self.tokenizer.get_vocab().items() if any(mark in piece for mark in breaks)]
+        vocabulary, added = self.tokenizer.get_vocab(), self.tokenizer.get_added_vocab()
+        # SentencePiece spells a line break as it is, or as its byte. Byte-level vocabularies spell it Ċ, which elsewhere is the
+        # letter; only what was added to them is spelt as it is.
+        spelt = "<0x0A>" in vocabulary or any("\n" in piece for piece in vocabulary if piece not in added)
+        breaks = ("\n", "<0x0A>") if spelt else ("\n", "Ċ")
+        old = [i for piece, i in vocabulary.items() if any(mark in piece for mark in breaks)]
         new = old if self._new_ids is None else [self._new_ids[i] for i in old if i in self._new_ids]
         return sorted({*new, *self.end_ids})
 
@@ -177,8 +181,30 @@ class Base:
         return self._renumber([self.tokenizer.eos_token_id], "the end of sequence")[0]
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text`` without opening or closing tokens; a token that was trimmed away is refused."""
+        """Return the ids of ``text``, which goes on from another, without opening or closing tokens.
+
+        Raises RequestError for a token that was trimmed away, and for a tokenizer that begins every text with a space of its own.
+        """
+        self._check_goes_on()
         return self._renumber(self.tokenizer(text, add_special_tokens=False).input_ids, text)
+
+    def _check_goes_on(self) -> None:
+        """Refuse a tokenizer by which a text has other tokens than the same text behind another one (Llama 2's prepends a space)."""
+        if not self._goes_on:
+            raise RequestError(
+                f"The tokenizer of {self.folder} begins each text with a space of its own: a completion, which is read apart from "
+                "its prompt, would have a token more than in the whole text. Save it with add_prefix_space=False beside the model, "
+                "or choose a model whose tokenizer does not (Llama 3, Gemma, Qwen, Cohere)."
+            )
+
+    @cached_property
+    def _goes_on(self) -> bool:
+        texts = ("x", " a"), ("x\n", "5")  # some tokenizers spare a text that begins with a space the second one
+        read = [
+            self.tokenizer([before, after, before + after], add_special_tokens=False).input_ids
+            for before, after in texts
+        ]
+        return all(both[: len(before)] != before or both[len(before) :] == after for before, after, both in read)
 
     def row(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """Return a text as the engine reads it: the ids of the prompt, which open it, and of the completion."""
@@ -312,6 +338,8 @@ def trim(model: PreTrainedModel, kept: Tensor) -> None:
     new_ids = {int(old): new for new, old in enumerate(kept)}
     embedding.weight = Parameter(embedding.weight.detach()[kept].clone())
     head.weight = embedding.weight if tied else Parameter(head.weight.detach()[kept].clone())
+    if getattr(head, "bias", None) is not None:  # that of Phi has one
+        head.bias = Parameter(head.bias.detach()[kept].clone())
     embedding.num_embeddings = head.out_features = model.config.vocab_size = len(kept)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         old = getattr(model.config, name, None)
