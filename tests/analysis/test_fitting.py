@@ -100,14 +100,18 @@ def test_experts_whose_files_name_parameters_otherwise_give_no_partition(tmp_pat
     base = decoder(tmp_path / "base", "Mixtral")  # its experts are many matrices in a file, and one where it is loaded
     other = shutil.copytree(base, tmp_path / "other")
     rewritten(other, lambda found: [tensor.mul_(1.1) for tensor in found.values()])
-    with pytest.raises(RequestError, match=r"The model has no parameter .*experts.*\(52 such\).* name parameters otherwise"):
+    with pytest.raises(
+        RequestError, match=r"The model has no parameter .*experts.*\(52 such\).* name parameters otherwise"
+    ):
         fit_partition(base, Fit(measure, **FEW), other, other)
 
 
 @pytest.mark.parametrize("measure", ["change", "ablation"])
 @pytest.mark.parametrize("setting", [{"depth": 12}, {"hidden_size": 64}], ids=["deeper", "wider"])
 def test_an_adapter_of_another_model_gives_no_partition(experts, tmp_path, measure, setting):
-    alien = lora(wrapper(tmp_path / "wrapper", **setting), tmp_path / "alien", target_modules=r".*language_model.*q_proj")
+    alien = lora(
+        wrapper(tmp_path / "wrapper", **setting), tmp_path / "alien", target_modules=r".*language_model.*q_proj"
+    )
     rewritten(alien, lambda found: [found.update({n.replace("language_model.", ""): found.pop(n)}) for n in [*found]])
     with pytest.raises(RequestError, match=r"alien adapts .* but the base .* has (no such|it in shape)"):
         fit_partition(experts[0], Fit(measure, **FEW), experts[1], alien)

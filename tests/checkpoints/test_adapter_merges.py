@@ -357,7 +357,10 @@ def test_an_adapter_of_a_parameter_that_the_base_lacks_is_refused(base, pair, tm
 @pytest.mark.parametrize("given", [True, False], ids=["with base", "without base"])
 def test_adapters_that_call_a_parameter_differently_make_no_adapter(base, pair, tmp_path, given):
     renamed = shutil.copytree(pair()[0], tmp_path / "renamed")
-    found = {name.replace("model.model.layers", "model.model.language_model.layers"): t for name, t in tensors(renamed).items()}
+    found = {
+        name.replace("model.model.layers", "model.model.language_model.layers"): t
+        for name, t in tensors(renamed).items()
+    }
     save_file(found, renamed / "adapter_model.safetensors")
     words = r"call the same parameter 'model\.layers\.0.* and 'model\.language_model\.layers.* --as-checkpoint"
     assert_refused(tmp_path, words, "soup", experts=[pair()[0], renamed], base=base() if given else None)

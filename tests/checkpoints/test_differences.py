@@ -166,7 +166,11 @@ def _moved(update, before, layer):
     ("old", "new", "said"),
     [
         (".layers.7.", ".layers.11.", r"adapts 'model\.layers\.11\..* has no such parameter\. Give the base"),
-        ("model.model.layers", "model.layers", r"adapts 'layers\.0\..* has no such parameter"),  # of the model without a head
+        (
+            "model.model.layers",
+            "model.layers",
+            r"adapts 'layers\.0\..* has no such parameter",
+        ),  # of the model without a head
     ],
 )
 def test_an_adapter_of_another_model_is_not_compared(trio, adapters, tmp_path, old, new, said):

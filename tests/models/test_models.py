@@ -478,9 +478,15 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda found: found.pop(UP), r"is not whole: 'model\.layers\.3\.mlp\.up_proj\.weight' is missing .*\(1 such\)"),
+        (
+            lambda found: found.pop(UP),
+            r"is not whole: 'model\.layers\.3\.mlp\.up_proj\.weight' is missing .*\(1 such\)",
+        ),
         (lambda found: found.update({UP: found[UP][:2].clone()}), "up_proj.* is in another shape in its files .1 such"),
-        (lambda found: found.update({f"x.{n}": found.pop(n) for n in [*found]}), r"'lm_head\.weight' is missing .*75 such"),
+        (
+            lambda found: found.update({f"x.{n}": found.pop(n) for n in [*found]}),
+            r"'lm_head\.weight' is missing .*75 such",
+        ),
     ],
 )
 def test_a_checkpoint_that_is_not_whole_is_refused(miniature, tmp_path, change, said):

@@ -144,9 +144,9 @@ def linear_modules(model: Any) -> dict[str, Linear]:
     inside = [name for name, one in parameters.items() if one.dim() > 1 and sites[name].layer is not None]
     if others := [name for name in inside if name not in found]:
         raise RequestError(
-            f"{others[0]!r} ({len(others)} such) belongs to no linear module, as the matrices of a mixture of experts or of GPT-2 "
-            "do not: fisher, taylor and slopes look at linear modules alone, and would not see it. Choose another measure or "
-            "model."
+            f"{others[0]!r} ({len(others)} such) belongs to no linear module, as the matrices of a mixture of experts or of "
+            "GPT-2 do not: fisher, taylor and slopes look at linear modules alone, and would not see it. Choose another measure "
+            "or model."
         )
     return {name: module for name, module in found.items() if name in sites and sites[name].layer is not None}
 

@@ -131,8 +131,8 @@ class Base:
         decoder = self.model.get_decoder()
         if not hasattr(decoder, "layers"):
             raise RequestError(
-                f"The layers of {type(self.model).__name__} cannot be looked into: its decoder has no list of them that is called "
-                "'layers', as those of Llama, Mistral, Qwen, Cohere and Gemma have. Choose such a model."
+                f"The layers of {type(self.model).__name__} cannot be looked into: its decoder has no list of them that is "
+                "called 'layers', as those of Llama, Mistral, Qwen, Cohere and Gemma have. Choose such a model."
             )
         return list(decoder.layers)
 
@@ -189,12 +189,12 @@ class Base:
         return self._renumber(self.tokenizer(text, add_special_tokens=False).input_ids, text)
 
     def _check_goes_on(self) -> None:
-        """Refuse a tokenizer by which a text has other tokens than the same text behind another one (Llama 2's prepends a space)."""
+        """Refuse a tokenizer by which a text has other tokens than behind another text: Llama 2's begins each with a space."""
         if not self._goes_on:
             raise RequestError(
-                f"The tokenizer of {self.folder} begins each text with a space of its own: a completion, which is read apart from "
-                "its prompt, would have a token more than in the whole text. Save it with add_prefix_space=False beside the model, "
-                "or choose a model whose tokenizer does not (Llama 3, Gemma, Qwen, Cohere)."
+                f"The tokenizer of {self.folder} begins each text with a space of its own: a completion, which is read apart "
+                "from its prompt, would have a token more than in the whole text. Save it with add_prefix_space=False (which "
+                "AutoTokenizer.from_pretrained takes) beside the model, or choose a model whose tokenizer does not (Llama 3, Gemma, Qwen, Cohere)."
             )
 
     @cached_property
@@ -260,12 +260,15 @@ def load_base(
             f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
         )
     if not any(folder.glob("*.safetensors")):
-        open_checkpoint(folder)  # says what is there instead: transformers reads *.bin, too, of which no fingerprint is taken
+        open_checkpoint(
+            folder
+        )  # says what is there instead: transformers reads *.bin, too, of which no fingerprint is taken
     with without_loading_bars():
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model, told = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
         )
+    model, told = loaded
     _check_loaded(folder, told)
     model.eval()
     # Said once, the number of threads is MKL's as well: left to its own choice it may change the last bits of a sum. A

@@ -193,8 +193,8 @@ def check_names(vector: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) 
     """Refuse a task vector that changes what a model, as it is loaded, does not have."""
     if missing := [name for name in vector if name not in parameters]:
         raise RequestError(
-            f"The model has no parameter {missing[0]!r} ({len(missing)} such): the task vector is of another architecture, or its "
-            "files name parameters otherwise than the loaded model."
+            f"The model has no parameter {missing[0]!r} ({len(missing)} such): the task vector is of another architecture, or "
+            "its files name parameters otherwise than the loaded model."
         )
 
 
