@@ -194,8 +194,8 @@ class Base:
             raise RequestError(
                 f"The tokenizer of {self.folder} begins each text with a space of its own: a completion, which is read apart "
                 "from its prompt, would have a token more than in the whole text. Save it with add_prefix_space=False (which "
-                "AutoTokenizer.from_pretrained takes) beside the model, or choose a model whose tokenizer does not (Llama 3, Gemma, "
-                "Qwen, Cohere)."
+                "AutoTokenizer.from_pretrained takes) beside the model, or choose a model whose tokenizer does not (Llama 3, "
+                "Gemma, Qwen, Cohere)."
             )
 
     @cached_property
