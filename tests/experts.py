@@ -8,11 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+import transformers
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
-from xlnb.models.miniatures import miniature
+from xlnb.models.miniatures import _byte_tokenizer, miniature
 from xlnb.weights.sites import locate_all
 
 IDS = torch.arange(3, 60, 3).view(1, -1)
@@ -97,6 +98,50 @@ def lora(base, folder, seed=0, *, base_name="owner/base", dtype=torch.float32, *
     peft = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **settings))
     peft.peft_config["default"].base_model_name_or_path = base_name
     peft.to(dtype).save_pretrained(folder, save_embedding_layers=False)  # else it asks the hub for the base
+    return folder
+
+
+DECODERS = {
+    "Mixtral": {"num_local_experts": 4},
+    "Qwen3Moe": {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "Qwen2Moe": {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+    "GPT2": {"n_embd": 32, "n_layer": 4, "n_head": 4},
+    "Bloom": {"n_layer": 4, "n_head": 4},
+    "Falcon": {},
+    "Phi": {},
+}
+
+
+def decoder(folder, kind):
+    """Save a random decoder of another kind than the miniatures, of 4 layers, and return its folder."""
+    tokenizer = _byte_tokenizer()
+    shape = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "pad_token_id": 0,
+        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**(shape | DECODERS[kind]))
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def wrapper(folder, seed=0, depth=8, **text):
+    """Save a random Gemma 3 that sees, whose language model has the shape of a miniature, and return its folder."""
+    tokenizer = _byte_tokenizer()
+    shape = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": depth, "head_dim": 8,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "query_pre_attn_scalar": 8, "max_position_embeddings": 512,
+        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+              "patch_size": 14}  # fmt: skip
+    torch.manual_seed(seed)
+    config = Gemma3Config(text_config=shape | text, vision_config=vision, mm_tokens_per_image=4, image_token_index=5)
+    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from experts import rewritten
+from experts import decoder, lora, rewritten, wrapper
 
 from xlnb.analysis import fitting
 from xlnb.analysis.fitting import MEASURES, Fit, fit_partition, partition_of
@@ -86,6 +86,35 @@ def test_what_cannot_be_fitted(experts, tmp_path, capsys):
     taken.write_text("x")
     assert exit_code(["partition", "fit", "--base", str(base), "--out", str(taken)]) == 2
     assert "taken.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("measure", ["fisher", "taylor"])
+@pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe", "Qwen2Moe", "GPT2"])
+def test_a_model_of_which_a_measure_sees_parts_only_gives_no_partition(tmp_path, kind, measure):
+    with pytest.raises(RequestError, match=r"belongs to no linear module.*would not see it\. Choose another measure"):
+        fit_partition(decoder(tmp_path / kind, kind), Fit(measure, **FEW))
+
+
+@pytest.mark.parametrize("measure", ["change", "ablation"])
+def test_experts_whose_files_name_parameters_otherwise_give_no_partition(tmp_path, measure):
+    base = decoder(tmp_path / "base", "Mixtral")  # its experts are many matrices in a file, and one where it is loaded
+    other = shutil.copytree(base, tmp_path / "other")
+    rewritten(other, lambda found: [tensor.mul_(1.1) for tensor in found.values()])
+    with pytest.raises(
+        RequestError, match=r"The model has no parameter .*experts.*\(52 such\).* name parameters otherwise"
+    ):
+        fit_partition(base, Fit(measure, **FEW), other, other)
+
+
+@pytest.mark.parametrize("measure", ["change", "ablation"])
+@pytest.mark.parametrize("setting", [{"depth": 12}, {"hidden_size": 64}], ids=["deeper", "wider"])
+def test_an_adapter_of_another_model_gives_no_partition(experts, tmp_path, measure, setting):
+    alien = lora(
+        wrapper(tmp_path / "wrapper", **setting), tmp_path / "alien", target_modules=r".*language_model.*q_proj"
+    )
+    rewritten(alien, lambda found: [found.update({n.replace("language_model.", ""): found.pop(n)}) for n in [*found]])
+    with pytest.raises(RequestError, match=r"alien adapts .* but the base .* has (no such|it in shape)"):
+        fit_partition(experts[0], Fit(measure, **FEW), experts[1], alien)
 
 
 @pytest.mark.parametrize("side", ["math", "language"])

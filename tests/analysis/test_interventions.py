@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from experts import decoder
 from plain_loops import losses_by_loop, rows_of, vector_of
 
 from xlnb.analysis.interventions import ablated, exchanged, patched
+from xlnb.analysis.linearity import cross_task
 from xlnb.errors import RequestError
 from xlnb.models.base import load_base
 from xlnb.models.miniatures import MINIATURES
@@ -88,6 +90,21 @@ def test_what_lies_outside_the_layers_stays(miniature):
     one = layer_swapping(TaskVector({}), expert_of(base), only(base.depth, 0, "attention"))
     expected = losses(base, TaskVector.of({**outside, **one}))
     assert everything[0, "attention"] == pytest.approx(sum(expected) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "Bloom", "Falcon"])
+def test_a_decoder_whose_layers_have_another_name_is_refused(tmp_path, kind):
+    base = load_base(decoder(tmp_path / kind, kind))
+    with pytest.raises(RequestError, match=rf"The layers of {kind}\w+ cannot be looked into.*'layers'"):
+        ablated(base, TaskVector({}), rows_of(base))
+    with pytest.raises(RequestError, match=rf"The layers of {kind}\w+ cannot be looked into"):
+        cross_task(base, TaskVector({}), TaskVector({}), rows_of(base))
+
+
+def test_what_is_given_to_the_base_is_of_the_same_model(miniature):
+    base = load_base(miniature("llama"))
+    with pytest.raises(RequestError, match=r"The model has no parameter 'model\.layers\.9"):
+        patched(base, TaskVector.of({"model.layers.9.mlp.up_proj.weight": torch.zeros(64, 32)}), rows_of(base))
 
 
 def test_no_text_is_no_question(miniature):

@@ -38,6 +38,18 @@ def test_what_diverged_has_no_length(which, who):
         squares(*sides)
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_vectors_of_another_model_have_no_length(side):
+    base = {UP.format(0): torch.ones(2, 2)}
+    sides = [base, base]
+    sides[side] = base | {UP.format(1): torch.ones(2, 2)}
+    with pytest.raises(RequestError, match=r"has no parameter 'model\.layers\.1\..* \(1 such\)"):
+        squares(*sides, base)
+    sides[side] = {UP.format(0): torch.ones(1, 2)}  # which torch would repeat
+    with pytest.raises(RequestError, match=r"has shape \(1, 2\), the parameter \(2, 2\)"):
+        squares(*sides, base)
+
+
 def test_one_side_may_have_more():
     base = {UP.format(0): torch.ones(1, 2), DOWN.format(0): torch.ones(1, 2)}
     found = squares({UP.format(0): torch.ones(1, 2)}, base, base).set_index("projection")

@@ -354,6 +354,18 @@ def test_an_adapter_of_a_parameter_that_the_base_lacks_is_refused(base, pair, tm
     assert_refused(tmp_path, words, "soup", experts=[pair()[0], deep], base=base())
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["with base", "without base"])
+def test_adapters_that_call_a_parameter_differently_make_no_adapter(base, pair, tmp_path, given):
+    renamed = shutil.copytree(pair()[0], tmp_path / "renamed")
+    found = {
+        name.replace("model.model.layers", "model.model.language_model.layers"): t
+        for name, t in tensors(renamed).items()
+    }
+    save_file(found, renamed / "adapter_model.safetensors")
+    words = r"call the same parameter 'model\.layers\.0.* and 'model\.language_model\.layers.* --as-checkpoint"
+    assert_refused(tmp_path, words, "soup", experts=[pair()[0], renamed], base=base() if given else None)
+
+
 def test_a_base_that_is_an_adapter_is_refused(pair, tmp_path):
     assert_refused(tmp_path, "is an adapter: give the checkpoint that", "soup", experts=pair(), base=pair()[0])
 
@@ -372,6 +384,8 @@ def test_a_quantized_base_is_refused(base, pair, tmp_path):
         {"target_modules": r".*layers\.[0-3]\.self_attn\.q_proj"},
         {"target_modules": ["layers.2.self_attn.q_proj", "layers.0.mlp.up_proj"]},
         {"exclude_modules": r".*layers\.7\..*"},
+        {"target_modules": r".*layers\.\d\.self_attn\.q_proj"},  # of a deeper model it would be the first ten
+        {"target_modules": r".*layers\.[^7]\.self_attn\.q_proj"},
     ],
     ids=lambda settings: next(iter(settings)),
 )

@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from experts import DEPTH, lora, rewritten, trio_finder
+from experts import DEPTH, lora, rewritten, tensors, trio_finder, wrapper
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 import xlnb
 from xlnb.checkpoints import streaming
 from xlnb.checkpoints.differences import diff
+from xlnb.checkpoints.verbs import merge
 from xlnb.commands import cli
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import named_partition
@@ -138,6 +139,58 @@ def test_what_it_prints_and_draws(trio, tmp_path, capsys):
     assert cli.exit_code(arguments) == 2 and "does not exist yet" in capsys.readouterr().err
     assert xlnb.diff is diff
     assert math.isfinite(diff(trio.base, trio.math).table["change"].max())
+
+
+def test_an_adapter_of_a_wrapper_changes_what_its_files_call_otherwise(tmp_path):
+    """A model that sees is saved as language_model.model.layers, and loaded as model.language_model.layers."""
+    base = wrapper(tmp_path / "base")
+    one, two = (lora(base, tmp_path / str(i), i, target_modules=r".*language_model.*(q|down)_proj") for i in range(2))
+    update, before = TaskVector.from_adapter(one, base), tensors(base)
+    assert not any(name in before for name in update)
+    table = diff(base, one).table.set_index(["layer", "block"])
+    assert table.loc[(3, "ffn"), "change"] == pytest.approx(_moved(update, before, 3), rel=1e-5)
+    for keeping in ({}, {"as_checkpoint": True}):
+        merge("soup", out := tmp_path / f"out{len(keeping)}", experts=[one, two], base=base, **keeping)
+        assert diff(base, out).table["change"].max() > 0.01
+    pd.testing.assert_frame_equal(*(diff(base, tmp_path / f"out{i}").table for i in range(2)), rtol=1e-4)
+
+
+def _moved(update, before, layer):
+    """How far the FFN of a layer of a wrapper moved, as a share of what is there."""
+    change = update[f"model.language_model.layers.{layer}.mlp.down_proj.weight"].square().sum()
+    own = [before[f"language_model.model.layers.{layer}.mlp.{part}_proj.weight"] for part in ("gate", "up", "down")]
+    return float((change / sum(one.square().sum() for one in own)) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (".layers.7.", ".layers.11.", r"adapts 'model\.layers\.11\..* has no such parameter\. Give the base"),
+        (
+            "model.model.layers",
+            "model.layers",
+            r"adapts 'layers\.0\..* has no such parameter",
+        ),  # of the model without a head
+    ],
+)
+def test_an_adapter_of_another_model_is_not_compared(trio, adapters, tmp_path, old, new, said):
+    alien = shutil.copytree(adapters[0], tmp_path / "alien")
+    rewritten(alien, lambda found: [found.update({n.replace(old, new): found.pop(n)}) for n in [*found] if old in n])
+    for arguments in ((trio.base, alien), (alien, trio.base)):
+        with pytest.raises(RequestError, match=said):
+            diff(*arguments)
+    with pytest.raises(RequestError, match=said):
+        diff(adapters[1], alien, base=trio.base)
+    with pytest.raises(RequestError, match=said):
+        TaskVector.from_adapter(alien, trio.base)
+
+
+def test_an_adapter_of_a_wider_model_is_not_compared(trio, adapters, tmp_path):
+    wide = shutil.copytree(adapters[0], tmp_path / "wide")
+    rewritten(wide, lambda found: found.update({n: t.repeat(1, 2) for n, t in found.items() if "lora_A" in n}))
+    for call in (lambda: diff(trio.base, wide), lambda: TaskVector.from_adapter(wide, trio.base)):
+        with pytest.raises(RequestError, match=r"adapts .* of shape \[\d+, \d+\], but the base .* has it in shape \["):
+            call()
 
 
 def test_what_cannot_be_compared(trio, adapters, miniature, tmp_path):

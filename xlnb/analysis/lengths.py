@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xlnb.errors import RequestError
 from xlnb.weights.partitions import block_of
 from xlnb.weights.sites import locate_all
+from xlnb.weights.task_vectors import check_names, check_shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,12 +24,14 @@ def squares(math: Mapping[str, Tensor], language: Mapping[str, Tensor], base: Ma
     Columns: layer, block (attention or ffn), projection, elements, own (the weights), m and l (math's and the language's update),
     dot. Norms and biases are left out: Gemma's norms are up to a hundred times as long as the matrices of their layer, and would
     hide how far these moved. So is what neither vector has, and what lies outside the layers. Raises RequestError where the
-    vectors have nothing in common, or some numbers are not finite.
+    vectors have nothing in common or are of another model than the base, or some numbers are not finite.
     """
     import pandas as pd
 
     if not any(name in language for name in math):
         raise RequestError("The task vectors have no parameter in common: they are not of one model.")
+    for side in (math, language):
+        check_names(side, base)
     names = [name for name in base if name in math or name in language]
     sites, rows = locate_all(names).of, []
     for name in names:
@@ -36,6 +39,9 @@ def squares(math: Mapping[str, Tensor], language: Mapping[str, Tensor], base: Ma
         if site.layer is None or own.dim() < 2:
             continue
         m, l = (side[name].to(own.device).float() if name in side else own.new_zeros(()) for side in (math, language))  # noqa: E741
+        for update in (m, l):
+            if update.dim():
+                check_shape(name, update, own)
         sums = [float((x * y).sum()) for x, y in ((own, own), (m, m), (l, l), (m, l))]
         for what, value in zip(("base", "math expert", "language expert"), sums, strict=False):
             if not isfinite(value):  # pandas would leave it out of the sums

@@ -135,7 +135,7 @@ def _activations(base: Base, rows: Sequence[Row], vector: TaskVector | None) -> 
             hidden = out[0] if isinstance(out, tuple) else out
             kept.append(torch.where(seen, hidden.float(), 0))
 
-        hooks = [layer.register_forward_hook(keep) for layer in base.model.get_decoder().layers]
+        hooks = [layer.register_forward_hook(keep) for layer in base.layers]
         try:
             completion_logits(base.model, batch, use_cache=False)
         finally:

@@ -132,11 +132,22 @@ def slopes(base: Base, rows: Sequence[Row], vector: Mapping[str, Tensor], title:
 
 
 def linear_modules(model: Any) -> dict[str, Linear]:
-    """Return the linear modules inside a model's layers by their weights' names."""
+    """Return the linear modules inside a model's layers by their weights' names.
+
+    Raises RequestError where a matrix inside the layers is in none of them, as in a mixture of experts: it would not be seen.
+    """
     from torch.nn import Linear
 
     found = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear)}
-    sites = locate_all(list(dict(model.named_parameters()))).of
+    parameters = dict(model.named_parameters())
+    sites = locate_all(list(parameters)).of
+    inside = [name for name, one in parameters.items() if one.dim() > 1 and sites[name].layer is not None]
+    if others := [name for name in inside if name not in found]:
+        raise RequestError(
+            f"{others[0]!r} ({len(others)} such) belongs to no linear module, as the matrices of a mixture of experts or of "
+            "GPT-2 do not: fisher, taylor and slopes look at linear modules alone, and would not see it. Choose another measure "
+            "or model."
+        )
     return {name: module for name, module in found.items() if name in sites and sites[name].layer is not None}
 
 

@@ -100,7 +100,8 @@ def diff(
 
     Checkpoint folders, or LoRA adapters: one of an adapter and its base, two of one ``base``; without the base two adapters'
     updates are compared with each other. With a ``partition`` each row says which share math owns. Only parameters that both
-    have are compared; none in common, or of other shapes, are refused. Nothing is loaded whole. Source: ours (Frobenius norms).
+    have are compared; none in common, or of other shapes, are refused, and so are adapters of another base. Nothing is loaded
+    whole. Source: ours (Frobenius norms).
     """
     import pandas as pd
 
@@ -168,6 +169,10 @@ def _pairs(experts: list[Expert], base: Expert | None) -> Iterator[tuple[str, An
         return
     if len(adapters) == 1 and base is None:
         base = next(expert for expert in experts if expert.adapter is None)
+    for adapter in adapters:  # or what it changes is looked up in the base, is not found, and counts as no change
+        if base:
+            adapter.check_base(base.checkpoint)
+            adapter.check_tied(base.checkpoint)
     stored = [(base if base and expert.adapter else expert).checkpoint.tensors for expert in experts]
     common = [name for name in stored[0] if name in stored[1] and stored[0][name].dtype in FLOATS]
     if not common:

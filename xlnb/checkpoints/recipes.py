@@ -48,7 +48,7 @@ class Expert:
         if self.adapter is None:
             return Source(self.checkpoint.tensors[name])
         assert base is not None
-        return Source(base.checkpoint.tensors[name], self.adapter.pairs.get(name))
+        return Source(base.checkpoint.tensors[name], self.adapter.pair_of(name))
 
     def __str__(self) -> str:
         return f"{self.role} ({self.checkpoint.folder})"

@@ -14,9 +14,9 @@ from typing import Any
 from xlnb.checkpoints.agreement import check_agreement, check_whole
 from xlnb.checkpoints.recipes import Expert, seen_alike
 from xlnb.errors import RequestError
-from xlnb.weights.adapters import Adapter, of_base
+from xlnb.weights.adapters import Adapter
 from xlnb.weights.kernels import Merge
-from xlnb.weights.sites import Sites, locate_all, locate_among
+from xlnb.weights.sites import Sites, bare_name, locate_all, locate_among
 from xlnb.weights.tensor_files import DTYPES, open_checkpoint
 
 
@@ -150,21 +150,22 @@ def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
 
 
 def _check_shapes(adapted: Sequence[Expert], base: Expert | None, stays: bool) -> None:
-    seen: dict[str, tuple[Expert, tuple[int, ...]]] = {}
+    seen: dict[str, tuple[str, Expert, tuple[int, ...]]] = {}
     for expert in adapted:
         for name, shape in (expert.adapter.shapes if expert.adapter else {}).items():
-            other, before = seen.setdefault(name, (expert, shape))
+            called, other, before = seen.setdefault(bare_name(name), (name, expert, shape))
             if shape != before:
                 raise RequestError(
                     f"{other} and {expert} adapt {name!r} of shapes {list(before)} and {list(shape)}: they are of different "
                     "models."
                 )
-            has = of_base(base.checkpoint, name) if base else None
-            if base and (has is None or has.shape != shape):
+            if stays and called != name:
                 raise RequestError(
-                    f"{expert} adapts {name!r} of shape {list(shape)}, but the base {base.checkpoint.folder} has "
-                    + (f"it in shape {list(has.shape)}." if has else "no such parameter.")
+                    f"{other} and {expert} call the same parameter {called!r} and {name!r}: no adapter fits both models. Merge "
+                    "them into their base, --as-checkpoint."
                 )
+        if base and expert.adapter:
+            expert.adapter.check_base(base.checkpoint, str(expert))
         if base and not stays and expert.adapter:
             expert.adapter.check_tied(base.checkpoint, "Merge adapters alone, which stay an adapter. ")
 
@@ -191,6 +192,8 @@ def _picks_layers(config: Mapping[str, Any]) -> bool:
     >>> wanted = (["fc1"], r".*layers\\.\\d+\\..*_proj", r".*\\.(0|1)\\.q_proj", ["layers.3.mlp"])
     >>> [_picks_layers({"target_modules": modules}) for modules in wanted]
     [False, False, True, True]
+    >>> [_picks_layers({"target_modules": modules}) for modules in (r".*\\.fc\\d", r".*layers\\.\\d\\..*_proj")]
+    [False, True]
     """
     if config.get("layers_to_transform") is not None:
         return True
@@ -199,4 +202,5 @@ def _picks_layers(config: Mapping[str, Any]) -> bool:
     return any(_LAYER_NUMBER.search(str(text)) for text in texts)
 
 
-_LAYER_NUMBER = re.compile(r"(?:^|[.(|\[,-])\d+(?=[.)|\],\\-]|$)")  # a number that is no part of a name
+# A number that is no part of a name (as that of fc1 is), or a pattern of numbers that does not take all of them: \d without +.
+_LAYER_NUMBER = re.compile(r"(?:^|[.(|\[,:-])(?:\d+(?=[.)|\],\\-]|$)|(?:\\d|\[[^\]]*\d[^\]]*\])(?![+*]))")

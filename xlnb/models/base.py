@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,6 +19,7 @@ from xlnb.weights.tensor_files import language_setting, open_checkpoint
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -117,7 +118,23 @@ class Base:
     @property
     def depth(self) -> int:
         """The number of transformer layers."""
-        return self.model.config.num_hidden_layers
+        return self.language_config.num_hidden_layers
+
+    @property
+    def language_config(self) -> Any:
+        """The config of the language model, which in a wrapper (Gemma 3 that sees) is one of several."""
+        return self.model.config.get_text_config(decoder=True)
+
+    @property
+    def layers(self) -> list[Module]:
+        """The transformer layers, the first one first. Raises RequestError for a decoder that keeps them under another name."""
+        decoder = self.model.get_decoder()
+        if not hasattr(decoder, "layers"):
+            raise RequestError(
+                f"The layers of {type(self.model).__name__} cannot be looked into: its decoder has no list of them that is "
+                "called 'layers', as those of Llama, Mistral, Qwen, Cohere and Gemma have. Choose such a model."
+            )
+        return list(decoder.layers)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -143,8 +160,12 @@ class Base:
     @cached_property
     def stop_ids(self) -> list[int]:
         """The ids that end an answer of one line: those that end anything, and every token with a line break in it."""
-        breaks = ("\n", "Ċ", "<0x0A>")  # as SentencePiece, byte-level and byte-fallback vocabularies spell it
-        old = [i for piece, i in self.tokenizer.get_vocab().items() if any(mark in piece for mark in breaks)]
+        vocabulary, added = self.tokenizer.get_vocab(), self.tokenizer.get_added_vocab()
+        # SentencePiece spells a line break as it is, or as its byte. Byte-level vocabularies spell it Ċ, which elsewhere is the
+        # letter; only what was added to them is spelt as it is.
+        spelt = "<0x0A>" in vocabulary or any("\n" in piece for piece in vocabulary if piece not in added)
+        breaks = ("\n", "<0x0A>") if spelt else ("\n", "Ċ")
+        old = [i for piece, i in vocabulary.items() if any(mark in piece for mark in breaks)]
         new = old if self._new_ids is None else [self._new_ids[i] for i in old if i in self._new_ids]
         return sorted({*new, *self.end_ids})
 
@@ -160,8 +181,31 @@ class Base:
         return self._renumber([self.tokenizer.eos_token_id], "the end of sequence")[0]
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text`` without opening or closing tokens; a token that was trimmed away is refused."""
+        """Return the ids of ``text``, which goes on from another, without opening or closing tokens.
+
+        Raises RequestError for a token that was trimmed away, and for a tokenizer that begins every text with a space of its own.
+        """
+        self._check_goes_on()
         return self._renumber(self.tokenizer(text, add_special_tokens=False).input_ids, text)
+
+    def _check_goes_on(self) -> None:
+        """Refuse a tokenizer by which a text has other tokens than behind another text: Llama 2's begins each with a space."""
+        if not self._goes_on:
+            raise RequestError(
+                f"The tokenizer of {self.folder} begins each text with a space of its own: a completion, which is read apart "
+                "from its prompt, would have a token more than in the whole text. Save it with add_prefix_space=False (which "
+                "AutoTokenizer.from_pretrained takes) beside the model, or choose a model whose tokenizer does not (Llama 3, "
+                "Gemma, Qwen, Cohere)."
+            )
+
+    @cached_property
+    def _goes_on(self) -> bool:
+        texts = ("x", " a"), ("x\n", "5")  # some tokenizers spare a text that begins with a space the second one
+        read = [
+            self.tokenizer([before, after, before + after], add_special_tokens=False).input_ids
+            for before, after in texts
+        ]
+        return all(both[: len(before)] != before or both[len(before) :] == after for before, after, both in read)
 
     def row(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """Return a text as the engine reads it: the ids of the prompt, which open it, and of the completion."""
@@ -204,6 +248,7 @@ def load_base(
     Float32 because a merge then has no rounding floor, and because every processor computes in it; on a GPU it is float32 indeed,
     without TF32. With ``dtype`` bfloat16 forward passes are autocast, which is faster where a processor has instructions for it,
     and slower where it has none. Trimming is exact on the kept tokens: same ids up to renaming, same logits (source: ours).
+    Raises RequestError for a folder that is no checkpoint, and for one that lacks a parameter or has it in another shape.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -215,9 +260,18 @@ def load_base(
         raise RequestError(
             f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
         )
+    if not any(folder.glob("*.safetensors")):
+        open_checkpoint(
+            folder
+        )  # says what is there instead: transformers reads *.bin, too, of which no fingerprint is taken
     with without_loading_bars():
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    model, told = loaded
+    _check_loaded(folder, told)
+    model.eval()
     # Said once, the number of threads is MKL's as well: left to its own choice it may change the last bits of a sum. A
     # miniature is quicker with one.
     torch.set_num_threads(1 if model.num_parameters() < 1_000_000 else _threads())
@@ -231,6 +285,19 @@ def load_base(
     if dtype != FLOAT32:
         model.get_output_embeddings().register_forward_pre_hook(_alone)
     return Base(folder, model.to(where), tokenizer, rows, dtype)
+
+
+def _check_loaded(folder: Path, told: Mapping[str, Any]) -> None:
+    """Refuse a model of which a parameter was not in the files, or there in another shape: transformers draws it at random."""
+    wrong = {name: "in another shape" for name, *_ in told["mismatched_keys"]} | dict.fromkeys(
+        told["missing_keys"], "missing"
+    )
+    if wrong:
+        first = min(wrong)
+        raise RequestError(
+            f"{folder} is not whole: {first!r} is {wrong[first]} in its files ({len(wrong)} such), and would be random numbers. "
+            "Save or download the checkpoint again, with the config.json that it was saved with."
+        )
 
 
 def _alone(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -275,6 +342,8 @@ def trim(model: PreTrainedModel, kept: Tensor) -> None:
     new_ids = {int(old): new for new, old in enumerate(kept)}
     embedding.weight = Parameter(embedding.weight.detach()[kept].clone())
     head.weight = embedding.weight if tied else Parameter(head.weight.detach()[kept].clone())
+    if getattr(head, "bias", None) is not None:  # that of Phi has one
+        head.bias = Parameter(head.bias.detach()[kept].clone())
     embedding.num_embeddings = head.out_features = model.config.vocab_size = len(kept)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         old = getattr(model.config, name, None)

@@ -167,7 +167,7 @@ def masks(base: Base, seen: Tensor, read: Tensor, keys: Tensor) -> Tensor | dict
         dtype, hidden = getattr(torch, base.dtype), ~seen[:, None].to(base.device)
         return torch.zeros(hidden.shape, dtype=dtype, device=base.device).masked_fill_(hidden, torch.finfo(dtype).min)
 
-    config = base.model.config
+    config = base.language_config
     window = getattr(config, "sliding_window", None)
     if window is None or int(read.max()) < window:
         return added(seen)
@@ -349,7 +349,7 @@ class Engine:
 
     def exceeds_window(self, prefix: Prefix, rows: Sequence[Row], new_tokens: int = 0) -> bool:
         """Say whether some row is longer than the model's sliding window, where a model's own mask counts padding as text."""
-        window = getattr(self.base.model.config, "sliding_window", None)
+        window = getattr(self.base.language_config, "sliding_window", None)
         longest = len(prefix.ids) + max((len(p) + len(c) for p, c in rows), default=0) + new_tokens
         return window is not None and longest > window
 

@@ -152,8 +152,7 @@ def own_model(name: str, profile: Profile, base: str = "") -> OwnModel:
 def _check_files(opened: Sequence[OwnModel]) -> None:
     """Refuse, before a model is loaded, checkpoints without weights or tokenizer, and adapters of nothing or of another model."""
     for checkpoint in dict.fromkeys(model.checkpoint for model in opened):
-        if not any(checkpoint.glob("*.bin")):  # transformers reads these, too, and they have no headers
-            open_checkpoint(checkpoint)
+        open_checkpoint(checkpoint)  # what transformers reads beside safetensors has no headers, to compare models by
         _check_tokenizer(checkpoint)
     for checkpoint, some in groupby(opened, key=lambda model: model.checkpoint):
         adapters = [(model.name, model.adapter) for model in some if model.adapter is not None]

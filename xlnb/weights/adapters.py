@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlnb.errors import RequestError, WorkError
-from xlnb.weights.sites import EMBEDDING, HEAD, outside_block
+from xlnb.weights.sites import EMBEDDING, HEAD, bare_name, outside_block
 from xlnb.weights.tensor_files import ADAPTER, ADAPTER_CONFIG, FLOATS, Checkpoint, Stored, open_checkpoint, sample
 
 if TYPE_CHECKING:
@@ -87,6 +88,29 @@ class Adapter:
         """The shape of each parameter that is changed."""
         return {name: pair.shape for name, pair in self.pairs.items()}
 
+    @cached_property
+    def _by_bare_name(self) -> dict[str, Pair]:
+        return {bare_name(name): pair for name, pair in self.pairs.items()}
+
+    def pair_of(self, name: str) -> Pair | None:
+        """Return the pair that changes a parameter of the base, as the base's files name it; None where there is none."""
+        return self.pairs.get(name) or self._by_bare_name.get(bare_name(name))
+
+    def check_base(self, base: Checkpoint, whose: str = "") -> None:
+        """Refuse an adapter of another model than the ``base``: of a parameter that this lacks or has in another shape.
+
+        ``whose`` names the adapter in the message.
+        """
+        for name, shape in self.shapes.items():
+            has = of_base(base, name)
+            if has is None or has.shape != shape:
+                raise RequestError(
+                    f"{whose or f'The adapter in {self.checkpoint.folder}'} adapts {name!r} of shape {list(shape)}, but the base "
+                    f"{base.folder} has "
+                    + (f"it in shape {list(has.shape)}." if has else "no such parameter.")
+                    + " Give the base that it was trained on."
+                )
+
     def check_numbers(self) -> None:
         """Refuse an adapter of NaN, or whose update is zero everywhere, as far as a sample of each factor shows."""
         zero = True
@@ -143,9 +167,16 @@ def _is_rounded(copy: Stored, own: Stored) -> bool:
 
 
 def of_base(base: Checkpoint, name: str) -> Stored | None:
-    """Return a parameter of the base, which for a head that is tied is the embedding; None where it has no such parameter."""
-    if name in base.tensors or outside_block(name) != HEAD or not ties_head(base):
-        return base.tensors.get(name)
+    """Return a parameter of the base, which for a head that is tied is the embedding; None where it has no such parameter.
+
+    The base's files may call it otherwise than the loaded model, see :func:`~xlnb.weights.sites.bare_name`.
+    """
+    if name in base.tensors:
+        return base.tensors[name]
+    if outside_block(name) != HEAD or not ties_head(base):
+        # A name that is bare itself is of the model without its head, which an adapter of the whole never names.
+        bare = bare_name(name)
+        return base.by_bare_name.get(bare) if bare != name or outside_block(name) == HEAD else None
     return next((stored for other, stored in base.tensors.items() if outside_block(other) == EMBEDDING), None)
 
 
@@ -321,6 +352,8 @@ def combined_config(adapters: Sequence[Adapter], names: Sequence[str], rank: int
         "layers_to_transform": None,
         "layers_pattern": None,
         "exclude_modules": None,
+        # The factors are loaded over whatever is drawn, and some draws refuse the new rank (orthogonal an odd one).
+        "init_lora_weights": True,
         "inference_mode": True,
     }
 

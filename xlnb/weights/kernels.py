@@ -276,6 +276,7 @@ def _bin_from_the_top(numbers: Iterable[Tensor], bins: int, k: int) -> tuple[int
 def elected(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Return, for each element, the weighted mean of those updates whose sign is that of their weighted sum.
 
+    Where their weights add up to nothing (below 1e-6 in size, possible of weights of mixed sign) it is their weighted sum.
     The ``deltas`` are overwritten.
     """
     import torch
@@ -294,7 +295,9 @@ def elected(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     if min(weights) > 0:
         divisor.clamp_(min=min(weights))  # only where nobody agrees is it smaller: 0
     else:
-        divisor[divisor == 0] = 1
+        # Weights of mixed sign may add up to nothing, and rounding leaves a little of it: such a sum is divided by 1, as mergekit
+        # divides it.
+        divisor[divisor.abs() < _SMALLEST] = 1
     return total.div_(divisor).mul_(sign)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xlnb.errors import RequestError, typed
 from xlnb.weights.kernels import DARE_DENSITY, MERGES, TIES_DENSITY, Seen
 from xlnb.weights.partitions import Partition
-from xlnb.weights.task_vectors import TaskVector, known_depth, known_sites
+from xlnb.weights.task_vectors import TaskVector, check_names, check_shape, known_depth, known_sites
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,20 +115,13 @@ def applied(model: Module, vector: TaskVector) -> Iterator[Module]:
     import torch
 
     parameters = dict(model.named_parameters())
-    if missing := [name for name in vector if name not in parameters]:
-        raise RequestError(
-            f"The model has no parameter {missing[0]!r} ({len(missing)} such): the task vector is of another architecture."
-        )
+    check_names(vector, parameters)
     originals: dict[str, Tensor] = {}
     try:
         with torch.no_grad():
             for name, update in vector.items():
                 parameter = parameters[name]
-                if update.shape != parameter.shape:
-                    raise RequestError(
-                        f"The update of {name} has shape {tuple(update.shape)}, the parameter {tuple(parameter.shape)}: it is "
-                        "of another model."
-                    )
+                check_shape(name, update, parameter)
                 originals[name] = parameter.detach().clone()
                 parameter.copy_(parameter.float() + update.to(parameter.device))
         yield model

@@ -34,6 +34,7 @@ _PROJECTIONS = {
 }
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)\.(weight|bias)$")
 _WRAPPED = re.compile(r"^(?:model\.)?language_model\.(?:model\.)?(lm_head\.)?")
+_OUTER = re.compile(r"^(?:model|transformer|gpt_neox|backbone)\.")  # what a model with a head calls the model without
 _BESIDE = re.compile(
     r"(?:^|\.)(?:vision_tower|vision_model|visual|audio_tower|multi_modal_projector|mm_projector|embed_vision|embed_audio)\."
 )
@@ -84,6 +85,21 @@ def plain_name(name: str) -> str:
     """
     name = re.sub(r"\.lora_[AB](\.\w+)?(?=\.weight$)", "", name.removeprefix("base_model.model."))
     return re.sub(r"\.lora_embedding_[AB](\.\w+)?$", ".weight", name)
+
+
+def bare_name(name: str) -> str:
+    """Return a parameter's name within its decoder, whatever that lies in: a model that sees, or one that adds a head.
+
+    Files and loaded models, and so adapters of these, call the same parameter differently.
+
+    >>> bare_name("language_model.model.layers.0.mlp.up_proj.weight"), bare_name("model.language_model.lm_head.weight")
+    ('layers.0.mlp.up_proj.weight', 'lm_head.weight')
+    """
+    return _OUTER.sub("", _unwrapped(name))
+
+
+def _unwrapped(name: str) -> str:
+    return _WRAPPED.sub(lambda wrap: wrap[1] or "model.", name)
 
 
 def outside_block(name: str) -> str | None:
@@ -138,7 +154,7 @@ def locate_among(names: Collection[str], others: Collection[str]) -> Sites:
 
 
 def _by_name(name: str) -> Site | None:
-    name = _WRAPPED.sub(lambda wrap: wrap[1] or "model.", name)
+    name = _unwrapped(name)
     if match := _LAYER.match(name):
         if match[2] in _PROJECTIONS:
             return Site(int(match[1]), *_PROJECTIONS[match[2]])

@@ -65,7 +65,8 @@ class TaskVector(Mapping[str, "Tensor"]):
 
         The ``base`` is needed where the adapter's file holds the base's embeddings or head as well, which must be the base's. An
         adapter of either is refused for a ``base`` that ties them; where no base is given, nobody knows whether it does, and
-        such an adapter is taken as one of a base with a head of its own.
+        such an adapter is taken as one of a base with a head of its own. Raises RequestError for an adapter of another model
+        than the ``base``, whose parameters have other names or shapes.
         """
         adapter = open_adapter(folder)
         origin = open_checkpoint(base) if base else None
@@ -73,6 +74,7 @@ class TaskVector(Mapping[str, "Tensor"]):
             origin = in_common([origin])[0][0]  # a head that is the embedding once more is no head of its own
         adapter.check_copies(origin)
         if origin:
+            adapter.check_base(origin)
             adapter.check_tied(origin)
         return cls({name: pair.update for name, pair in adapter.pairs.items()}, depth=_depth(origin))
 
@@ -139,7 +141,9 @@ class TaskVector(Mapping[str, "Tensor"]):
         """Return the part of the update on the share that ``keep`` (``math`` or ``language``) owns; all else is zero.
 
         This is the paper's revert. A parameter outside the layers (embeddings, final norm, head) is owned by neither side and
-        dropped, unless ``embeddings`` gives them to ``keep``'s side. Raises RequestError for a partition of another depth.
+        dropped, unless ``embeddings`` gives them to ``keep``'s side. Raises RequestError for a partition of fewer layers than the
+        update reaches and, where ``depth`` is known, of more: an adapter that was opened without its base may change the first
+        layers of a deeper model alone, so give the base.
         """
         check_word("keep", keep, SIDES)
         check_word("embeddings", embeddings, OWNERS)
@@ -183,6 +187,24 @@ class TaskVector(Mapping[str, "Tensor"]):
         dot = sum(float((self[name].double() * other[name].double()).sum()) for name in self if name in other)
         norms = self.norm() * other.norm()
         return dot / norms if norms else 0.0
+
+
+def check_names(vector: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    """Refuse a task vector that changes what a model, as it is loaded, does not have."""
+    if missing := [name for name in vector if name not in parameters]:
+        raise RequestError(
+            f"The model has no parameter {missing[0]!r} ({len(missing)} such): the task vector is of another architecture, or "
+            "its files name parameters otherwise than the loaded model."
+        )
+
+
+def check_shape(name: str, update: Tensor, parameter: Tensor) -> None:
+    """Refuse an update of another shape than the parameter, which must not be broadcast."""
+    if update.shape != parameter.shape:
+        raise RequestError(
+            f"The update of {name} has shape {tuple(update.shape)}, the parameter {tuple(parameter.shape)}: it is of another "
+            "model."
+        )
 
 
 def known_sites(vectors: Sequence[TaskVector], names: Collection[str]) -> Mapping[str, Site] | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from xlnb.errors import RequestError
-from xlnb.weights.sites import Sites, locate_all
+from xlnb.weights.sites import Sites, bare_name, locate_all
 
 BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
@@ -102,6 +102,11 @@ class Checkpoint:
     def tensors(self) -> dict[str, Stored]:
         """All tensors by name."""
         return {name: stored for file in self.files for name, stored in file.tensors.items()}
+
+    @cached_property
+    def by_bare_name(self) -> dict[str, Stored]:
+        """All tensors by their names within the decoder, see :func:`~xlnb.weights.sites.bare_name`."""
+        return {bare_name(name): stored for name, stored in self.tensors.items()}
 
     def only(self, tensors: Mapping[str, Stored]) -> Checkpoint:
         """Return the checkpoint with these of its tensors alone, each as it is given here."""
