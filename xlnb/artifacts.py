@@ -63,6 +63,20 @@ def whole_folder(path: str | Path, flush: bool = True, fresh: bool = False) -> I
 
 
 @contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Let one process at a time into a block over a folder, which is made; another waits. For what takes moments.
+
+    A file of whole writes may still be read, changed and written again by two: one change of them would be lost.
+    """
+    import fcntl  # not on Windows, where all else here works
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / ".lock", "w") as lock:  # stays: whoever removed it might take it from one that waits
+        fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the process, however it ends
+        yield
+
+
+@contextmanager
 def _beside(path: Path, fresh: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale_partials(path)

@@ -304,6 +304,35 @@ def test_a_reading_that_is_added_later_is_computed_alone_and_joined(evaluated):
     assert made["device"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("others", [("choice",), ("nll", "choice"), ("expression-nll",)])
+def test_two_processes_that_extend_a_cell_leave_each_reading_once(monkeypatch, evaluated, there, others):
+    """What another process wrote while this one computed stays, and is not written again."""
+    study, mine = Study(SMOKE), ("nll", "choice")
+    asked = {read: Ask(("base",), languages=("sw",), changes={"readings": read}) for read in (("nll",), mine, others)}
+    if there:
+        study.outcomes(asked["nll",])
+    counted, inside = study_module.evaluate, []
+
+    def meanwhile(*arguments, **named):
+        rows = counted(*arguments, **named)
+        if not inside:
+            inside.append(True)
+            Study(SMOKE).outcomes(asked[others])
+        return rows
+
+    monkeypatch.setattr(study_module, "evaluate", meanwhile)
+    found = study.outcomes(asked[mine])
+    assert found.groupby("metric").size().to_dict() == dict.fromkeys(mine, SMOKE.evaluation.problems)
+    (cell,) = study.cells(asked[mine])
+    whole = pd.read_parquet(cell.path)
+    assert not whole.duplicated(["metric", "problem"]).any() and set(whole["metric"]) == {"nll", *mine, *others}
+    told = artifacts.read_json(cell.path.with_suffix(".json"))
+    read = [reading for one in (told, *told.get("before", [])) for reading in one["readings"]]
+    deeper = [r for one in told.get("before", []) for last in one.get("before", []) for r in last["readings"]]
+    assert sorted([*read, *deeper]) == sorted({"nll", *mine, *others}), "each reading is told once"
+
+
 def test_what_is_committed_counts_as_made(made, own_home, evaluated, no_training):
     study = Study(SMOKE)
     publish([study], "first-swap")

@@ -7,6 +7,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,11 +135,13 @@ def _restored(folder: Path, told: dict[str, Any], runs: Path) -> str:
             target = runs / path
             if target.parent.parent.name == "experts" and not target.parent.is_dir():
                 target = without_weights(target.parent) / target.name
-            if target.exists():
-                extended += target.parent.name == "outcomes" and _is_extended(target, Path(work) / path)
-                continue
-            with artifacts.whole_file(target) as file:
-                shutil.copyfile(Path(work) / path, file)
+            of_cells = target.parent.name == "outcomes"  # which a study may extend meanwhile
+            with artifacts.alone(target.parent) if of_cells else nullcontext():
+                if target.exists():
+                    extended += of_cells and _is_extended(target, Path(work) / path)
+                    continue
+                with artifacts.whole_file(target) as file:
+                    shutil.copyfile(Path(work) / path, file)
             new += 1
     more = f" {extended} that were here got readings that they lacked." if extended else ""
     return f"{new} of {len(told['files'])} files are new in {runs}.{more}"

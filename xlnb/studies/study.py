@@ -422,15 +422,20 @@ class Study:
         with applied(self.base.model, merged):
             evaluation = replace(cell.evaluation, readings=missing)
             rows = evaluate(self.base, cell.benchmark, evaluation, title=f"{cell.method} {cell.test_language}")
-        told = artifacts.provenance(cell.spec, started) | {"device": device_name(self.base), "readings": list(missing)}
-        earlier = []
-        if have:
-            rows = pd.concat([pd.read_parquet(path), rows], ignore_index=True)
-            earlier = [artifacts.read_json(path.with_suffix(".json"))]
-        artifacts.write_json(path.with_suffix(".json"), told | ({"before": earlier} if earlier else {}))
-        with artifacts.whole_file(path) as partial:  # last: its presence says that the cell is done
-            rows.to_parquet(partial, index=False)
-        return pd.read_parquet(path)
+        told = artifacts.provenance(cell.spec, started) | {"device": device_name(self.base)}
+        with artifacts.alone(path.parent):
+            # Computing took hours, in which another process may have written: what it has is asked once more.
+            have = made_readings(path)
+            if new := [reading for reading in missing if reading not in have]:
+                rows, earlier = rows[rows["metric"].isin(new)], []
+                if have:
+                    rows = pd.concat([pd.read_parquet(path), rows], ignore_index=True)
+                    earlier = [artifacts.read_json(path.with_suffix(".json"))]
+                told |= {"readings": new} | ({"before": earlier} if earlier else {})
+                artifacts.write_json(path.with_suffix(".json"), told)
+                with artifacts.whole_file(path) as partial:  # last: its presence says that the cell is done
+                    rows.to_parquet(partial, index=False)
+            return pd.read_parquet(path)
 
     def costs(self) -> pd.DataFrame:
         """Return what each group of readings costs the base on development problems: readings, problems, seconds.
