@@ -27,7 +27,7 @@ from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.evaluation.readings import COST_GROUPS
 from xlnb.evaluation.scoring import evaluate
 from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, all_streams
-from xlnb.models.base import DTYPES, Base, Identity, device_name, identity, load_base
+from xlnb.models.base import DTYPES, Base, Identity, checksum, device_name, identity, load_base
 from xlnb.paths import results_folder, runs_folder
 from xlnb.studies.atlas import fitted
 from xlnb.studies.cells import Cell
@@ -144,14 +144,16 @@ class Study:
 
     @cached_property
     def base_spec(self) -> dict[str, Any]:
-        """What determines the base: its weights, its vocabulary, its chat template, and the precision that it is called in."""
+        """What determines the base: its weights, vocabulary, chat templates, precision, and the tokenizer of a reader's model."""
         folder = self.profile.checkpoint()
-        chat = [artifacts.file_digest(file)[:16] for file in sorted(folder.glob("*.jinja"))]
+        # A profile's own model has one tokenizer; a named one may come again with another.
+        own = {"tokenizer": _tokenizer_digests(folder)} if self.profile.named else {}
         return {
             "weights": self._identity.fingerprint,
             "vocabulary": vocabulary_spec(self.kept),
-            "chat": chat,
+            "chat": _chat_digests(folder),
             "dtype": self.dtype,
+            **own,
         }
 
     def place(self, experts: Sequence[str]) -> Path:
@@ -476,12 +478,26 @@ class Study:
         }
 
 
+_TOKENIZERS = "tokenizer.json", "*.model", "vocab.*", "merges.txt", "*.tiktoken"  # one checkpoint has some of these
 LIGHT = ("history.json", "provenance.json")  # what an expert's folder has besides weights
 
 
 def without_weights(expert: Path) -> Path:
     """Return where the history and provenance of an expert lie that was trained elsewhere; its own folder has weights, always."""
     return expert.with_name(f"{expert.name.removesuffix('.told')}.told")
+
+
+def _chat_digests(folder: Path) -> list[str]:
+    """Return digests of a checkpoint's chat templates: of files of their own, and of that in the tokenizer's config, if any."""
+    found = [artifacts.file_digest(file)[:16] for file in sorted(folder.glob("*.jinja"))]
+    config = folder / "tokenizer_config.json"
+    template = artifacts.read_json(config).get("chat_template") if config.is_file() else None
+    return [*found, artifacts.digest(template)[:16]] if template else found
+
+
+def _tokenizer_digests(folder: Path) -> list[str]:
+    files = {file for pattern in _TOKENIZERS for file in folder.glob(pattern)}
+    return [checksum(file)[:16] for file in sorted(files)]
 
 
 @lru_cache(maxsize=64)
