@@ -376,6 +376,40 @@ def test_what_is_committed_is_published_again_without_training(made, own_home, e
         Study(SMOKE, committed=False).history("math-only")
 
 
+def test_histories_are_of_one_precision_and_one_setting(monkeypatch, own_home):
+    """Also where what is committed of before says no more than names: then of what was usual."""
+    few = Experiment((Ask(("math-only",), languages=("en",), changes=NLL),), ("math-only",))
+    monkeypatch.setitem(EXPERIMENTS, "first-swap", few)
+    changed = replace(SMOKE, training=replace(SMOKE.training, learning_rate=1e-2))
+    studies = [Study(SMOKE), Study(SMOKE, dtype="bfloat16"), Study(changed)]
+    outs = [publish([study], f"first-swap-{number}") for number, study in enumerate(studies)]
+    own = [pd.read_json(study.expert_folder("math-only") / "history.json")["loss"].tolist() for study in studies]
+    tables = [pd.read_parquet(out / "training.parquet") for out in outs]
+    assert [table["loss"].tolist() for table in tables] == own and own[0] != own[1] != own[2] != own[0]
+    assert [set(table["trained"]) for table in tables] == [{study.expert_digest("math-only")} for study in studies]
+    assert len(load_training()) == 3 * SMOKE.training.steps
+    with pytest.raises(RequestError, match="two trainings of math-only that were not made alike"):
+        Study(SMOKE, live=False).history("math-only")
+    runs = own_home / "runs"
+    shutil.move(runs, own_home / "moved")
+    monkeypatch.setattr(Study, "expert", lambda *a: pytest.fail("an expert is trained"))
+    assert [replace(study).history("math-only")["loss"].tolist() for study in studies] == own
+    tables[0].drop(columns="trained").to_parquet(outs[0] / "training.parquet")  # as it was committed before
+    for out in outs[1:]:
+        shutil.rmtree(out)
+    for usual in (Study(SMOKE), Study(SMOKE, live=False)):
+        assert usual.history("math-only")["loss"].tolist() == own[0]
+    for other in studies[1:]:
+        with pytest.raises(pytest.fail.Exception, match="an expert is trained"):
+            replace(other).history("math-only")
+    shutil.rmtree(runs)  # in which the base was made anew
+    shutil.move(own_home / "moved", runs)
+    (outs[0] / "outcomes.parquet").unlink()
+    for number, written in ((1, False), (2, True)):  # the usual one is there, without a digest
+        out = publish([studies[number - 1]], f"first-swap-again-{number}")
+        assert (out / "training.parquet").exists() == written
+
+
 def test_a_result_is_not_written_over_by_one_that_has_less(made, own_home, no_training):
     study = Study(SMOKE)
     out = publish([study], "first-swap")

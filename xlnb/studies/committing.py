@@ -11,7 +11,7 @@ from xlnb import artifacts
 from xlnb.errors import RequestError
 from xlnb.paths import results_folder
 from xlnb.studies.experiments import Experiment, named_experiment
-from xlnb.studies.outcomes import TRAINING_KEYS, _is_of, distinct
+from xlnb.studies.outcomes import TRAINING_KEYS, TRAINING_NAMES, _is_of, distinct
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,10 +41,10 @@ def publish(
         raise RequestError(f"A result of {experiment} is named {experiment} or {experiment}-SOMETHING, not {name!r}.")
     started, out = time.time(), Path(folder or results_folder()) / name
     parts: dict[str, list[pd.DataFrame]] = {"outcomes": [], "training": []} | ({"costs": []} if chosen.costs else {})
-    specs = []
+    specs, untold = [], _untold(out)
     for study in studies:
         parts["outcomes"].append(study.outcomes(*chosen.asks))
-        parts["training"] += [study.history(slug).assign(**study.trained_as(slug)) for slug in chosen.experts]
+        parts["training"] += [_history(study, slug, untold) for slug in chosen.experts]
         if chosen.costs and not _measured_elsewhere(study.profile.name, out):
             parts["costs"].append(study.costs())
         specs.append({"profile": study.profile.name} | study.spec(chosen.experts) | {"cells": _made(study, chosen)})
@@ -129,14 +129,40 @@ def _measured_elsewhere(profile: str, out: Path) -> bool:
     return any(profile in set(pd.read_parquet(file, columns=["profile"])["profile"]) for file in others)
 
 
+def _history(study: Study, slug: str, untold: set[tuple[Any, ...]]) -> pd.DataFrame:
+    """Return an expert's history with its names and its digest, "" where another result has that training without one."""
+    found = study.history(slug).assign(**(names := study.trained_as(slug)))
+    if "trained" in found:  # was read where it is committed
+        return found
+    known = study.usual_training and tuple(names[name] for name in TRAINING_NAMES) in untold
+    return found.assign(trained="" if known else study.expert_digest(slug))
+
+
+def _untold(out: Path) -> set[tuple[Any, ...]]:
+    """Return the names of trainings that committed results beside ``out`` have without a digest."""
+    found: set[tuple[Any, ...]] = set()
+    for file in out.parent.glob("*/training.parquet"):
+        if file.parent != out:
+            rows = _keys(file, TRAINING_KEYS)
+            found |= set(rows.loc[rows["trained"] == "", TRAINING_NAMES].itertuples(index=False, name=None))
+    return found
+
+
+def _keys(file: Path, keys: list[str]) -> pd.DataFrame:
+    """Return columns of a committed table; "" in one that it does not have."""
+    import pandas as pd
+    from pyarrow.parquet import read_schema
+
+    there = [key for key in keys if key in read_schema(file).names]
+    return pd.read_parquet(file, columns=there).reindex(columns=keys, fill_value="").drop_duplicates()
+
+
 def _not_elsewhere(rows: pd.DataFrame, table: str, out: Path) -> pd.DataFrame:
     """Return the rows that no committed result beside ``out`` has."""
     import pandas as pd
 
     keys = _ALIKE[table]
-    others = [
-        pd.read_parquet(file, columns=keys) for file in out.parent.glob(f"*/{table}.parquet") if file.parent != out
-    ]
+    others = [_keys(file, keys) for file in out.parent.glob(f"*/{table}.parquet") if file.parent != out]
     if not others:
         return rows
     there = set(pd.concat(others).drop_duplicates().itertuples(index=False, name=None))
