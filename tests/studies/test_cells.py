@@ -410,6 +410,42 @@ def test_histories_are_of_one_precision_and_one_setting(monkeypatch, own_home):
         assert (out / "training.parquet").exists() == written
 
 
+def test_all_who_computed_a_study_are_told(monkeypatch, own_home):
+    """Who computed a cell's first readings, who its later ones, and who the cells that are not here."""
+
+    def told(name="first-swap"):
+        publish([Study(SMOKE)], name)
+        return artifacts.read_json(own_home / "book" / "results" / name / "provenance.json")["spec"]["studies"][0]["cells"]
+
+    def ask(readings, *languages):
+        return Ask(("base",), languages=languages, changes={"readings": readings})
+
+    def on(commit, device, when, some):
+        provenance = artifacts.provenance
+        with monkeypatch.context() as there:
+            there.setattr(study_module, "device_name", lambda base: device)
+            there.setattr(
+                study_module.artifacts, "provenance",
+                lambda *asked: provenance(*asked) | {"commit": commit, "when": when, "seconds": 1.5},
+            )  # fmt: skip
+            Study(SMOKE).outcomes(some)
+
+    first = ask(("nll", "choice"), "sw")
+    monkeypatch.setitem(EXPERIMENTS, "first-swap", Experiment((first,), ()))
+    on("aaaa", "cpu", "1", ask(("nll",), "sw"))
+    on("bbbb", "cuda: H200", "2", first)
+    whole = {"seconds": 3.0, "computed": 1, "commit": ["aaaa", "bbbb"], "device": ["cpu", "cuda: H200"], "when": ["1", "2"]}
+    assert told() == whole
+    shutil.rmtree(own_home / "runs")
+    both = Experiment((first, ask(("nll",), "en"), ask(("nll",), "bn")), ())
+    monkeypatch.setitem(EXPERIMENTS, "first-swap", both)
+    on("cccc", "cpu", "3", both.asks[1])
+    on("dddd", "cpu", "4", both.asks[2])
+    more = {"seconds": 6.0, "computed": 3, "commit": ["aaaa", "bbbb", "cccc", "dddd"], "when": ["1", "2", "3", "4"]}
+    assert told() == whole | more
+    assert told() == whole | more, "what is told already is not counted again"
+
+
 def test_a_result_is_not_written_over_by_one_that_has_less(made, own_home, no_training):
     study = Study(SMOKE)
     out = publish([study], "first-swap")
