@@ -24,13 +24,13 @@ MB = 1_000_000
 
 
 def pack_outcomes(
-    out: str | Path, part_mb: float = 15, runs: Path | None = None, report: Callable[[str], None] = print
+    out: str | Path, part_mb: float = 15, report: Callable[[str], None] = print
 ) -> Path:
     """Write what was made here, but no weights, into parts of at most so many megabytes, and return their folder.
 
     That is outcomes, costs, maps and tables, each expert's history and provenance, and what searches found.
     """
-    out, runs, started = free(out, part_mb), runs or runs_folder(), time.time()
+    out, runs, started = free(out, part_mb), runs_folder(), time.time()
     with tempfile.TemporaryDirectory(prefix="xlnb-pack-") as folder:
         found = [file for file in sorted(runs.rglob("*")) if file.is_file() and _is_outcome(file.relative_to(runs))]
         if not found:
