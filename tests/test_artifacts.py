@@ -222,7 +222,12 @@ def test_the_commit_is_that_of_the_code_that_runs(tmp_path):
         "print(flush=True); sys.stdin.readline(); print(artifacts.provenance({}, 0.0)['commit'])"
     )
     command = [sys.executable, "-c", code]
-    here = {"cwd": Path(artifacts.__file__).parents[1], "text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    here = {
+        "cwd": Path(artifacts.__file__).parents[1],
+        "text": True,
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+    }
     first = git("rev-parse", "--short=12", "HEAD")
     told = []
     for change in (lambda: git("commit", "-qam", "two"), lambda: git("checkout", "-q", ".")):

@@ -415,7 +415,9 @@ def test_all_who_computed_a_study_are_told(monkeypatch, own_home):
 
     def told(name="first-swap"):
         publish([Study(SMOKE)], name)
-        return artifacts.read_json(own_home / "book" / "results" / name / "provenance.json")["spec"]["studies"][0]["cells"]
+        return artifacts.read_json(own_home / "book" / "results" / name / "provenance.json")["spec"]["studies"][0][
+            "cells"
+        ]
 
     def ask(readings, *languages):
         return Ask(("base",), languages=languages, changes={"readings": readings})
@@ -434,7 +436,13 @@ def test_all_who_computed_a_study_are_told(monkeypatch, own_home):
     monkeypatch.setitem(EXPERIMENTS, "first-swap", Experiment((first,), ()))
     on("aaaa", "cpu", "1", ask(("nll",), "sw"))
     on("bbbb", "cuda: H200", "2", first)
-    whole = {"seconds": 3.0, "computed": 1, "commit": ["aaaa", "bbbb"], "device": ["cpu", "cuda: H200"], "when": ["1", "2"]}
+    whole = {
+        "seconds": 3.0,
+        "computed": 1,
+        "commit": ["aaaa", "bbbb"],
+        "device": ["cpu", "cuda: H200"],
+        "when": ["1", "2"],
+    }
     assert told() == whole
     shutil.rmtree(own_home / "runs")
     both = Experiment((first, ask(("nll",), "en"), ask(("nll",), "bn")), ())

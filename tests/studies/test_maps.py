@@ -153,7 +153,9 @@ def test_a_committed_map_is_of_its_version_and_its_training_alone(study, committ
         assert atlas.table(reader, "plane")["a"].tolist() == [1]
     assert atlas.table(replace(other, **elsewhere), "plane")["a"].tolist() == [2], "of another training"
     atlas.publish_maps([replace(own, **elsewhere)], ["plane"], own.results)
-    assert (pd.read_parquet(file)["spec"] != "").all() == told, "what is committed is not told of as if it were made now"
+    assert (pd.read_parquet(file)["spec"] != "").all() == told, (
+        "what is committed is not told of as if it were made now"
+    )
     monkeypatch.setitem(MAPS, "plane", replace(MAPS["plane"], version=3))
     committed(3.0, own)
     assert atlas.load_map("plane", own.results)["a"].tolist() == [3], "of another version"

@@ -133,7 +133,9 @@ def test_an_expert_that_an_ended_search_left_is_of_its_model_and_training_alone(
     assert (folder / MATH.name).is_dir() and not [*folder.glob("*.json")]
     monkeypatch.setattr(sft, "fit", lambda *_: pytest.fail("it is trained, and another was there"))
     for other in (replace(SMOKE, model="another"), replace(SMOKE, training=replace(SMOKE.training, rank=2))):
-        with pytest.raises(RequestError, match="an expert of another specification: choose another folder or remove it"):
+        with pytest.raises(
+            RequestError, match="an expert of another specification: choose another folder or remove it"
+        ):
             search(other, folder)
 
 

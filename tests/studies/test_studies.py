@@ -163,7 +163,9 @@ def test_one_base_is_in_memory_at_a_time(miniature, monkeypatch):
 
     study_module._LOADED.clear()
     monkeypatch.setattr(study_module, "load_base", loaded)
-    studies = [Study(replace(SMOKE, checkpoint=lambda family=family: miniature(family))) for family in ("gemma3", "llama")]
+    studies = [
+        Study(replace(SMOKE, checkpoint=lambda family=family: miniature(family))) for family in ("gemma3", "llama")
+    ]
     studies.insert(1, replace(studies[0], seed=1))
     for study in (*studies, *studies):
         assert study.base.folder == study.profile.checkpoint()

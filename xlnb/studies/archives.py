@@ -23,9 +23,7 @@ _PACKED_ALREADY = {".whl", ".bin", ".parquet"}  # what does not get smaller
 MB = 1_000_000
 
 
-def pack_outcomes(
-    out: str | Path, part_mb: float = 15, report: Callable[[str], None] = print
-) -> Path:
+def pack_outcomes(out: str | Path, part_mb: float = 15, report: Callable[[str], None] = print) -> Path:
     """Write what was made here, but no weights, into parts of at most so many megabytes, and return their folder.
 
     That is outcomes, costs, maps and tables, each expert's history and provenance, and what searches found.

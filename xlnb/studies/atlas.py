@@ -132,8 +132,8 @@ def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: st
         for study in studies:
             data = _data(study)
             keys, others = study.keys | data, {} if data == _USUAL else data
-            there = _found(study, name) if study.committed else []
-            spec = there[_SPEC].iloc[0] if len(there) else _digest(study, name)
+            told_as = set(_found(study, name)[_SPEC]) if study.committed else set()
+            spec = told_as.pop() if told_as else _digest(study, name)
             parts.append(table(study, name).assign(**data, **{_SPEC: spec}))
             earlier = earlier[(earlier[[*keys]] != pd.Series(keys)).any(axis=1)]
             if made := _told(study, name):  # else what was told when it was made stays

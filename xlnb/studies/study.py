@@ -311,9 +311,9 @@ class Study:
     def history(self, slug: str) -> pd.DataFrame:
         """Return loss, learning rate and tokens of each training step of an expert (by partition C, where it has one).
 
-        What was made is read before what is committed (which has the columns of :func:`xlnb.studies.outcomes.load_training`); where
-        there is neither, a live study trains. Raises RequestError where one that is not live finds nothing committed, or trainings
-        that were not made alike.
+        What was made is read before what is committed, which has the columns of :func:`xlnb.studies.outcomes.load_training`;
+        where there is neither, a live study trains. Raises RequestError where one that is not live finds nothing committed, or
+        several trainings that were not made alike.
         """
         import pandas as pd
 
@@ -322,15 +322,17 @@ class Study:
             folder = self.expert_folder(slug)
             made = [one / told for one in (folder, without_weights(folder)) if (one / told).is_file()]
         if not made and (self.committed or not self.live):
-            by = {"trained": [self.expert_digest(slug), *([""] if self.usual_training else [])]} if self.live else {}
-            found = load_training(self.results, **self.trained_as(slug), **by)
-            if found["trained"].nunique() > 1:
+            found = load_training(self.results, **self.trained_as(slug))
+            if self.live:
+                mine = found[found["trained"] == self.expert_digest(slug)]
+                found = found[found["trained"] == ""] if mine.empty and self.usual_training else mine
+            elif found["trained"].nunique() > 1:
                 raise RequestError(
-                    f"{self.results} holds two trainings of {slug} that were not made alike (seed {self.seed}): their base, data, "
-                    "precision or settings differ. Remove one, or run live."
+                    f"{self.results} holds two trainings of {slug} that were not made alike (seed {self.seed}): their base, "
+                    "data, precision or settings differ. Remove one, or run live."
                 )
             if not found.empty:
-                return found
+                return found.reset_index(drop=True)
             if not self.live:
                 raise RequestError(
                     f"No committed training of {slug} (profile {self.profile.name}, language {self.language}, seed {self.seed})."
@@ -490,7 +492,9 @@ class Study:
                 )
                 rows.append((self.profile.name, self.language, name, n, round(time.perf_counter() - started, 1)))
             table = pd.DataFrame(rows, columns=["profile", "language", "readings", "problems", "seconds"])
-            artifacts.write_json(path.with_suffix(".json"), artifacts.provenance(spec, begun) | {"device": spec["device"]})
+            artifacts.write_json(
+                path.with_suffix(".json"), artifacts.provenance(spec, begun) | {"device": spec["device"]}
+            )
             with artifacts.whole_file(path) as partial:
                 table.to_parquet(partial, index=False)
         return pd.read_parquet(path)
