@@ -71,7 +71,7 @@ def alone(folder: str | Path) -> Iterator[None]:
     import fcntl  # not on Windows, where all else here works
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder) / ".lock", "w") as lock:  # stays: whoever removed it might take it from one that waits
+    with open(Path(folder) / ".lock", "a") as lock:  # stays: whoever removed it might take it from one that waits
         fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the process, however it ends
         yield
 

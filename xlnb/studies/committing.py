@@ -46,7 +46,7 @@ def publish(
         parts["outcomes"].append(study.outcomes(*chosen.asks))
         parts["training"] += [_history(study, slug, untold) for slug in chosen.experts]
         if chosen.costs and not _measured_elsewhere(study.profile.name, out):
-            parts["costs"].append(study.costs())
+            parts["costs"].append(study.costs(brought=True))
         specs.append({"profile": study.profile.name} | study.spec(chosen.experts))
         files.append(dict.fromkeys(cell.path.with_suffix(".json") for ask in chosen.asks for cell in study.cells(ask)))
     for table, some in parts.items():

@@ -464,10 +464,11 @@ class Study:
                     rows.to_parquet(partial, index=False)
             return pd.read_parquet(path)
 
-    def costs(self) -> pd.DataFrame:
+    def costs(self, brought: bool = False) -> pd.DataFrame:
         """Return what each group of readings costs the base on development problems: readings, problems, seconds.
 
-        Columns also profile, language; seconds are of this machine and device, and measured once.
+        Columns also profile, language; seconds are of this machine and device, and measured once. Where nothing but what another
+        device measured lies among what was made it is returned with ``brought``, without a model.
         """
         import pandas as pd
 
@@ -480,9 +481,13 @@ class Study:
             "asked": usual.spec(),
             "problems": usual.asked(self.language).fingerprint,
             "groups": {name: list(readings) for name, readings in COST_GROUPS.items()},
-            "device": device_name(self.base),
         }
-        path = self.place(()) / "costs" / f"{self.language}-{artifacts.digest(spec)[:8]}.parquet"
+        folder, name = self.place(()) / "costs", f"{self.language}-{artifacts.digest(spec)[:8]}"
+        there = [*folder.glob(f"{name}-*.parquet")]
+        if brought and len(there) == 1:
+            return pd.read_parquet(there[0])
+        device = device_name(self.base)
+        path = folder / f"{name}-{artifacts.digest(device)[:4]}.parquet"
         if not path.is_file():
             rows, begun = [], time.time()
             for name, readings in COST_GROUPS.items():
@@ -492,9 +497,7 @@ class Study:
                 )
                 rows.append((self.profile.name, self.language, name, n, round(time.perf_counter() - started, 1)))
             table = pd.DataFrame(rows, columns=["profile", "language", "readings", "problems", "seconds"])
-            artifacts.write_json(
-                path.with_suffix(".json"), artifacts.provenance(spec, begun) | {"device": spec["device"]}
-            )
+            artifacts.write_json(path.with_suffix(".json"), artifacts.provenance(spec, begun) | {"device": device})
             with artifacts.whole_file(path) as partial:
                 table.to_parquet(partial, index=False)
         return pd.read_parquet(path)
