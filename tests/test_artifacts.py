@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
@@ -191,6 +192,53 @@ def test_provenance_says_what_repeats_a_result():
     assert set(found["versions"]) == {"python", "xlnb", "torch", "transformers", "peft", "numpy"}
     assert {"command", "commit", "when", "machine"} <= set(found)
     json.dumps(found)
+
+
+def test_the_version_of_what_writes_answers_is_told_where_it_is_installed(tmp_path, monkeypatch):
+    before = artifacts.versions()
+    (tmp_path / "vllm-1.2.3.dist-info").mkdir()
+    (tmp_path / "vllm-1.2.3.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 1.2.3\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert artifacts.versions() == {**before, "vllm": "1.2.3"}
+    assert artifacts.provenance({}, started=0.0)["versions"]["vllm"] == "1.2.3" and "vllm" not in sys.modules
+    assert "vllm" not in artifacts.versions(["numpy"])
+
+
+def test_the_commit_is_that_of_the_code_that_runs(tmp_path):
+    """Not of what is checked out when a result is written."""
+
+    def git(*words):
+        named = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        return subprocess.check_output(["git", "-C", str(tmp_path), *named, *words], text=True).strip()
+
+    file = tmp_path / "package" / "artifacts.py"
+    file.parent.mkdir()
+    file.write_text(Path(artifacts.__file__).read_text())
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    code = (
+        f"import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {str(file.parent)!r}); import artifacts;"
+        "print(flush=True); sys.stdin.readline(); print(artifacts.provenance({}, 0.0)['commit'])"
+    )
+    command = [sys.executable, "-c", code]
+    here = {
+        "cwd": Path(artifacts.__file__).parents[1],
+        "text": True,
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+    }
+    first = git("rev-parse", "--short=12", "HEAD")
+    told = []
+    for change in (lambda: git("commit", "-qam", "two"), lambda: git("checkout", "-q", ".")):
+        with subprocess.Popen(command, **here) as process:
+            process.stdout.readline()
+            file.write_text(f"{file.read_text()}# changed\n")
+            change()
+            told.append(process.communicate("\n")[0].strip())
+    assert told == [first, git("rev-parse", "--short=12", "HEAD")] and told[0] != told[1]
+    file.write_text(f"{file.read_text()}# changed\n")
+    assert subprocess.run(command, **here | {"stdin": subprocess.DEVNULL}).stdout.split() == [f"{told[1]}+changes"]
 
 
 @pytest.mark.parametrize(("told", "threads"), [("1", 1), ("3", 3), ("", os.cpu_count())])

@@ -63,6 +63,20 @@ def whole_folder(path: str | Path, flush: bool = True, fresh: bool = False) -> I
 
 
 @contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Let one process at a time into a block over a folder, which is made; another waits. For what takes moments.
+
+    A file of whole writes may still be read, changed and written again by two: one change of them would be lost.
+    """
+    import fcntl  # not on Windows, where all else here works
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / ".lock", "a") as lock:  # stays: whoever removed it might take it from one that waits
+        fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the process, however it ends
+        yield
+
+
+@contextmanager
 def _beside(path: Path, fresh: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale_partials(path)
@@ -158,7 +172,8 @@ def file_digest(path: str | Path) -> str:
 def provenance(spec: Mapping[str, Any], started: float) -> dict[str, Any]:
     """Return what a reader needs to trust or repeat a result: command, versions, specification, time and machine.
 
-    ``started`` is a :func:`time.time`; durations are in seconds. Names no path of the machine beyond the command's.
+    ``started`` is a :func:`time.time`; durations are in seconds. Names no path of the machine beyond the command's. The commit is
+    that of the code that runs, as it was when the process began.
     """
     started_as = Path(sys.argv[0])
     program = started_as.parent.name if started_as.name == "__main__.py" else started_as.name
@@ -180,24 +195,34 @@ def threads(at_once: int = 1) -> int:
     return max(1, int(told) if told.isdigit() else (os.cpu_count() or 1) // at_once)
 
 
-def versions(names: Sequence[str] = ("xlnb", "torch", "transformers", "peft", "numpy")) -> dict[str, str]:
-    """Return the versions of Python and of packages (by default those that numbers depend on), without importing them."""
+_COMPUTING, _ANSWERING = ("xlnb", "torch", "transformers", "peft", "numpy"), ("vllm",)
+
+
+def versions(names: Sequence[str] = ()) -> dict[str, str]:
+    """Return the versions of Python and of packages (by default those that numbers depend on), without importing them.
+
+    By default also of those that write answers where they are installed, and only there.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}
-    for name in names:
+    for name in names or (*_COMPUTING, *_ANSWERING):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
+            if names or name in _COMPUTING:
+                found[name] = "not installed"
     return found
 
 
 COMMIT = "COMMIT"  # a file beside this one: of which commit a packed copy of the package is
 
 
+@lru_cache(maxsize=1)
 def commit() -> str | None:
-    """Return the commit of the package, with ``+changes`` where it was changed since; None where neither git nor a note tells."""
+    """Return the commit of the package as it was imported, with ``+changes`` where it was changed since that commit; None where
+    neither git nor a note tells.
+    """
     with suppress(OSError):
         return Path(__file__).with_name(COMMIT).read_text(encoding="utf-8").strip() or None
     # A result computed from a dirty tree says so: its commit alone would not repeat it.
@@ -210,3 +235,6 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return last.strip() + ("+changes" if changes else "")
+
+
+commit()  # the code that runs is that of now: hours later, when it is recorded, another may be checked out

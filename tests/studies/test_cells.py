@@ -304,6 +304,35 @@ def test_a_reading_that_is_added_later_is_computed_alone_and_joined(evaluated):
     assert made["device"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("others", [("choice",), ("nll", "choice"), ("expression-nll",)])
+def test_two_processes_that_extend_a_cell_leave_each_reading_once(monkeypatch, evaluated, there, others):
+    """What another process wrote while this one computed stays, and is not written again."""
+    study, mine = Study(SMOKE), ("nll", "choice")
+    asked = {read: Ask(("base",), languages=("sw",), changes={"readings": read}) for read in (("nll",), mine, others)}
+    if there:
+        study.outcomes(asked["nll",])
+    counted, inside = study_module.evaluate, []
+
+    def meanwhile(*arguments, **named):
+        rows = counted(*arguments, **named)
+        if not inside:
+            inside.append(True)
+            Study(SMOKE).outcomes(asked[others])
+        return rows
+
+    monkeypatch.setattr(study_module, "evaluate", meanwhile)
+    found = study.outcomes(asked[mine])
+    assert found.groupby("metric").size().to_dict() == dict.fromkeys(mine, SMOKE.evaluation.problems)
+    (cell,) = study.cells(asked[mine])
+    whole = pd.read_parquet(cell.path)
+    assert not whole.duplicated(["metric", "problem"]).any() and set(whole["metric"]) == {"nll", *mine, *others}
+    told = artifacts.read_json(cell.path.with_suffix(".json"))
+    read = [reading for one in (told, *told.get("before", [])) for reading in one["readings"]]
+    deeper = [r for one in told.get("before", []) for last in one.get("before", []) for r in last["readings"]]
+    assert sorted([*read, *deeper]) == sorted({"nll", *mine, *others}), "each reading is told once"
+
+
 def test_what_is_committed_counts_as_made(made, own_home, evaluated, no_training):
     study = Study(SMOKE)
     publish([study], "first-swap")
@@ -345,6 +374,84 @@ def test_what_is_committed_is_published_again_without_training(made, own_home, e
     assert again | noted == again
     with pytest.raises(AssertionError, match="something was trained"):
         Study(SMOKE, committed=False).history("math-only")
+
+
+def test_histories_are_of_one_precision_and_one_setting(monkeypatch, own_home):
+    """Also where what is committed of before says no more than names: then of what was usual."""
+    few = Experiment((Ask(("math-only",), languages=("en",), changes=NLL),), ("math-only",))
+    monkeypatch.setitem(EXPERIMENTS, "first-swap", few)
+    changed = replace(SMOKE, training=replace(SMOKE.training, learning_rate=1e-2))
+    studies = [Study(SMOKE), Study(SMOKE, dtype="bfloat16"), Study(changed)]
+    outs = [publish([study], f"first-swap-{number}") for number, study in enumerate(studies)]
+    own = [pd.read_json(study.expert_folder("math-only") / "history.json")["loss"].tolist() for study in studies]
+    tables = [pd.read_parquet(out / "training.parquet") for out in outs]
+    assert [table["loss"].tolist() for table in tables] == own and own[0] != own[1] != own[2] != own[0]
+    assert [set(table["trained"]) for table in tables] == [{study.expert_digest("math-only")} for study in studies]
+    assert len(load_training()) == 3 * SMOKE.training.steps
+    with pytest.raises(RequestError, match="two trainings of math-only that were not made alike"):
+        Study(SMOKE, live=False).history("math-only")
+    runs = own_home / "runs"
+    shutil.move(runs, own_home / "moved")
+    monkeypatch.setattr(Study, "expert", lambda *a: pytest.fail("an expert is trained"))
+    assert [replace(study).history("math-only")["loss"].tolist() for study in studies] == own
+    tables[0].drop(columns="trained").to_parquet(outs[0] / "training.parquet")  # as it was committed before
+    for out in outs[1:]:
+        shutil.rmtree(out)
+    for usual in (Study(SMOKE), Study(SMOKE, live=False)):
+        assert usual.history("math-only")["loss"].tolist() == own[0]
+    for other in studies[1:]:
+        with pytest.raises(pytest.fail.Exception, match="an expert is trained"):
+            replace(other).history("math-only")
+    shutil.rmtree(runs)  # in which the base was made anew
+    shutil.move(own_home / "moved", runs)
+    (outs[0] / "outcomes.parquet").unlink()
+    for number, written in ((1, False), (2, True)):  # the usual one is there, without a digest
+        out = publish([studies[number - 1]], f"first-swap-again-{number}")
+        assert (out / "training.parquet").exists() == written
+
+
+def test_all_who_computed_a_study_are_told(monkeypatch, own_home):
+    """Who computed a cell's first readings, who its later ones, and who the cells that are not here."""
+
+    def told(name="first-swap"):
+        publish([Study(SMOKE)], name)
+        return artifacts.read_json(own_home / "book" / "results" / name / "provenance.json")["spec"]["studies"][0][
+            "cells"
+        ]
+
+    def ask(readings, *languages):
+        return Ask(("base",), languages=languages, changes={"readings": readings})
+
+    def on(commit, device, when, some):
+        provenance = artifacts.provenance
+        with monkeypatch.context() as there:
+            there.setattr(study_module, "device_name", lambda base: device)
+            there.setattr(
+                study_module.artifacts, "provenance",
+                lambda *asked: provenance(*asked) | {"commit": commit, "when": when, "seconds": 1.5},
+            )  # fmt: skip
+            Study(SMOKE).outcomes(some)
+
+    first = ask(("nll", "choice"), "sw")
+    monkeypatch.setitem(EXPERIMENTS, "first-swap", Experiment((first,), ()))
+    on("aaaa", "cpu", "1", ask(("nll",), "sw"))
+    on("bbbb", "cuda: H200", "2", first)
+    whole = {
+        "seconds": 3.0,
+        "computed": 1,
+        "commit": ["aaaa", "bbbb"],
+        "device": ["cpu", "cuda: H200"],
+        "when": ["1", "2"],
+    }
+    assert told() == whole
+    shutil.rmtree(own_home / "runs")
+    both = Experiment((first, ask(("nll",), "en"), ask(("nll",), "bn")), ())
+    monkeypatch.setitem(EXPERIMENTS, "first-swap", both)
+    on("cccc", "cpu", "3", both.asks[1])
+    on("dddd", "cpu", "4", both.asks[2])
+    more = {"seconds": 6.0, "computed": 3, "commit": ["aaaa", "bbbb", "cccc", "dddd"], "when": ["1", "2", "3", "4"]}
+    assert told() == whole | more
+    assert told() == whole | more, "what is told already is not counted again"
 
 
 def test_a_result_is_not_written_over_by_one_that_has_less(made, own_home, no_training):

@@ -135,6 +135,32 @@ def test_a_committed_map_is_of_its_data_and_precision_alone(study, committed, ot
     assert [*told] == [f"smoke/gemma3-miniature/sw/lora/0{more}" for more in ("", "/gsm8k + prose/float32")]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_committed_map_is_of_its_version_and_its_training_alone(study, committed, tmp_path, monkeypatch, told):
+    """Where it has no digest, as all that were committed before there was one, of what was usual then."""
+    own = replace(study, results=tmp_path / "results", folder=tmp_path / "runs")
+    trained = replace(study.profile, training=replace(study.profile.training, learning_rate=1.0))
+    other = replace(own, profile=trained)
+    committed(1.0, own)
+    file = own.results / "maps" / "plane.parquet"
+    assert set(pd.read_parquet(file)["spec"]) == {atlas._digest(own, "plane")}
+    if not told:
+        pd.read_parquet(file).drop(columns=["corpora", "dtype", "spec"]).to_parquet(file)
+    committed(2.0)
+    elsewhere = {"folder": tmp_path / "elsewhere"}
+    monkeypatch.setattr("xlnb.studies.study.committed_rows", lambda *a: {"nll": None})
+    for reader in (replace(own, **elsewhere), replace(own, live=False), replace(other, live=False)):
+        assert atlas.table(reader, "plane")["a"].tolist() == [1]
+    assert atlas.table(replace(other, **elsewhere), "plane")["a"].tolist() == [2], "of another training"
+    atlas.publish_maps([replace(own, **elsewhere)], ["plane"], own.results)
+    assert (pd.read_parquet(file)["spec"] != "").all() == told, (
+        "what is committed is not told of as if it were made now"
+    )
+    monkeypatch.setitem(MAPS, "plane", replace(MAPS["plane"], version=3))
+    committed(3.0, own)
+    assert atlas.load_map("plane", own.results)["a"].tolist() == [3], "of another version"
+
+
 def test_partitions_are_fitted_by_experts_of_a_study_s_own_data(study, other_data, tmp_path):
     own = replace(study, results=tmp_path / "results")
     atlas.publish_maps([replace(own, seed=atlas.FITTED_SEED)], ["fits"], own.results)

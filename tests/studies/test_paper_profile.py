@@ -68,6 +68,31 @@ def small(folder):
     return replace(full, examples=6, training=replace(full.training, steps=2, batch_size=2, rank=4))
 
 
+def test_a_chat_template_and_a_tokenizer_are_part_of_an_expert_s_name(miniature, tmp_path):
+    folder = shutil.copytree(miniature("llama"), tmp_path / "Named-Instruct")
+    for file in folder.glob("*.jinja"):
+        file.unlink()
+    config, vocabulary = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    plain = json.loads(config.read_text())
+    templates = {name: TEMPLATE.replace("assistant", name) for name in ("assistant", "model")}
+    choices = (None, *templates.values(), [{"name": name, "template": text} for name, text in templates.items()])
+    names = []
+    for template in choices:
+        config.write_text(json.dumps(plain | ({"chat_template": template} if template else {})))
+        names.append(Study(small(folder), "te").base_spec)
+    words = json.loads(vocabulary.read_text())
+    vocabulary.write_text(json.dumps(words | {"truncation": None, "padding": None, "version": "2.0"}))
+    names.append(Study(small(folder), "te").base_spec)
+    assert len({json.dumps(name) for name in names}) == len(names) == 5
+    assert names[0]["chat"] == [], "where there is none, the name is as before"
+
+
+def test_the_names_of_the_package_s_own_models_say_nothing_of_tokenizers():
+    """Committed results are found by them."""
+    assert list(Study(named_profile("smoke")).base_spec) == ["weights", "vocabulary", "chat", "dtype"]
+    assert Study(named_profile("smoke")).base_spec["chat"] == []
+
+
 @pytest.mark.parametrize("family", ["qwen2", "llama", "cohere"])  # Falcon3 is a Llama
 def test_the_exact_architectures_run_through(chatty, data, family):
     study = Study(small(chatty(family)), "te", dtype="bfloat16", device="cpu", **data)

@@ -124,6 +124,21 @@ def test_an_interrupted_search_goes_on(tmp_path, monkeypatch, trained):
     assert files(folder)[f"{MATH.name}.json"] == before
 
 
+def test_an_expert_that_an_ended_search_left_is_of_its_model_and_training_alone(tmp_path, monkeypatch):
+    folder = tmp_path / "found"
+    with monkeypatch.context() as ended:
+        ended.setattr(searching, "evaluate", lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            search(SMOKE, folder)
+    assert (folder / MATH.name).is_dir() and not [*folder.glob("*.json")]
+    monkeypatch.setattr(sft, "fit", lambda *_: pytest.fail("it is trained, and another was there"))
+    for other in (replace(SMOKE, model="another"), replace(SMOKE, training=replace(SMOKE.training, rank=2))):
+        with pytest.raises(
+            RequestError, match="an expert of another specification: choose another folder or remove it"
+        ):
+            search(other, folder)
+
+
 @pytest.mark.parametrize(("worker", "workers"), [(2, 2), (-1, 2), (0, 0)])
 def test_a_worker_that_is_none_of_them(tmp_path, worker, workers):
     with pytest.raises(RequestError, match=f"Worker {worker} of {workers}"):

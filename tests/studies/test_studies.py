@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import time
+import weakref
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,26 @@ def test_other_seeds_are_other_trainings(here):
     nll = [select(Study(SMOKE, "sw", seed).outcomes(Ask(("math-only",))), metric="nll") for seed in (0, 1)]
     assert list(nll[0]["problem"]) == list(nll[1]["problem"])
     assert (nll[0]["outcome"] != nll[1]["outcome"]).all()
+
+
+def test_one_base_is_in_memory_at_a_time(miniature, monkeypatch):
+    alive, plain = [], study_module.load_base
+
+    def loaded(*arguments, **named):
+        assert not [one for one in alive if one() is not None], "another base is in memory"
+        base = plain(*arguments, **named)
+        alive.append(weakref.ref(base.model))
+        return base
+
+    study_module._LOADED.clear()
+    monkeypatch.setattr(study_module, "load_base", loaded)
+    studies = [
+        Study(replace(SMOKE, checkpoint=lambda family=family: miniature(family))) for family in ("gemma3", "llama")
+    ]
+    studies.insert(1, replace(studies[0], seed=1))
+    for study in (*studies, *studies):
+        assert study.base.folder == study.profile.checkpoint()
+    assert len(alive) == 4, "seeds share theirs"
 
 
 def test_experts_learn_what_they_are_for():
@@ -314,6 +335,20 @@ def test_results_published_apart_count_the_base_once(finished):
     pd.testing.assert_frame_equal(
         apart.sort_values(order, ignore_index=True), together.sort_values(order, ignore_index=True), check_exact=True
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "experiment"),
+    [
+        ("paper", "paper"), ("paper-te", "paper"), ("paper-methods", "paper-methods"), ("paper-methods-te", "paper-methods"),
+        ("main-methods-1", "main-methods"), ("measuring-bn", "measuring"), ("real-0", "real"), ("methods-more", "methods"),
+    ],
+)  # fmt: skip
+def test_a_result_is_of_one_experiment(tmp_path, here, name, experiment):
+    shutil.copytree(here / "together" / "first-swap-both", tmp_path / name)
+    found = [one for one in EXPERIMENTS if len(committed_outcomes(tmp_path, one))]
+    assert found == [experiment]
+    assert len(committed_outcomes(tmp_path, name)), "a result is found by its own name, too"
 
 
 def test_filters(here):

@@ -51,6 +51,8 @@ def other_training(study, seed):
         costs=study.costs,
         history=study.history,
         trained_as=lambda slug: study.trained_as(slug) | {"seed": seed},
+        usual_training=study.usual_training,
+        expert_digest=study.expert_digest,
         spec=lambda experts: {**study.spec(experts), "seed": seed},
     )
 
@@ -163,6 +165,29 @@ def test_costs_have_a_row_a_group_and_are_not_measured_again(home, nothing_to_co
     assert set(costs["problems"]) == {3} and set(costs["profile"]) == {"smoke"} and set(costs["language"]) == {"sw"}
     assert (costs["seconds"] >= 0).all()  # kept to a tenth: so small a model may take none
     pd.testing.assert_frame_equal(Study(SMALL, "sw", 7).costs(), costs)  # the base is the same for every seed
+
+
+def test_costs_are_of_a_device_and_of_what_was_grouped(home, monkeypatch):
+    folder = Study(SMALL).place(()) / "costs"
+    (path,) = folder.glob("sw-*.parquet")
+    told = artifacts.read_json(path.with_suffix(".json"))
+    assert told["device"] == "cpu" and set(told["spec"]["groups"]) == set(COST_GROUPS)
+    assert told["seconds"] >= 0 and told["commit"] == artifacts.commit()
+
+    def measured(*arguments, **named):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(study_module, "evaluate", measured)
+    Study(SMALL).costs()
+    with monkeypatch.context() as other:
+        other.setattr(study_module, "device_name", lambda base: "cuda: another")
+        with pytest.raises(AssertionError, match="measured"):
+            Study(SMALL).costs()
+        other.setattr(study_module, "load_base", measured)
+        assert len(Study(SMALL).costs(brought=True)) == len(COST_GROUPS), "what came from there is published here"
+    monkeypatch.setattr(study_module, "COST_GROUPS", {**COST_GROUPS, "one more": ("nll",)})
+    with pytest.raises(AssertionError, match="measured"):
+        Study(SMALL).costs()
 
 
 def test_the_published_result_is_whole(home):

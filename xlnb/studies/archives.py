@@ -7,6 +7,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,12 @@ _PACKED_ALREADY = {".whl", ".bin", ".parquet"}  # what does not get smaller
 MB = 1_000_000
 
 
-def pack_outcomes(
-    out: str | Path, part_mb: float = 15, runs: Path | None = None, report: Callable[[str], None] = print
-) -> Path:
+def pack_outcomes(out: str | Path, part_mb: float = 15, report: Callable[[str], None] = print) -> Path:
     """Write what was made here, but no weights, into parts of at most so many megabytes, and return their folder.
 
     That is outcomes, costs, maps and tables, each expert's history and provenance, and what searches found.
     """
-    out, runs, started = free(out, part_mb), runs or runs_folder(), time.time()
+    out, runs, started = free(out, part_mb), runs_folder(), time.time()
     with tempfile.TemporaryDirectory(prefix="xlnb-pack-") as folder:
         found = [file for file in sorted(runs.rglob("*")) if file.is_file() and _is_outcome(file.relative_to(runs))]
         if not found:
@@ -134,11 +133,13 @@ def _restored(folder: Path, told: dict[str, Any], runs: Path) -> str:
             target = runs / path
             if target.parent.parent.name == "experts" and not target.parent.is_dir():
                 target = without_weights(target.parent) / target.name
-            if target.exists():
-                extended += target.parent.name == "outcomes" and _is_extended(target, Path(work) / path)
-                continue
-            with artifacts.whole_file(target) as file:
-                shutil.copyfile(Path(work) / path, file)
+            of_cells = target.parent.name == "outcomes"  # which a study may extend meanwhile
+            with artifacts.alone(target.parent) if of_cells else nullcontext():
+                if target.exists():
+                    extended += of_cells and _is_extended(target, Path(work) / path)
+                    continue
+                with artifacts.whole_file(target) as file:
+                    shutil.copyfile(Path(work) / path, file)
             new += 1
     more = f" {extended} that were here got readings that they lacked." if extended else ""
     return f"{new} of {len(told['files'])} files are new in {runs}.{more}"

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 KEYS = ["profile", "model", "language", "paradigm", "seed"]
 # What experts learned and in which precision all is computed, where a committed map has no columns that say so.
 _USUAL = {"corpora": f"{MATH_DATA} + {LANGUAGE_DATA}", "dtype": "float32"}
-_SPEC = "spec"  # a digest of all that made a map of other data or precision: local copies have one name
+_SPEC = "spec"  # a digest of all that made a map; "" where it was committed before there was one, in the usual setting
+_UNTOLD = {"lengths": 2}  # which version such a map is, where it is not the first
 FITTED_SEED = 5  # partitions are fitted by experts of this seed, which no comparison scores
 
 
@@ -39,8 +40,8 @@ def table(study: Study, name: str) -> pd.DataFrame:
     import pandas as pd
 
     wanted, keys = MAPS[known("map", name, MAPS)], study.keys
-    if study.committed and len(found := load_map(name, study.results, **_wanted(study, name))):
-        return found
+    if study.committed and len(found := _found(study, name)):
+        return found.drop(columns=[*_USUAL, _SPEC])
     if not study.live:
         told = ", ".join(f"{key} {value}" for key, value in keys.items())
         raise RequestError(f"The map {name} is not committed ({told}): run live, or `xlnb maps` first.")
@@ -87,10 +88,18 @@ def _data(study: Study) -> dict[str, str]:
     return {"corpora": study.corpora((MATH, LANGUAGE)), "dtype": study.dtype}
 
 
-def _wanted(study: Study, name: str) -> dict[str, Any]:
-    """Return which committed rows of a map are a study's: of other data by all that made them, where it has the weights."""
-    spec = {_SPEC: _digest(study, name)} if study.live and _data(study) != _USUAL else {}
-    return study.keys | _data(study) | spec
+def _found(study: Study, name: str, **other: Any) -> pd.DataFrame:
+    """Return the committed rows of a map that are a study's: by names (but ``other``) and data, and where it has the weights by
+    all that made them.
+    """
+    found = _committed(name, study.results)
+    found = select(found, **study.keys | _data(study) | other) if len(found) else found
+    if not study.live or found.empty:
+        return found
+    usual = study.as_named and _data(study) == _USUAL and MAPS[name].version == _UNTOLD.get(name, 1)
+    told = found[_SPEC] != ""
+    mine = (found[_SPEC] == _digest(study, name)) & told if told.any() else told  # it takes a while to find
+    return found[mine | ~told] if usual else found[mine]
 
 
 def _digest(study: Study, name: str) -> str:
@@ -123,7 +132,9 @@ def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: st
         for study in studies:
             data = _data(study)
             keys, others = study.keys | data, {} if data == _USUAL else data
-            parts.append(table(study, name).assign(**data, **{_SPEC: _digest(study, name) if others else ""}))
+            told_as = set(_found(study, name)[_SPEC]) if study.committed else set()
+            spec = told_as.pop() if told_as else _digest(study, name)
+            parts.append(table(study, name).assign(**data, **{_SPEC: spec}))
             earlier = earlier[(earlier[[*keys]] != pd.Series(keys)).any(axis=1)]
             if made := _told(study, name):  # else what was told when it was made stays
                 told.setdefault(name, {})["/".join(map(str, (study.keys | others).values()))] = made
@@ -138,10 +149,13 @@ def publish_maps(studies: Sequence[Study], names: Sequence[str] = (), folder: st
 
 
 def fitted(study: Study, name: str) -> Partition:
-    """Return one of ``FITTED`` for a study's language: chosen on English math and generic text, by experts of another seed."""
+    """Return one of ``FITTED`` for a study's language: chosen on English math and generic text, by experts of another seed.
+
+    Committed measurements are read whatever the study says of committed results, so that a partition's name means one partition.
+    """
     measure, like_c = fitted_by(name)
     of_seed = replace(study, seed=FITTED_SEED) if study.live else study  # of which nothing else need be committed
-    found = load_map("fits", study.results, **_wanted(of_seed, "fits") | {"seed": FITTED_SEED})
+    found = _found(of_seed, "fits", seed=FITTED_SEED)
     if found.empty:
         found = table(replace(study, seed=FITTED_SEED, committed=True), "fits")
     scores = found[found["measure"] == measure]

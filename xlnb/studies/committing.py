@@ -11,7 +11,7 @@ from xlnb import artifacts
 from xlnb.errors import RequestError
 from xlnb.paths import results_folder
 from xlnb.studies.experiments import Experiment, named_experiment
-from xlnb.studies.outcomes import TRAINING_KEYS, _is_of, distinct
+from xlnb.studies.outcomes import TRAINING_KEYS, TRAINING_NAMES, _is_of, distinct
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,13 +41,14 @@ def publish(
         raise RequestError(f"A result of {experiment} is named {experiment} or {experiment}-SOMETHING, not {name!r}.")
     started, out = time.time(), Path(folder or results_folder()) / name
     parts: dict[str, list[pd.DataFrame]] = {"outcomes": [], "training": []} | ({"costs": []} if chosen.costs else {})
-    specs = []
+    specs, files, untold = [], [], _untold(out)
     for study in studies:
         parts["outcomes"].append(study.outcomes(*chosen.asks))
-        parts["training"] += [study.history(slug).assign(**study.trained_as(slug)) for slug in chosen.experts]
+        parts["training"] += [_history(study, slug, untold) for slug in chosen.experts]
         if chosen.costs and not _measured_elsewhere(study.profile.name, out):
-            parts["costs"].append(study.costs())
-        specs.append({"profile": study.profile.name} | study.spec(chosen.experts) | {"cells": _made(study, chosen)})
+            parts["costs"].append(study.costs(brought=True))
+        specs.append({"profile": study.profile.name} | study.spec(chosen.experts))
+        files.append(dict.fromkeys(cell.path.with_suffix(".json") for ask in chosen.asks for cell in study.cells(ask)))
     for table, some in parts.items():
         if not some:
             continue
@@ -62,19 +63,18 @@ def publish(
             _write(whole, partial)
     record = out / "provenance.json"
     earlier = artifacts.read_json(record) if record.is_file() else {}
-    specs = [_with_cells_told(spec, earlier) for spec in specs]
+    specs = [spec | {"cells": _made(some, _earlier(spec, earlier))} for spec, some in zip(specs, files, strict=True)]
     # Other keys, such as of answers that were read again, stay.
     artifacts.write_json(record, earlier | artifacts.provenance({"experiment": experiment, "studies": specs}, started))
     return out
 
 
-def _with_cells_told(spec: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what determines a study with what an earlier record told of its cells, where none of them was made here."""
-    if not spec["cells"]["computed"]:
-        for before in earlier.get("spec", {}).get("studies", ()):
-            if _which(before, spec["profile"]) == _which(spec, spec["profile"]):
-                return spec | {"cells": before["cells"]}
-    return spec
+def _earlier(spec: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an earlier record told of a study's cells."""
+    for before in record.get("spec", {}).get("studies", ()):
+        if _which(before, spec["profile"]) == _which(spec, spec["profile"]):
+            return before.get("cells", {})
+    return {}
 
 
 def _which(spec: Mapping[str, Any], profile: str) -> list[Any]:
@@ -129,26 +129,73 @@ def _measured_elsewhere(profile: str, out: Path) -> bool:
     return any(profile in set(pd.read_parquet(file, columns=["profile"])["profile"]) for file in others)
 
 
+def _history(study: Study, slug: str, untold: set[tuple[Any, ...]]) -> pd.DataFrame:
+    """Return an expert's history with its names and its digest, "" where another result has that training without one."""
+    found = study.history(slug).assign(**(names := study.trained_as(slug)))
+    if "trained" in found:  # was read where it is committed
+        return found
+    known = study.usual_training and tuple(names[name] for name in TRAINING_NAMES) in untold
+    return found.assign(trained="" if known else study.expert_digest(slug))
+
+
+def _untold(out: Path) -> set[tuple[Any, ...]]:
+    """Return the names of trainings that committed results beside ``out`` have without a digest."""
+    found: set[tuple[Any, ...]] = set()
+    for file in out.parent.glob("*/training.parquet"):
+        if file.parent != out:
+            rows = _keys(file, TRAINING_KEYS)
+            found |= set(rows.loc[rows["trained"] == "", TRAINING_NAMES].itertuples(index=False, name=None))
+    return found
+
+
+def _keys(file: Path, keys: list[str]) -> pd.DataFrame:
+    """Return columns of a committed table; "" in one that it does not have."""
+    import pandas as pd
+    from pyarrow.parquet import read_schema
+
+    there = [key for key in keys if key in read_schema(file).names]
+    return pd.read_parquet(file, columns=there).reindex(columns=keys, fill_value="").drop_duplicates()
+
+
 def _not_elsewhere(rows: pd.DataFrame, table: str, out: Path) -> pd.DataFrame:
     """Return the rows that no committed result beside ``out`` has."""
     import pandas as pd
 
     keys = _ALIKE[table]
-    others = [
-        pd.read_parquet(file, columns=keys) for file in out.parent.glob(f"*/{table}.parquet") if file.parent != out
-    ]
+    others = [_keys(file, keys) for file in out.parent.glob(f"*/{table}.parquet") if file.parent != out]
     if not others:
         return rows
     there = set(pd.concat(others).drop_duplicates().itertuples(index=False, name=None))
     return rows[[key not in there for key in rows[keys].itertuples(index=False, name=None)]].reset_index(drop=True)
 
 
-def _made(study: Study, experiment: Experiment) -> dict[str, Any]:
-    """Return when, in how many seconds, by which commits and on which devices a study's cells were computed."""
-    files = [cell.path.with_suffix(".json") for ask in experiment.asks for cell in study.cells(ask)]
-    told = [artifacts.read_json(file) for file in dict.fromkeys(files) if file.is_file()]
-    several = {what: sorted({str(one.get(what)) for one in told}) for what in ("commit", "device", "when")}
-    return {"seconds": round(sum(one["seconds"] for one in told), 1), "computed": len(told), **several}
+def _made(files: Iterable[Path], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Return when, in how many seconds, by which commits and on which devices cells were computed, by the records beside them.
+
+    Where some of the cells were not made here what was told ``earlier`` stays, and what it did not tell of is added.
+    """
+    files = list(files)
+    here = [_records(artifacts.read_json(file)) for file in files if file.is_file()]
+    if here and len(here) == len(files):
+        earlier = {}
+    before = set(earlier.get("when", ()))
+    told = [one for some in here for one in some]
+    several = {
+        what: sorted({*earlier.get(what, ()), *(str(one.get(what)) for one in told)})
+        for what in ("commit", "device", "when")
+    }
+    seconds = sum(one["seconds"] for one in told if one["when"] not in before)
+    computed = sum(not before & {one["when"] for one in some} for some in here)
+    return {
+        "seconds": round(earlier.get("seconds", 0) + seconds, 1),
+        "computed": earlier.get("computed", 0) + computed,
+        **several,
+    }
+
+
+def _records(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a cell's record with those of the readings that were computed before, by other processes or machines."""
+    return [told, *(one for before in told.get("before", ()) for one in _records(before))]
 
 
 def reread(name: str, folder: str | Path | None = None) -> int:

@@ -296,7 +296,7 @@ def _by_snakemake(folder: Path, cores: int, more: Sequence[str], lock: int) -> N
         raise
 
 
-def _end_children(seconds: float = 30) -> None:
+def _end_children() -> None:
     """End all processes that this one and its children started: asked first, so that they leave nothing half made."""
     import psutil
 
@@ -305,7 +305,7 @@ def _end_children(seconds: float = 30) -> None:
         for process in alive:  # Snakemake first, which then starts nothing more
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-        alive = psutil.wait_procs(alive, seconds)[1]
+        alive = psutil.wait_procs(alive, timeout=30)[1]
     finally:  # interrupted again, too
         for process in alive:
             with suppress(psutil.NoSuchProcess):

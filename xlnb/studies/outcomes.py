@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xlnb.errors import RequestError
 from xlnb.paths import results_folder
 from xlnb.stats import mean_interval
-from xlnb.studies.experiments import MEASURING
+from xlnb.studies.experiments import EXPERIMENTS, MEASURING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,8 +216,9 @@ def made_readings(path: Path) -> set[str]:
     return set(ParquetFile(path).read(columns=["metric"])["metric"].to_pylist())
 
 
-# What tells one training from another.
-TRAINING_KEYS = ["profile", "model", "language", "paradigm", "corpora", "seed", "expert"]
+# What tells one training from another: its names, and a digest of all that made it, "" in results of before it was kept.
+TRAINING_NAMES = ["profile", "model", "language", "paradigm", "corpora", "seed", "expert"]
+TRAINING_KEYS = [*TRAINING_NAMES, "trained"]
 
 
 def load_training(folder: str | Path | None = None, **filters: Any) -> pd.DataFrame:
@@ -229,7 +230,8 @@ def load_training(folder: str | Path | None = None, **filters: Any) -> pd.DataFr
     import pandas as pd
 
     files = sorted(Path(folder or results_folder()).glob("*/training.parquet"))
-    tables = [select(pd.read_parquet(file), **filters) for file in files]
+    whole = [pd.read_parquet(file) for file in files]
+    tables = [select(one if "trained" in one else one.assign(trained=""), **filters) for one in whole]
     if not any(map(len, tables)):
         return pd.DataFrame(columns=[*TRAINING_KEYS, "step", "loss", "rate", "tokens", "moves"])
     return pd.concat([table for table in tables if len(table)]).drop_duplicates(
@@ -238,8 +240,13 @@ def load_training(folder: str | Path | None = None, **filters: Any) -> pd.DataFr
 
 
 def _is_of(name: str, experiment: str) -> bool:
-    """Say whether a result's folder is named after the experiment: ``first-swap`` or ``first-swap-bn``."""
-    return name == experiment or name.startswith(f"{experiment}-")
+    """Say whether a result's folder is named after the experiment, ``first-swap`` or ``first-swap-bn``, and after no longer one.
+
+    >>> _is_of("paper-methods-te", "paper-methods"), _is_of("paper-methods-te", "paper")
+    (True, False)
+    """
+    fits = [one for one in (experiment, *EXPERIMENTS) if f"{name}-".startswith(f"{one}-")]
+    return experiment in fits and len(experiment) == max(map(len, fits))
 
 
 def distinct(outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -220,7 +220,9 @@ def _tried(
     fitting = [e for e in examples(setting, n, lines) if _length(base, e) < training.max_length]
     lesson = Lesson(tuple(fitting), setting.steps)
     started = time.time()
-    folder = train_expert(base, [lesson], training, setting.seed, work, asdict(setting), title=setting.name)
+    # Where a search was ended its expert stays, which is of this model, these tokens and this training alone.
+    spec = {"setting": asdict(setting), "model": profile.model, "base": base.fingerprint, "training": training.spec()}
+    folder = train_expert(base, [lesson], training, setting.seed, work, spec, title=setting.name)
     seconds = round(time.time() - started, 1)
     history = artifacts.read_json(folder / "history.json")
     with applied(base.model, TaskVector.of_expert(folder, base.folder)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from xlnb.errors import RequestError, WorkError, known, whole_number
 from xlnb.evaluation.readings import COST_GROUPS
 from xlnb.evaluation.scoring import evaluate
 from xlnb.methods import EXPERTS, LANGUAGE, MATH, METHODS, all_streams
-from xlnb.models.base import DTYPES, Base, Identity, device_name, identity, load_base
+from xlnb.models.base import DTYPES, FLOAT32, Base, Identity, checksum, device_name, identity, load_base
 from xlnb.paths import results_folder, runs_folder
 from xlnb.studies.atlas import fitted
 from xlnb.studies.cells import Cell
@@ -42,7 +43,7 @@ from xlnb.studies.outcomes import (
     load_training,
     made_readings,
 )
-from xlnb.studies.profiles import Profile, named_profile
+from xlnb.studies.profiles import PROFILES, Profile, named_profile
 from xlnb.studies.vocabulary import kept_of, vocabulary_spec
 from xlnb.training.experts import ALL, IN_LANGUAGE
 from xlnb.training.paradigms import PARADIGMS
@@ -59,7 +60,7 @@ def open_study(
     profile: str, language: str, seed: int, live: bool, device: str = "auto", dtype: str = "float32"
 ) -> Study:
     """Return a study that computes what is missing and looks at nothing committed (``live``), or one that reads what is
-    committed and needs no model.
+    committed and needs no model. Partitions that are fitted by measurements are read where those are committed, live or not.
     """
     chosen = named_profile(profile)
     return Study(chosen, language, seed, device=device, dtype=dtype, live=live, committed=not live)
@@ -124,6 +125,16 @@ class Study:
         """Whether the experts learn from what ships with the package."""
         return not any(SOURCES[name].hub for text in (self.math_data, self.language_data) for name in _names(text))
 
+    @property
+    def as_named(self) -> bool:
+        """Whether the profile is the package's by that name, with nothing changed."""
+        return PROFILES.get(self.profile.name) == self.profile
+
+    @property
+    def usual_training(self) -> bool:
+        """Whether committed histories that have no digest are of trainings like this study's: they came before there was one."""
+        return self.as_named and (self.dtype == FLOAT32 or not self.own_data)
+
     @cached_property
     def _identity(self) -> Identity:
         return identity(self.profile.checkpoint())
@@ -144,14 +155,16 @@ class Study:
 
     @cached_property
     def base_spec(self) -> dict[str, Any]:
-        """What determines the base: its weights, its vocabulary, its chat template, and the precision that it is called in."""
+        """What determines the base: its weights, vocabulary, chat templates, precision, and the tokenizer of a reader's model."""
         folder = self.profile.checkpoint()
-        chat = [artifacts.file_digest(file)[:16] for file in sorted(folder.glob("*.jinja"))]
+        # A profile's own model has one tokenizer; a named one may come again with another.
+        own = {"tokenizer": _tokenizer_digests(folder)} if self.profile.named else {}
         return {
             "weights": self._identity.fingerprint,
             "vocabulary": vocabulary_spec(self.kept),
-            "chat": chat,
+            "chat": _chat_digests(folder),
             "dtype": self.dtype,
+            **own,
         }
 
     def place(self, experts: Sequence[str]) -> Path:
@@ -239,10 +252,14 @@ class Study:
 
     def expert_folder(self, slug: str, partition: str = "C") -> Path:
         """Return where an expert lies, or will."""
+        return self.place((slug,)) / "experts" / f"{slug}-{self.expert_digest(slug, partition)[:8]}"
+
+    def expert_digest(self, slug: str, partition: str = "C") -> str:
+        """Return a digest of everything that determines an expert, 16 hexadecimal digits."""
         key = "expert", slug, partition
         if key not in self.digests:
-            self.digests[key] = artifacts.digest(self.expert_spec(slug, partition))[:8]
-        return self.place((slug,)) / "experts" / f"{slug}-{self.digests[key]}"
+            self.digests[key] = artifacts.digest(self.expert_spec(slug, partition))[:16]
+        return self.digests[key]
 
     def partition(self, name: str = "C") -> Partition:
         """Return a partition, by name, of the base's layers; one that was fitted is of the study's language."""
@@ -254,9 +271,10 @@ class Study:
 
     # -- the models
 
-    @cached_property
+    @property
     def base(self) -> Base:
-        """The base model, loaded when first asked for."""
+        """The base model, loaded when first asked for, and again where a study of another base was asked meanwhile."""
+        # Not kept here: as many models would be in memory as there are studies of different bases.
         return _shared_base(self.profile.checkpoint(), self.kept, self.device, self.dtype)
 
     def expert(self, slug: str, partition: str = "C") -> Path:
@@ -293,8 +311,9 @@ class Study:
     def history(self, slug: str) -> pd.DataFrame:
         """Return loss, learning rate and tokens of each training step of an expert (by partition C, where it has one).
 
-        What was made is read before what is committed; where there is neither, a live study trains. Raises RequestError where one
-        that is not live finds nothing committed.
+        What was made is read before what is committed, which has the columns of :func:`xlnb.studies.outcomes.load_training`;
+        where there is neither, a live study trains. Raises RequestError where one that is not live finds nothing committed, or
+        several trainings that were not made alike.
         """
         import pandas as pd
 
@@ -304,8 +323,16 @@ class Study:
             made = [one / told for one in (folder, without_weights(folder)) if (one / told).is_file()]
         if not made and (self.committed or not self.live):
             found = load_training(self.results, **self.trained_as(slug))
+            if self.live:
+                mine = found[found["trained"] == self.expert_digest(slug)]
+                found = found[found["trained"] == ""] if mine.empty and self.usual_training else mine
+            elif found["trained"].nunique() > 1:
+                raise RequestError(
+                    f"{self.results} holds two trainings of {slug} that were not made alike (seed {self.seed}): their base, "
+                    "data, precision or settings differ. Remove one, or run live."
+                )
             if not found.empty:
-                return found
+                return found.reset_index(drop=True)
             if not self.live:
                 raise RequestError(
                     f"No committed training of {slug} (profile {self.profile.name}, language {self.language}, seed {self.seed})."
@@ -422,20 +449,26 @@ class Study:
         with applied(self.base.model, merged):
             evaluation = replace(cell.evaluation, readings=missing)
             rows = evaluate(self.base, cell.benchmark, evaluation, title=f"{cell.method} {cell.test_language}")
-        told = artifacts.provenance(cell.spec, started) | {"device": device_name(self.base), "readings": list(missing)}
-        earlier = []
-        if have:
-            rows = pd.concat([pd.read_parquet(path), rows], ignore_index=True)
-            earlier = [artifacts.read_json(path.with_suffix(".json"))]
-        artifacts.write_json(path.with_suffix(".json"), told | ({"before": earlier} if earlier else {}))
-        with artifacts.whole_file(path) as partial:  # last: its presence says that the cell is done
-            rows.to_parquet(partial, index=False)
-        return pd.read_parquet(path)
+        told = artifacts.provenance(cell.spec, started) | {"device": device_name(self.base)}
+        with artifacts.alone(path.parent):
+            # Computing took hours, in which another process may have written: what it has is asked once more.
+            have = made_readings(path)
+            if new := [reading for reading in missing if reading not in have]:
+                rows, earlier = rows[rows["metric"].isin(new)], []
+                if have:
+                    rows = pd.concat([pd.read_parquet(path), rows], ignore_index=True)
+                    earlier = [artifacts.read_json(path.with_suffix(".json"))]
+                told |= {"readings": new} | ({"before": earlier} if earlier else {})
+                artifacts.write_json(path.with_suffix(".json"), told)
+                with artifacts.whole_file(path) as partial:  # last: its presence says that the cell is done
+                    rows.to_parquet(partial, index=False)
+            return pd.read_parquet(path)
 
-    def costs(self) -> pd.DataFrame:
+    def costs(self, brought: bool = False) -> pd.DataFrame:
         """Return what each group of readings costs the base on development problems: readings, problems, seconds.
 
-        Columns also profile, language; seconds are of this machine, and measured once.
+        Columns also profile, language; seconds are of this machine and device, and measured once. Where nothing but what another
+        device measured lies among what was made it is returned with ``brought``, without a model.
         """
         import pandas as pd
 
@@ -443,10 +476,20 @@ class Study:
             return costs_for(load_costs(self.results, profile=self.profile.name), self.language)
         n = self.profile.development
         usual = replace(self.profile.evaluation, split="development", problems=n, generated=n)
-        digest = artifacts.digest([self.base_spec, usual.spec(), usual.asked(self.language).fingerprint])[:8]
-        path = self.place(()) / "costs" / f"{self.language}-{digest}.parquet"
+        spec = {
+            "base": self.base_spec,
+            "asked": usual.spec(),
+            "problems": usual.asked(self.language).fingerprint,
+            "groups": {name: list(readings) for name, readings in COST_GROUPS.items()},
+        }
+        folder, name = self.place(()) / "costs", f"{self.language}-{artifacts.digest(spec)[:8]}"
+        there = [*folder.glob(f"{name}-*.parquet")]
+        if brought and len(there) == 1:
+            return pd.read_parquet(there[0])
+        device = device_name(self.base)
+        path = folder / f"{name}-{artifacts.digest(device)[:4]}.parquet"
         if not path.is_file():
-            rows = []
+            rows, begun = [], time.time()
             for name, readings in COST_GROUPS.items():
                 started = time.perf_counter()
                 evaluate(
@@ -454,6 +497,7 @@ class Study:
                 )
                 rows.append((self.profile.name, self.language, name, n, round(time.perf_counter() - started, 1)))
             table = pd.DataFrame(rows, columns=["profile", "language", "readings", "problems", "seconds"])
+            artifacts.write_json(path.with_suffix(".json"), artifacts.provenance(spec, begun) | {"device": device})
             with artifacts.whole_file(path) as partial:
                 table.to_parquet(partial, index=False)
         return pd.read_parquet(path)
@@ -471,12 +515,26 @@ class Study:
         }
 
 
+_TOKENIZERS = "tokenizer.json", "*.model", "vocab.*", "merges.txt", "*.tiktoken"  # one checkpoint has some of these
 LIGHT = ("history.json", "provenance.json")  # what an expert's folder has besides weights
 
 
 def without_weights(expert: Path) -> Path:
     """Return where the history and provenance of an expert lie that was trained elsewhere; its own folder has weights, always."""
     return expert.with_name(f"{expert.name.removesuffix('.told')}.told")
+
+
+def _chat_digests(folder: Path) -> list[str]:
+    """Return digests of a checkpoint's chat templates: of files of their own, and of that in the tokenizer's config, if any."""
+    found = [artifacts.file_digest(file)[:16] for file in sorted(folder.glob("*.jinja"))]
+    config = folder / "tokenizer_config.json"
+    template = artifacts.read_json(config).get("chat_template") if config.is_file() else None
+    return [*found, artifacts.digest(template)[:16]] if template else found
+
+
+def _tokenizer_digests(folder: Path) -> list[str]:
+    files = {file for pattern in _TOKENIZERS for file in folder.glob(pattern)}
+    return [checksum(file)[:16] for file in sorted(files)]
 
 
 @lru_cache(maxsize=64)
@@ -496,10 +554,17 @@ def _names(text: str) -> list[str]:
     return [name_and_path(part)[0] for part in together(text)]
 
 
-@lru_cache(maxsize=1)
+_LOADED: dict[tuple[Any, ...], Base] = {}  # at most one
+
+
 def _shared_base(checkpoint: Path, languages: tuple[str, ...], device: str, dtype: str) -> Base:
     # One model in memory for studies that differ in their seed alone: training and merging leave the base as it was.
-    return load_base(checkpoint, kept=kept_of(checkpoint, languages), device=device, dtype=dtype)
+    key = checkpoint, languages, device, dtype
+    if key not in _LOADED:
+        _LOADED.clear()
+        gc.collect()  # a model holds itself in circles, and goes before another one comes
+        _LOADED[key] = load_base(checkpoint, kept=kept_of(checkpoint, languages), device=device, dtype=dtype)
+    return _LOADED[key]
 
 
 def _fits(partition: str, depth: int) -> bool:
