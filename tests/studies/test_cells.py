@@ -462,13 +462,23 @@ def test_a_result_is_not_written_over_by_one_that_has_less(made, own_home, no_tr
         publish([study], "first-swap-again")
     assert not (out.parent / "first-swap-again").exists()
     more = pd.read_parquet(out / "outcomes.parquet")
-    both = pd.concat([more, more[more["method"] == "layer-swapping"].assign(seed=7)])
+    both = pd.concat([more, more[more["method"] == "layer-swapping"].assign(method="ties")])
     both.to_parquet(out / "outcomes.parquet")
-    with pytest.raises(RequestError, match=r"scores that the new result would not have .*layer-swapping.*another name"):
+    with pytest.raises(RequestError, match=r"scores that the new result would not have .*ties.*another name"):
         publish([study], "first-swap")
     pd.testing.assert_frame_equal(pd.read_parquet(out / "outcomes.parquet"), both)
     assert set(before) == {file.name for file in out.iterdir()}
     assert (out / "provenance.json").read_bytes() == before["provenance.json"]
+
+
+def test_what_would_be_lost_is_told_before_anything_is_computed(made, own_home, no_training, monkeypatch):
+    out = publish([Study(SMOKE)], "first-swap")
+    monkeypatch.setattr(Study, "outcomes", lambda *asked: pytest.fail("computed first"))
+    with pytest.raises(
+        RequestError, match=r"1 trainings that are not asked for \(smoke, .*sw, lora, 0, for one\).*name them"
+    ):
+        publish([Study(SMOKE, seed=7)], "first-swap")
+    assert out.is_dir()
 
 
 @pytest.mark.parametrize("language", SMOKE.languages)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,8 @@ def publish(
     chosen = named_experiment(experiment)
     if not _is_of(name, experiment):
         raise RequestError(f"A result of {experiment} is named {experiment} or {experiment}-SOMETHING, not {name!r}.")
-    started, out = time.time(), Path(folder or results_folder()) / name
+    started, out, studies = time.time(), Path(folder or results_folder()) / name, list(studies)
+    _refuse_other_studies(studies, out)
     parts: dict[str, list[pd.DataFrame]] = {"outcomes": [], "training": []} | ({"costs": []} if chosen.costs else {})
     specs, files, untold = [], [], _untold(out)
     for study in studies:
@@ -84,6 +85,23 @@ def _which(spec: Mapping[str, Any], profile: str) -> list[Any]:
 
 
 _SCORED = ["profile", "model", "language", "test_language", "paradigm", "seed", "partition", "method", "metric"]
+
+
+def _refuse_other_studies(studies: Sequence[Study], out: Path) -> None:
+    """Refuse, before hours of computing, to write over a result of studies that are not among these."""
+    import pandas as pd
+
+    file, names = out / "outcomes.parquet", [*studies[0].keys] if studies else []
+    if not names or not file.is_file():
+        return
+    there = pd.read_parquet(file, columns=["method", *names])
+    there = there.loc[there["method"] != "base", names].drop_duplicates()
+    asked = {tuple(study.keys.values()) for study in studies}
+    if others := [one for one in there.itertuples(index=False, name=None) if one not in asked]:
+        raise RequestError(
+            f"{out} has scores of {len(others)} trainings that are not asked for ({', '.join(map(str, others[0]))}, for one) and "
+            "that the new result would not have: name them, too, publish under another name, or remove that folder first."
+        )
 
 
 def _refuse_to_lose(outcomes: pd.DataFrame, out: Path) -> None:
