@@ -434,7 +434,8 @@ def test_weights_of_another_name_are_named(three, tmp_path):
 def test_a_shard_that_the_index_names_and_nobody_has(three, tmp_path):
     found = three()
     next(found.language.glob("*.safetensors")).unlink()
-    with pytest.raises(RequestError, match=r"model-000\d\d-of-000\d\d.safetensors cannot be read: No such file"):
+    said = r"model-000\d\d-of-000\d\d.safetensors cannot be read: No such file or directory\. Download or save it again"
+    with pytest.raises(RequestError, match=said):
         swap(found, tmp_path / "out")
 
 
