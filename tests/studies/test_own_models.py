@@ -3,6 +3,7 @@
 import shutil
 
 import huggingface_hub
+import pandas as pd
 import pytest
 import torch
 from lively import lively
@@ -331,3 +332,60 @@ def test_scores_are_shown_though_a_later_model_fails(study, merged, monkeypatch,
     assert f"xlnb: {merged} could not be scored: MemoryError: no room" in told.err
     with pytest.raises(MemoryError):
         evaluate_models([str(merged), "base"], "en", "smoke", **QUICK)
+
+
+def diverging(monkeypatch, *names):
+    """Let models by these names give NaN, as one does whose training diverged: in the nats of a problem."""
+    plain = own_models.evaluate
+
+    def spoilt(base, benchmark, evaluation, title=""):
+        found = plain(base, benchmark, evaluation, title)
+        if title in names:
+            found.loc[found["metric"] == "nll", "outcome"] = float("nan")
+        return found
+
+    monkeypatch.setattr(own_models, "evaluate", spoilt)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "between", "last"])
+def test_one_that_diverged_is_named_and_the_others_are_shown(study, merged, monkeypatch, capsys, place):
+    adapter = str(study.expert("math-only"))
+    models = ["base", adapter, str(merged)]
+    spoilt, others = models[place], models[:place] + models[place + 1 :]
+    expected = evaluate_models(others, "en", "smoke", **QUICK)
+    diverging(monkeypatch, spoilt)
+    with pytest.raises(own_models.Unfinished, match=f"^{spoilt} gives NaN .* its training diverged\\.$") as raised:
+        evaluate_models(models, "en", "smoke", **QUICK)
+    for found, wanted in zip((raised.value.scores, raised.value.differences), expected, strict=True):
+        pd.testing.assert_frame_equal(found, wanted)
+    line = ["evaluate", *models, "--profile", "smoke", "--language", "en", "--problems", "4", "--device", "cpu"]
+    assert exit_code(line) == 1
+    told = capsys.readouterr()
+    assert f"Differences to {others[0]}" in told.out and f"xlnb: {spoilt} gives NaN" in told.err
+
+
+def test_where_all_diverged_there_is_no_table(study, merged, monkeypatch):
+    diverging(monkeypatch, "base", str(merged))
+    with pytest.raises(WorkError, match=f"base gives NaN .* diverged. {merged} gives NaN") as raised:
+        evaluate_models(["base", str(merged)], "en", "smoke", **QUICK)
+    assert not isinstance(raised.value, own_models.Unfinished)
+
+
+def test_one_that_fails_after_one_that_diverged_is_named_by_its_own_name(study, merged, monkeypatch):
+    adapter = str(study.expert("math-only"))
+    diverging(monkeypatch, adapter)
+    spoilt = own_models.evaluate
+
+    def breaking(base, benchmark, evaluation, title=""):
+        if title == str(merged):
+            raise MemoryError("no room")
+        return spoilt(base, benchmark, evaluation, title)
+
+    monkeypatch.setattr(own_models, "evaluate", breaking)
+    with pytest.raises(own_models.Unfinished, match=f"^{merged} could not .*: no room {adapter} gives NaN") as raised:
+        evaluate_models(["base", adapter, str(merged)], "en", "smoke", **QUICK)
+    assert set(raised.value.scores["model"]) == {"base"}
+
+
+def test_half_precision_may_be_to_blame():
+    assert own_models._of_diverged(["m"], "float16")[0].endswith("or float16 is too narrow for it: --dtype float32 tells.")

@@ -68,7 +68,8 @@ def evaluate_models(
     the metric has it), low, high, n, by paired problems; in nats only between models of one tokenizer. The profile's trimmed
     vocabulary is used where all are models of its base and the problems are ours (then ``scores.attrs["trimmed"]``). Raises
     RequestError before any model is loaded for a name that is no model and for an adapter of another one, WorkError where the
-    hub gives none or an adapter changes nothing, and Unfinished where a model fails when others are scored. Source: ours.
+    hub gives none or an adapter changes nothing, and Unfinished where a model fails, or gives NaN, when others are scored.
+    Source: ours.
     """
     if profile in PAPER_PROFILES:
         raise RequestError(
@@ -86,6 +87,7 @@ def evaluate_models(
     _check_merged(opened, base)
     trimmed = chosen.trimmed and evaluation.benchmark in OWN_BENCHMARKS and all(model.of_profile for model in opened)
     outcomes: dict[str, pd.DataFrame] = {}
+    diverged: list[str] = []
     vocabularies: dict[str, dict[str, int]] = {}
     try:
         # One checkpoint after another in memory, each loaded once for all its adapters that follow each other.
@@ -95,23 +97,44 @@ def evaluate_models(
             for model in some:
                 vocabularies[model.name] = loaded.tokenizer.get_vocab()
                 with _speaking(loaded, model):
-                    outcomes[model.name] = evaluate(loaded, evaluation.asked(language), evaluation, title=model.name)
+                    found = evaluate(loaded, evaluation.asked(language), evaluation, title=model.name)
+                if _is_finite(found):
+                    outcomes[model.name] = found
+                else:  # its numbers have no mean, and no differences: the others' tables go without it
+                    diverged.append(model.name)
     except Exception as error:  # of whatever kind: what took hours is not lost
         if not outcomes:
             raise
-        failed = opened[len(outcomes)].name
-        raise Unfinished(
-            f"{failed} could not be scored: {_in_words(error)}", *_tables(outcomes, vocabularies, trimmed)
-        ) from error
-    return _tables(outcomes, vocabularies, trimmed)
+        failed = opened[len(outcomes) + len(diverged)].name
+        said = [f"{failed} could not be scored: {_in_words(error)}", *_of_diverged(diverged, dtype)]
+        raise Unfinished(" ".join(said), *_tables(outcomes, vocabularies, trimmed)) from error
+    said = _of_diverged(diverged, dtype)
+    if not outcomes:
+        raise WorkError(" ".join(said))
+    tables = _tables(outcomes, vocabularies, trimmed)
+    if said:
+        raise Unfinished(" ".join(said), *tables)
+    return tables
 
 
 class Unfinished(WorkError):
-    """A model could not be scored; ``scores`` and ``differences`` have those before it."""
+    """A model could not be scored; ``scores`` and ``differences`` have those before it, or all others where one diverged."""
 
     def __init__(self, message: str, scores: pd.DataFrame, differences: pd.DataFrame):
         super().__init__(message)
         self.scores, self.differences = scores, differences
+
+
+def _is_finite(outcomes: pd.DataFrame) -> bool:
+    import numpy as np
+
+    return bool(np.isfinite(outcomes["outcome"].to_numpy(dtype=float)).all())
+
+
+def _of_diverged(names: Sequence[str], dtype: str) -> list[str]:
+    """Say of each model whose outcomes are no numbers why, and what to do."""
+    narrow = ", or float16 is too narrow for it: --dtype float32 tells" if dtype == "float16" else ""
+    return [f"{name} gives NaN or infinite numbers and is left out: its training diverged{narrow}." for name in names]
 
 
 def _in_words(error: Exception) -> str:
