@@ -385,7 +385,3 @@ def test_one_that_fails_after_one_that_diverged_is_named_by_its_own_name(study, 
     with pytest.raises(own_models.Unfinished, match=f"^{merged} could not .*: no room {adapter} gives NaN") as raised:
         evaluate_models(["base", adapter, str(merged)], "en", "smoke", **QUICK)
     assert set(raised.value.scores["model"]) == {"base"}
-
-
-def test_half_precision_may_be_to_blame():
-    assert own_models._of_diverged(["m"], "float16")[0].endswith("or float16 is too narrow for it: --dtype float32 tells.")

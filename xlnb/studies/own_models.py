@@ -106,9 +106,9 @@ def evaluate_models(
         if not outcomes:
             raise
         failed = opened[len(outcomes) + len(diverged)].name
-        said = [f"{failed} could not be scored: {_in_words(error)}", *_of_diverged(diverged, dtype)]
+        said = [f"{failed} could not be scored: {_in_words(error)}", *_of_diverged(diverged)]
         raise Unfinished(" ".join(said), *_tables(outcomes, vocabularies, trimmed)) from error
-    said = _of_diverged(diverged, dtype)
+    said = _of_diverged(diverged)
     if not outcomes:
         raise WorkError(" ".join(said))
     tables = _tables(outcomes, vocabularies, trimmed)
@@ -131,10 +131,8 @@ def _is_finite(outcomes: pd.DataFrame) -> bool:
     return bool(np.isfinite(outcomes["outcome"].to_numpy(dtype=float)).all())
 
 
-def _of_diverged(names: Sequence[str], dtype: str) -> list[str]:
-    """Say of each model whose outcomes are no numbers why, and what to do."""
-    narrow = ", or float16 is too narrow for it: --dtype float32 tells" if dtype == "float16" else ""
-    return [f"{name} gives NaN or infinite numbers and is left out: its training diverged{narrow}." for name in names]
+def _of_diverged(names: Sequence[str]) -> list[str]:
+    return [f"{name} gives NaN or infinite numbers and is left out: its training diverged." for name in names]
 
 
 def _in_words(error: Exception) -> str:
