@@ -1,5 +1,6 @@
 """A reader's own models: adapters, checkpoints and hub names, alone and side by side, in a chat template, up to a stop."""
 
+import json
 import shutil
 
 import huggingface_hub
@@ -13,6 +14,7 @@ from xlnb.commands.cli import exit_code
 from xlnb.corpora.benchmarks import in_chat, templates_benchmark
 from xlnb.errors import RequestError, WorkError
 from xlnb.evaluation.scoring import evaluate
+from xlnb.models import miniatures
 from xlnb.models.base import load_base
 from xlnb.models.engine import Engine
 from xlnb.models.generation import answers, until
@@ -130,6 +132,21 @@ def test_an_adapter_on_a_base_of_ones_own(study, miniature):
     assert found.checkpoint == miniature("gemma3") and not found.of_profile
     assert own_model("base", SMOKE, str(miniature("gemma3"))).checkpoint == miniature("gemma3")
     assert own_model(adapter, SMOKE).of_profile
+
+
+def test_an_adapter_of_a_folder_of_other_weights_is_not_asked_on_another(study, tmp_path, monkeypatch, capsys):
+    expert, stranger = study.expert("math-only"), miniatures.miniature(tmp_path / "stranger", "gemma3", seed=5)
+    with pytest.raises(
+        RequestError, match=r"base that the adapter was trained on .*stranger\) have a cosine of -?0\.0"
+    ):
+        evaluate_models([str(expert)], "en", "smoke", base=str(stranger), **QUICK)
+    elsewhere = shutil.copytree(expert, tmp_path / "elsewhere")
+    config = json.loads((elsewhere / "adapter_config.json").read_text()) | {"base_model_name_or_path": "owner/base"}
+    (elsewhere / "adapter_config.json").write_text(json.dumps(config))
+    evaluate_models([str(elsewhere)], "en", "smoke", base=str(study.profile.checkpoint()), **QUICK)
+    assert "says that its base is owner/base; taken onto" in capsys.readouterr().err
+    evaluate_models([str(elsewhere)], "en", "smoke", **QUICK)
+    assert "its base is" not in capsys.readouterr().err, "nobody named a base"
 
 
 def test_a_trimmed_vocabulary_is_for_models_of_the_profile_alone(study, merged, monkeypatch):

@@ -98,7 +98,9 @@ def _no_number(recipe: Recipe, merged: Tensor, place: Stored) -> WorkError:
     if spoilt:
         return WorkError(f"{recipe.name!r} has NaN or infinite numbers in {spoilt}: its training diverged.")
     files = ", ".join(dict.fromkeys(str(one.file) for one in read))
-    return WorkError(f"{recipe.name!r} is finite in {files}, but not merged: smaller weights may keep it within float32.")
+    return WorkError(
+        f"{recipe.name!r} is finite in {files}, but not merged: smaller weights may keep it within float32."
+    )
 
 
 def _tensors(source: Source) -> list[Stored]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xlnb.checkpoints.recipes import Expert
+from xlnb.checkpoints.requests import check_named_base
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.evaluation.asking import Evaluation, check_read
 from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, READINGS
@@ -83,7 +86,7 @@ def evaluate_models(
     if twice := [name for name in dict.fromkeys(models) if models.count(name) > 1]:
         raise RequestError(f"{twice[0]} is named twice: name each model once.")
     opened = [own_model(name, chosen, base) for name in models or (BASE,)]
-    _check_files(opened)
+    _check_files(opened, told=bool(base))
     _check_merged(opened, base)
     trimmed = chosen.trimmed and evaluation.benchmark in OWN_BENCHMARKS and all(model.of_profile for model in opened)
     outcomes: dict[str, pd.DataFrame] = {}
@@ -170,8 +173,11 @@ def own_model(name: str, profile: Profile, base: str = "") -> OwnModel:
     return OwnModel(name, folder)
 
 
-def _check_files(opened: Sequence[OwnModel]) -> None:
-    """Refuse, before a model is loaded, checkpoints without weights or tokenizer, and adapters of nothing or of another model."""
+def _check_files(opened: Sequence[OwnModel], told: bool) -> None:
+    """Refuse, before a model is loaded, checkpoints without weights or tokenizer, and adapters of nothing or of another model.
+
+    ``told`` says whether the base was named, so that it is told where an adapter's config names another.
+    """
     for checkpoint in dict.fromkeys(model.checkpoint for model in opened):
         open_checkpoint(checkpoint)  # what transformers reads beside safetensors has no headers, to compare models by
         _check_tokenizer(checkpoint)
@@ -180,6 +186,10 @@ def _check_files(opened: Sequence[OwnModel]) -> None:
         shapes = _shapes(checkpoint) if adapters else {}
         for name, folder in adapters:
             _check_adapter(name, folder, checkpoint, shapes)
+            expert = Expert("the adapter", open_checkpoint(folder))
+            line = check_named_base(expert, Expert("base", open_checkpoint(checkpoint)), trust_configs=True)
+            if line and told:
+                print(line, file=sys.stderr)
 
 
 def _check_adapter(name: str, folder: Path, checkpoint: Path, there: Mapping[str, tuple[int, ...]]) -> None:
