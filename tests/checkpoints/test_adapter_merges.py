@@ -133,7 +133,8 @@ print(*sorted({"torch", "numpy", "transformers", "safetensors", "pandas", "peft"
     run = subprocess.run(
         [sys.executable, "-c", script, *pair(), base(), tmp_path], capture_output=True, text=True, timeout=60
     )
-    assert (run.stdout, run.stderr) == ("48\n48\n\n", "")
+    told = f"The adapter says that its base is owner/base; taken onto {base()}.\n"
+    assert (run.stdout, run.stderr) == ("48\n48\n\n", told)
     assert same(tensors(tmp_path / "with"), tensors(tmp_path / "without"))
 
 
