@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig
 from xlnb.checkpoints.verbs import merge, revert
 from xlnb.errors import RequestError, WorkError
 from xlnb.models.base import load_base
-from xlnb.models.miniatures import MINIATURES
+from xlnb.models.miniatures import MINIATURES, miniature
 from xlnb.weights import merging
 from xlnb.weights.merging import applied
 from xlnb.weights.partitions import Partition, named_partition
@@ -132,7 +133,8 @@ print(*sorted({"torch", "numpy", "transformers", "safetensors", "pandas", "peft"
     run = subprocess.run(
         [sys.executable, "-c", script, *pair(), base(), tmp_path], capture_output=True, text=True, timeout=60
     )
-    assert (run.stdout, run.stderr) == ("48\n48\n\n", "")
+    told = f"The adapter says that its base is owner/base; taken onto {base()}.\n"
+    assert (run.stdout, run.stderr) == ("48\n48\n\n", told)
     assert same(tensors(tmp_path / "with"), tensors(tmp_path / "without"))
 
 
@@ -330,6 +332,52 @@ def test_adapters_of_differently_named_bases_are_refused_unless_they_are_one(bas
     assert_refused(tmp_path, words, "layer-swapping", math=math, language=stranger)
     merge("soup", tmp_path / "out", experts=[math, stranger], same_base=True)
     assert_is(base(), tmp_path / "out", merging.soup(vectors_of([math, stranger])))
+
+
+def named(base, folder, name, seed=1):
+    """An adapter whose config names this base."""
+    return lora(base, folder, seed, base_name=str(name))
+
+
+@pytest.mark.parametrize("method", ["soup", "ties"])
+@pytest.mark.parametrize("same_base", [False, True])
+def test_adapters_that_name_a_folder_of_other_weights_are_refused(base, tmp_path, method, same_base):
+    stranger = miniature(tmp_path / "stranger", "llama", seed=5)
+    experts = [named(stranger, tmp_path / str(seed), stranger, seed) for seed in (1, 2)]
+    words = r"base that expert 1 was trained on \(.*stranger\) and base \(.*\) have a cosine of -?0\.0"
+    assert_refused(tmp_path, words, method, experts=experts, base=base(), same_base=same_base)
+    merge(method, tmp_path / "out", experts=experts, base=stranger)
+    with pytest.raises(RequestError, match=r"base that math was trained on .* have a cosine"):
+        revert(base(), experts[0], "math", tmp_path / "reverted")
+
+
+def test_adapters_that_name_a_copy_of_the_base_are_taken(base, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    model_of(base()).to(torch.bfloat16).save_pretrained(copy)
+    (link := tmp_path / "link").symlink_to(base(), target_is_directory=True)
+    experts = [named(base(), tmp_path / "1", copy), named(base(), tmp_path / "2", f"{link}/")]
+    for one in experts:
+        revert(base(), one, "math", tmp_path / f"out-{one.name}")
+    assert "base is" not in capsys.readouterr().err
+
+
+def test_an_adapter_that_names_what_cannot_be_looked_at_is_taken_and_told(base, tmp_path, capsys):
+    hub = tmp_path / "models--owner--base" / "snapshots" / "1"
+    shutil.copytree(base(), hub)
+    quantized = shutil.copytree(base(), tmp_path / "quantized")
+    settings = json.loads((quantized / "config.json").read_text()) | {"quantization_config": {"bits": 4}}
+    (quantized / "config.json").write_text(json.dumps(settings))
+    (torn := tmp_path / "torn").mkdir()
+    for name in ("owner/base", str(quantized), str(torn)):
+        experts = [named(base(), tmp_path / f"{Path(name).name}-{seed}", name, seed) for seed in (1, 2)]
+        merge("soup", tmp_path / f"{Path(name).name}-out", experts=experts, base=base())
+        lines = [line for line in capsys.readouterr().err.splitlines() if "base is" in line]
+        assert lines == [f"The adapter says that its base is {name}; taken onto {base()}."], "once for both"
+        merge("soup", tmp_path / f"{Path(name).name}-same", experts=experts, base=base(), same_base=True)
+        assert "base is" not in capsys.readouterr().err
+    experts = [named(base(), tmp_path / f"hub-{seed}", "owner/base", seed) for seed in (1, 2)]
+    merge("soup", tmp_path / "from-hub", experts=experts, base=hub)
+    assert "base is" not in capsys.readouterr().err, "the hub's cache has the name"
 
 
 @pytest.mark.parametrize("method", ["soup", "layer-swapping"])

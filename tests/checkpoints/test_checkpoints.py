@@ -731,7 +731,7 @@ def test_no_room_is_said_before_anything_is_written(trios, tmp_path, monkeypatch
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     with pytest.raises(
-        WorkError, match=r"needs 0\.00 GB in .*, and 0\.01 GB are free. Make room, or choose another --out"
+        WorkError, match=r"needs 1[6-9]\.\d MB in .*, and 10\.0 MB are free. Make room, or choose another --out"
     ):
         if method == "revert":
             revert(made.base, made.math, "math", tmp_path / "deep" / "out")

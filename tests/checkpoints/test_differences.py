@@ -93,6 +93,27 @@ def test_two_adapters_by_their_updates_or_on_a_base(trio, adapters):
     check(diff(*adapters, base=trio.base), plainly(*({n: base[n] + v.get(n, 0) for n in base} for v in (one, two))))
 
 
+def test_what_one_of_them_has_alone_is_told(trio, adapters, miniature, tmp_path):
+    """Two architectures share many names: what they share would pass for all of both."""
+    there, other = (stored(folder) for folder in (trio.base, miniature("qwen2")))
+    alone = [name for name in other if name not in there]
+    said = f"{len(alone)} tensors are in one of them only ({alone[0]}, ...) and are not compared"
+    assert alone and not there.keys() - other.keys()
+    assert diff(trio.base, miniature("qwen2")).title.splitlines()[1:] == [said]
+    assert diff(miniature("qwen2"), trio.base).title.splitlines()[1:] == [said]
+    down = "model.layers.0.mlp.down_proj.weight"
+    assert diff(*adapters).title.endswith(f"{DEPTH} tensors are in one of them only ({down}, ...) and are not compared")
+    lacking = shutil.copytree(trio.math, tmp_path / "lacking")
+    rewritten(lacking, lambda tensors: tensors.pop(down))
+    assert diff(lacking, trio.base).title.endswith(f"1 tensor is in one of them only ({down}) and is not compared")
+
+
+def test_what_both_have_is_all_of_it(trio, adapters):
+    everything = (trio.base, trio.math), (trio.base, adapters[0]), (adapters[1], trio.base)
+    assert not [pair for pair in everything if "only" in diff(*pair).title]
+    assert "only" not in diff(*adapters, base=trio.base).title
+
+
 def test_updates_in_chunks_are_the_updates(adapters, monkeypatch):
     whole = diff(*adapters).table
     monkeypatch.setattr(streaming, "_CHUNK", 100)

@@ -112,8 +112,25 @@ def test_an_expert_without_numbers_is_refused_at_once(three, tmp_path, value, wo
 def test_a_lone_nan_is_found_while_it_is_computed(three, tmp_path):
     found, name = three(), "model.layers.5.mlp.up_proj.weight"
     rewritten(found.math, lambda tensors: name in tensors and tensors[name][3].__setitem__(5, float("nan")))
-    with pytest.raises(WorkError, match=rf"'{name}' has NaN or infinite numbers in one of .*math"):
+    with pytest.raises(WorkError, match=rf"'{name}' has NaN or infinite numbers in {found.math}/[^/,]*: its training"):
         merge("soup", tmp_path / "out", experts=found.experts, base=found.base)
+    assert not leftovers(tmp_path)
+
+
+def test_a_lone_nan_of_the_base_is_not_the_experts_fault(three, tmp_path):
+    found, name = three(), "model.layers.5.mlp.up_proj.weight"
+    rewritten(found.base, lambda tensors: name in tensors and tensors[name][3].__setitem__(5, float("nan")))
+    with pytest.raises(WorkError, match=rf"'{name}' has NaN or infinite numbers in {found.base}/[^/,]*: its training"):
+        merge("ties", tmp_path / "out", experts=found.experts, base=found.base)
+    assert not leftovers(tmp_path)
+
+
+def test_what_only_the_merge_makes_infinite_is_nobody_s_fault(three, tmp_path):
+    found, name = three(), "model.layers.5.mlp.up_proj.weight"
+    rewritten(found.math, lambda tensors: name in tensors and tensors[name][3].__setitem__(5, 3e38))
+    words = f"is finite in {found.math}/.*, {found.language}/.*, {found.base}/.*, but not merged: smaller weights"
+    with pytest.raises(WorkError, match=words):
+        merge("task-arithmetic", tmp_path / "out", experts=found.experts, weights=[100, 1], base=found.base)
     assert not leftovers(tmp_path)
 
 
@@ -276,7 +293,7 @@ def test_a_lone_nan_of_an_adapter_is_found_while_it_is_computed(adapters, tmp_pa
     with pytest.raises(WorkError, match=r"factors of 'model.layers.5.mlp.down_proj.weight' have NaN"):
         merge("soup", tmp_path / "out", experts=[folders[0], wide])
     with pytest.raises(
-        WorkError, match=r"'model.layers.5.mlp.down_proj.weight' has NaN or infinite numbers in one of .*wide"
+        WorkError, match=rf"'model.layers.5.mlp.down_proj.weight' has NaN or infinite numbers in {wide}/[^/,]*: its"
     ):
         merge("soup", tmp_path / "out", experts=[folders[0], wide], base=base, as_checkpoint=True)
     assert not leftovers(tmp_path)
@@ -434,7 +451,8 @@ def test_weights_of_another_name_are_named(three, tmp_path):
 def test_a_shard_that_the_index_names_and_nobody_has(three, tmp_path):
     found = three()
     next(found.language.glob("*.safetensors")).unlink()
-    with pytest.raises(RequestError, match=r"model-000\d\d-of-000\d\d.safetensors cannot be read: No such file"):
+    said = r"model-000\d\d-of-000\d\d.safetensors cannot be read: No such file or directory\. Download or save it again"
+    with pytest.raises(RequestError, match=said):
         swap(found, tmp_path / "out")
 
 

@@ -1,8 +1,10 @@
 """A reader's own models: adapters, checkpoints and hub names, alone and side by side, in a chat template, up to a stop."""
 
+import json
 import shutil
 
 import huggingface_hub
+import pandas as pd
 import pytest
 import torch
 from lively import lively
@@ -12,6 +14,7 @@ from xlnb.commands.cli import exit_code
 from xlnb.corpora.benchmarks import in_chat, templates_benchmark
 from xlnb.errors import RequestError, WorkError
 from xlnb.evaluation.scoring import evaluate
+from xlnb.models import miniatures
 from xlnb.models.base import load_base
 from xlnb.models.engine import Engine
 from xlnb.models.generation import answers, until
@@ -129,6 +132,21 @@ def test_an_adapter_on_a_base_of_ones_own(study, miniature):
     assert found.checkpoint == miniature("gemma3") and not found.of_profile
     assert own_model("base", SMOKE, str(miniature("gemma3"))).checkpoint == miniature("gemma3")
     assert own_model(adapter, SMOKE).of_profile
+
+
+def test_an_adapter_of_a_folder_of_other_weights_is_not_asked_on_another(study, tmp_path, monkeypatch, capsys):
+    expert, stranger = study.expert("math-only"), miniatures.miniature(tmp_path / "stranger", "gemma3", seed=5)
+    with pytest.raises(
+        RequestError, match=r"base that the adapter was trained on .*stranger\) have a cosine of -?0\.0"
+    ):
+        evaluate_models([str(expert)], "en", "smoke", base=str(stranger), **QUICK)
+    elsewhere = shutil.copytree(expert, tmp_path / "elsewhere")
+    config = json.loads((elsewhere / "adapter_config.json").read_text()) | {"base_model_name_or_path": "owner/base"}
+    (elsewhere / "adapter_config.json").write_text(json.dumps(config))
+    evaluate_models([str(elsewhere)], "en", "smoke", base=str(study.profile.checkpoint()), **QUICK)
+    assert "says that its base is owner/base; taken onto" in capsys.readouterr().err
+    evaluate_models([str(elsewhere)], "en", "smoke", **QUICK)
+    assert "its base is" not in capsys.readouterr().err, "nobody named a base"
 
 
 def test_a_trimmed_vocabulary_is_for_models_of_the_profile_alone(study, merged, monkeypatch):
@@ -331,3 +349,56 @@ def test_scores_are_shown_though_a_later_model_fails(study, merged, monkeypatch,
     assert f"xlnb: {merged} could not be scored: MemoryError: no room" in told.err
     with pytest.raises(MemoryError):
         evaluate_models([str(merged), "base"], "en", "smoke", **QUICK)
+
+
+def diverging(monkeypatch, *names):
+    """Let models by these names give NaN, as one does whose training diverged: in the nats of a problem."""
+    plain = own_models.evaluate
+
+    def spoilt(base, benchmark, evaluation, title=""):
+        found = plain(base, benchmark, evaluation, title)
+        if title in names:
+            found.loc[found["metric"] == "nll", "outcome"] = float("nan")
+        return found
+
+    monkeypatch.setattr(own_models, "evaluate", spoilt)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "between", "last"])
+def test_one_that_diverged_is_named_and_the_others_are_shown(study, merged, monkeypatch, capsys, place):
+    adapter = str(study.expert("math-only"))
+    models = ["base", adapter, str(merged)]
+    spoilt, others = models[place], models[:place] + models[place + 1 :]
+    expected = evaluate_models(others, "en", "smoke", **QUICK)
+    diverging(monkeypatch, spoilt)
+    with pytest.raises(own_models.Unfinished, match=f"^{spoilt} gives NaN .* its training diverged\\.$") as raised:
+        evaluate_models(models, "en", "smoke", **QUICK)
+    for found, wanted in zip((raised.value.scores, raised.value.differences), expected, strict=True):
+        pd.testing.assert_frame_equal(found, wanted)
+    line = ["evaluate", *models, "--profile", "smoke", "--language", "en", "--problems", "4", "--device", "cpu"]
+    assert exit_code(line) == 1
+    told = capsys.readouterr()
+    assert f"Differences to {others[0]}" in told.out and f"xlnb: {spoilt} gives NaN" in told.err
+
+
+def test_where_all_diverged_there_is_no_table(study, merged, monkeypatch):
+    diverging(monkeypatch, "base", str(merged))
+    with pytest.raises(WorkError, match=f"base gives NaN .* diverged. {merged} gives NaN") as raised:
+        evaluate_models(["base", str(merged)], "en", "smoke", **QUICK)
+    assert not isinstance(raised.value, own_models.Unfinished)
+
+
+def test_one_that_fails_after_one_that_diverged_is_named_by_its_own_name(study, merged, monkeypatch):
+    adapter = str(study.expert("math-only"))
+    diverging(monkeypatch, adapter)
+    spoilt = own_models.evaluate
+
+    def breaking(base, benchmark, evaluation, title=""):
+        if title == str(merged):
+            raise MemoryError("no room")
+        return spoilt(base, benchmark, evaluation, title)
+
+    monkeypatch.setattr(own_models, "evaluate", breaking)
+    with pytest.raises(own_models.Unfinished, match=f"^{merged} could not .*: no room {adapter} gives NaN") as raised:
+        evaluate_models(["base", adapter, str(merged)], "en", "smoke", **QUICK)
+    assert set(raised.value.scores["model"]) == {"base"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -100,8 +100,8 @@ def diff(
 
     Checkpoint folders, or LoRA adapters: one of an adapter and its base, two of one ``base``; without the base two adapters'
     updates are compared with each other. With a ``partition`` each row says which share math owns. Only parameters that both
-    have are compared; none in common, or of other shapes, are refused, and so are adapters of another base. Nothing is loaded
-    whole. Source: ours (Frobenius norms).
+    have are compared, and the title says how many one of them has alone; none in common, or of other shapes, are refused, and so
+    are adapters of another base. Nothing is loaded whole. Source: ours (Frobenius norms).
     """
     import pandas as pd
 
@@ -138,7 +138,8 @@ def diff(
             found = owned[layer, block]
             told["math"] = sum(found) / len(found) if found else None
         rows.append(told)
-    title = "\n".join([f"{b} against {a}: relative change and cosine", *left_out])
+    alone = _in_one_only(experts, everyone[2] if base else None)
+    title = "\n".join([f"{b} against {a}: relative change and cosine", *left_out, *alone])
     return Differences(title, pd.DataFrame(rows))
 
 
@@ -149,6 +150,18 @@ def _opened(found: Mapping[str, Checkpoint]) -> tuple[list[Expert], list[str]]:
     for one in full:
         check_whole(one, located=False)
     return seen_alike(list(everyone.values()), everyone.get("base") or next(iter(full), None))
+
+
+def _in_one_only(experts: Sequence[Expert], base: Expert | None) -> list[str]:
+    """Say, in a line or in none, what is not compared because one of the two does not have it."""
+    under = base or next((one for one in experts if one.adapter is None), None)  # of two adapters alone: none
+    one, other = ((under if under and expert.adapter else expert) for expert in experts)
+    names, others = (expert.adapter.shapes if expert.adapter else expert.checkpoint.tensors for expert in (one, other))
+    if not (alone := [*(n for n in names if n not in others), *(n for n in others if n not in names)]):
+        return []
+    if len(alone) == 1:
+        return [f"1 tensor is in one of them only ({alone[0]}) and is not compared"]
+    return [f"{len(alone)} tensors are in one of them only ({alone[0]}, ...) and are not compared"]
 
 
 def _order(entry: tuple[tuple[int | None, str], Any]) -> tuple[bool, int, int]:

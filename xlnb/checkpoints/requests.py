@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from xlnb.errors import RequestError
 from xlnb.weights.adapters import Adapter
 from xlnb.weights.kernels import Merge
 from xlnb.weights.sites import Sites, bare_name, locate_all, locate_among
-from xlnb.weights.tensor_files import DTYPES, open_checkpoint
+from xlnb.weights.tensor_files import DTYPES, Checkpoint, language_setting, open_checkpoint
+from xlnb.weights.vocabularies import in_common
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ def _open(
     _check_shapes(low_rank, origin, stays)
     for adapter in adapters:
         adapter.check_numbers()
+    if origin:
+        _tell_bases(low_rank, origin, same_base, trust_configs)
     for one, other in combinations(full, 2):
         check_agreement(one, other, () if dtype else DTYPES, trust_configs, merge.by_partition)
     # Where all parameters are merged alike nobody needs to know where they lie.
@@ -147,6 +151,44 @@ def _check_base_names(found: Sequence[Adapter], same_base: bool) -> None:
             f"The adapters were trained on different bases: {', '.join(sorted(map(repr, names)))}. If these are names of the "
             "same model, say --same-base."
         )
+
+
+def _tell_bases(adapted: Sequence[Expert], base: Expert, same_base: bool, trust_configs: bool) -> None:
+    told = dict.fromkeys(check_named_base(expert, base, trust_configs) for expert in adapted)
+    for line in filter(None, () if same_base else told):
+        print(line, file=sys.stderr)
+
+
+def check_named_base(expert: Expert, base: Expert, trust_configs: bool = False) -> str:
+    """Refuse an adapter whose config names a folder of other weights than the ``base``, as full checkpoints are refused.
+
+    Where it names something else than the base that cannot be looked at, nothing is refused, since the hub and a local copy have
+    different names: then a line that says so is returned, else nothing.
+    """
+    name = str(expert.checkpoint.config.get("base_model_name_or_path") or "").rstrip("/")
+    if not name or _is_called(base.checkpoint.folder, name):
+        return ""
+    if (found := _unquantized(name)) is None:
+        return f"The adapter says that its base is {name}; taken onto {base.checkpoint.folder}."
+    named, seen = in_common([found, base.checkpoint])[0]
+    owner = Expert(f"the base that {expert.role} was trained on", named)
+    check_agreement(owner, Expert(base.role, seen), (), trust_configs, located=False)
+    return ""
+
+
+def _is_called(folder: Path, name: str) -> bool:
+    """Say whether a folder is what a name means: its path, or what the hub's cache has of that name."""
+    real = os.path.realpath(folder)
+    return real == os.path.realpath(name) or f"models--{name.replace('/', '--')}" in Path(real).parts
+
+
+def _unquantized(name: str) -> Checkpoint | None:
+    """Return the checkpoint in a folder, None where there is none to compare weights by: quantized numbers are none."""
+    try:
+        found = open_checkpoint(name) if Path(name).is_dir() else None
+    except RequestError:
+        return None
+    return None if found is None or found.is_adapter or language_setting(found.config, "quantization_config") else found
 
 
 def _check_shapes(adapted: Sequence[Expert], base: Expert | None, stays: bool) -> None:

@@ -93,11 +93,23 @@ def _no_number(recipe: Recipe, merged: Tensor, place: Stored) -> WorkError:
             f"{recipe.name!r} has numbers up to {found:,.0f}, and {place.dtype} ends at {most:,.0f}: choose --dtype bfloat16 or "
             "float32."
         )
-    files = [source.pair.a.file if source.pair else source.stored.file for source in recipe.sources]
-    folders = ", ".join(dict.fromkeys(str(file.parent) for file in files))
+    read = [one for source in (*recipe.sources, recipe.base) if source for one in _tensors(source)]
+    spoilt = ", ".join(dict.fromkeys(str(one.file) for one in dict.fromkeys(read) if not _is_finite(one)))
+    if spoilt:
+        return WorkError(f"{recipe.name!r} has NaN or infinite numbers in {spoilt}: its training diverged.")
+    files = ", ".join(dict.fromkeys(str(one.file) for one in read))
     return WorkError(
-        f"{recipe.name!r} has NaN or infinite numbers in one of {folders}: the training of that expert diverged."
+        f"{recipe.name!r} is finite in {files}, but not merged: smaller weights may keep it within float32."
     )
+
+
+def _tensors(source: Source) -> list[Stored]:
+    """Return the stored tensors that a source is made of."""
+    return [source.stored, *((source.pair.a, source.pair.b) if source.pair else ())]
+
+
+def _is_finite(stored: Stored) -> bool:
+    return all(bool(load(stored, rows).isfinite().all()) for rows in _chunks(stored.shape))
 
 
 def _squared_norm(difference: Tensor) -> float:

@@ -78,7 +78,8 @@ def merge(
     Experts are checkpoint folders or LoRA adapters. Merges of adapters stay an adapter where their update has low rank (not
     after TIES, DARE, SLERP, or with ``as_checkpoint``); all else needs the ``base`` as well. ``dtype`` is float32, bfloat16 or
     float16; as the inputs have it where nothing is said. ``same_base`` says that adapters whose configs name different bases
-    have the same one, ``trust_configs`` that checkpoints whose configs mean different models are of one; the provenance has it.
+    have the same one, and that it is ``base``; ``trust_configs`` that checkpoints whose configs mean different models are of one;
+    the provenance has it. An adapter whose config names a folder of other weights than ``base`` is refused.
     Configuration, tokenizer, chat templates, licence and custom code are copied from one of the inputs, and what these name; no
     weights of another format.
 
@@ -128,7 +129,7 @@ def revert(
     of arXiv 2505.18356.
     """
     check_word("keep", keep, SIDES)
-    job = _open(REVERT, {keep: expert}, base, dtype, as_checkpoint, True, out, trust_configs)
+    job = _open(REVERT, {keep: expert}, base, dtype, as_checkpoint, False, out, trust_configs)
     shares = Choice(partition, bottom, top, transition).on(job.sites.depth)
     return _by_partition(job, shares, embeddings or "base")
 

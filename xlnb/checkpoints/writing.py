@@ -187,11 +187,19 @@ def _output(out: Path) -> Any:
 def _check_room(out: Path, nbytes: int) -> None:
     place = next(parent for parent in [out.absolute(), *out.absolute().parents] if parent.is_dir())
     free = shutil.disk_usage(place).free
-    if free < nbytes + _AIR:
+    if free < (needed := nbytes + _AIR):
         raise WorkError(
-            f"The merge needs {nbytes / 1e9:.2f} GB in {place}, and {free / 1e9:.2f} GB are free. Make room, or choose another "
-            "--out."
+            f"The merge needs {_in_units(needed)} in {place}, and {_in_units(free)} are free. Make room, or choose another --out."
         )
+
+
+def _in_units(nbytes: int) -> str:
+    """Return a number of bytes in words; a small disk's in MB, or both would be 0.00 GB.
+
+    >>> [_in_units(count) for count in (300_000, 10_000_000, 999_000_000, 16_060_000_000)]
+    ['0.3 MB', '10.0 MB', '999.0 MB', '16.06 GB']
+    """
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
 
 
 def _write_index(folder: Path, reference: Checkpoint, planned: Sequence[PlannedFile]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xlnb.checkpoints.recipes import Expert
+from xlnb.checkpoints.requests import check_named_base
 from xlnb.errors import RequestError, WorkError, known
 from xlnb.evaluation.asking import Evaluation, check_read
 from xlnb.evaluation.readings import CHOICES, CLOSING_NLL, READINGS
@@ -68,7 +71,8 @@ def evaluate_models(
     the metric has it), low, high, n, by paired problems; in nats only between models of one tokenizer. The profile's trimmed
     vocabulary is used where all are models of its base and the problems are ours (then ``scores.attrs["trimmed"]``). Raises
     RequestError before any model is loaded for a name that is no model and for an adapter of another one, WorkError where the
-    hub gives none or an adapter changes nothing, and Unfinished where a model fails when others are scored. Source: ours.
+    hub gives none or an adapter changes nothing, and Unfinished where a model fails, or gives NaN, when others are scored.
+    Source: ours.
     """
     if profile in PAPER_PROFILES:
         raise RequestError(
@@ -82,10 +86,11 @@ def evaluate_models(
     if twice := [name for name in dict.fromkeys(models) if models.count(name) > 1]:
         raise RequestError(f"{twice[0]} is named twice: name each model once.")
     opened = [own_model(name, chosen, base) for name in models or (BASE,)]
-    _check_files(opened)
+    _check_files(opened, told=bool(base))
     _check_merged(opened, base)
     trimmed = chosen.trimmed and evaluation.benchmark in OWN_BENCHMARKS and all(model.of_profile for model in opened)
     outcomes: dict[str, pd.DataFrame] = {}
+    diverged: list[str] = []
     vocabularies: dict[str, dict[str, int]] = {}
     try:
         # One checkpoint after another in memory, each loaded once for all its adapters that follow each other.
@@ -95,23 +100,42 @@ def evaluate_models(
             for model in some:
                 vocabularies[model.name] = loaded.tokenizer.get_vocab()
                 with _speaking(loaded, model):
-                    outcomes[model.name] = evaluate(loaded, evaluation.asked(language), evaluation, title=model.name)
+                    found = evaluate(loaded, evaluation.asked(language), evaluation, title=model.name)
+                if _is_finite(found):
+                    outcomes[model.name] = found
+                else:  # its numbers have no mean, and no differences: the others' tables go without it
+                    diverged.append(model.name)
     except Exception as error:  # of whatever kind: what took hours is not lost
         if not outcomes:
             raise
-        failed = opened[len(outcomes)].name
-        raise Unfinished(
-            f"{failed} could not be scored: {_in_words(error)}", *_tables(outcomes, vocabularies, trimmed)
-        ) from error
-    return _tables(outcomes, vocabularies, trimmed)
+        failed = opened[len(outcomes) + len(diverged)].name
+        said = [f"{failed} could not be scored: {_in_words(error)}", *_of_diverged(diverged)]
+        raise Unfinished(" ".join(said), *_tables(outcomes, vocabularies, trimmed)) from error
+    said = _of_diverged(diverged)
+    if not outcomes:
+        raise WorkError(" ".join(said))
+    tables = _tables(outcomes, vocabularies, trimmed)
+    if said:
+        raise Unfinished(" ".join(said), *tables)
+    return tables
 
 
 class Unfinished(WorkError):
-    """A model could not be scored; ``scores`` and ``differences`` have those before it."""
+    """A model could not be scored; ``scores`` and ``differences`` have those before it, or all others where one diverged."""
 
     def __init__(self, message: str, scores: pd.DataFrame, differences: pd.DataFrame):
         super().__init__(message)
         self.scores, self.differences = scores, differences
+
+
+def _is_finite(outcomes: pd.DataFrame) -> bool:
+    import numpy as np
+
+    return bool(np.isfinite(outcomes["outcome"].to_numpy(dtype=float)).all())
+
+
+def _of_diverged(names: Sequence[str]) -> list[str]:
+    return [f"{name} gives NaN or infinite numbers and is left out: its training diverged." for name in names]
 
 
 def _in_words(error: Exception) -> str:
@@ -149,8 +173,11 @@ def own_model(name: str, profile: Profile, base: str = "") -> OwnModel:
     return OwnModel(name, folder)
 
 
-def _check_files(opened: Sequence[OwnModel]) -> None:
-    """Refuse, before a model is loaded, checkpoints without weights or tokenizer, and adapters of nothing or of another model."""
+def _check_files(opened: Sequence[OwnModel], told: bool) -> None:
+    """Refuse, before a model is loaded, checkpoints without weights or tokenizer, and adapters of nothing or of another model.
+
+    ``told`` says whether the base was named, so that it is told where an adapter's config names another.
+    """
     for checkpoint in dict.fromkeys(model.checkpoint for model in opened):
         open_checkpoint(checkpoint)  # what transformers reads beside safetensors has no headers, to compare models by
         _check_tokenizer(checkpoint)
@@ -159,6 +186,10 @@ def _check_files(opened: Sequence[OwnModel]) -> None:
         shapes = _shapes(checkpoint) if adapters else {}
         for name, folder in adapters:
             _check_adapter(name, folder, checkpoint, shapes)
+            expert = Expert("the adapter", open_checkpoint(folder))
+            line = check_named_base(expert, Expert("base", open_checkpoint(checkpoint)), trust_configs=True)
+            if line and told:
+                print(line, file=sys.stderr)
 
 
 def _check_adapter(name: str, folder: Path, checkpoint: Path, there: Mapping[str, tuple[int, ...]]) -> None:

@@ -140,7 +140,8 @@ def read_tensor_file(path: str | Path) -> TensorFile:
                 raise _damaged(path, f"its header would be {length:,} bytes long in a file of {total:,}")
             raw = file.read(length)
     except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from error
+        remedy = " Download or save it again." if isinstance(error, FileNotFoundError) else ""
+        raise RequestError(f"{path} cannot be read: {error.strerror or error}.{remedy}") from error
     entries = _parse_json(path, raw)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
