@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 
 import huggingface_hub
 import pandas as pd
@@ -57,6 +58,20 @@ def test_an_adapter_and_its_merged_checkpoint_score_the_same(study, merged):
     for row in differences.itertuples():
         assert row.difference == pytest.approx(value[row.model, row.metric] - value["base", row.metric], abs=1e-9)
     assert (differences["difference"].abs() > 1e-6).any(), "the expert is another model than the base"
+
+
+def test_one_model_is_in_memory_at_a_time(merged, monkeypatch):
+    loaded = []
+
+    def watched(*args, **options):
+        assert not any(one() for one in loaded), "the model before is still there"
+        base = load_base(*args, **options)
+        loaded.append(weakref.ref(base.model))
+        return base
+
+    monkeypatch.setattr(own_models, "load_base", watched)
+    evaluate_models(["base", str(merged)], "en", "smoke", **QUICK)
+    assert len(loaded) == 2
 
 
 def test_what_is_the_base_itself_is_not_scored_as_another_model(study, merged, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -105,6 +106,8 @@ def evaluate_models(
                     outcomes[model.name] = found
                 else:  # its numbers have no mean, and no differences: the others' tables go without it
                     diverged.append(model.name)
+            del loaded  # or it would be in memory until the next one is, which needs the room
+            gc.collect()  # a model holds itself in circles
     except Exception as error:  # of whatever kind: what took hours is not lost
         if not outcomes:
             raise
