@@ -275,14 +275,13 @@ def experts_apart() -> str:
     for experiment, profile, who in trained:
         alike = {"profile": profile, "paradigm": study.paradigm, "method": MATH, "metric": TWIN_CHOICE}
         found = committed_outcomes(study.results, experiment, **alike)
-        for code in (
-            "en",
-            study.language,
-        ):  # in English a training's answers stand once for each language that it went on to
-            part = select(found, language=study.language, test_language=code)
-            if len(part):
-                told.append(f"the {who} tells {_level(by_pairs(part), '.0f', 100)} % apart in {LANGUAGE_NAMES[code]}")
-    return f"Of scored problems and their twins {listed(told)}; a coin tells 25 %." if told else NOT_YET
+        found, levels = select(found, language=study.language), []  # in English each stands once for every language
+        for code in ("en", study.language):
+            if len(part := select(found, test_language=code)):
+                levels.append(f"{_level(by_pairs(part), '.0f', 100)} % in {LANGUAGE_NAMES[code]}")
+        if levels:
+            told.append(f"the {who} tells apart {listed(levels)}")
+    return f"Of scored problems and their twins {', '.join(told)}; a coin tells 25 %." if told else NOT_YET
 
 
 def _level(part: pd.DataFrame, form: str, factor: float) -> str:
