@@ -109,19 +109,13 @@ def test_an_expert_without_numbers_is_refused_at_once(three, tmp_path, value, wo
     assert not leftovers(tmp_path)
 
 
-def test_a_lone_nan_is_found_while_it_is_computed(three, tmp_path):
+@pytest.mark.parametrize(("spoilt", "method"), [("math", "soup"), ("base", "ties")])
+def test_a_lone_nan_is_found_while_it_is_computed_and_its_file_named(three, tmp_path, spoilt, method):
     found, name = three(), "model.layers.5.mlp.up_proj.weight"
-    rewritten(found.math, lambda tensors: name in tensors and tensors[name][3].__setitem__(5, float("nan")))
-    with pytest.raises(WorkError, match=rf"'{name}' has NaN or infinite numbers in {found.math}/[^/,]*: its training"):
-        merge("soup", tmp_path / "out", experts=found.experts, base=found.base)
-    assert not leftovers(tmp_path)
-
-
-def test_a_lone_nan_of_the_base_is_not_the_experts_fault(three, tmp_path):
-    found, name = three(), "model.layers.5.mlp.up_proj.weight"
-    rewritten(found.base, lambda tensors: name in tensors and tensors[name][3].__setitem__(5, float("nan")))
-    with pytest.raises(WorkError, match=rf"'{name}' has NaN or infinite numbers in {found.base}/[^/,]*: its training"):
-        merge("ties", tmp_path / "out", experts=found.experts, base=found.base)
+    folder = getattr(found, spoilt)
+    rewritten(folder, lambda tensors: name in tensors and tensors[name][3].__setitem__(5, float("nan")))
+    with pytest.raises(WorkError, match=rf"'{name}' has NaN or infinite numbers in {folder}/[^/,]*: its training"):
+        merge(method, tmp_path / "out", experts=found.experts, base=found.base)
     assert not leftovers(tmp_path)
 
 

@@ -347,16 +347,21 @@ def test_files_are_looked_at_before_a_model_is_loaded(study, merged, tmp_path, m
         evaluate_models([adapter, str(merged), str(folder)], "en", "smoke", **QUICK)
 
 
-def test_scores_are_shown_though_a_later_model_fails(study, merged, monkeypatch, capsys):
-    adapter = str(study.expert("math-only"))
+def breaking(monkeypatch, name):
+    """Let a model by this name find no room in memory; others are scored as before."""
     plain = own_models.evaluate
 
-    def breaking(base, benchmark, evaluation, title=""):
-        if title == str(merged):
+    def evaluated(base, benchmark, evaluation, title=""):
+        if title == name:
             raise MemoryError("no room")
         return plain(base, benchmark, evaluation, title)
 
-    monkeypatch.setattr(own_models, "evaluate", breaking)
+    monkeypatch.setattr(own_models, "evaluate", evaluated)
+
+
+def test_scores_are_shown_though_a_later_model_fails(study, merged, monkeypatch, capsys):
+    adapter = str(study.expert("math-only"))
+    breaking(monkeypatch, str(merged))
     arguments = ["--profile", "smoke", "--language", "en", "--problems", "4", "--device", "cpu"]
     assert exit_code(["evaluate", "base", adapter, str(merged), *arguments]) == 1
     told = capsys.readouterr()
@@ -406,14 +411,7 @@ def test_where_all_diverged_there_is_no_table(study, merged, monkeypatch):
 def test_one_that_fails_after_one_that_diverged_is_named_by_its_own_name(study, merged, monkeypatch):
     adapter = str(study.expert("math-only"))
     diverging(monkeypatch, adapter)
-    spoilt = own_models.evaluate
-
-    def breaking(base, benchmark, evaluation, title=""):
-        if title == str(merged):
-            raise MemoryError("no room")
-        return spoilt(base, benchmark, evaluation, title)
-
-    monkeypatch.setattr(own_models, "evaluate", breaking)
+    breaking(monkeypatch, str(merged))
     with pytest.raises(own_models.Unfinished, match=f"^{merged} could not .*: no room {adapter} gives NaN") as raised:
         evaluate_models(["base", adapter, str(merged)], "en", "smoke", **QUICK)
     assert set(raised.value.scores["model"]) == {"base"}

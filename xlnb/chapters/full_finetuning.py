@@ -139,12 +139,8 @@ def by_twins(both: Mapping[str, pd.DataFrame]) -> str:
         ]
         told.append(f"by {READINGS[metric].title} the math expert is {listed(sides)}")
         above &= all(side(row) == ABOVE for row in rows.values())
-    blind = (
-        ""
-        if above
-        else " Where it is not above, what tells models apart may be numbers and form, not how well a problem is read."
-    )
-    return f"Twins share all their numbers: {'; '.join(told)}.{blind}"
+    blind = " Where it is not above, what tells models apart may be numbers and form, not how well a problem is read."
+    return f"Twins share all their numbers: {'; '.join(told)}.{'' if above else blind}"
 
 
 def summary(both: Mapping[str, pd.DataFrame]) -> str:

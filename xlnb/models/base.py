@@ -261,9 +261,8 @@ def load_base(
             f"{folder} holds no checkpoint: it has no config.json. Give a folder that save_pretrained wrote."
         )
     if not any(folder.glob("*.safetensors")):
-        open_checkpoint(
-            folder
-        )  # says what is there instead: transformers reads *.bin, too, of which no fingerprint is taken
+        # Says what is there instead: transformers reads *.bin, too, of which no fingerprint is taken.
+        open_checkpoint(folder)
     with without_loading_bars():
         tokenizer = AutoTokenizer.from_pretrained(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
